@@ -1,0 +1,116 @@
+//! The kinds of objects that have addresses, and the options that each takes.
+
+use std::fmt;
+
+/// What an option's value may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Number,
+    Flag,
+    Mode,
+    #[allow(dead_code)] // the first scheme with a choice of words brings it to life
+    Word(&'static [&'static str]),
+}
+
+impl Kind {
+    pub(super) fn expected(self) -> String {
+        match self {
+            Kind::Number => "a number from 0 to 2^64 - 1".into(),
+            Kind::Flag => "0 or 1".into(),
+            Kind::Mode => "octal permissions from 0 to 777".into(),
+            Kind::Word(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+}
+
+type Options = &'static [(&'static str, Kind)];
+
+macro_rules! schemes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $options:expr;)*) => {
+        /// The kind of object that an address names.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Scheme {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Scheme {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &'static [Scheme] = &[$(Scheme::$variant),*];
+
+            /// Its spelling in an address, without the colon.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Scheme::$variant => $name,)*
+                }
+            }
+
+            pub(super) fn options(self) -> Options {
+                match self {
+                    $(Scheme::$variant => $options,)*
+                }
+            }
+        }
+    };
+}
+
+use Kind::{Flag, Mode, Number};
+
+schemes! {
+    /// `tcp://host:port`: TCP over IPv4 or IPv6.
+    Tcp = "tcp" &[("backlog", Number), ("nodelay", Flag), ("keepalive", Flag), ("sndbuf", Number), ("rcvbuf", Number), ("reuse", Flag)];
+    /// `udp://host:port`: UDP over IPv4 or IPv6.
+    Udp = "udp" &[("sndbuf", Number), ("rcvbuf", Number), ("reuse", Flag)];
+    /// `unix:/path`, `unix:@abstract`: byte stream on this host.
+    Unix = "unix" &[("backlog", Number), ("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
+    /// `unix-dgram:…`: datagrams on this host.
+    UnixDgram = "unix-dgram" &[("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
+    /// `unix-seqpacket:…`: a connection that keeps message boundaries.
+    UnixSeqpacket = "unix-seqpacket" &[("backlog", Number), ("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
+    /// `file:/path`: a disk file.
+    File = "file" &[("mode", Mode)];
+    /// `eventfd:`: an event counter.
+    EventFd = "eventfd" &[("initial", Number), ("semaphore", Flag)];
+    /// `pipe:`: an anonymous pipe.
+    Pipe = "pipe" &[("capacity", Number), ("packet", Flag)];
+    /// `fifo:/path`: a named pipe.
+    Fifo = "fifo" &[("mode", Mode), ("keep-open", Flag), ("capacity", Number)];
+    /// `signal:USR1`, `signal:USR1@1234`: a signal, to a process.
+    Signal = "signal" &[];
+    /// `sysv-shm:path#65`: System V shared memory.
+    SysvShm = "sysv-shm" &[("mode", Mode), ("size", Number)];
+    /// `shm:/name`: POSIX shared memory.
+    Shm = "shm" &[("mode", Mode), ("size", Number)];
+    /// `memfd:`: anonymous shared memory with seals.
+    Memfd = "memfd" &[("size", Number)];
+    /// `sysv-mq:path#65`: a System V message queue.
+    SysvMq = "sysv-mq" &[("mode", Mode), ("bytes", Number)];
+    /// `mq:/name`: a POSIX message queue.
+    Mq = "mq" &[("mode", Mode), ("depth", Number), ("size", Number)];
+    /// `sysv-sem:path#65`: a System V semaphore set.
+    SysvSem = "sysv-sem" &[("mode", Mode), ("count", Number), ("initial", Number)];
+    /// `sem:/name`: a POSIX semaphore.
+    Sem = "sem" &[("mode", Mode), ("initial", Number)];
+    /// `ring:name`: messages to one consumer each.
+    Ring = "ring" &[("mode", Mode)];
+    /// `topic:name`: messages to all.
+    Topic = "topic" &[("mode", Mode)];
+    /// `cell:name`: the latest value.
+    Cell = "cell" &[("mode", Mode)];
+}
+
+impl Scheme {
+    pub(super) fn named(name: &str) -> Option<Scheme> {
+        Scheme::ALL.iter().copied().find(|scheme| scheme.as_str() == name)
+    }
+
+    pub(super) fn list() -> String {
+        Scheme::ALL.iter().map(|scheme| format!("{scheme}:")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

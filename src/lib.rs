@@ -1,0 +1,27 @@
+//! Every way two processes on a Linux host can talk, with one set of rules: every object has an address, every wait
+//! has a deadline, every holding has an owner, every loss has a count.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | count events | [`EventFd`] |
+
+#![deny(unsafe_code)] // each module that needs it opts in, and argues each block
+
+mod address;
+mod cancel;
+mod descriptor;
+mod error;
+mod eventfd;
+#[allow(unsafe_code)]
+mod sys;
+mod sysv;
+mod timeout;
+#[allow(unsafe_code)]
+mod wait;
+
+pub use address::{Address, Scheme, SysvName};
+pub use cancel::{Cancel, CancelScope};
+pub use error::{Error, Result};
+pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
+pub use timeout::Timeout;
+pub use wait::set_interrupt_hook;

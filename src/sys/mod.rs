@@ -1,0 +1,23 @@
+//! The ground floor: safe, policy-free wrappers over system calls that nix does not have (or has without a flag that we
+//! need). Raw libc calls live here and nowhere else; what nix offers is called where it is used.
+//!
+//! # Safety
+//! Every block in here rests on the same few facts, argued where they are used: pointers handed to the kernel come from
+//! live Rust references or owned buffers of the length that is passed beside them, and descriptors are borrowed for the
+//! length of the call.
+
+pub(crate) mod fork;
+pub(crate) mod nosigpipe;
+pub(crate) mod sysv;
+pub(crate) mod thread_timer;
+pub(crate) mod wake_signal;
+
+use nix::errno::Errno;
+
+/// What a wrapper gives: the value or the errno, before anybody knows which object it was about.
+pub(crate) type SysResult<T> = Result<T, Errno>;
+
+/// Turns the kernel's -1 into the calling thread's errno.
+pub(crate) fn check<T: Copy + PartialOrd + Default>(returned: T) -> SysResult<T> {
+    if returned < T::default() { Err(Errno::last()) } else { Ok(returned) }
+}

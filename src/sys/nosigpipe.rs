@@ -1,0 +1,85 @@
+//! Writing to a pipe whose reader may be gone without SIGPIPE: by flag where the kernel has it, by mask where not.
+//!
+//! System calls: pwritev2 with RWF_NOSIGNAL (Linux 6.18), else write between two rt_sigprocmask and a
+//! rt_sigtimedwait that takes back a SIGPIPE of our own making.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use nix::errno::Errno;
+
+use super::{SysResult, check};
+
+const RWF_NOSIGNAL: libc::c_int = 0x0000_0100;
+
+const UNKNOWN: u8 = 0;
+const BY_FLAG: u8 = 1;
+const BY_MASK: u8 = 2;
+
+// A cache of what the kernel can; every value is right at any time, so relaxed accesses need no partner.
+static PATH: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// Which way is in use, once a write has found out.
+pub(crate) fn path() -> &'static str {
+    match PATH.load(Ordering::Relaxed) {
+        BY_FLAG => "pwritev2 with RWF_NOSIGNAL",
+        BY_MASK => "write with SIGPIPE masked",
+        _ => "not yet probed",
+    }
+}
+
+/// `write` that fails with EPIPE and never raises SIGPIPE.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
+    if PATH.load(Ordering::Relaxed) != BY_MASK {
+        match write_by_flag(fd, bytes) {
+            // What an old kernel answers to the flag (EOPNOTSUPP, EINVAL) or a sandbox to the call (ENOSYS, EPERM).
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
+            result => {
+                if PATH.load(Ordering::Relaxed) == UNKNOWN {
+                    PATH.store(BY_FLAG, Ordering::Relaxed);
+                }
+                return result;
+            }
+        }
+    }
+    let result = write_by_mask(fd, bytes);
+    // Only a plain write that gets further than the flagged one proves that it was the flag that was refused.
+    if !matches!(result, Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM)) {
+        PATH.store(BY_MASK, Ordering::Relaxed);
+    }
+    result
+}
+
+fn write_by_flag(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: one iovec, a live local, that spans `bytes`, which the kernel only reads; offset -1 means the current
+    // position, the only one a pipe has.
+    check(unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, RWF_NOSIGNAL) }).map(|n| n.cast_unsigned())
+}
+
+fn write_by_mask(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
+    // SAFETY: the sets are live locals, initialised by sigemptyset and by the kernel before they are read, and the
+    // written range is `bytes`. The mask is the calling thread's own and is put back before returning. A SIGPIPE that
+    // was pending before stays; one that came with our EPIPE is directed at this thread, where only we can take it.
+    unsafe {
+        let mut pipe_only = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
+        let (mut before, mut pending) = (pipe_only, pipe_only);
+        libc::sigemptyset(&raw mut pipe_only);
+        libc::sigaddset(&raw mut pipe_only, libc::SIGPIPE);
+        libc::sigpending(&raw mut pending);
+        let already_pending = libc::sigismember(&raw const pending, libc::SIGPIPE) == 1;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe_only, &raw mut before);
+
+        let result = check(libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()));
+
+        if result == Err(Errno::EPIPE) && !already_pending {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            while libc::sigtimedwait(&raw const pipe_only, std::ptr::null_mut(), &raw const now) == -1
+                && Errno::last() == Errno::EINTR
+            {}
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result.map(|n| n.cast_unsigned())
+    }
+}

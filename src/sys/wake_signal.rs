@@ -1,0 +1,78 @@
+//! The one signal that this library takes for itself, with a handler that does next to nothing: it makes a blocking
+//! system call return EINTR.
+
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+
+use super::{SysResult, check};
+
+static SIGNAL: OnceLock<SysResult<libc::c_int>> = OnceLock::new();
+
+/// The number of the signal once [`install`] has taken one.
+pub(crate) fn taken() -> Option<libc::c_int> {
+    SIGNAL.get().copied()?.ok()
+}
+
+/// Takes the highest real-time signal that nobody handles yet and installs `handler` for it, once per process.
+///
+/// The two topmost are left alone: debuggers and instrumentation tools use them.
+pub(crate) fn install(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
+    *SIGNAL.get_or_init(|| {
+        for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX() - 2).rev() {
+            if is_default(signal)? {
+                set(signal, handler)?;
+                return Ok(signal);
+            }
+        }
+        Err(Errno::EBUSY)
+    })
+}
+
+fn is_default(signal: libc::c_int) -> SysResult<bool> {
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the kernel writes the current action to a live local of the right type; zeros are a valid sigaction.
+    let old = unsafe {
+        check(libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()))?;
+        old.assume_init()
+    };
+    Ok(old.sa_sigaction == libc::SIG_DFL)
+}
+
+fn set(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> SysResult<()> {
+    // SAFETY: zeros are a valid sigaction; the handler has the signature that a handler without SA_SIGINFO needs, is
+    // async-signal-safe by its author's word, and stays mapped. No SA_RESTART: ending calls is its purpose. SA_ONSTACK
+    // for runtimes whose threads have small stacks.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        check(libc::sigaction(signal, &raw const action, std::ptr::null_mut()))?;
+    }
+    Ok(())
+}
+
+/// Lets the signal through to the calling thread; true if it was blocked before.
+pub(crate) fn unblock(signal: libc::c_int) -> bool {
+    change_mask(libc::SIG_UNBLOCK, signal)
+}
+
+/// Blocks the signal for the calling thread again.
+pub(crate) fn block(signal: libc::c_int) {
+    change_mask(libc::SIG_BLOCK, signal);
+}
+
+fn change_mask(how: libc::c_int, signal: libc::c_int) -> bool {
+    // SAFETY: sets are live locals of the right type, filled before they are read; the call cannot fail with a valid
+    // `how`.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        let mut old: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(how, &raw const set, &raw mut old);
+        libc::sigismember(&raw const old, signal) == 1
+    }
+}

@@ -1,0 +1,166 @@
+//! Waiting: every blocking call of the library goes through here, so that each has a deadline, obeys cancellation and
+//! the closing of its object, and never shows EINTR.
+//!
+//! All of it is the slow path: a call tries first, and comes here when it would block.
+
+mod ending;
+mod operation;
+pub(crate) mod scope;
+mod sleeper;
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, ppoll};
+use nix::sys::time::TimeSpec;
+
+pub(crate) use ending::Ending;
+pub(crate) use operation::{Object, Operation};
+use sleeper::Sleeper;
+
+use crate::sys::{SysResult, wake_signal};
+use crate::timeout::{Deadline, Timeout};
+
+/// Without a timer that could interrupt it, a wait looks around this often.
+const LOOK_AROUND: Duration = Duration::from_millis(20);
+/// Without a timer, a call that knows no timeout is tried this often instead.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A language's hook: called when a signal interrupts a wait; true if the wait shall end (with EINTR).
+static HOOK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Has `hook` called, in the waiting thread, whenever a signal interrupts a wait; if it returns true, the wait ends with
+/// `EINTR`. This is how Python runs its signal handlers inside waits; there is one hook per process.
+pub fn set_interrupt_hook(hook: fn() -> bool) {
+    // Release pairs with the Acquire in `hook_says_stop`.
+    HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+fn hook_says_stop() -> bool {
+    let hook = HOOK.load(Ordering::Acquire);
+    if hook.is_null() {
+        return false;
+    }
+    // SAFETY: the only non-null values ever stored are `fn() -> bool` pointers, above.
+    let hook: fn() -> bool = unsafe { std::mem::transmute::<*mut (), fn() -> bool>(hook) };
+    hook()
+}
+
+/// One wait of the calling thread on one object; others can end it from `begin` until it is dropped.
+pub(crate) struct Wait<'a> {
+    sleeper: &'static Sleeper,
+    slot: &'a AtomicPtr<Sleeper>,
+    object: &'a Ending,
+    deadline: Deadline,
+    /// The wake signal, if this thread had it blocked and gets it blocked again.
+    block_again: Option<libc::c_int>,
+    armed: std::cell::Cell<bool>,
+}
+
+impl<'a> Wait<'a> {
+    /// Starts the clock, and lets others end this wait.
+    pub(crate) fn begin(object: &'a Ending, timeout: Timeout) -> Wait<'a> {
+        let sleeper = Sleeper::of_this_thread();
+        sleeper.enter_wait();
+        let slot = object.join(sleeper);
+        let block_again = wake_signal::taken().filter(|signal| wake_signal::unblock(*signal));
+        let deadline = Deadline::after(timeout);
+        Wait { sleeper, slot, object, deadline, block_again, armed: std::cell::Cell::new(false) }
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Fails if the wait has to end: ECANCELED, or ETIMEDOUT.
+    pub(crate) fn check(&self) -> SysResult<()> {
+        if self.object.is_raised() || scope::any_raised() {
+            return Err(Errno::ECANCELED);
+        }
+        if self.deadline.has_passed() {
+            return Err(Errno::ETIMEDOUT);
+        }
+        Ok(())
+    }
+
+    /// What to do after EINTR: language hook, then look whether to go on.
+    pub(crate) fn interrupted(&self) -> SysResult<()> {
+        // The shot may be a repeating one from somebody who wanted an earlier wait to end: stop it first, look second;
+        // whoever wants this one to end has set the flag before arming.
+        self.sleeper.disarm();
+        if hook_says_stop() {
+            return Err(Errno::EINTR);
+        }
+        // The hook may have forked, and this may be the child: it needs a timer of its own.
+        Sleeper::of_this_thread();
+        self.check()
+    }
+
+    /// Sleeps until one of `fds` is ready; the caller looks at `revents`.
+    pub(crate) fn poll(&self, fds: &mut [PollFd<'_>]) -> SysResult<()> {
+        loop {
+            self.check()?;
+            let mut left = self.deadline.remaining();
+            if !self.sleeper.has_timer() {
+                left = Some(left.map_or(LOOK_AROUND, |left| left.min(LOOK_AROUND)));
+            }
+            match ppoll(fds, left.map(TimeSpec::from), None) {
+                Ok(0) => {}
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => self.interrupted()?,
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Has a call without a timeout that comes next interrupted at the deadline; false if there is no timer for it.
+    fn arm(&self) -> bool {
+        if self.deadline == Deadline::Never && !self.armed.get() {
+            return self.sleeper.has_timer(); // nobody has armed it: nothing to undo
+        }
+        self.armed.set(true);
+        self.sleeper.arm(self.deadline.remaining())
+    }
+
+    /// Runs `call`, which blocks in the kernel and knows no timeout, until it gives something else than EINTR.
+    /// `attempt` is its form that never blocks, for where no timer can be had.
+    pub(crate) fn call<T>(
+        &self,
+        mut attempt: impl FnMut() -> SysResult<T>,
+        mut call: impl FnMut(Deadline) -> SysResult<T>,
+    ) -> SysResult<T> {
+        loop {
+            // Arm first, look second: an interrupter sets its flag and then arms, so if the look misses the flag, the
+            // interrupter's arming comes after ours and stands.
+            let armed = self.arm();
+            self.check()?;
+            let result = if armed {
+                call(self.deadline)
+            } else {
+                std::thread::sleep(RETRY.min(self.deadline.remaining().unwrap_or(RETRY)));
+                match attempt() {
+                    Err(Errno::EAGAIN) => Err(Errno::EINTR),
+                    result => result,
+                }
+            };
+            match result {
+                Err(Errno::EINTR) => self.interrupted()?,
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.armed.get() {
+            self.sleeper.disarm();
+        }
+        Ending::leave(self.slot);
+        self.sleeper.leave_wait();
+        if let Some(signal) = self.block_again {
+            wake_signal::block(signal);
+        }
+    }
+}

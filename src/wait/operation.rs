@@ -1,0 +1,157 @@
+//! One call on one object: names it in errors, and waits within one deadline if it has to.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Ending, Wait};
+use crate::descriptor::Descriptor;
+use crate::error::{Error, Result};
+use crate::sys::SysResult;
+use crate::timeout::{Deadline, Timeout};
+
+/// What every object of the library has: its address, and the waits on it.
+pub(crate) struct Object {
+    address: Arc<str>,
+    ending: Ending,
+}
+
+impl Object {
+    pub(crate) fn new(address: impl Into<Arc<str>>) -> Object {
+        Object { address: address.into(), ending: Ending::default() }
+    }
+
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.address
+    }
+
+    pub(crate) fn error(&self, errno: Errno, operation: &'static str) -> Error {
+        Error::new(errno, operation).on(&self.address)
+    }
+
+    /// Starts a call that may wait.
+    #[inline]
+    pub(crate) fn operation(&self, name: &'static str, timeout: Timeout) -> Operation<'_> {
+        Operation { object: self, name, timeout, wait: None }
+    }
+
+    /// Ends the waits of all threads on this object with ECANCELED, now and later, and returns when they have left.
+    pub(crate) fn end_waits(&self) {
+        self.ending.raise_and_drain();
+    }
+}
+
+/// A call in progress. Keep it to the end of the function that made it: whoever closes the object while this call waits
+/// frees the object when the operation is dropped, so nothing of the object may be touched after that.
+pub(crate) struct Operation<'a> {
+    object: &'a Object,
+    name: &'static str,
+    timeout: Timeout,
+    /// Begun when the call first has to wait, and kept: a call has one deadline, however often it waits.
+    wait: Option<Wait<'a>>,
+}
+
+impl<'a> Operation<'a> {
+    #[cold]
+    pub(crate) fn error(&self, errno: Errno) -> Error {
+        self.object.error(errno, self.name)
+    }
+
+    pub(crate) fn wait(&mut self) -> &Wait<'a> {
+        self.wait.get_or_insert_with(|| Wait::begin(&self.object.ending, self.timeout))
+    }
+
+    /// Repeats `attempt`, which never blocks, until it gives something else than EAGAIN, sleeping on `fd` in between.
+    #[inline]
+    pub(crate) fn until_ready<T>(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        events: PollFlags,
+        mut attempt: impl FnMut() -> SysResult<T>,
+    ) -> Result<T> {
+        loop {
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if self.timeout != Timeout::Now => self.sleep(fd, events)?,
+                Err(errno) => return Err(self.error(errno)),
+            }
+        }
+    }
+
+    #[cold]
+    fn sleep(&mut self, fd: BorrowedFd<'_>, events: PollFlags) -> Result<()> {
+        self.wait().poll(&mut [PollFd::new(fd, events)]).map_err(|errno| self.error(errno))
+    }
+
+    /// As `until_ready` for a descriptor whose description may be in blocking mode, because somebody else opened it:
+    /// `attempt` then runs only when poll says that it is ready, and is interrupted at the deadline in case another
+    /// process was faster.
+    #[inline]
+    pub(crate) fn transfer<T>(
+        &mut self,
+        descriptor: &Descriptor,
+        events: PollFlags,
+        attempt: impl FnMut() -> SysResult<T>,
+    ) -> Result<T> {
+        if descriptor.never_blocks() {
+            self.until_ready(descriptor.as_fd(), events, attempt)
+        } else {
+            self.transfer_blocking(descriptor.as_fd(), events, attempt)
+        }
+    }
+
+    #[cold]
+    fn transfer_blocking<T>(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        events: PollFlags,
+        mut attempt: impl FnMut() -> SysResult<T>,
+    ) -> Result<T> {
+        loop {
+            match poll(&mut [PollFd::new(fd, events)], PollTimeout::ZERO) {
+                Ok(0) if self.timeout == Timeout::Now => return Err(self.error(Errno::EAGAIN)),
+                Ok(0) => self.sleep(fd, events)?,
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(self.error(errno)),
+            }
+            let result = if self.timeout == Timeout::Now {
+                // Even a call that must not wait gets a moment: without any, the timer would end it before it began.
+                let brief = Wait::begin(&self.object.ending, Timeout::After(Duration::from_millis(1)));
+                match brief.call(|| Err(Errno::EAGAIN), |_| attempt()) {
+                    Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
+                    result => result,
+                }
+            } else {
+                self.wait().call(|| Err(Errno::EAGAIN), |_| attempt())
+            };
+            match result {
+                Err(Errno::EAGAIN) if self.timeout != Timeout::Now => {} // in non-blocking mode after all
+                result => return result.map_err(|errno| self.error(errno)),
+            }
+        }
+    }
+
+    /// Runs `attempt`, which never blocks, and if it gives EAGAIN, `call`, which blocks in the kernel without knowing
+    /// our reasons to end the wait, and is interrupted when one comes up.
+    #[inline]
+    pub(crate) fn in_call<T>(
+        &mut self,
+        mut attempt: impl FnMut() -> SysResult<T>,
+        call: impl FnMut(Deadline) -> SysResult<T>,
+    ) -> Result<T> {
+        loop {
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if self.timeout != Timeout::Now => break,
+                Err(errno) => return Err(self.error(errno)),
+            }
+        }
+        self.wait().call(attempt, call).map_err(|errno| self.error(errno))
+    }
+}

@@ -1,0 +1,102 @@
+//! What tests with several processes share: children that cannot outlive their test, fresh names, bounded waits.
+
+#![allow(dead_code)] // each test file uses a part
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use wigwag::Timeout;
+
+/// Long enough for anything that should end, short enough to find out that it does not.
+pub const GENEROUS: Timeout = Timeout::After(Duration::from_secs(30));
+
+/// For waits that a test expects to run out.
+pub const SHORT: Timeout = Timeout::After(Duration::from_millis(20));
+
+/// A name that no other test and no other run uses.
+pub fn fresh(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("wwtest-{prefix}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A forked child; killed when dropped.
+pub struct Child {
+    pid: libc::pid_t,
+    reaped: bool,
+}
+
+/// Runs `body` in a forked child, which ends with status 0 if it returns and 101 if it panics.
+///
+/// The child may use this library and allocate (glibc keeps its allocator usable over fork); it must not touch the test
+/// harness. A watchdog ends it should the body hang.
+pub fn fork(body: impl FnOnce()) -> Child {
+    // SAFETY: the child runs `body` and leaves by _exit, so nothing of the harness runs twice.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            // SAFETY: plain system calls.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::alarm(60);
+            }
+            let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };
+            // SAFETY: ends the process without destructors of the harness.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Child { pid, reaped: false },
+    }
+}
+
+impl Child {
+    pub fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
+    pub fn kill(&self, signal: libc::c_int) {
+        // SAFETY: a child of ours that is not reaped yet, so the pid is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0);
+    }
+
+    /// Waits for its end; the raw wait status.
+    pub fn wait(mut self) -> i32 {
+        let mut status = 0;
+        // SAFETY: status is a live local.
+        assert_eq!(unsafe { libc::waitpid(self.pid, &mut status, 0) }, self.pid);
+        self.reaped = true;
+        status
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn join(self) {
+        let status = self.wait();
+        assert_eq!(status, 0, "child ended with wait status {status:#x}");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            // SAFETY: as in `kill`; the status is not wanted.
+            unsafe {
+                libc::kill(self.pid, libc::SIGKILL);
+                libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+/// Waits until `condition` holds, for at most 30 seconds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the main thread of `pid` sleeps in the kernel, as a blocked one does.
+pub fn is_asleep(pid: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+}
