@@ -4,6 +4,7 @@
 //! | to | use |
 //! | --- | --- |
 //! | count events | [`EventFd`] |
+//! | stream bytes between relatives | [`Pipe`] |
 
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
 
@@ -12,6 +13,7 @@ mod cancel;
 mod descriptor;
 mod error;
 mod eventfd;
+mod pipe;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -23,5 +25,6 @@ pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
+pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

@@ -3,7 +3,6 @@
 //! System calls: pwritev2 with RWF_NOSIGNAL (Linux 6.18), else write between two rt_sigprocmask and a
 //! rt_sigtimedwait that takes back a SIGPIPE of our own making.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -59,11 +58,19 @@ fn write_by_flag(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
 }
 
 fn write_by_mask(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
-    // SAFETY: the sets are live locals, initialised by sigemptyset and by the kernel before they are read, and the
-    // written range is `bytes`. The mask is the calling thread's own and is put back before returning. A SIGPIPE that
-    // was pending before stays; one that came with our EPIPE is directed at this thread, where only we can take it.
+    masked(|| {
+        // SAFETY: the kernel reads `bytes`, which is live for the call.
+        check(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) }).map(|n| n.cast_unsigned())
+    })
+}
+
+/// Runs a call that may raise SIGPIPE and has no flag against it, so that it only fails with EPIPE.
+pub(crate) fn masked<T>(call: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+    // SAFETY: the sets are live locals, valid as zeros and filled before they are read. The mask is the calling
+    // thread's own and is put back before returning. A SIGPIPE that was pending before stays; one that came with our
+    // EPIPE is directed at this thread, where only we can take it.
     unsafe {
-        let mut pipe_only = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
+        let mut pipe_only: libc::sigset_t = std::mem::zeroed();
         let (mut before, mut pending) = (pipe_only, pipe_only);
         libc::sigemptyset(&raw mut pipe_only);
         libc::sigaddset(&raw mut pipe_only, libc::SIGPIPE);
@@ -71,15 +78,15 @@ fn write_by_mask(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
         let already_pending = libc::sigismember(&raw const pending, libc::SIGPIPE) == 1;
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe_only, &raw mut before);
 
-        let result = check(libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()));
+        let result = call();
 
-        if result == Err(Errno::EPIPE) && !already_pending {
+        if matches!(result, Err(Errno::EPIPE)) && !already_pending {
             let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             while libc::sigtimedwait(&raw const pipe_only, std::ptr::null_mut(), &raw const now) == -1
                 && Errno::last() == Errno::EINTR
             {}
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        result.map(|n| n.cast_unsigned())
+        result
     }
 }
