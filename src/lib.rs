@@ -6,6 +6,7 @@
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
 
 mod address;
@@ -28,3 +29,8 @@ pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
+
+/// Which way the library took where kernels differ: what for, and how. Never blocks.
+pub fn paths() -> Vec<(&'static str, &'static str)> {
+    vec![("write without SIGPIPE", sys::nosigpipe::path())]
+}

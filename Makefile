@@ -1,0 +1,83 @@
+# The front door. Plain `make` lists what can be made.
+
+BUILD := build
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= cc
+PYTHON ?= python3
+CARGO ?= cargo
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME := libwigwag.so.0
+# What Rust's standard library needs from the system.
+SYSTEM_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(BUILD)/venv
+
+.PHONY: help
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+.PHONY: needs
+needs:
+	@tools/needs $(CARGO) $(CC) $(PYTHON)
+
+# --- the library ---
+
+.PHONY: lib
+lib: needs ## libwigwag.so, libwigwag.a and wigwag.pc in build/lib
+	@$(CARGO) build --quiet --release --package wigwag-c
+	@$(MAKE) --no-print-directory $(BUILD)/lib/$(SONAME) $(BUILD)/lib/wigwag.pc
+
+$(BUILD)/lib/$(SONAME): $(TARGET_DIR)/release/libwigwag_c.a bindings/c/symbols.txt
+	@mkdir -p $(BUILD)/lib
+	@cp $< $(BUILD)/lib/libwigwag.a
+	@{ echo 'WIGWAG_0 { global:'; sed 's/$$/;/' bindings/c/symbols.txt; echo 'local: *; };'; } > $(BUILD)/wigwag.map
+	@$(CC) -shared -o $@ $$(sed 's/^/-Wl,-u,/' bindings/c/symbols.txt) $< $(SYSTEM_LIBS) \
+		-Wl,-soname,$(SONAME),--version-script=$(BUILD)/wigwag.map,-z,defs,-z,nodelete,--gc-sections
+	@ln -sf $(SONAME) $(BUILD)/lib/libwigwag.so
+
+$(BUILD)/lib/wigwag.pc: bindings/c/wigwag.pc.in Cargo.toml Makefile
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' $< > $@
+
+.PHONY: install
+install: lib ## install the library under PREFIX (and DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BUILD)/lib/$(SONAME) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libwigwag.so
+	install -m 644 $(BUILD)/lib/libwigwag.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 include/wigwag.h $(DESTDIR)$(PREFIX)/include/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@SYSTEM_LIBS@|$(SYSTEM_LIBS)|' \
+		bindings/c/wigwag.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/wigwag.pc
+
+.PHONY: header
+header: ## write include/wigwag.h anew from bindings/c
+	@$(CARGO) run --quiet --package wigwag-header
+
+# --- tests ---
+
+.PHONY: test
+test: test-rust test-c test-python ## everything that decides: Rust, C and Python
+
+.PHONY: test-rust
+test-rust: needs ## unit, integration, property and documentation tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --all-targets -- --deny warnings
+	$(CARGO) test --quiet --package wigwag --package wigwag-c
+
+.PHONY: test-c
+test-c: lib ## the C tests, with every compiler there is
+	$(CARGO) run --quiet --package wigwag-header -- --check
+	$(PYTHON) c-tests/run.py
+
+.PHONY: test-python
+test-python: venv ## the Python tests
+	$(VENV)/bin/python -m pytest -q python/tests
+
+.PHONY: venv
+venv: needs ## a virtual environment with the Python package in it, in build/venv
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check '.[test]'
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD) $(TARGET_DIR)

@@ -1,0 +1,65 @@
+/*
+ * wigwag.h: every way two Linux processes can talk.
+ *
+ * Generated from bindings/c by `make header`; edit there.
+ *
+ * Rules that hold for every function, unless it says otherwise:
+ *
+ * Errors. Functions return 0 or a count on success and a negated errno on failure, nothing else. Outputs are written only
+ * on success; exceptions are `size_t *done` (how far a transfer came, always written) and `*true_size` (with -EMSGSIZE).
+ * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Everywhere possible,
+ * and not repeated below: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the library
+ * was met and stopped at this call; and for calls that can wait:
+ *   -EAGAIN      the call would block, and the timeout is WW_NOW
+ *   -ETIMEDOUT   the deadline passed; never early
+ *   -ECANCELED   a ww_cancel fired, or another thread closed the object
+ *   -EINVAL      the timeout is negative and not WW_FOREVER
+ * -EINTR never comes back: after a signal the call goes on with the time that is left. SIGPIPE is never raised.
+ *
+ * Time. Timeouts are nanoseconds on the monotonic clock: WW_FOREVER, WW_NOW, WW_MS(n), WW_SEC(n). A call tries first and
+ * waits only if it would block.
+ *
+ * Ownership. A handle belongs to the caller until it is given to its ww_..._close(), which accepts NULL. Threads that wait
+ * on it meanwhile return -ECANCELED before the handle goes; any other use during or after close is undefined, as with
+ * free(). Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
+ * are used during the call only.
+ *
+ * Options. A struct whose first member is its size: initialise it with its WW_..._INIT macro, set what you want, and leave
+ * the rest: zero is the default. NULL means all defaults. Unknown flags and set members that this version does not know
+ * are -EINVAL.
+ *
+ * Threads. A handle may be used from several threads at once.
+ *
+ * Fork. A child may use the handles that it inherited; they are the same kernel objects. What is only of one process says
+ * so. After fork in a program with threads, wigwag can be used as far as malloc can, which glibc allows.
+ *
+ * Signals. Only functions that say so may be called in a signal handler. The library takes one real-time signal for
+ * itself, the highest that has no handler when it first waits (SIGRTMAX - 2 as a rule), to end waits in calls that know
+ * no timeout; it is let through in a thread while that thread waits.
+ */
+#ifndef WIGWAG_H
+#define WIGWAG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Durations in nanoseconds. */
+#define WW_MS(n) ((int64_t)(n) * 1000000)
+#define WW_SEC(n) ((int64_t)(n) * 1000000000)
+
+/* What the WW_..._INIT macros stand for: all zeros, but for the size. */
+#ifdef __cplusplus
+template <typename options> static inline options ww_init_options() {
+    options zeroed = options();
+    zeroed.size = sizeof zeroed;
+    return zeroed;
+}
+#define WW_INIT(type) ww_init_options<type>()
+#else
+#define WW_INIT(type) { .size = sizeof(type) }
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif

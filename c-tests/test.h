@@ -1,0 +1,161 @@
+/*
+ * A test program is a file with TEST(name) { … } blocks. Each test runs in a process of its own, under a watchdog, and
+ * must leave no descriptor open. Exit status: 0 all passed, 1 not.
+ */
+#ifndef WW_TEST_H
+#define WW_TEST_H
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "wigwag.h"
+
+struct test {
+    const char *name;
+    void (*run)(void);
+    struct test *next;
+};
+static struct test *tests;
+
+#define TEST(name)                                                                                                     \
+    static void test_##name(void);                                                                                     \
+    __attribute__((constructor)) static void register_##name(void) {                                                   \
+        static struct test test = {#name, test_##name, NULL};                                                          \
+        test.next = tests;                                                                                             \
+        tests = &test;                                                                                                 \
+    }                                                                                                                  \
+    static void test_##name(void)
+
+#define FAIL(...)                                                                                                      \
+    do {                                                                                                               \
+        fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                                \
+        fprintf(stderr, __VA_ARGS__);                                                                                  \
+        fprintf(stderr, "\n");                                                                                         \
+        _exit(1);                                                                                                      \
+    } while (0)
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) FAIL("not so: %s; last error: %s", #condition, ww_last_error());                             \
+    } while (0)
+
+/* The value of an expression, which must be this number. */
+#define CHECK_INT(actual, expected)                                                                                    \
+    do {                                                                                                               \
+        long long a_ = (long long)(actual), e_ = (long long)(expected);                                                \
+        if (a_ != e_) FAIL("%s is %lld, not %lld; last error: %s", #actual, a_, e_, ww_last_error());                  \
+    } while (0)
+
+#define OK(call) CHECK_INT(call, 0)
+
+/* The call must fail with this negated errno, and the error's text must contain the words. */
+#define CHECK_ERROR(call, code, words)                                                                                 \
+    do {                                                                                                               \
+        CHECK_INT(call, code);                                                                                         \
+        if (strstr(ww_last_error(), words) == NULL)                                                                    \
+            FAIL("the error of %s lacks \"%s\": %s", #call, words, ww_last_error());                                   \
+    } while (0)
+
+/* Long enough for anything that should happen. */
+#define GENEROUS WW_SEC(30)
+/* For waits that are expected to run out. */
+#define SHORT WW_MS(20)
+
+static inline void sleep_ms(long ms) {
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static inline int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A name that no other test and no other run uses; good until the next call. */
+static inline const char *fresh_name(const char *prefix) {
+    static char name[64];
+    static int count;
+    snprintf(name, sizeof name, "wwctest-%s-%d-%d", prefix, (int)getpid(), count++);
+    return name;
+}
+
+/* Reaps a child that must have ended with this status. */
+static inline void reap(pid_t pid, int expected) {
+    int status;
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != expected) FAIL("child ended with wait status %#x", (unsigned)status);
+}
+
+static inline void reap_killed(pid_t pid) {
+    int status;
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == 9);
+}
+
+static inline int open_descriptors(void) {
+    DIR *dir = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(dir) != NULL) count++;
+    closedir(dir);
+    return count;
+}
+
+/* Runs a peer program that knows only libc (c-tests/peers); its path comes from the runner. */
+static inline pid_t spawn_peer(const char *peer, const char *const args[]) {
+    char path[4096];
+    const char *argv[16] = {peer};
+    const char *directory = getenv("WW_PEERS");
+    pid_t pid;
+    int n;
+    if (directory == NULL) FAIL("WW_PEERS is not set: run the tests by c-tests/run.py");
+    snprintf(path, sizeof path, "%s/%s", directory, peer);
+    for (n = 0; args[n] != NULL && n < 14; n++) argv[n + 1] = args[n];
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        execv(path, (char *const *)argv);
+        _exit(127);
+    }
+    return pid;
+}
+
+static inline int run_test(const struct test *test) {
+    pid_t pid;
+    int status;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        int before = open_descriptors();
+        alarm(getenv("WW_SLOW") ? 300 : 60);
+        test->run();
+        if (open_descriptors() != before) FAIL("%s left %d descriptors open", test->name, open_descriptors() - before);
+        exit(0); /* runs the leak checkers */
+    }
+    waitpid(pid, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        printf("ok %s\n", test->name);
+        return 0;
+    }
+    printf("FAILED %s (wait status %#x)\n", test->name, (unsigned)status);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    int failed = 0;
+    const struct test *test;
+    for (test = tests; test != NULL; test = test->next)
+        if (argc < 2 || strcmp(argv[1], test->name) == 0) failed += run_test(test);
+    return failed != 0;
+}
+
+#endif

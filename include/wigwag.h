@@ -1,0 +1,357 @@
+/*
+ * wigwag.h: every way two Linux processes can talk.
+ *
+ * Generated from bindings/c by `make header`; edit there.
+ *
+ * Rules that hold for every function, unless it says otherwise:
+ *
+ * Errors. Functions return 0 or a count on success and a negated errno on failure, nothing else. Outputs are written only
+ * on success; exceptions are `size_t *done` (how far a transfer came, always written) and `*true_size` (with -EMSGSIZE).
+ * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Everywhere possible,
+ * and not repeated below: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the library
+ * was met and stopped at this call; and for calls that can wait:
+ *   -EAGAIN      the call would block, and the timeout is WW_NOW
+ *   -ETIMEDOUT   the deadline passed; never early
+ *   -ECANCELED   a ww_cancel fired, or another thread closed the object
+ *   -EINVAL      the timeout is negative and not WW_FOREVER
+ * -EINTR never comes back: after a signal the call goes on with the time that is left. SIGPIPE is never raised.
+ *
+ * Time. Timeouts are nanoseconds on the monotonic clock: WW_FOREVER, WW_NOW, WW_MS(n), WW_SEC(n). A call tries first and
+ * waits only if it would block.
+ *
+ * Ownership. A handle belongs to the caller until it is given to its ww_..._close(), which accepts NULL. Threads that wait
+ * on it meanwhile return -ECANCELED before the handle goes; any other use during or after close is undefined, as with
+ * free(). Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
+ * are used during the call only.
+ *
+ * Options. A struct whose first member is its size: initialise it with its WW_..._INIT macro, set what you want, and leave
+ * the rest: zero is the default. NULL means all defaults. Unknown flags and set members that this version does not know
+ * are -EINVAL.
+ *
+ * Threads. A handle may be used from several threads at once.
+ *
+ * Fork. A child may use the handles that it inherited; they are the same kernel objects. What is only of one process says
+ * so. After fork in a program with threads, wigwag can be used as far as malloc can, which glibc allows.
+ *
+ * Signals. Only functions that say so may be called in a signal handler. The library takes one real-time signal for
+ * itself, the highest that has no handler when it first waits (SIGRTMAX - 2 as a rule), to end waits in calls that know
+ * no timeout; it is let through in a thread while that thread waits.
+ */
+#ifndef WIGWAG_H
+#define WIGWAG_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Durations in nanoseconds. */
+#define WW_MS(n) ((int64_t)(n) * 1000000)
+#define WW_SEC(n) ((int64_t)(n) * 1000000000)
+
+/* What the WW_..._INIT macros stand for: all zeros, but for the size. */
+#ifdef __cplusplus
+template <typename options> static inline options ww_init_options() {
+    options zeroed = options();
+    zeroed.size = sizeof zeroed;
+    return zeroed;
+}
+#define WW_INIT(type) ww_init_options<type>()
+#else
+#define WW_INIT(type) { .size = sizeof(type) }
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+
+/* ---- Library-wide: version, last error ---- */
+
+/* Wait for ever. */
+#define WW_FOREVER (-1)
+
+/* Do not wait: fail with -EAGAIN where the call would block. */
+#define WW_NOW 0
+
+/* The version of the library, such as "0.1.0". Never blocks, never fails; the text is the library's. */
+const char *ww_version(void);
+
+/* The text of the calling thread's last error: operation, object, errno, cause and remedy.
+ *
+ * Never blocks. Returns an empty string before the first failure. The text is the library's and good until this
+ * thread's next call of a wigwag function. */
+const char *ww_last_error(void);
+
+/* Which way the library took where kernels differ, one line for each, such as
+ * "write without SIGPIPE: pwritev2 with RWF_NOSIGNAL".
+ *
+ * Never blocks. The text is the library's and good until this thread's next call of this function. */
+const char *ww_paths(void);
+
+
+/* ---- Addresses ---- */
+
+/* One line of text that names an IPC object, parsed:
+ * scheme ":" name ["#" id] ["?" key "=" value *("&" key "=" value)].
+ *
+ * May be shared between threads; never changes. Free it with ww_address_close(). */
+typedef struct ww_address ww_address;
+
+/* Parses text. Never blocks.
+ *
+ * Errors: -EINVAL with the position and what was expected there in ww_last_error(); -ENAMETOOLONG; -EFAULT. */
+int ww_address_parse(ww_address **out, const char *spelled);
+
+/* Frees an address. NULL is allowed. */
+void ww_address_close(ww_address *address);
+
+/* Writes the address as text, with a terminating NUL. Parsing that text gives the same address.
+ *
+ * Never blocks. Returns the length without the NUL. Errors: -EMSGSIZE if size is too small, with nothing written; the
+ * length that is needed, without the NUL, is stored in *true_size, which may be NULL. -EFAULT. */
+ssize_t ww_address_print(const ww_address *address,
+                         char *buffer,
+                         size_t size,
+                         size_t *true_size);
+
+/* The scheme, such as "sysv-mq", without the colon. Never blocks. The text is the library's and lasts for ever.
+ * Returns NULL for NULL. */
+const char *ww_address_scheme(const ww_address *address);
+
+/* Copies the name, as plain bytes without percent-coding, and a terminating NUL.
+ *
+ * Never blocks. Returns the length without the NUL. Errors: as ww_address_print(). */
+ssize_t ww_address_name(const ww_address *address, char *buffer, size_t size, size_t *true_size);
+
+/* ftok's project number, 1 to 255, or 0 where there is none. Never blocks. Errors: -EFAULT. */
+int ww_address_id(const ww_address *address);
+
+/* Copies the value of an option, as plain bytes, and a terminating NUL.
+ *
+ * Never blocks. Returns the length without the NUL. Errors: -ENOENT the address does not have the option; otherwise as
+ * ww_address_print(). */
+ssize_t ww_address_option(const ww_address *address,
+                          const char *key,
+                          char *buffer,
+                          size_t size,
+                          size_t *true_size);
+
+/* Whether two addresses are the same, options included: 1 or 0. Never blocks. Errors: -EFAULT. */
+int ww_address_equals(const ww_address *a, const ww_address *b);
+
+
+/* ---- Cancellation ---- */
+
+/* Ends the waits of every thread that is in its scope.
+ *
+ * Between ww_cancel_enter() and ww_cancel_leave(), every blocking wigwag call of that thread returns -ECANCELED once
+ * the cancel has fired; a call that need not wait still succeeds. Scopes nest, and any of them ends a wait. May be
+ * shared between threads. After fork, the child's copy is its own. */
+typedef struct ww_cancel ww_cancel;
+
+/* Makes a cancel that has not fired. Never blocks. Errors: -EFAULT. */
+int ww_cancel_new(ww_cancel **out);
+
+/* Frees a cancel; no thread may be in its scope or about to fire it. NULL is allowed. */
+void ww_cancel_close(ww_cancel *cancel);
+
+/* Ends the waits of the threads in scope, now and later. Never blocks; allowed in signal handlers. Errors: -EFAULT. */
+int ww_cancel_fire(const ww_cancel *cancel);
+
+/* Whether it has fired: 1 or 0. Never blocks; allowed in signal handlers. Errors: -EFAULT. */
+int ww_cancel_is_fired(const ww_cancel *cancel);
+
+/* Makes it as new, so that waits in scope block again. Never blocks. Errors: -EFAULT. */
+int ww_cancel_reset(const ww_cancel *cancel);
+
+/* Puts the calling thread's waits under this cancel until the matching ww_cancel_leave(). Never blocks.
+ * Errors: -EFAULT. */
+int ww_cancel_enter(const ww_cancel *cancel);
+
+/* Undoes the calling thread's newest ww_cancel_enter() for this cancel. Never blocks.
+ *
+ * Errors: -EINVAL this thread is not in its scope; -EFAULT. */
+int ww_cancel_leave(const ww_cancel *cancel);
+
+
+/* ---- Event counter ---- */
+
+/* An event counter (eventfd:): one side adds to a 64-bit number in the kernel, the other takes from it.
+ *
+ * May be shared between threads. Shared with children made by fork, and with others by passing the descriptor. Gone
+ * with its last descriptor. */
+typedef struct ww_eventfd ww_eventfd;
+
+/* How an event counter is made; initialise with WW_EVENTFD_OPTIONS_INIT. */
+typedef struct ww_eventfd_options {
+    size_t size;
+    /* The value at the start, at most 2^64 - 2. */
+    uint64_t initial;
+    /* 1: each take gives 1 and leaves the rest, instead of taking all at once. */
+    int semaphore;
+    int reserved;
+} ww_eventfd_options;
+#define WW_EVENTFD_OPTIONS_INIT WW_INIT(ww_eventfd_options)
+
+/* Makes a counter; NULL options mean one that starts at 0 and is taken whole. Close it with ww_eventfd_close().
+ *
+ * Never blocks. Errors: -EMFILE, -ENFILE no descriptor is left; -EINVAL the initial value or an option; -EFAULT. */
+int ww_eventfd_open(ww_eventfd **out,
+                    const ww_eventfd_options *options);
+
+/* Takes over an eventfd that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE, -EFAULT. */
+int ww_eventfd_from_fd(ww_eventfd **out,
+                       int fd);
+
+/* Closes the counter; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_eventfd_close(ww_eventfd *eventfd);
+
+/* Adds to the counter; waits while the sum would pass 2^64 - 2.
+ *
+ * Errors, with nothing added: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the value is 2^64 - 1; -EFAULT. */
+int ww_eventfd_add(const ww_eventfd *eventfd, uint64_t value, int64_t timeout_ns);
+
+/* Takes the whole counter, or 1 in semaphore mode, into *value; waits while it is zero.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADMSG an adopted descriptor is not an eventfd;
+ * -EFAULT. */
+int ww_eventfd_take(const ww_eventfd *eventfd,
+                    uint64_t *value,
+                    int64_t timeout_ns);
+
+/* The descriptor, to poll or to pass on: readable while the counter is above 0. It stays the handle's.
+ * Never blocks. Errors: -EFAULT. */
+int ww_eventfd_fd(const ww_eventfd *eventfd);
+
+
+/* ---- Anonymous pipe ---- */
+
+/* Writes of up to this many bytes are never torn and never mixed with another writer's. */
+#define WW_PIPE_ATOMIC 4096
+
+/* One end of an anonymous pipe (pipe:), for reading or for writing.
+ *
+ * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process. Writing when
+ * no read end is left is -EPIPE, and never SIGPIPE. Both ends are closed on exec unless ww_pipe_inherit() says
+ * otherwise; a child made by fork alone has both. May be shared between threads. */
+typedef struct ww_pipe ww_pipe;
+
+/* How a pipe is made; initialise with WW_PIPE_OPTIONS_INIT. */
+typedef struct ww_pipe_options {
+    size_t size;
+    /* The bytes it can hold, rounded up by the kernel; 0 for the system's default. */
+    size_t capacity;
+    /* 1: each write is a packet of 1 to WW_PIPE_ATOMIC bytes, and each read takes one whole. */
+    int packet;
+    int reserved;
+} ww_pipe_options;
+#define WW_PIPE_OPTIONS_INIT WW_INIT(ww_pipe_options)
+
+/* Makes a pipe and gives both ends, each to be closed with ww_pipe_close(). Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EPERM the capacity is above what an unprivileged process may have;
+ * -EINVAL an option; -EFAULT. */
+int ww_pipe_open(ww_pipe **reader,
+                 ww_pipe **writer,
+                 const ww_pipe_options *options);
+
+/* Takes over one end that something else made, such as standard input; its mode is left as it is. The handle uses a copy
+ * of the descriptor and closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_pipe_from_fd(ww_pipe **out,
+                    int fd);
+
+/* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_pipe_close(ww_pipe *pipe);
+
+/* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EMSGSIZE in packet mode
+ * size is below WW_PIPE_ATOMIC, so that a packet could be cut (nothing is taken); -EFAULT. */
+ssize_t ww_pipe_read(const ww_pipe *pipe,
+                     void *buffer,
+                     size_t size,
+                     int64_t timeout_ns);
+
+/* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also
+ * after an error.
+ *
+ * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -ENOTSUP the
+ * pipe is in packet mode; -EFAULT. */
+int ww_pipe_read_exact(const ww_pipe *pipe,
+                       void *buffer,
+                       size_t size,
+                       int64_t timeout_ns,
+                       size_t *done);
+
+/* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written
+ * whole or not at all.
+ *
+ * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
+ * -EMSGSIZE longer than a packet, -EINVAL an empty packet; -EFAULT. */
+ssize_t ww_pipe_write(const ww_pipe *pipe,
+                      const void *data,
+                      size_t size,
+                      int64_t timeout_ns);
+
+/* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written,
+ * also after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
+ *
+ * Errors: as ww_pipe_write(). */
+int ww_pipe_write_all(const ww_pipe *pipe,
+                      const void *data,
+                      size_t size,
+                      int64_t timeout_ns,
+                      size_t *done);
+
+/* Moves up to size bytes from this read end to the pipe, file or socket behind fd, without copying them through this
+ * process, and returns how many; waits until some can be moved. 0 is the end of the stream.
+ *
+ * Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF;
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_pipe_splice_to(const ww_pipe *pipe,
+                          int fd,
+                          size_t size,
+                          int64_t timeout_ns);
+
+/* Moves up to size bytes from the pipe, file or socket behind fd into this write end; as ww_pipe_splice_to(). 0 is the
+ * end of the input. */
+ssize_t ww_pipe_splice_from(const ww_pipe *pipe,
+                            int fd,
+                            size_t size,
+                            int64_t timeout_ns);
+
+/* Copies up to size bytes from this read end into another pipe's write end and leaves them here to be read; returns
+ * how many. 0 is the end of the stream. Errors: as ww_pipe_splice_to(). */
+ssize_t ww_pipe_tee(const ww_pipe *pipe,
+                    const ww_pipe *to,
+                    size_t size,
+                    int64_t timeout_ns);
+
+/* The bytes that the pipe can hold. Never blocks. Errors: -EFAULT. */
+ssize_t ww_pipe_capacity(const ww_pipe *pipe);
+
+/* Sets the bytes that the pipe can hold, and returns what the kernel made of it. Never blocks.
+ *
+ * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
+ * -EFAULT. */
+ssize_t ww_pipe_set_capacity(const ww_pipe *pipe,
+                             size_t size);
+
+/* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
+int ww_pipe_is_reader(const ww_pipe *pipe);
+
+/* Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks; not to
+ * be called while another thread uses this end. Errors: -EFAULT. */
+int ww_pipe_inherit(const ww_pipe *pipe);
+
+/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_pipe_fd(const ww_pipe *pipe);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
