@@ -1,0 +1,135 @@
+"""What every ``<verb>_async`` twin does: try, and if that would block, await readiness in the running event loop.
+
+No threads: a wait is an entry of the loop's own selector. Several tasks may wait for one descriptor; ``add_reader``
+silently replaces what was there, so each (loop, descriptor, direction) has one entry, with a queue of tasks behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+_T = TypeVar("_T")
+_Key = Tuple[asyncio.AbstractEventLoop, int, bool]
+
+# Touched by the loop's own thread only, per key; `closing` reads the keys from any thread.
+_queues: Dict[_Key, List["asyncio.Future[bool]"]] = {}
+
+# At the deadline the object is asked once more, so that its own TimeoutError, with its own text, is what comes out.
+_LAST_TRY = 1e-9
+
+
+async def call_when_ready(
+    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: Any
+) -> _T:
+    """``method(*args, timeout=timeout)`` for event loops: tries without blocking, awaits readiness in between.
+
+    ``fileno`` (such as ``obj.fileno``) gives the descriptor that says when to try again, and is asked only when the
+    first try would block. ``writable`` says which readiness to await. ``method`` must do all or nothing.
+
+    Raises what ``method`` raises: ``TimeoutError`` at the deadline, ``BlockingIOError`` with a timeout of 0,
+    ``ValueError`` if the object is closed meanwhile. A cancelled task leaves the queue, and has taken nothing.
+    """
+    if timeout is not None and not timeout > 0:  # 0, and what only the method can judge: negative, NaN
+        return method(*args, timeout=timeout)
+    deadline: Optional[float] = None
+    while True:
+        try:
+            return method(*args, timeout=0)
+        except BlockingIOError as error:
+            if getattr(error, "characters_written", 0):
+                raise  # not all or nothing after all: the caller has to know, and trying again would repeat a part
+        loop = asyncio.get_running_loop()
+        if timeout is not None and deadline is None:
+            deadline = loop.time() + timeout
+        if not await _readiness(loop, fileno(), writable, deadline):
+            return method(*args, timeout=_LAST_TRY)
+
+
+def closing(fd: int) -> None:
+    """Lets go of a descriptor in every loop, and has the tasks that wait for it try again.
+
+    An object's ``close()`` calls it from any thread, after it has marked itself closed and before the descriptor goes:
+    a descriptor that is closed while a selector holds it is never reported again, and its number may come back as
+    something else.
+    """
+    for key in list(_queues):
+        loop, of, _ = key
+        if of != fd:
+            continue
+        if _is_running_here(loop):
+            _dissolve(key)
+        else:
+            try:
+                loop.call_soon_threadsafe(_dissolve, key)
+            except RuntimeError:  # the loop is closed, and nobody waits in it any more
+                _queues.pop(key, None)
+
+
+async def _readiness(
+    loop: asyncio.AbstractEventLoop, fd: int, writable: bool, deadline: Optional[float]
+) -> bool:
+    """True when it is worth trying again, False at the deadline."""
+    key = (loop, fd, writable)
+    ready: "asyncio.Future[bool]" = loop.create_future()
+    alarm = None if deadline is None else loop.call_at(deadline, _resolve, ready, False)
+    try:
+        _join(key, ready)
+        return await ready
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+        _leave(key, ready)
+
+
+def _join(key: _Key, ready: "asyncio.Future[bool]") -> None:
+    queue = _queues.get(key)
+    if queue is not None:
+        queue.append(ready)
+        return
+    loop, fd, writable = key
+    (loop.add_writer if writable else loop.add_reader)(fd, _wake_first, key)
+    _queues[key] = [ready]
+
+
+def _leave(key: _Key, ready: "asyncio.Future[bool]") -> None:
+    queue = _queues.get(key, ())
+    if ready in queue:  # not in it any more: the queue was dissolved, and a new one may have its key
+        queue.remove(ready)
+        if not queue:
+            del _queues[key]
+            _unwatch(key)
+
+
+def _wake_first(key: _Key) -> None:
+    """Level-triggered: called again in the next round while the descriptor stays ready, which wakes the next task."""
+    for ready in _queues.get(key, ()):
+        if not ready.done():
+            ready.set_result(True)
+            return
+
+
+def _dissolve(key: _Key) -> None:
+    queue = _queues.pop(key, None)
+    if queue is not None:
+        _unwatch(key)
+        for ready in queue:
+            _resolve(ready, True)
+
+
+def _unwatch(key: _Key) -> None:
+    loop, fd, writable = key
+    if not loop.is_closed():
+        (loop.remove_writer if writable else loop.remove_reader)(fd)
+
+
+def _resolve(ready: "asyncio.Future[bool]", value: bool) -> None:
+    if not ready.done():
+        ready.set_result(value)
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
