@@ -93,7 +93,7 @@ def _join(key: _Key, ready: "asyncio.Future[bool]") -> None:
 
 
 def _leave(key: _Key, ready: "asyncio.Future[bool]") -> None:
-    queue = _queues.get(key, ())
+    queue = _queues.get(key, [])
     if ready in queue:  # not in it any more: the queue was dissolved, and a new one may have its key
         queue.remove(ready)
         if not queue:
@@ -133,3 +133,50 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+async def write_all_when_ready(obj: Any, data: Any, timeout: Optional[float]) -> None:
+    """``obj.write_all(data)`` for event loops; on an exception, its ``done`` is how many bytes were written."""
+    view = memoryview(data).cast("B")
+    done = 0
+    deadline = _deadline(timeout)
+    while True:
+        try:
+            return obj.write_all(view[done:], timeout=_now(timeout))
+        except OSError as error:
+            done += error.done  # type: ignore[attr-defined]
+            error.done = done  # type: ignore[attr-defined]
+            if not isinstance(error, BlockingIOError) or _now(timeout) == timeout:
+                raise
+        loop = asyncio.get_running_loop()
+        if not await _readiness(loop, obj.fileno(), True, deadline):
+            timeout = _LAST_TRY
+
+
+async def read_exact_when_ready(obj: Any, size: int, timeout: Optional[float]) -> bytes:
+    """``obj.read_exact(size)`` for event loops; on an exception, its ``partial`` is what had come by then."""
+    parts: List[bytes] = []
+    deadline = _deadline(timeout)
+    while True:
+        try:
+            parts.append(obj.read_exact(size, timeout=_now(timeout)))
+            return b"".join(parts)
+        except OSError as error:
+            parts.append(error.partial)  # type: ignore[attr-defined]
+            size -= len(parts[-1])
+            if not isinstance(error, BlockingIOError) or _now(timeout) == timeout:
+                error.partial = b"".join(parts)  # type: ignore[attr-defined]
+                error.done = len(error.partial)  # type: ignore[attr-defined]
+                raise
+        loop = asyncio.get_running_loop()
+        if not await _readiness(loop, obj.fileno(), False, deadline):
+            timeout = _LAST_TRY
+
+
+def _deadline(timeout: Optional[float]) -> Optional[float]:
+    return asyncio.get_running_loop().time() + timeout if timeout else None
+
+
+def _now(timeout: Optional[float]) -> Optional[float]:
+    """What to try with: 0 while there is time to wait; 0, the last try, and what only the object can judge as given."""
+    return 0 if timeout is None or timeout > _LAST_TRY else timeout

@@ -1,0 +1,42 @@
+//! `wigwag._wigwag`: mechanism for Python. Names, event loop glue and stubs are in `python/wigwag`.
+//!
+//! One file per class; `support` has what they share. Docstrings are the documentation comments here. Classes are frozen
+//! and `Sync`: the module may be used without the interpreter lock.
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
+#![allow(missing_docs)] // the documentation of methods is Python's docstrings
+
+mod address;
+mod cancel;
+mod eventfd;
+mod pipe;
+mod support;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _wigwag {
+    #[pymodule_export]
+    use super::address::Address;
+    #[pymodule_export]
+    use super::cancel::Cancel;
+    #[pymodule_export]
+    use super::eventfd::EventFd;
+    #[pymodule_export]
+    use super::pipe::Pipe;
+
+    use pyo3::prelude::*;
+
+    /// Which way the library took where kernels differ: a dict of purpose to path.
+    #[pyfunction]
+    fn paths() -> std::collections::BTreeMap<&'static str, &'static str> {
+        wigwag::paths().into_iter().collect()
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::support::install_interrupt_hook();
+        Ok(())
+    }
+}

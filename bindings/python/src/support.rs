@@ -1,0 +1,321 @@
+//! What every class shares: errors, timeouts, waiting without the interpreter, handles that can be closed, buffers.
+
+use std::cell::RefCell;
+use std::ffi::c_char;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyOSError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use wigwag::{Error, Timeout};
+
+thread_local! {
+    /// What a Python signal handler raised inside a wait of this thread.
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Has Python's signal handlers run inside the core's waits; what they raise ends the wait.
+pub(crate) fn install_interrupt_hook() {
+    wigwag::set_interrupt_hook(|| {
+        Python::attach(|py| match py.check_signals() {
+            Ok(()) => false,
+            Err(raised) => {
+                RAISED.with_borrow_mut(|slot| *slot = Some(raised));
+                true
+            }
+        })
+    });
+}
+
+/// The exception for an error: the subclass of OSError that its errno selects, with `errno`, `strerror` and `filename`
+/// (the address), `done` (how far a transfer came) and `true_size` (with EMSGSIZE).
+pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
+    if error.errno() == libc::EINTR
+        && let Some(raised) = RAISED.with_borrow_mut(Option::take)
+    {
+        return raised;
+    }
+    let text = format!("{}: {}", error.operation(), error.reason());
+    let exception = match error.object() {
+        Some(object) => PyOSError::new_err((error.errno(), text, object.to_owned())),
+        None => PyOSError::new_err((error.errno(), text)),
+    };
+    let value = exception.value(py);
+    // An exception takes any attribute; should one not, the exception itself matters more.
+    let _ = value.setattr("done", error.done());
+    let _ = value.setattr("true_size", error.true_size());
+    if error.errno() == libc::EAGAIN && error.done() != 0 {
+        let _ = value.setattr("characters_written", error.done());
+    }
+    exception
+}
+
+/// Seconds as the standard library takes them: `None` is for ever, 0 is now.
+pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Timeout> {
+    match seconds {
+        None => Ok(Timeout::Forever),
+        Some(seconds) if seconds >= 0.0 => {
+            Ok(Duration::try_from_secs_f64(seconds).map_or(Timeout::Forever, Timeout::from))
+        }
+        Some(_) => Err(PyValueError::new_err("timeout must be None or a number of seconds from 0")),
+    }
+}
+
+/// Runs a call of the core: first without waiting and without letting go of the interpreter; if that would block, again
+/// with its timeout and detached.
+pub(crate) fn wait<T: Send>(
+    py: Python<'_>,
+    seconds: Option<f64>,
+    mut call: impl FnMut(Timeout) -> wigwag::Result<T> + Send,
+) -> PyResult<T> {
+    let timeout = timeout(seconds)?;
+    match call(Timeout::Now) {
+        Err(error) if error.errno() == libc::EAGAIN && timeout != Timeout::Now => py.detach(|| call(timeout)),
+        result => result,
+    }
+    .map_err(|error| raise(py, error))
+}
+
+/// As `wait`, for a transfer of `total` bytes that may come part of the way: `call` gets how far it is and does the rest.
+pub(crate) fn wait_for_all(
+    py: Python<'_>,
+    seconds: Option<f64>,
+    mut call: impl FnMut(usize, Timeout) -> wigwag::Result<()> + Send,
+) -> PyResult<()> {
+    let timeout = timeout(seconds)?;
+    let result = match call(0, Timeout::Now) {
+        Err(error) if error.errno() == libc::EAGAIN && timeout != Timeout::Now => {
+            let done = error.done();
+            py.detach(|| call(done, timeout)).map_err(|error| {
+                let total = done + error.done();
+                error.after(total)
+            })
+        }
+        result => result,
+    };
+    result.map_err(|error| raise(py, error))
+}
+
+/// An object of the core that can be closed while others use it: they keep it alive, and their waits end.
+pub(crate) struct Handle<T> {
+    class: &'static str,
+    object: Mutex<Option<Arc<T>>>,
+}
+
+impl<T: Send + Sync> Handle<T> {
+    pub(crate) fn new(class: &'static str, object: T) -> Handle<T> {
+        Handle { class, object: Mutex::new(Some(Arc::new(object))) }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<T>>> {
+        self.object.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object, or `ValueError` after close.
+    pub(crate) fn get(&self) -> PyResult<Arc<T>> {
+        let object = self.slot().clone();
+        object.ok_or_else(|| PyValueError::new_err(format!("operation on a closed {}", self.class)))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.slot().is_none()
+    }
+
+    /// Ends the waits of other threads and lets go of the object; closing twice is fine. `descriptor` is told to the
+    /// event loops that watch it.
+    pub(crate) fn close(
+        &self,
+        py: Python<'_>,
+        descriptor: impl FnOnce(&T) -> Option<i32>,
+        end_waits: impl FnOnce(&T) + Send,
+    ) -> PyResult<()> {
+        let Some(object) = self.slot().take() else { return Ok(()) };
+        if let Some(fd) = descriptor(&object).filter(|_| ASYNC_USED.load(Ordering::Relaxed)) {
+            py.import("wigwag._aio")?.call_method1("closing", (fd,))?;
+        }
+        py.detach(|| end_waits(&object));
+        Ok(())
+    }
+
+    /// For `repr`: the class, what is told about the object, or that it is closed.
+    pub(crate) fn describe(&self, details: impl FnOnce(&T) -> String) -> String {
+        match &*self.slot() {
+            Some(object) => format!("<wigwag.{} {}>", self.class, details(object)),
+            None => format!("<wigwag.{} closed>", self.class),
+        }
+    }
+}
+
+/// Whether an event loop may be watching a descriptor. Set before the first watch; a close that misses it raced with the
+/// call that set it.
+static ASYNC_USED: AtomicBool = AtomicBool::new(false);
+
+/// The coroutine behind an `_async` twin: `method` of `object` with `arguments`, awaited until the descriptor is ready.
+pub(crate) fn coroutine<'py>(
+    object: &Bound<'py, PyAny>,
+    method: &str,
+    writable: bool,
+    seconds: Option<f64>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    ASYNC_USED.store(true, Ordering::Relaxed);
+    let arguments = arguments.into_pyobject(py).map_err(Into::into)?;
+    let mut all = vec![
+        object.getattr(method)?,
+        object.getattr("fileno")?,
+        pyo3::types::PyBool::new(py, writable).to_owned().into_any(),
+        seconds.into_pyobject(py)?.into_any(),
+    ];
+    all.extend(arguments.iter());
+    py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(pyo3::types::PyTuple::new(py, all)?)
+}
+
+/// Bytes of an object that exports a buffer, for reading.
+pub(crate) struct Bytes(PyUntypedBuffer);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Bytes {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Bytes> {
+        let buffer = PyUntypedBuffer::get(&object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("a contiguous buffer is needed"));
+        }
+        Ok(Bytes(buffer))
+    }
+}
+
+impl Bytes {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        let length = self.0.len_bytes();
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: the exporter keeps the memory of a buffer in place until it is released, when `self` goes. Another
+        // thread that changes the bytes meanwhile changes what is sent, as everywhere in Python; this side hands the
+        // range to the kernel or copies it and never relies on its content staying the same.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), length) }
+    }
+}
+
+/// Room in an object that exports a writable buffer.
+pub(crate) struct Room(PyUntypedBuffer);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Room {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Room> {
+        let buffer = PyUntypedBuffer::get(&object)?;
+        if buffer.readonly() {
+            return Err(PyBufferError::new_err("a writable buffer is needed"));
+        }
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("a contiguous buffer is needed"));
+        }
+        Ok(Room(buffer))
+    }
+}
+
+impl Room {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        let length = self.0.len_bytes();
+        if length == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in Bytes, and the exporter said that it may be written to; only the kernel or a copy writes.
+        unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast(), length) }
+    }
+}
+
+// SAFETY: as CPython documents it; pyo3-ffi does not declare it.
+unsafe extern "C" {
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// A bytes object of up to `size` bytes that `fill` writes, as long as it says.
+pub(crate) fn new_bytes<'py>(
+    py: Python<'py>,
+    size: usize,
+    fill: impl FnOnce(&mut [u8]) -> PyResult<usize>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let length = ffi::Py_ssize_t::try_from(size).map_err(|_| PyValueError::new_err("size is too large"))?;
+    // SAFETY: with no source the new object's bytes are ours to write until somebody else sees it. The slice is dropped
+    // before the resize, which moves the object and takes over the reference; a failed one leaves NULL and an exception.
+    unsafe {
+        let mut object = ffi::PyBytes_FromStringAndSize(std::ptr::null::<c_char>(), length);
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        let start = ffi::PyBytes_AsString(object).cast::<u8>();
+        match fill(std::slice::from_raw_parts_mut(start, size)) {
+            Ok(filled) if filled == size => {}
+            Ok(filled) => {
+                let filled = ffi::Py_ssize_t::try_from(filled.min(size)).unwrap_or(length);
+                if _PyBytes_Resize(&raw mut object, filled) != 0 {
+                    return Err(PyErr::fetch(py));
+                }
+            }
+            Err(error) => {
+                ffi::Py_DECREF(object);
+                return Err(error);
+            }
+        }
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
+
+/// Makes an object from a descriptor that Python code hands over; on failure it stays the caller's.
+pub(crate) fn adopt<T>(py: Python<'_>, fd: i32, make: impl FnOnce(OwnedFd) -> wigwag::Result<T>) -> PyResult<T> {
+    let not_open = || PyOSError::new_err((libc::EBADF, "adopt: not an open descriptor"));
+    if fd < 0 {
+        return Err(not_open());
+    }
+    // SAFETY: not -1; borrowed for the next call only, which refuses a number that is not open.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(|_| not_open())?;
+    let made = make(copy).map_err(|error| raise(py, error))?;
+    // SAFETY: open, since it could be copied; the caller gave it away.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(made)
+}
+
+/// The descriptor of an int or of an object with `fileno()`.
+///
+/// # Safety
+/// What keeps the descriptor open lives for `'a`.
+pub(crate) unsafe fn borrow<'a>(object: &Bound<'_, PyAny>) -> PyResult<BorrowedFd<'a>> {
+    let fd: i32 = match object.extract() {
+        Ok(fd) => fd,
+        Err(_) => object.call_method0("fileno")?.extract()?,
+    };
+    if fd < 0 {
+        return Err(PyOSError::new_err((libc::EBADF, "not an open descriptor")));
+    }
+    // SAFETY: not -1, and open as the caller promises; a closed number is refused by the kernel.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Gives an exception of a read the bytes that had come by then, as `partial`.
+pub(crate) fn with_partial(py: Python<'_>, result: PyResult<()>, room: &[u8]) -> PyResult<()> {
+    result.inspect_err(|exception| {
+        let value = exception.value(py);
+        let done = value.getattr("done").and_then(|done| done.extract::<usize>()).unwrap_or(0);
+        let _ = value.setattr("partial", PyBytes::new(py, room.get(..done).unwrap_or_default()));
+    })
+}
+
+/// The coroutine behind the `_async` twin of a transfer that may come part of the way.
+pub(crate) fn coroutine_for_all<'py>(
+    object: &Bound<'py, PyAny>,
+    function: &str,
+    seconds: Option<f64>,
+    what: impl IntoPyObject<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ASYNC_USED.store(true, Ordering::Relaxed);
+    object.py().import("wigwag._aio")?.call_method1(function, (object, what, seconds))
+}

@@ -1,0 +1,28 @@
+import itertools
+import os
+
+import pytest
+
+#: Long enough for anything that should happen, in seconds.
+GENEROUS = 30.0
+#: For waits that are expected to run out.
+SHORT = 0.02
+
+_count = itertools.count()
+
+
+@pytest.fixture
+def fresh():
+    """Gives names that no other test and no other run uses."""
+    return lambda prefix: f"wwpytest-{prefix}-{os.getpid()}-{next(_count)}"
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_left():
+    """Every test closes what it opened."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    import gc
+
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
