@@ -72,12 +72,31 @@ impl<'a> Operation<'a> {
         events: PollFlags,
         mut attempt: impl FnMut() -> SysResult<T>,
     ) -> Result<T> {
+        match attempt() {
+            Ok(value) => Ok(value),
+            Err(errno) => self.until_ready_after(errno, fd, events, attempt),
+        }
+    }
+
+    /// The rest of `until_ready` when the first attempt failed, out of the way of those that succeed.
+    #[cold]
+    #[inline(never)]
+    fn until_ready_after<T>(
+        &mut self,
+        mut errno: Errno,
+        fd: BorrowedFd<'_>,
+        events: PollFlags,
+        mut attempt: impl FnMut() -> SysResult<T>,
+    ) -> Result<T> {
         loop {
+            match errno {
+                Errno::EINTR => {}
+                Errno::EAGAIN if self.timeout != Timeout::Now => self.sleep(fd, events)?,
+                errno => return Err(self.error(errno)),
+            }
             match attempt() {
                 Ok(value) => return Ok(value),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if self.timeout != Timeout::Now => self.sleep(fd, events)?,
-                Err(errno) => return Err(self.error(errno)),
+                Err(again) => errno = again,
             }
         }
     }

@@ -1,0 +1,156 @@
+/*
+ * What a wigwag call costs beside the system calls it stands for: the same 64-byte operation in three forms, in turn in
+ * one process, many rounds. Prints one line for each operation:
+ *
+ *   name <tab> median plain <tab> median raw <tab> median wigwag <tab> p99 wigwag        (nanoseconds for one operation)
+ *
+ * plain: the call as the document's programs make it. raw: the cheapest sequence of system calls that keeps wigwag's
+ * promises for this operation (no SIGPIPE, a bounded wait: non-blocking try first, close on exec). An operation is a send
+ * and the receive of it, by one thread, so that nothing ever waits.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <wigwag.h>
+
+#define ROUNDS 301
+#define SIZE 64
+
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+static char message[SIZE], received[4096];
+
+static void must(int ok, const char *what) {
+    if (!ok) {
+        fprintf(stderr, "%s: %s; %s\n", what, strerror(errno), ww_last_error());
+        exit(1);
+    }
+}
+#define MUST(condition) must(condition, #condition)
+
+/* --- eventfd --- */
+
+static int event_plain, event_raw;
+static ww_eventfd *event_ww;
+
+static void eventfd_setup(void) {
+    MUST((event_plain = eventfd(0, 0)) >= 0);
+    MUST((event_raw = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0);
+    MUST(ww_eventfd_open(&event_ww, NULL) == 0);
+}
+static void eventfd_on(int fd) {
+    uint64_t value = 1;
+    MUST(write(fd, &value, 8) == 8);
+    MUST(read(fd, &value, 8) == 8);
+}
+static void eventfd_plain(void) { eventfd_on(event_plain); }
+static void eventfd_raw(void) { eventfd_on(event_raw); }
+static void eventfd_wigwag(void) {
+    uint64_t value;
+    MUST(ww_eventfd_add(event_ww, 1, WW_SEC(1)) == 0);
+    MUST(ww_eventfd_take(event_ww, &value, WW_SEC(1)) == 0);
+}
+
+/* --- pipe --- */
+
+static int pipe_plain_fds[2], pipe_raw_fds[2];
+static ww_pipe *pipe_reader, *pipe_writer;
+
+/* write without SIGPIPE: by flag where the kernel has it, else masked */
+static ssize_t write_quietly(int fd, const void *data, size_t size) {
+    static int no_flag;
+    struct iovec part = {(void *)(uintptr_t)data, size};
+    if (!no_flag) {
+        ssize_t n = pwritev2(fd, &part, 1, -1, RWF_NOSIGNAL);
+        if (n >= 0 || errno != EOPNOTSUPP) return n;
+        no_flag = 1;
+    }
+    {
+        ssize_t n;
+        sigset_t pipe_only, pending, before;
+        sigemptyset(&pipe_only);
+        sigaddset(&pipe_only, SIGPIPE);
+        sigpending(&pending);
+        sigprocmask(SIG_BLOCK, &pipe_only, &before);
+        n = write(fd, data, size);
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        return n;
+    }
+}
+
+static void pipe_setup(void) {
+    MUST(pipe(pipe_plain_fds) == 0);
+    MUST(pipe2(pipe_raw_fds, O_CLOEXEC | O_NONBLOCK) == 0);
+    MUST(ww_pipe_open(&pipe_reader, &pipe_writer, NULL) == 0);
+}
+static void pipe_plain(void) {
+    MUST(write(pipe_plain_fds[1], message, SIZE) == SIZE);
+    MUST(read(pipe_plain_fds[0], received, sizeof received) == SIZE);
+}
+static void pipe_raw(void) {
+    MUST(write_quietly(pipe_raw_fds[1], message, SIZE) == SIZE);
+    MUST(read(pipe_raw_fds[0], received, sizeof received) == SIZE);
+}
+static void pipe_wigwag(void) {
+    MUST(ww_pipe_write(pipe_writer, message, SIZE, WW_SEC(1)) == SIZE);
+    MUST(ww_pipe_read(pipe_reader, received, sizeof received, WW_SEC(1)) == SIZE);
+}
+
+/* --- the rounds --- */
+
+static const struct operation {
+    const char *name;
+    int batch; /* operations between two looks at the clock */
+    void (*setup)(void);
+    void (*forms[3])(void); /* plain, raw, wigwag */
+} operations[] = {
+    {"eventfd add + take", 2000, eventfd_setup, {eventfd_plain, eventfd_raw, eventfd_wigwag}},
+    {"pipe write + read", 2000, pipe_setup, {pipe_plain, pipe_raw, pipe_wigwag}},
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv) {
+    static double samples[3][ROUNDS];
+    size_t n;
+    for (n = 0; n < sizeof operations / sizeof *operations; n++) {
+        const struct operation *operation = &operations[n];
+        int round, form, i;
+        if (argc > 1 && strstr(operation->name, argv[1]) == NULL) continue;
+        operation->setup();
+        for (round = -5; round < ROUNDS; round++) /* the first few warm up */
+            for (form = 0; form < 3; form++) {
+                /* each form comes first, second and third equally often */
+                int turn = (form + round + 5) % 3;
+                double start = now();
+                for (i = 0; i < operation->batch; i++) operation->forms[turn]();
+                if (round >= 0) samples[turn][round] = (now() - start) / operation->batch;
+            }
+        for (form = 0; form < 3; form++) qsort(samples[form], ROUNDS, sizeof(double), ascending);
+        printf("%s\t%.1f\t%.1f\t%.1f\t%.1f\n", operation->name, samples[0][ROUNDS / 2], samples[1][ROUNDS / 2],
+               samples[2][ROUNDS / 2], samples[2][ROUNDS * 99 / 100]);
+        fflush(stdout);
+    }
+    return 0;
+}
