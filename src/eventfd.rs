@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd as Kernel};
-use nix::unistd::{read, write};
 
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
+use crate::sys::direct;
 use crate::timeout::Timeout;
 use crate::wait::Object;
 
@@ -89,8 +89,9 @@ impl EventFd {
     #[inline]
     pub fn add(&self, value: u64, timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("add", timeout);
-        let written = operation
-            .transfer(&self.descriptor, PollFlags::POLLOUT, || write(self.descriptor.as_fd(), &value.to_ne_bytes()));
+        let written = operation.transfer(&self.descriptor, PollFlags::POLLOUT, || {
+            direct::write(self.descriptor.as_fd(), &value.to_ne_bytes())
+        });
         written.map(drop).map_err(|error| {
             if error.is(Errno::EINVAL) {
                 error.because("2^64 - 1 cannot be added to an event counter; the largest is 2^64 - 2")
@@ -110,8 +111,8 @@ impl EventFd {
     pub fn take(&self, timeout: Timeout) -> Result<u64> {
         let mut value = [0; 8];
         let mut operation = self.object.operation("take", timeout);
-        let length =
-            operation.transfer(&self.descriptor, PollFlags::POLLIN, || read(self.descriptor.as_fd(), &mut value))?;
+        let length = operation
+            .transfer(&self.descriptor, PollFlags::POLLIN, || direct::read(self.descriptor.as_fd(), &mut value))?;
         if length != value.len() {
             return Err(self.not_an_eventfd(operation.error(Errno::EBADMSG)));
         }
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn adopted_descriptor_that_is_no_eventfd() {
         let (reader, writer) = nix::unistd::pipe().unwrap();
-        write(&writer, b"abc").unwrap();
+        nix::unistd::write(&writer, b"abc").unwrap();
         assert!(EventFd::from_fd(reader).take(Timeout::Now).unwrap_err().is(Errno::EBADMSG));
     }
 }

@@ -6,11 +6,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
-use nix::unistd::read;
 
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
-use crate::sys::nosigpipe;
+use crate::sys::{direct, nosigpipe};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -98,7 +97,7 @@ impl Stream {
 
     #[inline]
     fn read_some(&self, operation: &mut Operation<'_>, buffer: &mut [u8]) -> Result<usize> {
-        operation.transfer(&self.descriptor, PollFlags::POLLIN, || read(&self.descriptor, buffer))
+        operation.transfer(&self.descriptor, PollFlags::POLLIN, || direct::read(self.descriptor.as_fd(), buffer))
     }
 
     pub(super) fn read_exact(&self, buffer: &mut [u8], timeout: Timeout) -> Result<()> {

@@ -6,6 +6,7 @@
 //! live Rust references or owned buffers of the length that is passed beside them, and descriptors are borrowed for the
 //! length of the call.
 
+pub(crate) mod direct;
 pub(crate) mod fork;
 pub(crate) mod nosigpipe;
 pub(crate) mod sysv;

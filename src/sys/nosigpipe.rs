@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 
-use super::{SysResult, check};
+use super::{SysResult, check, direct};
 
 const RWF_NOSIGNAL: libc::c_int = 0x0000_0100;
 
@@ -28,16 +28,23 @@ pub(crate) fn path() -> &'static str {
     }
 }
 
-/// `write` that fails with EPIPE and never raises SIGPIPE.
+/// `write` to a pipe in non-blocking mode that fails with EPIPE and never raises SIGPIPE.
+#[inline]
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
-    if PATH.load(Ordering::Relaxed) != BY_MASK {
-        match write_by_flag(fd, bytes) {
+    if PATH.load(Ordering::Relaxed) == BY_FLAG {
+        return direct::pwritev2(fd, bytes, RWF_NOSIGNAL);
+    }
+    write_on_unknown_kernel(fd, bytes)
+}
+
+#[cold]
+fn write_on_unknown_kernel(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
+    if PATH.load(Ordering::Relaxed) == UNKNOWN {
+        match direct::pwritev2(fd, bytes, RWF_NOSIGNAL) {
             // What an old kernel answers to the flag (EOPNOTSUPP, EINVAL) or a sandbox to the call (ENOSYS, EPERM).
             Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
             result => {
-                if PATH.load(Ordering::Relaxed) == UNKNOWN {
-                    PATH.store(BY_FLAG, Ordering::Relaxed);
-                }
+                PATH.store(BY_FLAG, Ordering::Relaxed);
                 return result;
             }
         }
@@ -48,13 +55,6 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
         PATH.store(BY_MASK, Ordering::Relaxed);
     }
     result
-}
-
-fn write_by_flag(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
-    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: one iovec, a live local, that spans `bytes`, which the kernel only reads; offset -1 means the current
-    // position, the only one a pipe has.
-    check(unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const part, 1, -1, RWF_NOSIGNAL) }).map(|n| n.cast_unsigned())
 }
 
 fn write_by_mask(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
