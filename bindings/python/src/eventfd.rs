@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use pyo3::prelude::*;
 use wigwag::EventFdOptions;
 
-use crate::support::{Handle, adopt, coroutine, raise, wait};
+use crate::handle::Handle;
+use crate::support::{adopt, coroutine, raise, wait};
 
 /// EventFd(initial=0, semaphore=False)
 /// --

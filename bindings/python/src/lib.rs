@@ -1,6 +1,6 @@
 //! `wigwag._wigwag`: mechanism for Python. Names, event loop glue and stubs are in `python/wigwag`.
 //!
-//! One file per class; `support` has what they share. Docstrings are the documentation comments here. Classes are frozen
+//! One file per class; `handle` and `support` have what they share. Docstrings are the documentation comments here. Classes are frozen
 //! and `Sync`: the module may be used without the interpreter lock.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
@@ -9,6 +9,7 @@
 mod address;
 mod cancel;
 mod eventfd;
+mod handle;
 mod pipe;
 mod support;
 

@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wigwag::PipeOptions;
 
-use crate::support::{
-    Bytes, Handle, Room, adopt, borrow, coroutine, coroutine_for_all, new_bytes, raise, wait, wait_for_all,
-};
+use crate::handle::Handle;
+use crate::support::{Bytes, Room, adopt, borrow, coroutine, coroutine_for_all, new_bytes, raise, wait, wait_for_all};
 
 /// One end of an anonymous pipe (``pipe:``), for reading or for writing; made by ``Pipe.open()``.
 ///
@@ -80,7 +79,7 @@ impl Pipe {
     ///
     /// Raises BrokenPipeError, TimeoutError, BlockingIOError with a timeout of 0, OSError (EBADF on the read end).
     #[pyo3(signature = (data, timeout = None))]
-    fn write(&self, py: Python<'_>, data: Bytes, timeout: Option<f64>) -> PyResult<usize> {
+    fn write(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>) -> PyResult<usize> {
         let pipe = self.0.get()?;
         let bytes = data.as_slice();
         wait(py, timeout, |timeout| pipe.write(bytes, timeout))
@@ -88,7 +87,7 @@ impl Pipe {
 
     /// Write all of it; waits as long as there is no room. On an exception, its ``done`` is how many bytes were written.
     #[pyo3(signature = (data, timeout = None))]
-    fn write_all(&self, py: Python<'_>, data: Bytes, timeout: Option<f64>) -> PyResult<()> {
+    fn write_all(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>) -> PyResult<()> {
         let pipe = self.0.get()?;
         let bytes = data.as_slice();
         wait_for_all(py, timeout, |done, timeout| pipe.write_all(&bytes[done..], timeout))

@@ -1,10 +1,9 @@
-//! What every class shares: errors, timeouts, waiting without the interpreter, handles that can be closed, buffers.
+//! What every class shares: errors, timeouts, waiting without the interpreter, event loops, buffers.
 
 use std::cell::RefCell;
 use std::ffi::c_char;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::buffer::PyUntypedBuffer;
@@ -101,59 +100,17 @@ pub(crate) fn wait_for_all(
     result.map_err(|error| raise(py, error))
 }
 
-/// An object of the core that can be closed while others use it: they keep it alive, and their waits end.
-pub(crate) struct Handle<T> {
-    class: &'static str,
-    object: Mutex<Option<Arc<T>>>,
-}
-
-impl<T: Send + Sync> Handle<T> {
-    pub(crate) fn new(class: &'static str, object: T) -> Handle<T> {
-        Handle { class, object: Mutex::new(Some(Arc::new(object))) }
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<T>>> {
-        self.object.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The object, or `ValueError` after close.
-    pub(crate) fn get(&self) -> PyResult<Arc<T>> {
-        let object = self.slot().clone();
-        object.ok_or_else(|| PyValueError::new_err(format!("operation on a closed {}", self.class)))
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.slot().is_none()
-    }
-
-    /// Ends the waits of other threads and lets go of the object; closing twice is fine. `descriptor` is told to the
-    /// event loops that watch it.
-    pub(crate) fn close(
-        &self,
-        py: Python<'_>,
-        descriptor: impl FnOnce(&T) -> Option<i32>,
-        end_waits: impl FnOnce(&T) + Send,
-    ) -> PyResult<()> {
-        let Some(object) = self.slot().take() else { return Ok(()) };
-        if let Some(fd) = descriptor(&object).filter(|_| ASYNC_USED.load(Ordering::Relaxed)) {
-            py.import("wigwag._aio")?.call_method1("closing", (fd,))?;
-        }
-        py.detach(|| end_waits(&object));
-        Ok(())
-    }
-
-    /// For `repr`: the class, what is told about the object, or that it is closed.
-    pub(crate) fn describe(&self, details: impl FnOnce(&T) -> String) -> String {
-        match &*self.slot() {
-            Some(object) => format!("<wigwag.{} {}>", self.class, details(object)),
-            None => format!("<wigwag.{} closed>", self.class),
-        }
-    }
-}
-
 /// Whether an event loop may be watching a descriptor. Set before the first watch; a close that misses it raced with the
 /// call that set it.
 static ASYNC_USED: AtomicBool = AtomicBool::new(false);
+
+/// Before a descriptor is closed: has event loops that watch it let go of it.
+pub(crate) fn forget_in_event_loops(py: Python<'_>, fd: i32) -> PyResult<()> {
+    if ASYNC_USED.load(Ordering::Relaxed) {
+        py.import("wigwag._aio")?.call_method1("closing", (fd,))?;
+    }
+    Ok(())
+}
 
 /// The coroutine behind an `_async` twin: `method` of `object` with `arguments`, awaited until the descriptor is ready.
 pub(crate) fn coroutine<'py>(
@@ -177,30 +134,42 @@ pub(crate) fn coroutine<'py>(
 }
 
 /// Bytes of an object that exports a buffer, for reading.
-pub(crate) struct Bytes(PyUntypedBuffer);
+pub(crate) enum Bytes<'a> {
+    /// Of a bytes object, which cannot change and needs no export.
+    Constant(&'a [u8]),
+    Exported(PyUntypedBuffer),
+}
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Bytes {
+impl<'a, 'py> FromPyObject<'a, 'py> for Bytes<'a> {
     type Error = PyErr;
 
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Bytes> {
+    #[inline]
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Bytes<'a>> {
+        if object.is_instance_of::<PyBytes>() {
+            return Ok(Bytes::Constant(object.extract()?));
+        }
         let buffer = PyUntypedBuffer::get(&object)?;
         if !buffer.is_c_contiguous() {
             return Err(PyBufferError::new_err("a contiguous buffer is needed"));
         }
-        Ok(Bytes(buffer))
+        Ok(Bytes::Exported(buffer))
     }
 }
 
-impl Bytes {
+impl Bytes<'_> {
     pub(crate) fn as_slice(&self) -> &[u8] {
-        let length = self.0.len_bytes();
+        let buffer = match self {
+            Bytes::Constant(bytes) => return bytes,
+            Bytes::Exported(buffer) => buffer,
+        };
+        let length = buffer.len_bytes();
         if length == 0 {
             return &[];
         }
         // SAFETY: the exporter keeps the memory of a buffer in place until it is released, when `self` goes. Another
         // thread that changes the bytes meanwhile changes what is sent, as everywhere in Python; this side hands the
         // range to the kernel or copies it and never relies on its content staying the same.
-        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast(), length) }
+        unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), length) }
     }
 }
 
@@ -239,7 +208,26 @@ unsafe extern "C" {
 }
 
 /// A bytes object of up to `size` bytes that `fill` writes, as long as it says.
+#[inline]
 pub(crate) fn new_bytes<'py>(
+    py: Python<'py>,
+    size: usize,
+    fill: impl FnOnce(&mut [u8]) -> PyResult<usize>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    /// Up to here it is cheaper to copy what came than to allocate for what might have come.
+    const ON_STACK: usize = 8192;
+    if size > ON_STACK {
+        return new_large_bytes(py, size, fill);
+    }
+    let mut room = [const { std::mem::MaybeUninit::<u8>::uninit() }; ON_STACK];
+    // SAFETY: plain bytes that `fill` only hands to the kernel or copies into, and of which no more are read than it says
+    // were written.
+    let room = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u8>(), size) };
+    let filled = fill(room)?;
+    Ok(PyBytes::new(py, room.get(..filled).unwrap_or(room)))
+}
+
+fn new_large_bytes<'py>(
     py: Python<'py>,
     size: usize,
     fill: impl FnOnce(&mut [u8]) -> PyResult<usize>,

@@ -1,0 +1,110 @@
+//! An object of the core behind a Python object, which can be closed while other threads use it.
+
+use std::cell::UnsafeCell;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::support::forget_in_event_loops;
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// Users keep the object alive; close ends their waits, and the last to leave drops it. Two atomic operations a use,
+/// where a lock and a reference count would take four.
+pub(crate) struct Handle<T> {
+    class: &'static str,
+    /// How many use the object now, and CLOSED once nobody else may begin to.
+    users: AtomicUsize,
+    object: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: the object is only ever shared (T: Sync), and dropped by whichever thread leaves last (T: Send).
+unsafe impl<T: Send + Sync> Sync for Handle<T> {}
+// SAFETY: owns its object.
+unsafe impl<T: Send> Send for Handle<T> {}
+
+impl<T: Send + Sync> Handle<T> {
+    pub(crate) fn new(class: &'static str, object: T) -> Handle<T> {
+        Handle { class, users: AtomicUsize::new(0), object: UnsafeCell::new(Some(object)) }
+    }
+
+    /// The object, or `ValueError` after close.
+    #[inline]
+    pub(crate) fn get(&self) -> PyResult<User<'_, T>> {
+        self.enter(0).ok_or_else(|| PyValueError::new_err(format!("operation on a closed {}", self.class)))
+    }
+
+    /// Begins a use, and sets `also` with it, unless closed.
+    #[inline]
+    fn enter(&self, also: usize) -> Option<User<'_, T>> {
+        let mut users = self.users.load(Ordering::Relaxed);
+        loop {
+            if users & CLOSED != 0 {
+                return None;
+            }
+            // Acquire: pairs with the Release of whoever made or last used the object, should it be another thread.
+            match self.users.compare_exchange_weak(users, (users + 1) | also, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(newer) => users = newer,
+            }
+        }
+        // SAFETY: the object goes only when CLOSED is set and nobody uses it: see `User::drop`.
+        let object = unsafe { &*self.object.get() }.as_ref();
+        object.map(|object| User { handle: self, object })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.users.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Ends the waits of other threads and lets go of the object; closing twice is fine. Event loops that watch its
+    /// `descriptor` are told.
+    pub(crate) fn close(
+        &self,
+        py: Python<'_>,
+        descriptor: impl FnOnce(&T) -> Option<i32>,
+        end_waits: impl FnOnce(&T) + Send,
+    ) -> PyResult<()> {
+        let Some(object) = self.enter(CLOSED) else { return Ok(()) };
+        let told = descriptor(&object).map_or(Ok(()), |fd| forget_in_event_loops(py, fd));
+        py.detach(|| end_waits(&object));
+        told
+    }
+
+    /// For `repr`: the class, what is told about the object, or that it is closed.
+    pub(crate) fn describe(&self, details: impl FnOnce(&T) -> String) -> String {
+        match self.enter(0) {
+            Some(object) => format!("<wigwag.{} {}>", self.class, details(&object)),
+            None => format!("<wigwag.{} closed>", self.class),
+        }
+    }
+}
+
+/// A use of the object, during which it stays.
+pub(crate) struct User<'a, T> {
+    handle: &'a Handle<T>,
+    object: &'a T,
+}
+
+impl<T> Deref for User<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.object
+    }
+}
+
+impl<T> Drop for User<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: what this use did comes before the drop by whoever leaves last; Acquire: for that one.
+        if self.handle.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+            // SAFETY: CLOSED keeps others from entering and nobody is left, so this is the only access, and there is no
+            // second one: the count cannot rise again.
+            drop(unsafe { (*self.handle.object.get()).take() });
+        }
+    }
+}
