@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
+//! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -15,6 +16,7 @@ mod descriptor;
 mod error;
 mod eventfd;
 mod pipe;
+mod mq;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -27,6 +29,10 @@ pub use cancel::{Cancel, CancelScope};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
+pub use mq::{
+    MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
+    SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
+};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 
