@@ -15,8 +15,8 @@ mod cancel;
 mod descriptor;
 mod error;
 mod eventfd;
-mod pipe;
 mod mq;
+mod pipe;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -28,11 +28,11 @@ pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
-pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
+pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 
