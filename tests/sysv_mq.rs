@@ -120,6 +120,10 @@ fn peeking_leaves_messages() {
         Ok(message) => assert_eq!(message.data, b"first"),
     }
     assert_eq!(queue.peek(1).unwrap().data, [7; 8192]);
+    let mut buffer = [0; 8192];
+    assert_eq!(expect(queue.peek_into(0, &mut buffer[..4]), "EMSGSIZE", "stays in the queue").true_size(), 5);
+    let seen = queue.peek_into(1, &mut buffer).unwrap();
+    assert_eq!((seen.kind, seen.size, buffer), (2, 8192, [7; 8192]));
     expect(queue.peek(2), "EAGAIN", "no message is at this place");
     expect(queue.peek(usize::MAX), "EAGAIN", "no message");
     assert_eq!(queue.status().unwrap().messages, 2);

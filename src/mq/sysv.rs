@@ -292,6 +292,20 @@ impl SysvMq {
             .map_err(|errno| explain::peek(&self.object, errno, self.id))
     }
 
+    /// As [`SysvMq::peek`], into memory of the caller's. Never blocks.
+    ///
+    /// # Errors
+    /// As [`SysvMq::peek`], and `EMSGSIZE` the message is larger than the buffer; [`Error::true_size`] is its size.
+    pub fn peek_into(&self, place: usize, buffer: &mut [u8]) -> Result<SysvReceived> {
+        let mut record = Scratch::take();
+        let size = look(self.id, &mut record.0, place).map_err(|errno| explain::peek(&self.object, errno, self.id))?;
+        if size > buffer.len() {
+            return Err(explain::buffer(self.object.error(Errno::EMSGSIZE, "peek"), buffer.len(), size));
+        }
+        copy(record.0.bytes(size), buffer);
+        Ok(SysvReceived { kind: record.0.kind(), size })
+    }
+
     /// Takes a message of at most `most` bytes into `record`, which grows as needed.
     fn receive(&self, record: &mut Record, most: usize, select: SysvSelect, timeout: Timeout) -> Result<SysvReceived> {
         let mut operation = self.object.operation("recv", timeout);
