@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::sys::sysv_mq::{self as sys, Record};
 use crate::timeout::Timeout;
-use crate::wait::Object;
+use crate::wait::{Object, Operation};
 
 /// How to open or create a queue; the default asks for nothing in particular.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,10 +248,11 @@ impl SysvMq {
     ///
     /// System call: msgrcv.
     pub fn recv(&self, select: SysvSelect, timeout: Timeout) -> Result<SysvMessage> {
+        let mut operation = self.object.operation("recv", timeout);
         let mut record = Scratch::take();
-        let received = self.receive(&mut record.0, usize::MAX, select, timeout)?;
+        let received = self.receive(&mut operation, &mut record.0, usize::MAX, select)?;
         let data = owned(record.0.bytes(received.size)).map_err(|errno| {
-            self.object.error(errno, "recv").because("no memory is left to hand over the message, which is lost")
+            operation.error(errno).because("no memory is left to hand over the message, which is lost")
         })?;
         Ok(SysvMessage { kind: received.kind, data })
     }
@@ -263,8 +264,9 @@ impl SysvMq {
     /// [`Error::true_size`] is its size, or 0 where the kernel does not tell.
     #[inline]
     pub fn recv_into(&self, select: SysvSelect, buffer: &mut [u8], timeout: Timeout) -> Result<SysvReceived> {
+        let mut operation = self.object.operation("recv", timeout);
         let mut record = Scratch::take();
-        let received = self.receive(&mut record.0, buffer.len(), select, timeout)?;
+        let received = self.receive(&mut operation, &mut record.0, buffer.len(), select)?;
         copy(record.0.bytes(received.size), buffer);
         Ok(received)
     }
@@ -272,8 +274,9 @@ impl SysvMq {
     /// As [`SysvMq::recv_into`], but takes a message that is larger than the buffer all the same and drops what does
     /// not fit; the true size is in the result. Errors: as [`SysvMq::recv`].
     pub fn recv_into_cut(&self, select: SysvSelect, buffer: &mut [u8], timeout: Timeout) -> Result<SysvReceived> {
+        let mut operation = self.object.operation("recv", timeout);
         let mut record = Scratch::take();
-        let received = self.receive(&mut record.0, usize::MAX, select, timeout)?;
+        let received = self.receive(&mut operation, &mut record.0, usize::MAX, select)?;
         copy(record.0.bytes(received.size), buffer);
         Ok(received)
     }
@@ -307,8 +310,13 @@ impl SysvMq {
     }
 
     /// Takes a message of at most `most` bytes into `record`, which grows as needed.
-    fn receive(&self, record: &mut Record, most: usize, select: SysvSelect, timeout: Timeout) -> Result<SysvReceived> {
-        let mut operation = self.object.operation("recv", timeout);
+    fn receive(
+        &self,
+        operation: &mut Operation<'_>,
+        record: &mut Record,
+        most: usize,
+        select: SysvSelect,
+    ) -> Result<SysvReceived> {
         let Some((kind, flags)) = select.as_kernel_has_it() else {
             return Err(operation.error(Errno::EINVAL).because("types of messages are numbers from 1"));
         };
