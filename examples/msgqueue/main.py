@@ -9,7 +9,7 @@ import wigwag
 
 path = sys.argv[1] if len(sys.argv) > 1 else "progfile"
 pathlib.Path(path).touch()  # the key is derived from it
-with wigwag.SysvMq(f"sysv-mq:{path}#65", create=True) as queue:
+with wigwag.SysvMq.open_or_create(f"sysv-mq:{path}#65") as queue:
     pid = os.fork()
     if pid == 0:
         queue.send(b"Hello Message Queue", type=1, timeout=10)

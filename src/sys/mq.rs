@@ -10,7 +10,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::{SysResult, check};
+use super::{SysResult, check, direct};
 
 /// What is set when a queue is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +43,25 @@ pub(crate) fn open(name: &[u8], flags: libc::c_int, mode: libc::mode_t, shape: O
 static PAST: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Not waiting has one errno, not one for each mode of the descriptor.
+#[inline]
 fn would_wait<T>(result: SysResult<T>) -> SysResult<T> {
     result.map_err(|errno| if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { errno })
 }
 
 /// mq_timedsend that never waits.
+#[inline]
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], priority: u32) -> SysResult<()> {
-    let (start, size) = (bytes.as_ptr().cast(), bytes.len());
+    let (fd, start) = (fd.as_raw_fd() as usize, bytes.as_ptr() as usize);
     // SAFETY: the kernel only reads `bytes` and the time, during the call; anything that is no queue is refused.
-    would_wait(check(unsafe { libc::mq_timedsend(fd.as_raw_fd(), start, size, priority, &raw const PAST) })).map(drop)
+    let sent = unsafe {
+        let past = (&raw const PAST) as usize;
+        direct::call6(libc::SYS_mq_timedsend, fd, start, bytes.len(), priority as usize, past, 0)
+    };
+    would_wait(sent).map(drop)
 }
 
 /// mq_timedreceive that never waits; the size of the message and its priority.
+#[inline]
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(usize, u32)> {
     // SAFETY: the memory is `buffer`, borrowed exclusively.
     unsafe { receive_at(fd, buffer.as_mut_ptr(), buffer.len()) }
@@ -72,13 +79,17 @@ pub(crate) fn receive_onto(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> SysResult
 
 /// # Safety
 /// `room` bytes at `start` must be the caller's to write; they need not be initialised.
+#[inline]
 unsafe fn receive_at(fd: BorrowedFd<'_>, start: *mut u8, room: usize) -> SysResult<(usize, u32)> {
-    let mut priority = 0;
+    let mut priority = 0u32;
+    let (fd, start) = (fd.as_raw_fd() as usize, start as usize);
     // SAFETY: the kernel writes at most `room` bytes at `start`, which the caller answers for, and the priority into a
     // live local, both during the call; anything that is no queue is refused.
-    let received =
-        unsafe { libc::mq_timedreceive(fd.as_raw_fd(), start.cast(), room, &raw mut priority, &raw const PAST) };
-    would_wait(check(received)).map(|size| (size.cast_unsigned(), priority))
+    let received = unsafe {
+        let (to, past) = ((&raw mut priority) as usize, (&raw const PAST) as usize);
+        direct::call6(libc::SYS_mq_timedreceive, fd, start, room, to, past, 0)
+    };
+    would_wait(received).map(|size| (size, priority))
 }
 
 /// mq_getattr: the shape, and how many messages are in the queue.

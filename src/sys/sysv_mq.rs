@@ -6,7 +6,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::{SysResult, check};
+use super::{SysResult, check, direct};
 
 /// The kernel's answers about all queues of the IPC namespace.
 pub(crate) use libc::msginfo as Info;
@@ -44,6 +44,7 @@ impl Record {
     }
 
     /// Puts a message in, which must fit the room.
+    #[inline]
     pub(crate) fn fill(&mut self, kind: libc::c_long, bytes: &[u8]) {
         let room = self.room();
         let Some((first, rest)) = self.0.split_first_mut() else { return };
@@ -77,16 +78,25 @@ pub(crate) fn get(key: Option<i32>, flags: libc::c_int) -> SysResult<libc::c_int
 }
 
 /// msgsnd of the first `size` bytes.
+#[inline]
 pub(crate) fn send(id: libc::c_int, record: &Record, size: usize, flags: libc::c_int) -> SysResult<()> {
     let size = size.min(record.room());
     if record.0.is_empty() {
         return Err(Errno::EFAULT); // its pointer dangles
     }
+    let start = record.0.as_ptr();
     // SAFETY: the record holds a type and at least `size` bytes in one piece, and is only read, during the call.
-    check(unsafe { libc::msgsnd(id, record.0.as_ptr().cast(), size, flags) }).map(drop)
+    unsafe {
+        if flags & libc::IPC_NOWAIT != 0 {
+            let (id, flags) = (id as usize, flags as usize);
+            return direct::call6(libc::SYS_msgsnd, id, start as usize, size, flags, 0, 0).map(drop);
+        }
+        check(libc::msgsnd(id, start.cast(), size, flags)).map(drop)
+    }
 }
 
 /// msgrcv of the message that `select` and `flags` pick, if it has at most `room` bytes; its size.
+#[inline]
 pub(crate) fn receive(
     id: libc::c_int,
     record: &Record,
@@ -100,7 +110,13 @@ pub(crate) fn receive(
     let (start, room) = (record.0.as_ptr().cast_mut(), record.room().min(room));
     // SAFETY: the kernel writes a type and at most `room` bytes into the record, during the call only; its words are
     // cells, which may be written through a shared borrow, and Record is not Sync, so nobody else looks meanwhile.
-    check(unsafe { libc::msgrcv(id, start.cast(), room, select, flags) }).map(|size| size.cast_unsigned())
+    unsafe {
+        if flags & libc::IPC_NOWAIT != 0 {
+            let (id, select, flags) = (id as usize, select as usize, flags as usize);
+            return direct::call6(libc::SYS_msgrcv, id, start as usize, room, select, flags, 0);
+        }
+        check(libc::msgrcv(id, start.cast(), room, select, flags)).map(|size| size.cast_unsigned())
+    }
 }
 
 /// msgctl with IPC_STAT.
