@@ -361,3 +361,82 @@ fn every_queue_taken() {
     })
     .join();
 }
+
+/// In a child: has msgrcv with this flag fail with `errno` from now on.
+fn refuse_receiving_with(flag: u32, errno: i32) {
+    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset: usize| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset as u32);
+    let jump = |test, jt, jf, k| statement(libc::BPF_JMP | test | libc::BPF_K, jt, jf, k);
+    let give = |verdict| statement(libc::BPF_RET | libc::BPF_K, 0, 0, verdict);
+    let low_half = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut program = [
+        load(std::mem::offset_of!(libc::seccomp_data, nr)),
+        jump(libc::BPF_JEQ, 0, 3, libc::SYS_msgrcv as u32),
+        load(std::mem::offset_of!(libc::seccomp_data, args) + 4 * 8 + low_half),
+        jump(libc::BPF_JSET, 0, 1, flag),
+        give(libc::SECCOMP_RET_ERRNO | errno as u32),
+        give(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives during the calls, and its jumps stay inside.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_let_messages_be_looked_at() {
+    const MSG_COPY: u32 = 0o40000;
+    for errno in [libc::ENOSYS, libc::EPERM] {
+        fork(|| {
+            let queue = queue();
+            queue.send(b"whole", 1, Timeout::Now).unwrap();
+            refuse_receiving_with(MSG_COPY, errno);
+            let words = if errno == libc::ENOSYS { "CONFIG_CHECKPOINT_RESTORE" } else { "peek" };
+            let name = if errno == libc::ENOSYS { "ENOTSUP" } else { "EPERM" };
+            expect(queue.peek(0), name, words);
+            let error = expect(queue.recv_into(SysvSelect::Any, &mut [0; 2], Timeout::Now), "EMSGSIZE", "stays");
+            assert_eq!(error.true_size(), 0, "not known");
+            assert_eq!(queue.recv(SysvSelect::Any, Timeout::Now).unwrap().data, b"whole");
+        })
+        .join();
+    }
+}
+
+#[test]
+fn messages_larger_than_what_is_usual() {
+    // In an IPC namespace of its own, where the limit can be raised: that takes root.
+    if !is_root() {
+        return;
+    }
+    fork(|| {
+        // SAFETY: this child is single-threaded and keeps the namespace to its end.
+        if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0
+            || std::fs::write("/proc/sys/kernel/msgmax", "1000000").is_err()
+            || std::fs::write("/proc/sys/kernel/msgmnb", "3000000").is_err()
+        {
+            return;
+        }
+        let queue = queue_with(&bytes(3_000_000));
+        let large: Vec<u8> = (0..300_000).map(|n| n as u8).collect();
+        queue.send(&large, 1, Timeout::Now).unwrap();
+        queue.send(b"small", 2, Timeout::Now).unwrap();
+        queue.send(&large, 3, Timeout::Now).unwrap();
+        assert_eq!(queue.peek(2).unwrap().data, large);
+        let mut room = vec![0; 299_999];
+        let error = expect(queue.recv_into(SysvSelect::Type(3), &mut room, Timeout::Now), "EMSGSIZE", "300000 bytes");
+        assert_eq!(error.true_size(), 300_000);
+        assert_eq!(queue.recv_into_cut(SysvSelect::Type(3), &mut room, Timeout::Now).unwrap().size, 300_000);
+        assert_eq!(room, large[..299_999]);
+        room.resize(400_000, 0);
+        assert_eq!(queue.recv_into(SysvSelect::Any, &mut room, GENEROUS).unwrap().size, 300_000);
+        assert_eq!(queue.recv(SysvSelect::Any, GENEROUS).unwrap().data, b"small");
+        expect(queue.send(&vec![0; 1_000_001], 1, Timeout::Now), "EMSGSIZE", "kernel.msgmax=1000000");
+        queue.send(&large, 1, Timeout::Now).unwrap();
+        std::fs::write("/proc/sys/kernel/msgmax", "1000").unwrap();
+        expect(queue.peek(0), "EMSGSIZE", "kernel.msgmax has become");
+        assert_eq!(queue.recv(SysvSelect::Any, Timeout::Now).unwrap().data, large);
+    })
+    .join();
+}
