@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
+//! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -14,6 +15,7 @@ mod cancel;
 mod descriptor;
 mod error;
 mod eventfd;
+mod mq;
 mod pipe;
 #[allow(unsafe_code)]
 mod sys;
@@ -26,6 +28,10 @@ pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
+pub use mq::{
+    MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
+    SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
+};
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

@@ -10,8 +10,10 @@ mod address;
 mod cancel;
 mod eventfd;
 mod handle;
+mod mq;
 mod pipe;
 mod support;
+mod sysv_mq;
 
 use pyo3::prelude::*;
 
@@ -24,7 +26,11 @@ mod _wigwag {
     #[pymodule_export]
     use super::eventfd::EventFd;
     #[pymodule_export]
+    use super::mq::{Mq, MqAttributes, MqLimits, MqMessage};
+    #[pymodule_export]
     use super::pipe::Pipe;
+    #[pymodule_export]
+    use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
 
     use pyo3::prelude::*;
 
