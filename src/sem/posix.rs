@@ -1,7 +1,9 @@
 //! POSIX semaphore (`sem:`): one counter, by name or in memory that processes share.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
@@ -65,12 +67,13 @@ impl Sem {
     /// `ENOENT` there is none; `EACCES` it is somebody else's; `EBADMSG`, `EINVAL` the file of that name holds no
     /// semaphore; `EMFILE`, `ENFILE`, `ENOMEM`.
     ///
-    /// System calls: open, mmap (sem_open).
+    /// System calls: stat, open, mmap (sem_open).
     pub fn open(address: &Address) -> Result<Sem> {
         let (object, name) = named(address)?;
-        Semaphore::open(&name, Open::Existing)
-            .map_err(|errno| open_error(&object, errno))
-            .map(|kernel| Sem { object, kernel })
+        match open_existing(&name, address) {
+            Ok(kernel) => Ok(Sem { object, kernel }),
+            Err(errno) => Err(open_error(&object, errno)),
+        }
     }
 
     /// Makes a semaphore that must not exist yet. Never blocks.
@@ -99,7 +102,7 @@ impl Sem {
         let (object, name) = named(address)?;
         let options = filled(&object, address, options)?;
         for _ in 0..TRIES {
-            let result = match Semaphore::open(&name, Open::Existing) {
+            let result = match open_existing(&name, address) {
                 Err(Errno::ENOENT) => make(&name, address, options),
                 result => result,
             };
@@ -362,15 +365,25 @@ fn make(name: &CString, address: &Address, options: SemOptions) -> SysResult<Sem
     Ok(kernel)
 }
 
+fn open_existing(name: &CString, address: &Address) -> SysResult<Semaphore> {
+    // sem_open maps a file of any size, and the first access to one that is too short would be a SIGBUS.
+    match std::fs::symlink_metadata(file_of(address)) {
+        Ok(file) if file.len() < Sem::SIZE as u64 => Err(Errno::EBADMSG),
+        _ => Semaphore::open(name, Open::Existing),
+    }
+}
+
 /// Gives the file behind the name the mode that was asked for, from which sem_open has taken the umask.
 fn widen(address: &Address, mode: u32) {
-    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::PermissionsExt;
-
-    let prefix: &[u8] = if cfg!(target_env = "gnu") { b"/dev/shm/sem." } else { b"/dev/shm/" };
-    let path = [prefix, address.name().get(1..).unwrap_or_default()].concat();
     // Fails only if somebody has removed it meanwhile, which changes nothing for the one that is open.
-    let _ = std::fs::set_permissions(std::ffi::OsStr::from_bytes(&path), std::fs::Permissions::from_mode(mode));
+    let _ = std::fs::set_permissions(file_of(address), std::fs::Permissions::from_mode(mode));
+}
+
+/// Where the C library keeps the semaphore of that name.
+fn file_of(address: &Address) -> PathBuf {
+    let prefix: &[u8] = if cfg!(target_env = "gnu") { b"/dev/shm/sem." } else { b"/dev/shm/" };
+    OsString::from_vec([prefix, address.name().get(1..).unwrap_or_default()].concat()).into()
 }
 
 fn open_error(object: &Object, errno: Errno) -> Error {

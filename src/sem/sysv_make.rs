@@ -295,3 +295,102 @@ pub(super) fn unlink(address: &Address) -> Result<()> {
     };
     kernel::remove(id).map_err(|errno| sysv_text::of_object(&object, errno, "semctl"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cancel, SemOp};
+
+    /// A raw key that no other test uses, and its set removed in the end.
+    struct Key(i32);
+
+    impl Key {
+        fn new() -> Key {
+            use std::sync::atomic::{AtomicU32, Ordering};
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            // The pid keeps parallel runs apart; pids have 22 bits at most.
+            let number = 0x4000_0000 | (std::process::id() << 8) | NEXT.fetch_add(1, Ordering::Relaxed);
+            let key = Key((number & 0x7fff_ffff).cast_signed());
+            let _ = unlink(&key.address());
+            key
+        }
+
+        fn address(&self) -> Address {
+            Address::parse(format!("sysv-sem:0x{:x}", self.0)).unwrap()
+        }
+    }
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            let _ = unlink(&self.address());
+        }
+    }
+
+    fn options(initial: u16, settle_ms: u64) -> SysvSemOptions {
+        SysvSemOptions { initial, settle: Some(Duration::from_millis(settle_ms)), ..Default::default() }
+    }
+
+    #[test]
+    fn set_of_a_creator_that_died_is_made_anew() {
+        let key = Key::new();
+        let left_behind = kernel::create(Some(key.0), 1, 0o600).unwrap();
+        let set = open_or_create(&key.address(), &options(3, 20)).unwrap();
+        assert_ne!(set.id(), left_behind);
+        assert_eq!(set.values().unwrap(), [3]);
+        let slow_creator = kernel::operate(left_behind, [Op { number: 0, change: 3, undo: false }].into_iter(), false);
+        assert!(is_gone(slow_creator.unwrap_err()), "whoever was only slow finds out");
+    }
+
+    #[test]
+    fn set_of_zeros_needs_no_making_anew() {
+        let key = Key::new();
+        let id = kernel::create(Some(key.0), 2, 0o600).unwrap();
+        let set = open_or_create(&key.address(), &options(0, 5)).unwrap();
+        assert_eq!(set.id(), id);
+        assert!(set.status().unwrap().last_operation.is_some(), "the next opener need not wait");
+    }
+
+    #[test]
+    fn values_set_without_an_operation_count() {
+        let key = Key::new();
+        let id = kernel::create(Some(key.0), 1, 0o600).unwrap();
+        kernel::set_value(id, 0, 5).unwrap();
+        let set = open_or_create(&key.address(), &options(1, 5)).unwrap();
+        assert_eq!((set.id(), set.values().unwrap()), (id, vec![5]));
+        kernel::set_value(id, 0, 0).unwrap();
+        assert_eq!(open_or_create(&key.address(), &options(1, 5)).unwrap().id(), id, "its pid tells of the change");
+    }
+
+    #[test]
+    fn opener_waits_for_a_creator_at_work() {
+        let key = Key::new();
+        let id = kernel::create(Some(key.0), 1, 0o600).unwrap();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                operate(id, &[Op { number: 0, change: 7, undo: false }]).unwrap();
+            });
+            let set = open_or_create(&key.address(), &options(1, 30_000)).unwrap();
+            assert_eq!((set.id(), set.values().unwrap()), (id, vec![7]));
+        });
+    }
+
+    #[test]
+    fn opening_takes_a_pristine_set_as_it_is_in_the_end() {
+        let key = Key::new();
+        let id = kernel::create(Some(key.0), 1, 0o600).unwrap();
+        let set = open(&key.address()).unwrap();
+        assert_eq!(set.id(), id);
+        let waiting = set.operate(&[SemOp::new(0, -1)], Timeout::Now);
+        assert!(waiting.unwrap_err().is(Errno::EAGAIN), "an operation waits for the values");
+    }
+
+    #[test]
+    fn opener_obeys_cancel() {
+        let (key, cancel) = (Key::new(), Cancel::new());
+        kernel::create(Some(key.0), 1, 0o600).unwrap();
+        cancel.fire();
+        let _scope = cancel.enter();
+        assert!(open_or_create(&key.address(), &options(1, 30_000)).unwrap_err().is(Errno::ECANCELED));
+    }
+}
