@@ -351,324 +351,286 @@ int ww_pipe_inherit(const ww_pipe *pipe);
 int ww_pipe_fd(const ww_pipe *pipe);
 
 
-/* ---- System V message queue ---- */
+/* ---- POSIX semaphore ---- */
 
-/* What a message queue of either kind is opened for. */
-#define WW_MQ_BOTH 0
+/* The bytes that a semaphore takes in memory, for ww_sem_init_at(). */
+#define WW_SEM_SIZE 32
 
-#define WW_MQ_RECEIVE 1
+/* What the address of a semaphore in memory must be a multiple of. */
+#define WW_SEM_ALIGNMENT 8
 
-#define WW_MQ_SEND 2
-
-/* With ww_sysv_mq_recv(): any type but the one given. */
-#define WW_SYSV_MQ_ALL_BUT 1
-
-/* With ww_sysv_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
-#define WW_SYSV_MQ_CUT 2
-
-/* A System V message queue (sysv-mq:path#65, sysv-mq:0xKEY, sysv-mq:private): messages with a type each, picked by
- * type.
+/* A POSIX semaphore: a number of permits, by name (sem:/gate) or in memory that processes share.
  *
- * A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
- * removes the queue; closing a handle leaves it as it is. It has no descriptor. May be shared between threads. */
-typedef struct ww_sysv_mq ww_sysv_mq;
+ * Acquiring takes a permit or waits while there is none; without anybody waiting neither that nor releasing is a system
+ * call. Starting at 1 makes a lock. The counter knows no owners: a process that is killed while it holds a permit takes
+ * it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_unlink() or the next boot; one in memory
+ * as long as the memory. Same object as of sem_open() and sem_init(). May be shared between threads, and used by
+ * children made by fork. */
+typedef struct ww_sem ww_sem;
 
-/* How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT. */
-typedef struct ww_sysv_mq_options {
+/* How a semaphore is made; initialise with WW_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sem:/gate?mode=0660&initial=1". */
+typedef struct ww_sem_options {
     size_t size;
-    /* WW_MQ_BOTH, WW_MQ_RECEIVE or WW_MQ_SEND. */
-    uint32_t access;
-    /* Permissions of a queue that is created (the umask has no say); 0 for what the address says, or else 0600. */
+    /* The value at the start, at most 2147483647. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
     uint32_t mode;
-    /* The most bytes that all its messages together may have; 0 for what the address says, or else kernel.msgmnb. */
-    size_t bytes;
-} ww_sysv_mq_options;
-#define WW_SYSV_MQ_OPTIONS_INIT WW_INIT(ww_sysv_mq_options)
+} ww_sem_options;
+#define WW_SEM_OPTIONS_INIT WW_INIT(ww_sem_options)
 
-/* What the kernel knows about a System V queue. */
-typedef struct ww_sysv_mq_status {
-    /* Messages in it. */
-    size_t messages;
-    /* Bytes in them. */
-    size_t bytes;
-    /* The most bytes that it may hold. */
-    size_t bytes_max;
-    /* The processes that sent and received last; 0 for none. */
-    int32_t last_sender;
-    int32_t last_receiver;
-    /* Seconds of the wall clock: last sent, last received (0 for never), created or resized. */
-    int64_t sent_at;
-    int64_t received_at;
-    int64_t changed_at;
-    /* Its key, 0 if it is private; permissions; owner. */
-    int32_t key;
+/* Opens a semaphore that exists. Close it with ww_sem_close(). Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EBADMSG, -EINVAL the file of that name holds no
+ * semaphore, or the address is not one; -EMFILE, -ENFILE; -EFAULT. */
+int ww_sem_open(ww_sem **out,
+                const char *address);
+
+/* Makes a semaphore that must not exist yet; NULL options mean the address's. Never blocks.
+ *
+ * Errors: -EEXIST there is one; -EINVAL the address, the initial value or the mode; -ENOSPC /dev/shm is full; and as
+ * ww_sem_open(). */
+int ww_sem_create(ww_sem **out,
+                  const char *address,
+                  const ww_sem_options *options);
+
+/* Opens a semaphore, or makes it if there is none; no process ever sees it without its value. The options count only
+ * for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST. */
+int ww_sem_open_or_create(ww_sem **out,
+                          const char *address,
+                          const ww_sem_options *options);
+
+/* Makes a semaphore in shared memory: WW_SEM_SIZE bytes at a multiple of WW_SEM_ALIGNMENT. Never blocks.
+ *
+ * The memory stays the caller's, mapped and writable while the handle is open. Nobody uses a semaphore that was there
+ * before; other processes use this one after the call, by ww_sem_at(). Closing the handle leaves it there.
+ *
+ * Errors: -EINVAL not aligned, or the initial value is above 2147483647; -EFAULT. */
+int ww_sem_init_at(ww_sem **out,
+                   void *memory,
+                   uint32_t initial);
+
+/* Uses a semaphore in memory that somebody has made there, with ww_sem_init_at() or sem_init(). Never blocks.
+ *
+ * The memory stays the caller's, mapped and writable while the handle is open.
+ *
+ * Errors: -EBADMSG there is no semaphore, as far as can be seen; -EINVAL not aligned; -EFAULT. */
+int ww_sem_at(ww_sem **out, void *memory);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The semaphore stays. NULL is allowed. */
+void ww_sem_close(ww_sem *sem);
+
+/* Takes a permit; waits while there is none.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sem_acquire(const ww_sem *sem, int64_t timeout_ns);
+
+/* Gives a permit: wakes one that waits, or adds 1 to the value. Never blocks. Allowed in a signal handler where the
+ * value cannot be at its largest.
+ *
+ * Errors: -EOVERFLOW the value is 2147483647 already; -EFAULT. */
+int ww_sem_release(const ww_sem *sem);
+
+/* Gives count permits, one after the other, and writes how many were given to *done, which may be NULL. Never blocks.
+ * Errors: as ww_sem_release(). */
+int ww_sem_release_many(const ww_sem *sem,
+                        uint32_t count,
+                        size_t *done);
+
+/* The value at this moment: how many permits are left. Never blocks. Errors: -EFAULT. */
+int ww_sem_value(const ww_sem *sem);
+
+/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Returns NULL for NULL. */
+void *ww_sem_pointer(const ww_sem *sem);
+
+/* Removes the name: those who have it open go on using it, and the name is free for a new one. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sem_unlink(const char *address);
+
+
+/* ---- System V semaphore set ---- */
+
+/* Flag of ww_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO). */
+#define WW_SEM_UNDO 1
+
+/* A System V semaphore set (sysv-sem:path#65, sysv-sem:0xKEY, sysv-sem:private): counters that one call can change
+ * together. Semaphores are numbered from 0.
+ *
+ * Every operation is a system call. A set lives until it is removed or the next boot; calls on one that was removed,
+ * before or meanwhile, fail with -EIDRM. May be shared between threads, and used by children made by fork; what is
+ * undone at the end of a process is what this process did. */
+typedef struct ww_sysv_sem ww_sysv_sem;
+
+/* How a set is made; initialise with WW_SYSV_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sysv-sem:semfile#65?mode=0660&count=3&initial=1". */
+typedef struct ww_sysv_sem_options {
+    size_t size;
+    /* How many semaphores; 0 means 1. Opening refuses a set that has fewer. */
+    size_t count;
+    /* The values at the start, count of them; NULL: each starts at initial. */
+    const uint16_t *values;
+    /* How long to wait for another creator to put its values in before taking over; 0 means one second. */
+    int64_t settle_ns;
+    /* The value of each at the start, at most 32767. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
     uint32_t mode;
+} ww_sysv_sem_options;
+#define WW_SYSV_SEM_OPTIONS_INIT WW_INIT(ww_sysv_sem_options)
+
+/* What to do to one semaphore of a set, in ww_sysv_sem_operate(). */
+typedef struct ww_sem_op {
+    /* Which semaphore. */
+    uint16_t number;
+    /* Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0. */
+    int16_t change;
+    /* 0 or WW_SEM_UNDO. */
+    uint16_t flags;
+} ww_sem_op;
+
+/* What the kernel keeps about a set. */
+typedef struct ww_sysv_sem_status {
+    /* When an operation last succeeded, in seconds since 1970; 0 if none has yet. */
+    int64_t last_operation;
+    /* When it was made, or values were last set, in seconds since 1970. */
+    int64_t last_change;
+    /* How many semaphores it has. */
+    size_t count;
+    /* Its key, 0 for a private one. */
+    int32_t key;
+    /* Owner and creator, and the permissions. */
     uint32_t uid;
     uint32_t gid;
-    /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
-} ww_sysv_mq_status;
+    uint32_t creator_uid;
+    uint32_t creator_gid;
+    uint32_t mode;
+} ww_sysv_sem_status;
 
-/* The system's limits on System V queues, and what is in use. */
-typedef struct ww_sysv_mq_limits {
-    /* The largest message (kernel.msgmax), and the most bytes in a queue (kernel.msgmnb). */
-    size_t message_max;
-    size_t bytes_max;
-    /* The most queues (kernel.msgmni). */
-    size_t queues_max;
-    /* Queues that exist, messages in all of them, and bytes in those. */
-    size_t queues;
-    size_t messages;
-    size_t bytes;
-    /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
-} ww_sysv_mq_limits;
-
-/* Opens a queue that exists. Never blocks. Close it with ww_sysv_mq_close().
+/* Opens a set that exists. Close it with ww_sysv_sem_close().
  *
- * Errors: -ENOENT there is none, or the file that its key is derived from does not exist; -EACCES its mode does not
- * allow the access; -EEXIST it may hold another number of bytes than asked for (looked at for up to 0.1 s if it has
- * just been created); -EINVAL the address, or an option; -EFAULT. */
-int ww_sysv_mq_open(ww_sysv_mq **out,
-                    const char *address,
-                    const ww_sysv_mq_options *options);
-
-/* Creates a queue, which must not exist yet; sysv-mq:private is another one each time. Never blocks. Close it with
- * ww_sysv_mq_close().
+ * Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
+ * have its values. After that second it is opened as it is.
  *
- * Errors: -EEXIST it exists; -ENOSPC the system has no room for one more queue; -EPERM it may not hold that many bytes;
- * -ENOENT the file that its key is derived from does not exist; -EINVAL the address, or an option; -EFAULT. */
-int ww_sysv_mq_create(ww_sysv_mq **out,
-                      const char *address,
-                      const ww_sysv_mq_options *options);
+ * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
+ * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
+int ww_sysv_sem_open(ww_sysv_sem **out,
+                     const char *address);
 
-/* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_sysv_mq_open() and ww_sysv_mq_create(). */
-int ww_sysv_mq_open_or_create(ww_sysv_mq **out,
-                              const char *address,
-                              const ww_sysv_mq_options *options);
-
-/* Takes over a queue by its id, as another process has passed it on. Never blocks. Close it with ww_sysv_mq_close().
+/* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
  *
- * Errors: -EIDRM there is no queue with this id (any more); -EACCES its mode does not let this user read it; -EFAULT. */
-int ww_sysv_mq_from_id(ww_sysv_mq **out,
-                       int id);
+ * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
+ * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
+int ww_sysv_sem_create(ww_sysv_sem **out,
+                       const char *address,
+                       const ww_sysv_sem_options *options);
 
-/* Closes the handle; threads of this process that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
-void ww_sysv_mq_close(ww_sysv_mq *queue);
-
-/* Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
+/* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
  *
- * Errors, with nothing sent: -EMSGSIZE it is larger than the system or the queue allows, however long one waits; -EINVAL
- * the type is below 1; -EIDRM the queue was removed; -EACCES its mode does not let this user send; -ENOMEM; -EAGAIN,
- * -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_sysv_mq_send(const ww_sysv_mq *queue,
-                    int64_t type,
-                    const void *data,
-                    size_t size,
+ * No process that opens it by this library sees it without its values. A set that another program has made and nobody
+ * has operated on is waited for, for settle_ns at most. If by then its values are all 0 and no process has set any, its
+ * creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
+ *
+ * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
+ * caller's to remove; -ECANCELED. */
+int ww_sysv_sem_open_or_create(ww_sysv_sem **out,
+                               const char *address,
+                               const ww_sysv_sem_options *options);
+
+/* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
+ * the set. Never blocks. Errors: -EIDRM there is no such set; -EACCES; -EFAULT. */
+int ww_sysv_sem_from_id(ww_sysv_sem **out,
+                        int id);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
+ * NULL is allowed. */
+void ww_sysv_sem_close(ww_sysv_sem *set);
+
+/* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
+ * ww_sysv_sem_release() does.
+ *
+ * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EFAULT. */
+int ww_sysv_sem_acquire(const ww_sysv_sem *set,
+                        uint32_t number,
+                        int64_t timeout_ns);
+
+/* Gives back a permit that this process has acquired. Never blocks. For permits that one process gives and another
+ * takes use ww_sysv_sem_add(): what is released here is taken back when this process ends.
+ *
+ * Errors: -ERANGE the value would pass 32767; -EFBIG, -EIDRM, -EACCES; -EFAULT. */
+int ww_sysv_sem_release(const ww_sysv_sem *set,
+                        uint32_t number);
+
+/* Adds change to one semaphore; below 0 takes that many at once, waiting until there are as many. Nothing is undone when
+ * the process ends.
+ *
+ * Errors: -EINVAL the change is 0; -ERANGE the value would pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_add(const ww_sysv_sem *set,
+                    uint32_t number,
+                    int change,
                     int64_t timeout_ns);
 
-/* Takes a message out of the queue and returns how many bytes of it are in the buffer; waits until there is one that
- * select picks: 0 the oldest; a type the oldest of that type, or with WW_SYSV_MQ_ALL_BUT of any other; a negative
- * number the oldest of the lowest type there is, if that is not above its absolute value.
+/* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
  *
- * *type and *true_size, each of which may be NULL, get its type and its size; *true_size also with -EMSGSIZE.
+ * Errors: -EINVAL no operation, or an unknown flag; -E2BIG more than the system allows in a call; -ERANGE a value would
+ * pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_operate(const ww_sysv_sem *set,
+                        const ww_sem_op *ops,
+                        size_t count,
+                        int64_t timeout_ns);
+
+/* The value of one semaphore at this moment. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_value(const ww_sysv_sem *set, uint32_t number);
+
+/* Sets the value of one semaphore and wakes those whom it lets go on. All processes forget what they would have undone
+ * for it. Never blocks. Errors: -ERANGE a value above 32767; -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_value(const ww_sysv_sem *set,
+                          uint32_t number,
+                          uint32_t value);
+
+/* Writes all values at one moment to values, which has room for count. Never blocks. Returns how many semaphores the
+ * set has. Errors: -EMSGSIZE it has more than count, with nothing written; -EIDRM, -EACCES, -EFAULT. */
+ssize_t ww_sysv_sem_values(const ww_sysv_sem *set,
+                           uint16_t *values,
+                           size_t count);
+
+/* Sets all values at one moment, count of them, one for each semaphore; otherwise as ww_sysv_sem_set_value().
  *
- * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
- * of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
- * -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue,
-                        int64_t select,
-                        uint32_t flags,
-                        void *buffer,
-                        size_t size,
-                        int64_t timeout_ns,
-                        int64_t *type,
-                        size_t *true_size);
+ * Errors: -EINVAL more or fewer values than semaphores; -ERANGE, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_values(const ww_sysv_sem *set, const uint16_t *values, size_t count);
 
-/* Copies the message at a place in the queue, 0 for the oldest, and leaves it there; returns its size. Never blocks.
- * *type and *true_size as ww_sysv_mq_recv().
- *
- * Errors: -EAGAIN there is no message at this place; -EMSGSIZE it is larger than the buffer; -ENOTSUP the kernel is built
- * without it (CONFIG_CHECKPOINT_RESTORE); -EIDRM, -EACCES; -EFAULT. */
-ssize_t ww_sysv_mq_peek(const ww_sysv_mq *queue,
-                        size_t place,
-                        void *buffer,
-                        size_t size,
-                        int64_t *type,
-                        size_t *true_size);
+/* How many threads wait until the value of one semaphore grows. Never blocks.
+ * Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting(const ww_sysv_sem *set, uint32_t number);
 
-/* Tells what the kernel knows about the queue. Never blocks.
- *
- * Errors: -EIDRM it was removed; -EACCES its mode does not let this user read it; -EFAULT. */
-int ww_sysv_mq_get_status(const ww_sysv_mq *queue, ww_sysv_mq_status *status);
+/* How many threads wait until one semaphore is zero. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting_for_zero(const ww_sysv_sem *set, uint32_t number);
 
-/* Tells the limits of the system (of the IPC namespace, to be exact). Never blocks. Errors: -ENOSYS the kernel is built
- * without System V IPC; -EFAULT. */
-int ww_sysv_mq_get_limits(ww_sysv_mq_limits *limits);
+/* The process that last changed or set the value of one semaphore; 0 if none has, or if it lives in a pid namespace that
+ * this process cannot see into. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_last_pid(const ww_sysv_sem *set,
+                         uint32_t number);
 
-/* Changes how many bytes the messages in the queue may have together; those in it stay. Never blocks.
- *
- * Errors: -EPERM it belongs to another user, or bytes is above kernel.msgmnb; -EINVAL bytes is 0; -EIDRM; -EACCES;
- * -EFAULT. */
-int ww_sysv_mq_resize(const ww_sysv_mq *queue,
-                      size_t bytes);
+/* What the kernel keeps about the set, into *status. Never blocks. Errors: -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_get_status(const ww_sysv_sem *set, ww_sysv_sem_status *status);
 
-/* Removes the queue with all messages in it; waits on it, in every process, end with -EIDRM. The handle is still to be
- * closed. Never blocks.
- *
- * Errors: -EIDRM it was removed before; -EPERM it belongs to another user; -EFAULT. */
-int ww_sysv_mq_remove(const ww_sysv_mq *queue);
+/* How many semaphores the set has. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_sem_count(const ww_sysv_sem *set);
 
-/* Removes a queue by its address, as ww_sysv_mq_remove(). Never blocks.
- *
- * Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT. */
-int ww_sysv_mq_unlink(const char *address);
+/* The kernel's id of the set, for calls of the C library. Never blocks. Errors: -EFAULT. */
+int ww_sysv_sem_id(const ww_sysv_sem *set);
 
-/* The kernel's number of the queue, by which other processes can adopt it. Never blocks. Errors: -EFAULT. */
-int ww_sysv_mq_id(const ww_sysv_mq *queue);
+/* Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
+ * Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT. */
+int ww_sysv_sem_remove(const ww_sysv_sem *set);
 
-
-/* ---- POSIX message queue ---- */
-
-/* The highest priority of a message. */
-#define WW_MQ_PRIORITY_MAX 32767
-
-/* With ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
-#define WW_MQ_CUT 1
-
-/* A POSIX message queue (mq:/name): the oldest message of the highest priority first, on a descriptor to poll.
- *
- * A message is taken whole by one receiver. The queue and the messages in it outlive every process; its name stays until
- * it is unlinked, the queue until the last descriptor is closed as well. May be shared between threads. */
-typedef struct ww_mq ww_mq;
-
-/* How a POSIX queue is opened or created; initialise with WW_MQ_OPTIONS_INIT. */
-typedef struct ww_mq_options {
-    size_t size;
-    /* WW_MQ_BOTH, WW_MQ_RECEIVE or WW_MQ_SEND. */
-    uint32_t access;
-    /* Permissions of a queue that is created, set against the umask; 0 for what the address says, or else 0600. */
-    uint32_t mode;
-    /* How many messages it holds; 0 for what the address says, or else fs.mqueue.msg_default. */
-    size_t depth;
-    /* The largest message in bytes; 0 for what the address says, or else fs.mqueue.msgsize_default. */
-    size_t message_size;
-} ww_mq_options;
-#define WW_MQ_OPTIONS_INIT WW_INIT(ww_mq_options)
-
-/* What a POSIX queue was created with, and what is in it. */
-typedef struct ww_mq_attributes {
-    /* How many messages it holds, and the largest in bytes. */
-    size_t depth;
-    size_t message_size;
-    /* Messages in it now. */
-    size_t messages;
-    /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
-} ww_mq_attributes;
-
-/* The system's limits on POSIX queues; CAP_SYS_RESOURCE goes past the first three. */
-typedef struct ww_mq_limits {
-    /* The most messages in a queue (fs.mqueue.msg_max), and the largest message in bytes (fs.mqueue.msgsize_max). */
-    size_t depth_max;
-    size_t message_size_max;
-    /* The most queues (fs.mqueue.queues_max). */
-    size_t queues_max;
-    /* What a queue gets that is created without numbers. */
-    size_t depth_default;
-    size_t message_size_default;
-    /* The most bytes that all queues of this user together may take (RLIMIT_MSGQUEUE). */
-    uint64_t user_bytes;
-    /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
-} ww_mq_limits;
-
-/* Opens a queue that exists. Never blocks. Close it with ww_mq_close().
- *
- * Errors: -ENOENT there is none; -EACCES its mode does not allow the access; -EEXIST its depth or message size is
- * another than asked for; -EMFILE, -ENFILE no descriptor is left; -EINVAL the address, or an option; -EFAULT. */
-int ww_mq_open(ww_mq **out,
-               const char *address,
-               const ww_mq_options *options);
-
-/* Creates a queue, whose name must not exist yet. Never blocks. Close it with ww_mq_close().
- *
- * Errors: -EEXIST it exists; -EINVAL depth or message size is beyond what the system allows, or the address; -ENOSPC the
- * system has no room for one more queue; -EMFILE the user's queues would take more than RLIMIT_MSGQUEUE, or no
- * descriptor is left; -ENOMEM; -EFAULT. */
-int ww_mq_create(ww_mq **out,
-                 const char *address,
-                 const ww_mq_options *options);
-
-/* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_mq_open() and ww_mq_create(). */
-int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *options);
-
-/* Takes over a queue's descriptor (an mqd_t) that something else has opened; its mode is left as it is. The handle uses a
- * copy of the descriptor and closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE,
- * -EFAULT. */
-int ww_mq_from_fd(ww_mq **out,
-                  int fd);
-
-/* Closes the handle; threads that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
-void ww_mq_close(ww_mq *queue);
-
-/* Removes the name of a queue; those who have it open go on. Never blocks.
- *
- * Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT. */
-int ww_mq_unlink(const char *address);
-
-/* Puts a message in the queue, with a priority up to WW_MQ_PRIORITY_MAX; waits while the queue is full. A message may be
- * empty.
- *
- * Errors, with nothing sent: -EMSGSIZE it is larger than the queue allows; -EINVAL the priority; -EBADF the queue is
- * open for receiving only, or an adopted descriptor is no queue; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_mq_send(const ww_mq *queue,
-               const void *data,
-               size_t size,
-               uint32_t priority,
-               int64_t timeout_ns);
-
-/* Takes the oldest message of the highest priority and returns how many bytes of it are in the buffer; waits while the
- * queue is empty. *priority and *true_size, each of which may be NULL, get its priority and its size.
- *
- * Errors: -EMSGSIZE the buffer is smaller than the largest message that the queue allows, however large the next one is
- * (the kernel wants it so): nothing is taken, and *true_size is what the buffer must have, unless flags have WW_MQ_CUT;
- * -EBADF the queue is open for sending only, or an adopted descriptor is no queue; -EINVAL flags; -ENOMEM; -EAGAIN,
- * -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_mq_recv(const ww_mq *queue,
-                   uint32_t flags,
-                   void *buffer,
-                   size_t size,
-                   int64_t timeout_ns,
-                   uint32_t *priority,
-                   size_t *true_size);
-
-/* Tells what the queue was created with, and how many messages are in it. Never blocks. Errors: -EBADF an adopted
- * descriptor is no queue; -EFAULT. */
-int ww_mq_get_attributes(const ww_mq *queue,
-                         ww_mq_attributes *attributes);
-
-/* Tells the limits of the system (of the IPC namespace, to be exact). Never blocks. Errors: -EFAULT. */
-int ww_mq_get_limits(ww_mq_limits *limits);
-
-/* Has a signal with a value (si_value.sival_int) sent to this process, once, when next a message comes into the empty
- * queue while nobody receives. Each queue has place for one process at a time; the signal frees it, and so do closing any
- * handle of the queue in this process and ww_mq_cancel_notify(). Those who wait by polling, as this library does, do not
- * count as receiving: where a wait on the descriptor serves as well, it is the better way. Never blocks.
- *
- * Errors: -EBUSY a process has the place, maybe this one; -EINVAL there is no such signal, or it cannot be handled;
- * -EBADF an adopted descriptor is no queue; -EFAULT. */
-int ww_mq_notify(const ww_mq *queue,
-                 int signal,
-                 int value);
-
-/* Takes back what ww_mq_notify() asked for; no error if there is nothing to take back. Never blocks. Errors: -EBADF an
- * adopted descriptor is no queue; -EFAULT. */
-int ww_mq_cancel_notify(const ww_mq *queue);
-
-/* The descriptor, to poll or to pass on: readable while a message is in the queue, writable while there is room. It
- * stays the handle's. Never blocks. Errors: -EFAULT. */
-int ww_mq_fd(const ww_mq *queue);
+/* Removes the set that an address names, without opening it first. Never blocks.
+ * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sysv_sem_unlink(const char *address);
 
 #ifdef __cplusplus
 }

@@ -190,7 +190,7 @@ fn permission_refused() {
         let name = Name::new();
         let sem = Sem::create(&name.0, &SemOptions { mode: 0o000, initial: 1 }).unwrap();
         assert_eq!(sem.value().unwrap(), 1);
-        std::fs::set_permissions(name.file(), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(name.file(), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
         assert!(Sem::open(&name.0).unwrap_err().is(Errno::EACCES));
     }
 }

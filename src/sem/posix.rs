@@ -198,7 +198,8 @@ impl Sem {
         operation.in_call(|| self.kernel.try_wait(), |deadline| self.kernel.wait(deadline))
     }
 
-    /// Gives a permit: wakes one that waits, or adds 1 to the value. Never blocks; async-signal-safe while it succeeds.
+    /// Gives a permit: wakes one that waits, or adds 1 to the value. Never blocks;
+    /// async-signal-safe while it succeeds.
     ///
     /// # Errors
     /// `EOVERFLOW` the value is [`SEM_VALUE_MAX`] already.

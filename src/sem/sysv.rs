@@ -30,31 +30,30 @@ pub struct SysvSemOptions {
 
 /// What to do to one semaphore of a set, in [`SysvSem::operate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub struct SemOp {
     /// Which semaphore, from 0.
     pub number: u16,
     /// Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0.
     pub change: i16,
-    undo: u16,
+    undo: bool,
 }
 
 impl SemOp {
     /// Adds to (above 0), takes from (below 0) or waits for zero of (0) semaphore `number`.
     pub const fn new(number: u16, change: i16) -> SemOp {
-        SemOp { number, change, undo: 0 }
+        SemOp { number, change, undo: false }
     }
 
     /// The same, and when the process ends, however it ends, the kernel takes the change back (`SEM_UNDO`).
     #[must_use]
     pub const fn with_undo(mut self) -> SemOp {
-        self.undo = 1;
+        self.undo = true;
         self
     }
 
     /// Whether the kernel takes it back when the process ends.
     pub const fn has_undo(self) -> bool {
-        self.undo != 0
+        self.undo
     }
 }
 

@@ -59,8 +59,11 @@ impl Plan {
         if mode > 0o777 {
             return Err(refused(Errno::EINVAL, "a mode is permissions from 0 to 0777"));
         }
-        let least =
-            if options.count > 0 { options.count } else { asked_count(&object, address)? }.max(options.values.len());
+        let asked = match options.count {
+            0 => asked_count(&object, address)?,
+            count => count,
+        };
+        let least = if asked > 0 { asked } else { options.values.len() };
         let initial = match (options.initial, address.number("initial")) {
             (0, given) => u16::try_from(given.unwrap_or(0)).unwrap_or(u16::MAX),
             (initial, _) => initial,
