@@ -18,6 +18,9 @@ from ._wigwag import (
     SysvMq,
     SysvMqLimits,
     SysvMqStatus,
+    Sem,
+    SysvSem,
+    SysvSemStatus,
     __version__,
     paths,
 )
@@ -35,6 +38,9 @@ __all__ = [
     "SysvMq",
     "SysvMqLimits",
     "SysvMqStatus",
+    "Sem",
+    "SysvSem",
+    "SysvSemStatus",
     "__version__",
     "paths",
 ]

@@ -11,9 +11,12 @@ mod cancel;
 mod eventfd;
 mod handle;
 mod mq;
+mod held;
 mod pipe;
+mod sem;
 mod support;
 mod sysv_mq;
+mod sysv_sem;
 
 use pyo3::prelude::*;
 
@@ -31,6 +34,9 @@ mod _wigwag {
     use super::pipe::Pipe;
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
+    use super::sem::Sem;
+    #[pymodule_export]
+    use super::sysv_sem::{SysvSem, SysvSemStatus};
 
     use pyo3::prelude::*;
 
