@@ -1,12 +1,12 @@
 """POSIX semaphore."""
 
+import _multiprocessing
 import errno
 import mmap
 import os
 import signal
 import threading
 import time
-from multiprocessing import shared_memory
 
 import pytest
 from conftest import GENEROUS, SHORT
@@ -175,16 +175,16 @@ def test_in_memory():
     memory.close()
 
 
-def test_in_shared_memory_of_the_standard_library():
-    memory = shared_memory.SharedMemory(create=True, size=4096)
-    try:
-        sem = wigwag.Sem.init_at(memory.buf)
-        sem.release()
-        assert sem.acquire(timeout=0)
-        sem.close()
-    finally:
-        memory.close()
-        memory.unlink()
+def test_standard_library_on_the_other_side(address):
+    # What multiprocessing.Semaphore is made of, without the unlinking that keeps others from opening it.
+    theirs = _multiprocessing.SemLock(1, 2, 100, address[4:], False)
+    ours = wigwag.Sem.open(address)
+    assert ours.value == 2
+    ours.release()
+    assert [theirs.acquire(False) for _ in range(4)] == [True, True, True, False]
+    theirs.release()
+    assert ours.acquire(timeout=GENEROUS)
+    ours.close()
 
 
 def test_closed(make):

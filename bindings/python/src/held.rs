@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use wigwag::{Result, Timeout};
 
-use crate::support::{self, raise, wait};
+use crate::support::{self, raise};
 
 /// Takes a permit as `threading.Semaphore.acquire` does: False if there was none in time.
 pub(crate) fn acquire(
@@ -28,29 +28,28 @@ pub(crate) fn acquire(
     }
 }
 
+type Step = Box<dyn Fn(Python<'_>) -> PyResult<()> + Send + Sync>;
+
 /// A permit for the length of a `with` statement.
 #[pyclass(frozen, module = "wigwag")]
 pub struct Held {
-    take: Box<dyn Fn(Timeout) -> Result<()> + Send + Sync>,
-    release: Box<dyn Fn() -> Result<()> + Send + Sync>,
-    timeout: Option<f64>,
+    take: Step,
+    release: Step,
 }
 
 impl Held {
     pub(crate) fn new(
-        timeout: Option<f64>,
-        take: impl Fn(Timeout) -> Result<()> + Send + Sync + 'static,
-        release: impl Fn() -> Result<()> + Send + Sync + 'static,
-    ) -> PyResult<Held> {
-        support::timeout(timeout)?;
-        Ok(Held { take: Box::new(take), release: Box::new(release), timeout })
+        take: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
+        release: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync + 'static,
+    ) -> Held {
+        Held { take: Box::new(take), release: Box::new(release) }
     }
 }
 
 #[pymethods]
 impl Held {
     fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
-        wait(py, self.timeout, &*self.take)
+        (self.take)(py)
     }
 
     fn __exit__(
@@ -60,6 +59,6 @@ impl Held {
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        (self.release)().map_err(|error| raise(py, error))
+        (self.release)(py)
     }
 }

@@ -1,14 +1,13 @@
 //! POSIX semaphore.
 
-use std::sync::Arc;
-
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use wigwag::SemOptions;
 
 use crate::address::AddressLike;
+use crate::handle::Handle;
 use crate::held::{Held, acquire};
-use crate::support::{Handle, Room, raise};
+use crate::support::{self, Room, raise, wait};
 
 /// A POSIX semaphore (``sem:/name``, or in shared memory): a number of permits that processes take and give back.
 ///
@@ -136,10 +135,15 @@ impl Sem {
 
     /// A permit for the length of a ``with`` statement, which raises TimeoutError if there is none in time.
     #[pyo3(signature = (timeout = None))]
-    fn held(&self, timeout: Option<f64>) -> PyResult<Held> {
-        let placed = self.0.get()?;
-        let same = Arc::clone(&placed);
-        Held::new(timeout, move |timeout| placed.sem.take(timeout), move || same.sem.release())
+    fn held(slf: Py<Self>, py: Python<'_>, timeout: Option<f64>) -> PyResult<Held> {
+        support::timeout(timeout)?;
+        drop(slf.get().0.get()?); // a closed one is refused here already
+        let same = slf.clone_ref(py);
+        let take = move |py: Python<'_>| {
+            let placed = slf.get().0.get()?;
+            wait(py, timeout, |timeout| placed.sem.take(timeout))
+        };
+        Ok(Held::new(take, move |py| same.get().release(py, 1)))
     }
 
     /// How many permits are left at this moment.

@@ -1,6 +1,5 @@
 //! System V semaphore set.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -8,8 +7,9 @@ use pyo3::prelude::*;
 use wigwag::{SemOp, SysvSemOptions};
 
 use crate::address::AddressLike;
+use crate::handle::Handle;
 use crate::held::{Held, acquire};
-use crate::support::{Handle, raise, timeout, wait};
+use crate::support::{self, raise, wait};
 
 /// A System V semaphore set (``sysv-sem:path#65``, ``sysv-sem:0xKEY``, ``sysv-sem:private``): counters that one call can
 /// change together.
@@ -44,19 +44,10 @@ pub struct SysvSemStatus {
     last_change: u64,
 }
 
-/// A number of a set's semaphore, or ValueError.
-struct Number(u16);
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Number {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Number> {
-        let number: i64 = object.extract()?;
-        u16::try_from(number).map(Number).map_err(|_| PyValueError::new_err("number must be from 0 to 65535"))
-    }
+/// Which semaphore of a set, or ValueError.
+fn nth(number: i64) -> PyResult<u16> {
+    u16::try_from(number).map_err(|_| PyValueError::new_err("number must be from 0 to 65535"))
 }
-
-const FIRST: Number = Number(0);
 
 fn options(
     values: Option<Vec<u16>>,
@@ -67,7 +58,7 @@ fn options(
 ) -> PyResult<SysvSemOptions> {
     let settle = match settle {
         None => None,
-        Some(seconds) => match timeout(Some(seconds))? {
+        Some(seconds) => match support::timeout(Some(seconds))? {
             wigwag::Timeout::After(duration) => Some(duration),
             wigwag::Timeout::Now => Some(Duration::ZERO),
             wigwag::Timeout::Forever => return Err(PyValueError::new_err("settle must have an end")),
@@ -83,7 +74,7 @@ fn op(given: &Bound<'_, PyAny>) -> PyResult<SemOp> {
         [number, change, undo] => (number, change, undo.is_truthy()?),
         _ => return Err(PyTypeError::new_err("an operation is (number, change) or (number, change, undo)")),
     };
-    let op = SemOp::new(number.extract::<Number>()?.0, change.extract()?);
+    let op = SemOp::new(nth(number.extract()?)?, change.extract()?);
     Ok(if undo { op.with_undo() } else { op })
 }
 
@@ -169,24 +160,32 @@ impl SysvSem {
     /// once with ``blocking=False``).
     ///
     /// Raises OSError (EFBIG: no semaphore of that number; EIDRM), PermissionError.
-    #[pyo3(signature = (blocking = true, timeout = None, *, number = FIRST))]
-    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: Option<f64>, number: Number) -> PyResult<bool> {
+    #[pyo3(signature = (blocking = true, timeout = None, *, number = 0))]
+    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: Option<f64>, number: i64) -> PyResult<bool> {
+        let number = nth(number)?;
         let set = self.0.get()?;
-        acquire(py, blocking, timeout, |timeout| set.take(number.0, timeout))
+        acquire(py, blocking, timeout, |timeout| set.take(number, timeout))
     }
 
     /// Give back a permit that this process has acquired. Never blocks. Raises as acquire, and OSError with errno ERANGE.
-    #[pyo3(signature = (*, number = FIRST))]
-    fn release(&self, py: Python<'_>, number: Number) -> PyResult<()> {
-        self.ask(py, |set| set.release(number.0))
+    #[pyo3(signature = (*, number = 0))]
+    fn release(&self, py: Python<'_>, number: i64) -> PyResult<()> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.release(number))
     }
 
     /// A permit for the length of a ``with`` statement, which raises TimeoutError if there is none in time.
-    #[pyo3(signature = (timeout = None, *, number = FIRST))]
-    fn held(&self, timeout: Option<f64>, number: Number) -> PyResult<Held> {
-        let set = self.0.get()?;
-        let same = Arc::clone(&set);
-        Held::new(timeout, move |timeout| set.take(number.0, timeout), move || same.release(number.0))
+    #[pyo3(signature = (timeout = None, *, number = 0))]
+    fn held(slf: Py<Self>, py: Python<'_>, timeout: Option<f64>, number: i64) -> PyResult<Held> {
+        let number = nth(number)?;
+        support::timeout(timeout)?;
+        drop(slf.get().0.get()?); // a closed one is refused here already
+        let same = slf.clone_ref(py);
+        let take = move |py: Python<'_>| {
+            let set = slf.get().0.get()?;
+            wait(py, timeout, |timeout| set.take(number, timeout))
+        };
+        Ok(Held::new(take, move |py| same.get().ask(py, |set| set.release(number))))
     }
 
     /// Add ``change`` to a semaphore; below 0 take that many at once, waiting until there are as many. Nothing is undone
@@ -194,16 +193,18 @@ impl SysvSem {
     ///
     /// Raises TimeoutError, BlockingIOError with a timeout of 0, OSError (EINVAL for 0; ERANGE; EFBIG, EIDRM).
     #[pyo3(signature = (number, change, timeout = None))]
-    fn add(&self, py: Python<'_>, number: Number, change: i16, timeout: Option<f64>) -> PyResult<()> {
+    fn add(&self, py: Python<'_>, number: i64, change: i16, timeout: Option<f64>) -> PyResult<()> {
+        let number = nth(number)?;
         let set = self.0.get()?;
-        wait(py, timeout, |timeout| set.add(number.0, change, timeout))
+        wait(py, timeout, |timeout| set.add(number, change, timeout))
     }
 
     /// Wait until the value of a semaphore is 0. Raises TimeoutError, BlockingIOError with a timeout of 0, OSError.
-    #[pyo3(signature = (number = FIRST, timeout = None))]
-    fn wait_zero(&self, py: Python<'_>, number: Number, timeout: Option<f64>) -> PyResult<()> {
+    #[pyo3(signature = (number = 0, timeout = None))]
+    fn wait_zero(&self, py: Python<'_>, number: i64, timeout: Option<f64>) -> PyResult<()> {
+        let number = nth(number)?;
         let set = self.0.get()?;
-        wait(py, timeout, |timeout| set.wait_zero(number.0, timeout))
+        wait(py, timeout, |timeout| set.wait_zero(number, timeout))
     }
 
     /// Do all operations at one moment, waiting until all can be done; none is done if one fails.
@@ -219,15 +220,17 @@ impl SysvSem {
     }
 
     /// The value of a semaphore at this moment.
-    #[pyo3(signature = (number = FIRST))]
-    fn value(&self, py: Python<'_>, number: Number) -> PyResult<u16> {
-        self.ask(py, |set| set.value(number.0))
+    #[pyo3(signature = (number = 0))]
+    fn value(&self, py: Python<'_>, number: i64) -> PyResult<u16> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.value(number))
     }
 
     /// Set the value of a semaphore and wake those whom it lets go on; all processes forget what they would have undone
     /// for it. Raises OSError (ERANGE: above 32767; EFBIG, EIDRM).
-    fn set_value(&self, py: Python<'_>, number: Number, value: u16) -> PyResult<()> {
-        self.ask(py, |set| set.set_value(number.0, value))
+    fn set_value(&self, py: Python<'_>, number: i64, value: u16) -> PyResult<()> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.set_value(number, value))
     }
 
     /// All values at one moment, as a list.
@@ -241,21 +244,24 @@ impl SysvSem {
     }
 
     /// How many threads wait until the value of a semaphore grows.
-    #[pyo3(signature = (number = FIRST))]
-    fn waiting(&self, py: Python<'_>, number: Number) -> PyResult<u32> {
-        self.ask(py, |set| set.waiting(number.0))
+    #[pyo3(signature = (number = 0))]
+    fn waiting(&self, py: Python<'_>, number: i64) -> PyResult<u32> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.waiting(number))
     }
 
     /// How many threads wait until a semaphore is zero.
-    #[pyo3(signature = (number = FIRST))]
-    fn waiting_for_zero(&self, py: Python<'_>, number: Number) -> PyResult<u32> {
-        self.ask(py, |set| set.waiting_for_zero(number.0))
+    #[pyo3(signature = (number = 0))]
+    fn waiting_for_zero(&self, py: Python<'_>, number: i64) -> PyResult<u32> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.waiting_for_zero(number))
     }
 
     /// The process that last changed or set the value of a semaphore; None if none has, or if it cannot be seen from here.
-    #[pyo3(signature = (number = FIRST))]
-    fn last_pid(&self, py: Python<'_>, number: Number) -> PyResult<Option<i32>> {
-        self.ask(py, |set| set.last_pid(number.0))
+    #[pyo3(signature = (number = 0))]
+    fn last_pid(&self, py: Python<'_>, number: i64) -> PyResult<Option<i32>> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.last_pid(number))
     }
 
     /// What the kernel keeps about the set, as a SysvSemStatus.
@@ -310,7 +316,7 @@ impl SysvSem {
 
     /// Take a permit of semaphore 0, as threading.Semaphore does.
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.acquire(py, true, None, FIRST)
+        self.acquire(py, true, None, 0)
     }
 
     fn __exit__(
@@ -320,7 +326,7 @@ impl SysvSem {
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.release(py, FIRST)
+        self.release(py, 0)
     }
 
     fn __repr__(&self) -> String {
