@@ -547,10 +547,10 @@ int ww_sysv_sem_from_id(ww_sysv_sem **out,
 void ww_sysv_sem_close(ww_sysv_sem *set);
 
 /* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
- * ww_sysv_sem_release() does.
+ * ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
  *
- * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -EAGAIN, -ETIMEDOUT,
- * -ECANCELED; -EFAULT. */
+ * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
+ * be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 int ww_sysv_sem_acquire(const ww_sysv_sem *set,
                         uint32_t number,
                         int64_t timeout_ns);

@@ -294,6 +294,17 @@ fn kernel_gives_back_what_a_killed_process_held() {
 }
 
 #[test]
+fn more_to_be_undone_than_fits_is_an_error_with_the_remedy() {
+    let set = Private::new(&[20000]);
+    set.operate(&[SemOp::new(0, -20000).with_undo()], Timeout::Now).unwrap();
+    set.set_value(0, 20000).unwrap(); // and forget what is to be undone
+    set.operate(&[SemOp::new(0, -20000).with_undo()], Timeout::Now).unwrap();
+    set.add(0, 20000, Timeout::Now).unwrap();
+    let error = set.operate(&[SemOp::new(0, -20000).with_undo()], Timeout::Now).unwrap_err();
+    assert!(error.is(Errno::ERANGE) && error.to_string().contains("are taken with add"), "{error}");
+}
+
+#[test]
 fn killed_waiter_takes_nothing() {
     let set = Private::new(&[0]);
     let child = fork(|| set.take(0, GENEROUS).unwrap());

@@ -4,7 +4,10 @@ import _multiprocessing
 import errno
 import mmap
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -214,6 +217,30 @@ def test_close_during_a_wait(make):
     sem.close()
     thread.join(GENEROUS)
     assert getattr(errors[0], "errno", None) == errno.ECANCELED or isinstance(errors[0], ValueError)
+
+
+CTRL_C = """
+import mmap, signal, wigwag
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sem = wigwag.Sem.init_at(mmap.mmap(-1, 4096))
+print("waiting", flush=True)
+try:
+    sem.acquire(timeout=30)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_leaves_a_wait():
+    process = subprocess.Popen([sys.executable, "-c", CTRL_C], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "waiting\n"
+        while "\nState:\tS" not in pathlib.Path(f"/proc/{process.pid}/status").read_text():
+            time.sleep(0.001)
+        time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(GENEROUS) == 0
 
 
 def test_cancel(make):

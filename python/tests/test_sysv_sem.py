@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -195,6 +197,27 @@ def test_close_during_a_wait(make):
     other.close()
     thread.join(GENEROUS)
     assert errors == [errno.ECANCELED]
+
+
+CTRL_C = """
+import signal, sys, wigwag
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    wigwag.SysvSem.from_id(int(sys.argv[1])).acquire(timeout=30)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_leaves_a_wait(make):
+    semaphores = make(0)
+    command = [sys.executable, "-c", CTRL_C, str(semaphores.id)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while not semaphores.waiting():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(GENEROUS) == 0
 
 
 def test_cancel(make):

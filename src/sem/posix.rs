@@ -36,7 +36,8 @@ pub struct SemOptions {
 /// The cheapest way to make another process wait: without anybody waiting, neither call enters the kernel. Binary when
 /// it starts at 1, counting otherwise. The counter knows no owners: **a process that is killed while it holds a permit
 /// takes it to the grave** – where that matters use [`SysvSem`](crate::SysvSem), whose permits the kernel gives back. A
-/// named one lives until [`Sem::unlink`] or the next boot (a file in `/dev/shm`).
+/// named one lives until [`Sem::unlink`] or the next boot (a file in `/dev/shm`). Whoever may open it can write to its
+/// memory at will: it is for processes that trust each other, hence the default mode.
 ///
 /// The handle may be used by all threads at once, and by a child made by fork.
 ///
@@ -88,7 +89,7 @@ impl Sem {
         let options = filled(&object, address, options)?;
         match make(&name, address, options) {
             Ok(kernel) => Ok(Sem { object, kernel }),
-            Err(errno) => Err(open_error(&object, errno)),
+            Err(errno) => Err(make_error(&object, errno)),
         }
     }
 
@@ -109,7 +110,7 @@ impl Sem {
             match result {
                 Ok(kernel) => return Ok(Sem { object, kernel }),
                 Err(Errno::EEXIST) => {} // made by another, between the two looks
-                Err(errno) => return Err(open_error(&object, errno)),
+                Err(errno) => return Err(make_error(&object, errno)),
             }
         }
         Err(object.error(Errno::EBUSY, "sem_open").because("others make and remove it faster than it can be opened"))
@@ -385,6 +386,16 @@ fn widen(address: &Address, mode: u32) {
 fn file_of(address: &Address) -> PathBuf {
     let prefix: &[u8] = if cfg!(target_env = "gnu") { b"/dev/shm/sem." } else { b"/dev/shm/" };
     OsString::from_vec([prefix, address.name().get(1..).unwrap_or_default()].concat()).into()
+}
+
+/// As `open_error`, for a call that may have made it.
+fn make_error(object: &Object, errno: Errno) -> Error {
+    match errno {
+        Errno::ENOENT | Errno::ENOSYS => {
+            object.error(errno, "sem_open").because("there is no /dev/shm to make it in; mount a tmpfs there")
+        }
+        _ => open_error(object, errno),
+    }
 }
 
 fn open_error(object: &Object, errno: Errno) -> Error {

@@ -57,6 +57,11 @@ impl SemOp {
     }
 }
 
+#[inline(always)]
+fn kernel_ops(ops: &[SemOp]) -> impl ExactSizeIterator<Item = Op> {
+    ops.iter().map(|op| Op { number: op.number, change: op.change, undo: op.undo })
+}
+
 /// What the kernel keeps about a set; see [`SysvSem::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -157,7 +162,7 @@ impl SysvSem {
     ///
     /// System call: semctl.
     pub fn from_id(id: i32) -> Result<SysvSem> {
-        let object = Object::new(format!("sysv-sem:private (id {id})"));
+        let object = Object::new("sysv-sem:private");
         let stat = kernel::stat(id).map_err(|errno| sysv_text::of_object(&object, errno, "semctl"))?;
         let object = if stat.key == 0 { object } else { Object::new(format!("sysv-sem:0x{:x}", stat.key)) };
         Ok(SysvSem { object, id, count: stat.count })
@@ -175,12 +180,17 @@ impl SysvSem {
     /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere, with nothing taken.
     ///
     /// System call: semop with SEM_UNDO.
+    #[inline]
     pub fn acquire(&self, number: u16, timeout: Timeout) -> Result<SysvSemGuard<'_>> {
         self.take(number, timeout)?;
         Ok(SysvSemGuard::new(self, number))
     }
 
-    /// As [`SysvSem::acquire`], without a guard: taken until [`SysvSem::release`], or until the process ends.
+    /// As [`SysvSem::acquire`], without a guard: taken until [`SysvSem::release`], or until the process ends. A permit
+    /// that is used up rather than given back is taken with [`SysvSem::add`].
+    ///
+    /// Errors: as [`SysvSem::acquire`], and `ERANGE`: 32767 permits are to be given back at the end of this process.
+    #[inline]
     pub fn take(&self, number: u16, timeout: Timeout) -> Result<()> {
         self.perform("acquire", &[SemOp::new(number, -1).with_undo()], timeout)
     }
@@ -194,6 +204,7 @@ impl SysvSem {
     /// `ERANGE` the value would pass 32767; `EFBIG`, `EIDRM`, `EACCES` as [`SysvSem::acquire`].
     ///
     /// System call: semop with SEM_UNDO.
+    #[inline]
     pub fn release(&self, number: u16) -> Result<()> {
         self.perform("release", &[SemOp::new(number, 1).with_undo()], Timeout::Now)
     }
@@ -230,16 +241,27 @@ impl SysvSem {
         self.perform("operate", ops, timeout)
     }
 
-    #[inline]
+    #[inline(always)] // each return between here and the caller costs nanoseconds after a system call
     fn perform(&self, name: &'static str, ops: &[SemOp], timeout: Timeout) -> Result<()> {
-        if ops.is_empty() {
-            return Err(self.object.error(Errno::EINVAL, name).because("no operation was given"));
+        match kernel::try_operate(self.id, kernel_ops(ops)) {
+            Ok(()) => Ok(()),
+            Err(errno) => self.wait_to_perform(name, ops, timeout, errno),
         }
-        let kernel = || ops.iter().map(|op| Op { number: op.number, change: op.change, undo: op.has_undo() });
+    }
+
+    #[cold]
+    fn wait_to_perform(&self, name: &'static str, ops: &[SemOp], timeout: Timeout, tried: Errno) -> Result<()> {
         let mut operation = self.object.operation(name, timeout);
-        operation
-            .in_call(|| kernel::operate(self.id, kernel(), false), |_| kernel::operate(self.id, kernel(), true))
-            .map_err(|error| sysv_text::explained(error, self.count, ops.len()))
+        let result = match tried {
+            Errno::EAGAIN if timeout != Timeout::Now => operation
+                .wait()
+                .call(|| kernel::try_operate(self.id, kernel_ops(ops)), |_| kernel::operate(self.id, kernel_ops(ops))),
+            errno => Err(errno),
+        };
+        result.map_err(|errno| match errno {
+            Errno::EINVAL if ops.is_empty() => operation.error(errno).because("no operation was given"),
+            errno => sysv_text::explained(operation.error(errno), self.count, ops.len()),
+        })
     }
 
     /// The value of one semaphore at this moment. Never blocks.

@@ -123,12 +123,7 @@ impl Plan {
 }
 
 fn operate(id: i32, ops: &[Op]) -> SysResult<()> {
-    loop {
-        match kernel::operate(id, ops.iter().copied(), false) {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
-    }
+    kernel::try_operate(id, ops.iter().copied())
 }
 
 /// Whether the errno of a call on an id says that its set is gone.
@@ -340,7 +335,7 @@ mod tests {
         let set = open_or_create(&key.address(), &options(3, 20)).unwrap();
         assert_ne!(set.id(), left_behind);
         assert_eq!(set.values().unwrap(), [3]);
-        let slow_creator = kernel::operate(left_behind, [Op { number: 0, change: 3, undo: false }].into_iter(), false);
+        let slow_creator = operate(left_behind, &[Op { number: 0, change: 3, undo: false }]);
         assert!(is_gone(slow_creator.unwrap_err()), "whoever was only slow finds out");
     }
 

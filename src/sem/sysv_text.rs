@@ -90,7 +90,10 @@ pub(super) fn explained(error: Error, count: usize, ops: usize) -> Error {
             error.with_errno(Errno::EIDRM).because("the set was removed; open or make it anew")
         }
         Errno::EFBIG => error.because_found(format!("a number past the last semaphore; the set has {count}, from 0")),
-        Errno::ERANGE => error.because_found(format!("a value past the largest, semvmx={LARGEST}; fewer fit")),
+        Errno::ERANGE => error.because_found(format!(
+            "a value past the largest, semvmx={LARGEST}, or as much to be undone when this process ends; permits that are \
+             not given back are taken with add"
+        )),
         Errno::E2BIG => {
             let limit = Limits::now().map_or("?".into(), |limits| limits.per_call.to_string());
             error.because_found(format!(

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use super::direct::call3;
 use super::{SysResult, check};
 
 /// Room on the stack for the operations of one call; more go to the heap.
@@ -56,31 +57,42 @@ fn get(key: i32, count: usize, flags: libc::c_int) -> SysResult<i32> {
     check(unsafe { libc::semget(key, count, flags) })
 }
 
-/// Performs all operations or none; waits until it can if `wait`, and gives EAGAIN if not.
-#[inline]
-pub(crate) fn operate(id: i32, ops: impl ExactSizeIterator<Item = Op>, wait: bool) -> SysResult<()> {
+/// Performs all operations or none, at once: EAGAIN if it would have to wait.
+#[inline(always)]
+pub(crate) fn try_operate(id: i32, ops: impl ExactSizeIterator<Item = Op>) -> SysResult<()> {
+    with_kernel_ops(ops, libc::IPC_NOWAIT, |ops| {
+        // SAFETY: the kernel reads as many operations as there are, from a live borrow.
+        unsafe { call3(libc::SYS_semop, id as usize, ops.as_ptr() as usize, ops.len()) }.map(drop)
+    })
+}
+
+/// Performs all operations or none, once all can be.
+pub(crate) fn operate(id: i32, ops: impl ExactSizeIterator<Item = Op>) -> SysResult<()> {
+    with_kernel_ops(ops, 0, |ops| {
+        // SAFETY: as above.
+        check(unsafe { libc::semop(id, ops.as_mut_ptr(), ops.len()) }).map(drop)
+    })
+}
+
+#[inline(always)]
+fn with_kernel_ops(
+    ops: impl ExactSizeIterator<Item = Op>,
+    flags: libc::c_int,
+    call: impl FnOnce(&mut [libc::sembuf]) -> SysResult<()>,
+) -> SysResult<()> {
     let kernel = |op: Op| libc::sembuf {
         sem_num: op.number,
         sem_op: op.change,
-        sem_flg: if wait { 0 } else { libc::IPC_NOWAIT as libc::c_short }
-            | if op.undo { libc::SEM_UNDO as libc::c_short } else { 0 },
+        sem_flg: (flags | if op.undo { libc::SEM_UNDO } else { 0 }) as libc::c_short,
     };
-    let length = ops.len();
-    if length <= FEW {
-        let mut few = [libc::sembuf { sem_num: 0, sem_op: 0, sem_flg: 0 }; FEW];
-        few.iter_mut().zip(ops).for_each(|(to, op)| *to = kernel(op));
-        semop(id, &mut few, length)
-    } else {
-        let mut many: Vec<_> = ops.map(kernel).collect();
-        let length = many.len();
-        semop(id, &mut many, length)
+    let mut few = [libc::sembuf { sem_num: 0, sem_op: 0, sem_flg: 0 }; FEW];
+    match few.get_mut(..ops.len()) {
+        Some(few) => {
+            few.iter_mut().zip(ops).for_each(|(to, op)| *to = kernel(op));
+            call(few)
+        }
+        None => call(&mut ops.map(kernel).collect::<Vec<_>>()),
     }
-}
-
-fn semop(id: i32, ops: &mut [libc::sembuf], length: usize) -> SysResult<()> {
-    let length = length.min(ops.len());
-    // SAFETY: the kernel reads `length` operations, no more than there are, from an exclusively borrowed slice.
-    check(unsafe { libc::semop(id, ops.as_mut_ptr(), length) }).map(drop)
 }
 
 pub(crate) fn stat(id: i32) -> SysResult<Stat> {

@@ -214,10 +214,10 @@ pub unsafe extern "C" fn ww_sysv_sem_close(set: *mut ww_sysv_sem) {
 }
 
 /// Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
-/// ww_sysv_sem_release() does.
+/// ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
 ///
-/// Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -EAGAIN, -ETIMEDOUT,
-/// -ECANCELED; -EFAULT.
+/// Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
+/// be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_sem_acquire(set: *const ww_sysv_sem, number: u32, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
