@@ -393,7 +393,12 @@ fn end_waits_ends_all_of_them() {
 fn permission_refused() {
     // SAFETY: takes nothing.
     if unsafe { libc::geteuid() } != 0 {
-        return; // an ordinary user has no other user to be refused by; the owner is let in by the kernel
+        let options = SysvSemOptions { mode: 0o200, ..with(1) }; // the kernel holds owners to the mode as well
+        let set = Private(SysvSem::create(&Address::parse("sysv-sem:private").unwrap(), &options).unwrap());
+        set.take(0, Timeout::Now).unwrap();
+        let error = set.value(0).unwrap_err();
+        assert!(error.is(Errno::EACCES) && error.to_string().contains("does not allow it to this user"), "{error}");
+        return;
     }
     let set = Private::new(&[1]);
     fork(|| {
