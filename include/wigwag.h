@@ -351,6 +351,326 @@ int ww_pipe_inherit(const ww_pipe *pipe);
 int ww_pipe_fd(const ww_pipe *pipe);
 
 
+/* ---- System V message queue ---- */
+
+/* What a message queue of either kind is opened for. */
+#define WW_MQ_BOTH 0
+
+#define WW_MQ_RECEIVE 1
+
+#define WW_MQ_SEND 2
+
+/* With ww_sysv_mq_recv(): any type but the one given. */
+#define WW_SYSV_MQ_ALL_BUT 1
+
+/* With ww_sysv_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
+#define WW_SYSV_MQ_CUT 2
+
+/* A System V message queue (sysv-mq:path#65, sysv-mq:0xKEY, sysv-mq:private): messages with a type each, picked by
+ * type.
+ *
+ * A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
+ * removes the queue; closing a handle leaves it as it is. It has no descriptor. May be shared between threads. */
+typedef struct ww_sysv_mq ww_sysv_mq;
+
+/* How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT. */
+typedef struct ww_sysv_mq_options {
+    size_t size;
+    /* WW_MQ_BOTH, WW_MQ_RECEIVE or WW_MQ_SEND. */
+    uint32_t access;
+    /* Permissions of a queue that is created (the umask has no say); 0 for what the address says, or else 0600. */
+    uint32_t mode;
+    /* The most bytes that all its messages together may have; 0 for what the address says, or else kernel.msgmnb. */
+    size_t bytes;
+} ww_sysv_mq_options;
+#define WW_SYSV_MQ_OPTIONS_INIT WW_INIT(ww_sysv_mq_options)
+
+/* What the kernel knows about a System V queue. */
+typedef struct ww_sysv_mq_status {
+    /* Messages in it. */
+    size_t messages;
+    /* Bytes in them. */
+    size_t bytes;
+    /* The most bytes that it may hold. */
+    size_t bytes_max;
+    /* The processes that sent and received last; 0 for none. */
+    int32_t last_sender;
+    int32_t last_receiver;
+    /* Seconds of the wall clock: last sent, last received (0 for never), created or resized. */
+    int64_t sent_at;
+    int64_t received_at;
+    int64_t changed_at;
+    /* Its key, 0 if it is private; permissions; owner. */
+    int32_t key;
+    uint32_t mode;
+    uint32_t uid;
+    uint32_t gid;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_sysv_mq_status;
+
+/* The system's limits on System V queues, and what is in use. */
+typedef struct ww_sysv_mq_limits {
+    /* The largest message (kernel.msgmax), and the most bytes in a queue (kernel.msgmnb). */
+    size_t message_max;
+    size_t bytes_max;
+    /* The most queues (kernel.msgmni). */
+    size_t queues_max;
+    /* Queues that exist, messages in all of them, and bytes in those. */
+    size_t queues;
+    size_t messages;
+    size_t bytes;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_sysv_mq_limits;
+
+/* Opens a queue that exists. Never blocks. Close it with ww_sysv_mq_close().
+ *
+ * Errors: -ENOENT there is none, or the file that its key is derived from does not exist; -EACCES its mode does not
+ * allow the access; -EEXIST it may hold another number of bytes than asked for (looked at for up to 0.1 s if it has
+ * just been created); -EINVAL the address, or an option; -EFAULT. */
+int ww_sysv_mq_open(ww_sysv_mq **out,
+                    const char *address,
+                    const ww_sysv_mq_options *options);
+
+/* Creates a queue, which must not exist yet; sysv-mq:private is another one each time. Never blocks. Close it with
+ * ww_sysv_mq_close().
+ *
+ * Errors: -EEXIST it exists; -ENOSPC the system has no room for one more queue; -EPERM it may not hold that many bytes;
+ * -ENOENT the file that its key is derived from does not exist; -EINVAL the address, or an option; -EFAULT. */
+int ww_sysv_mq_create(ww_sysv_mq **out,
+                      const char *address,
+                      const ww_sysv_mq_options *options);
+
+/* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_sysv_mq_open() and ww_sysv_mq_create(). */
+int ww_sysv_mq_open_or_create(ww_sysv_mq **out,
+                              const char *address,
+                              const ww_sysv_mq_options *options);
+
+/* Takes over a queue by its id, as another process has passed it on. Never blocks. Close it with ww_sysv_mq_close().
+ *
+ * Errors: -EIDRM there is no queue with this id (any more); -EACCES its mode does not let this user read it; -EFAULT. */
+int ww_sysv_mq_from_id(ww_sysv_mq **out,
+                       int id);
+
+/* Closes the handle; threads of this process that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
+void ww_sysv_mq_close(ww_sysv_mq *queue);
+
+/* Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
+ *
+ * Errors, with nothing sent: -EMSGSIZE it is larger than the system or the queue allows, however long one waits; -EINVAL
+ * the type is below 1; -EIDRM the queue was removed; -EACCES its mode does not let this user send; -ENOMEM; -EAGAIN,
+ * -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sysv_mq_send(const ww_sysv_mq *queue,
+                    int64_t type,
+                    const void *data,
+                    size_t size,
+                    int64_t timeout_ns);
+
+/* Takes a message out of the queue and returns how many bytes of it are in the buffer; waits until there is one that
+ * select picks: 0 the oldest; a type the oldest of that type, or with WW_SYSV_MQ_ALL_BUT of any other; a negative
+ * number the oldest of the lowest type there is, if that is not above its absolute value.
+ *
+ * *type and *true_size, each of which may be NULL, get its type and its size; *true_size also with -EMSGSIZE.
+ *
+ * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
+ * of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
+ * -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue,
+                        int64_t select,
+                        uint32_t flags,
+                        void *buffer,
+                        size_t size,
+                        int64_t timeout_ns,
+                        int64_t *type,
+                        size_t *true_size);
+
+/* Copies the message at a place in the queue, 0 for the oldest, and leaves it there; returns its size. Never blocks.
+ * *type and *true_size as ww_sysv_mq_recv().
+ *
+ * Errors: -EAGAIN there is no message at this place; -EMSGSIZE it is larger than the buffer; -ENOTSUP the kernel is built
+ * without it (CONFIG_CHECKPOINT_RESTORE); -EIDRM, -EACCES; -EFAULT. */
+ssize_t ww_sysv_mq_peek(const ww_sysv_mq *queue,
+                        size_t place,
+                        void *buffer,
+                        size_t size,
+                        int64_t *type,
+                        size_t *true_size);
+
+/* Tells what the kernel knows about the queue. Never blocks.
+ *
+ * Errors: -EIDRM it was removed; -EACCES its mode does not let this user read it; -EFAULT. */
+int ww_sysv_mq_get_status(const ww_sysv_mq *queue, ww_sysv_mq_status *status);
+
+/* Tells the limits of the system (of the IPC namespace, to be exact). Never blocks. Errors: -ENOSYS the kernel is built
+ * without System V IPC; -EFAULT. */
+int ww_sysv_mq_get_limits(ww_sysv_mq_limits *limits);
+
+/* Changes how many bytes the messages in the queue may have together; those in it stay. Never blocks.
+ *
+ * Errors: -EPERM it belongs to another user, or bytes is above kernel.msgmnb; -EINVAL bytes is 0; -EIDRM; -EACCES;
+ * -EFAULT. */
+int ww_sysv_mq_resize(const ww_sysv_mq *queue,
+                      size_t bytes);
+
+/* Removes the queue with all messages in it; waits on it, in every process, end with -EIDRM. The handle is still to be
+ * closed. Never blocks.
+ *
+ * Errors: -EIDRM it was removed before; -EPERM it belongs to another user; -EFAULT. */
+int ww_sysv_mq_remove(const ww_sysv_mq *queue);
+
+/* Removes a queue by its address, as ww_sysv_mq_remove(). Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT. */
+int ww_sysv_mq_unlink(const char *address);
+
+/* The kernel's number of the queue, by which other processes can adopt it. Never blocks. Errors: -EFAULT. */
+int ww_sysv_mq_id(const ww_sysv_mq *queue);
+
+
+/* ---- POSIX message queue ---- */
+
+/* The highest priority of a message. */
+#define WW_MQ_PRIORITY_MAX 32767
+
+/* With ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
+#define WW_MQ_CUT 1
+
+/* A POSIX message queue (mq:/name): the oldest message of the highest priority first, on a descriptor to poll.
+ *
+ * A message is taken whole by one receiver. The queue and the messages in it outlive every process; its name stays until
+ * it is unlinked, the queue until the last descriptor is closed as well. May be shared between threads. */
+typedef struct ww_mq ww_mq;
+
+/* How a POSIX queue is opened or created; initialise with WW_MQ_OPTIONS_INIT. */
+typedef struct ww_mq_options {
+    size_t size;
+    /* WW_MQ_BOTH, WW_MQ_RECEIVE or WW_MQ_SEND. */
+    uint32_t access;
+    /* Permissions of a queue that is created, set against the umask; 0 for what the address says, or else 0600. */
+    uint32_t mode;
+    /* How many messages it holds; 0 for what the address says, or else fs.mqueue.msg_default. */
+    size_t depth;
+    /* The largest message in bytes; 0 for what the address says, or else fs.mqueue.msgsize_default. */
+    size_t message_size;
+} ww_mq_options;
+#define WW_MQ_OPTIONS_INIT WW_INIT(ww_mq_options)
+
+/* What a POSIX queue was created with, and what is in it. */
+typedef struct ww_mq_attributes {
+    /* How many messages it holds, and the largest in bytes. */
+    size_t depth;
+    size_t message_size;
+    /* Messages in it now. */
+    size_t messages;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_mq_attributes;
+
+/* The system's limits on POSIX queues; CAP_SYS_RESOURCE goes past the first three. */
+typedef struct ww_mq_limits {
+    /* The most messages in a queue (fs.mqueue.msg_max), and the largest message in bytes (fs.mqueue.msgsize_max). */
+    size_t depth_max;
+    size_t message_size_max;
+    /* The most queues (fs.mqueue.queues_max). */
+    size_t queues_max;
+    /* What a queue gets that is created without numbers. */
+    size_t depth_default;
+    size_t message_size_default;
+    /* The most bytes that all queues of this user together may take (RLIMIT_MSGQUEUE). */
+    uint64_t user_bytes;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_mq_limits;
+
+/* Opens a queue that exists. Never blocks. Close it with ww_mq_close().
+ *
+ * Errors: -ENOENT there is none; -EACCES its mode does not allow the access; -EEXIST its depth or message size is
+ * another than asked for; -EMFILE, -ENFILE no descriptor is left; -EINVAL the address, or an option; -EFAULT. */
+int ww_mq_open(ww_mq **out,
+               const char *address,
+               const ww_mq_options *options);
+
+/* Creates a queue, whose name must not exist yet. Never blocks. Close it with ww_mq_close().
+ *
+ * Errors: -EEXIST it exists; -EINVAL depth or message size is beyond what the system allows, or the address; -ENOSPC the
+ * system has no room for one more queue; -EMFILE the user's queues would take more than RLIMIT_MSGQUEUE, or no
+ * descriptor is left; -ENOMEM; -EFAULT. */
+int ww_mq_create(ww_mq **out,
+                 const char *address,
+                 const ww_mq_options *options);
+
+/* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_mq_open() and ww_mq_create(). */
+int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *options);
+
+/* Takes over a queue's descriptor (an mqd_t) that something else has opened; its mode is left as it is. The handle uses a
+ * copy of the descriptor and closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE,
+ * -EFAULT. */
+int ww_mq_from_fd(ww_mq **out,
+                  int fd);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
+void ww_mq_close(ww_mq *queue);
+
+/* Removes the name of a queue; those who have it open go on. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT. */
+int ww_mq_unlink(const char *address);
+
+/* Puts a message in the queue, with a priority up to WW_MQ_PRIORITY_MAX; waits while the queue is full. A message may be
+ * empty.
+ *
+ * Errors, with nothing sent: -EMSGSIZE it is larger than the queue allows; -EINVAL the priority; -EBADF the queue is
+ * open for receiving only, or an adopted descriptor is no queue; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_mq_send(const ww_mq *queue,
+               const void *data,
+               size_t size,
+               uint32_t priority,
+               int64_t timeout_ns);
+
+/* Takes the oldest message of the highest priority and returns how many bytes of it are in the buffer; waits while the
+ * queue is empty. *priority and *true_size, each of which may be NULL, get its priority and its size.
+ *
+ * Errors: -EMSGSIZE the buffer is smaller than the largest message that the queue allows, however large the next one is
+ * (the kernel wants it so): nothing is taken, and *true_size is what the buffer must have, unless flags have WW_MQ_CUT;
+ * -EBADF the queue is open for sending only, or an adopted descriptor is no queue; -EINVAL flags; -ENOMEM; -EAGAIN,
+ * -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_mq_recv(const ww_mq *queue,
+                   uint32_t flags,
+                   void *buffer,
+                   size_t size,
+                   int64_t timeout_ns,
+                   uint32_t *priority,
+                   size_t *true_size);
+
+/* Tells what the queue was created with, and how many messages are in it. Never blocks. Errors: -EBADF an adopted
+ * descriptor is no queue; -EFAULT. */
+int ww_mq_get_attributes(const ww_mq *queue,
+                         ww_mq_attributes *attributes);
+
+/* Tells the limits of the system (of the IPC namespace, to be exact). Never blocks. Errors: -EFAULT. */
+int ww_mq_get_limits(ww_mq_limits *limits);
+
+/* Has a signal with a value (si_value.sival_int) sent to this process, once, when next a message comes into the empty
+ * queue while nobody receives. Each queue has place for one process at a time; the signal frees it, and so do closing any
+ * handle of the queue in this process and ww_mq_cancel_notify(). Those who wait by polling, as this library does, do not
+ * count as receiving: where a wait on the descriptor serves as well, it is the better way. Never blocks.
+ *
+ * Errors: -EBUSY a process has the place, maybe this one; -EINVAL there is no such signal, or it cannot be handled;
+ * -EBADF an adopted descriptor is no queue; -EFAULT. */
+int ww_mq_notify(const ww_mq *queue,
+                 int signal,
+                 int value);
+
+/* Takes back what ww_mq_notify() asked for; no error if there is nothing to take back. Never blocks. Errors: -EBADF an
+ * adopted descriptor is no queue; -EFAULT. */
+int ww_mq_cancel_notify(const ww_mq *queue);
+
+/* The descriptor, to poll or to pass on: readable while a message is in the queue, writable while there is room. It
+ * stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_mq_fd(const ww_mq *queue);
+
+
 /* ---- POSIX semaphore ---- */
 
 /* The bytes that a semaphore takes in memory, for ww_sem_init_at(). */

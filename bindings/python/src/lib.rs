@@ -10,8 +10,8 @@ mod address;
 mod cancel;
 mod eventfd;
 mod handle;
-mod mq;
 mod held;
+mod mq;
 mod pipe;
 mod sem;
 mod support;
@@ -33,8 +33,9 @@ mod _wigwag {
     #[pymodule_export]
     use super::pipe::Pipe;
     #[pymodule_export]
-    use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     use super::sem::Sem;
+    #[pymodule_export]
+    use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]
     use super::sysv_sem::{SysvSem, SysvSemStatus};
 
