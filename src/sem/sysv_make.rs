@@ -4,6 +4,12 @@
 //! between. Here the values go in by semop, all in one call, which also sets `sem_otime`: a set is either pristine (all
 //! zero, `sem_otime` 0) or complete, and whoever operates on a pristine one merely waits for its permits. The old
 //! convention is kept as well, for the sake of other programs: an opener waits until `sem_otime` is not 0.
+//!
+//! A creator may die in between. Whoever takes over makes the set anew instead of putting values into the pristine one,
+//! because no operation can be made to depend on `sem_otime`: a creator that was only stopped would put its values in a
+//! second time, and two would hold one lock. This way it finds its set gone and begins again. What is left is a creator
+//! that was stopped for the whole time allowed and goes on between the last look and the removal, two adjacent system
+//! calls: those who use its set by then get EIDRM.
 
 use std::time::{Duration, SystemTime};
 
