@@ -11,12 +11,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ipc.h>
+#include <sys/sem.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,6 +111,54 @@ static void pipe_wigwag(void) {
     MUST(ww_pipe_read(pipe_reader, received, sizeof received, WW_SEC(1)) == SIZE);
 }
 
+/* --- POSIX semaphore: all three forms on one --- */
+
+static sem_t *sem_raw_one;
+static ww_sem *sem_ww;
+
+static void sem_setup(void) {
+    char address[64];
+    snprintf(address, sizeof address, "sem:/wwbench-%d?initial=1", (int)getpid());
+    MUST(ww_sem_create(&sem_ww, address, NULL) == 0);
+    MUST(ww_sem_unlink(address) == 0);
+    sem_raw_one = ww_sem_pointer(sem_ww);
+}
+static void sem_plain(void) {
+    MUST(sem_wait(sem_raw_one) == 0);
+    MUST(sem_post(sem_raw_one) == 0);
+}
+static void sem_raw(void) {
+    MUST(sem_trywait(sem_raw_one) == 0);
+    MUST(sem_post(sem_raw_one) == 0);
+}
+static void sem_wigwag(void) {
+    MUST(ww_sem_acquire(sem_ww, WW_SEC(1)) == 0);
+    MUST(ww_sem_release(sem_ww) == 0);
+}
+
+/* --- System V semaphore: all three forms on one --- */
+
+static int sysv_sem_id;
+static ww_sysv_sem *sysv_sem_ww;
+
+static void sysv_sem_remove(void) { ww_sysv_sem_remove(sysv_sem_ww); }
+static void sysv_sem_setup(void) {
+    MUST(ww_sysv_sem_create(&sysv_sem_ww, "sysv-sem:private?initial=1", NULL) == 0);
+    MUST(atexit(sysv_sem_remove) == 0);
+    sysv_sem_id = ww_sysv_sem_id(sysv_sem_ww);
+}
+static void sysv_sem_with(int flags) {
+    struct sembuf take = {0, -1, (short)flags}, give = {0, 1, (short)flags};
+    MUST(semop(sysv_sem_id, &take, 1) == 0);
+    MUST(semop(sysv_sem_id, &give, 1) == 0);
+}
+static void sysv_sem_plain(void) { sysv_sem_with(0); }
+static void sysv_sem_raw(void) { sysv_sem_with(IPC_NOWAIT | SEM_UNDO); }
+static void sysv_sem_wigwag(void) {
+    MUST(ww_sysv_sem_acquire(sysv_sem_ww, 0, WW_SEC(1)) == 0);
+    MUST(ww_sysv_sem_release(sysv_sem_ww, 0) == 0);
+}
+
 /* --- the rounds --- */
 
 static const struct operation {
@@ -118,6 +169,8 @@ static const struct operation {
 } operations[] = {
     {"eventfd add + take", 2000, eventfd_setup, {eventfd_plain, eventfd_raw, eventfd_wigwag}},
     {"pipe write + read", 2000, pipe_setup, {pipe_plain, pipe_raw, pipe_wigwag}},
+    {"sem acquire + release", 20000, sem_setup, {sem_plain, sem_raw, sem_wigwag}},
+    {"sysv_sem acquire + release", 2000, sysv_sem_setup, {sysv_sem_plain, sysv_sem_raw, sysv_sem_wigwag}},
 };
 
 static double now(void) {

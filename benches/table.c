@@ -340,13 +340,13 @@ static void sysv_sem_open(size_t size) {
 }
 static int sysv_sem_send(int direction, const char *message, size_t size, int64_t timeout) {
     (void)message, (void)size, (void)timeout;
-    return ww_sysv_sem_release(set, (uint32_t)direction, 0);
+    return ww_sysv_sem_add(set, (uint32_t)direction, 1, WW_NOW);
 }
 static int sysv_sem_recv(int direction, char *message, size_t size, int64_t timeout) {
     (void)message, (void)size;
-    return ww_sysv_sem_acquire(set, (uint32_t)direction, 0, timeout);
+    return ww_sysv_sem_add(set, (uint32_t)direction, -1, timeout);
 }
-static void sysv_sem_remove(void) { ww_sysv_sem_unlink(set); }
+static void sysv_sem_remove(void) { ww_sysv_sem_remove(set); }
 
 static ww_sem *sems[2];
 
@@ -366,8 +366,8 @@ static int sem_recv(int direction, char *message, size_t size, int64_t timeout) 
     return ww_sem_acquire(sems[direction], timeout);
 }
 static void sem_remove(void) {
-    ww_sem_remove(address("sem", THERE, ""));
-    ww_sem_remove(address("sem", BACK, ""));
+    ww_sem_unlink(address("sem", THERE, ""));
+    ww_sem_unlink(address("sem", BACK, ""));
 }
 
 static const struct mechanism mechanisms[] = {

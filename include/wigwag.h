@@ -670,6 +670,288 @@ int ww_mq_cancel_notify(const ww_mq *queue);
  * stays the handle's. Never blocks. Errors: -EFAULT. */
 int ww_mq_fd(const ww_mq *queue);
 
+
+/* ---- POSIX semaphore ---- */
+
+/* The bytes that a semaphore takes in memory, for ww_sem_init_at(). */
+#define WW_SEM_SIZE 32
+
+/* What the address of a semaphore in memory must be a multiple of. */
+#define WW_SEM_ALIGNMENT 8
+
+/* A POSIX semaphore: a number of permits, by name (sem:/gate) or in memory that processes share.
+ *
+ * Acquiring takes a permit or waits while there is none; without anybody waiting neither that nor releasing is a system
+ * call. Starting at 1 makes a lock. The counter knows no owners: a process that is killed while it holds a permit takes
+ * it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_unlink() or the next boot; one in memory
+ * as long as the memory. Same object as of sem_open() and sem_init(). May be shared between threads, and used by
+ * children made by fork. */
+typedef struct ww_sem ww_sem;
+
+/* How a semaphore is made; initialise with WW_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sem:/gate?mode=0660&initial=1". */
+typedef struct ww_sem_options {
+    size_t size;
+    /* The value at the start, at most 2147483647. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
+    uint32_t mode;
+} ww_sem_options;
+#define WW_SEM_OPTIONS_INIT WW_INIT(ww_sem_options)
+
+/* Opens a semaphore that exists. Close it with ww_sem_close(). Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EBADMSG, -EINVAL the file of that name holds no
+ * semaphore, or the address is not one; -EMFILE, -ENFILE; -EFAULT. */
+int ww_sem_open(ww_sem **out,
+                const char *address);
+
+/* Makes a semaphore that must not exist yet; NULL options mean the address's. Never blocks.
+ *
+ * Errors: -EEXIST there is one; -EINVAL the address, the initial value or the mode; -ENOSPC /dev/shm is full; and as
+ * ww_sem_open(). */
+int ww_sem_create(ww_sem **out,
+                  const char *address,
+                  const ww_sem_options *options);
+
+/* Opens a semaphore, or makes it if there is none; no process ever sees it without its value. The options count only
+ * for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST. */
+int ww_sem_open_or_create(ww_sem **out,
+                          const char *address,
+                          const ww_sem_options *options);
+
+/* Makes a semaphore in shared memory: WW_SEM_SIZE bytes at a multiple of WW_SEM_ALIGNMENT. Never blocks.
+ *
+ * The memory stays the caller's, mapped and writable while the handle is open. Nobody uses a semaphore that was there
+ * before; other processes use this one after the call, by ww_sem_at(). Closing the handle leaves it there.
+ *
+ * Errors: -EINVAL not aligned, or the initial value is above 2147483647; -EFAULT. */
+int ww_sem_init_at(ww_sem **out,
+                   void *memory,
+                   uint32_t initial);
+
+/* Uses a semaphore in memory that somebody has made there, with ww_sem_init_at() or sem_init(). Never blocks.
+ *
+ * The memory stays the caller's, mapped and writable while the handle is open.
+ *
+ * Errors: -EBADMSG there is no semaphore, as far as can be seen; -EINVAL not aligned; -EFAULT. */
+int ww_sem_at(ww_sem **out, void *memory);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The semaphore stays. NULL is allowed. */
+void ww_sem_close(ww_sem *sem);
+
+/* Takes a permit; waits while there is none.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sem_acquire(const ww_sem *sem, int64_t timeout_ns);
+
+/* Gives a permit: wakes one that waits, or adds 1 to the value. Never blocks. Allowed in a signal handler where the
+ * value cannot be at its largest.
+ *
+ * Errors: -EOVERFLOW the value is 2147483647 already; -EFAULT. */
+int ww_sem_release(const ww_sem *sem);
+
+/* Gives count permits, one after the other, and writes how many were given to *done, which may be NULL. Never blocks.
+ * Errors: as ww_sem_release(). */
+int ww_sem_release_many(const ww_sem *sem,
+                        uint32_t count,
+                        size_t *done);
+
+/* The value at this moment: how many permits are left. Never blocks. Errors: -EFAULT. */
+int ww_sem_value(const ww_sem *sem);
+
+/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Returns NULL for NULL. */
+void *ww_sem_pointer(const ww_sem *sem);
+
+/* Removes the name: those who have it open go on using it, and the name is free for a new one. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sem_unlink(const char *address);
+
+
+/* ---- System V semaphore set ---- */
+
+/* Flag of ww_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO). */
+#define WW_SEM_UNDO 1
+
+/* A System V semaphore set (sysv-sem:path#65, sysv-sem:0xKEY, sysv-sem:private): counters that one call can change
+ * together. Semaphores are numbered from 0.
+ *
+ * Every operation is a system call. A set lives until it is removed or the next boot; calls on one that was removed,
+ * before or meanwhile, fail with -EIDRM. May be shared between threads, and used by children made by fork; what is
+ * undone at the end of a process is what this process did. */
+typedef struct ww_sysv_sem ww_sysv_sem;
+
+/* How a set is made; initialise with WW_SYSV_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sysv-sem:semfile#65?mode=0660&count=3&initial=1". */
+typedef struct ww_sysv_sem_options {
+    size_t size;
+    /* How many semaphores; 0 means 1. Opening refuses a set that has fewer. */
+    size_t count;
+    /* The values at the start, count of them; NULL: each starts at initial. */
+    const uint16_t *values;
+    /* How long to wait for another creator to put its values in before taking over; 0 means one second. */
+    int64_t settle_ns;
+    /* The value of each at the start, at most 32767. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
+    uint32_t mode;
+} ww_sysv_sem_options;
+#define WW_SYSV_SEM_OPTIONS_INIT WW_INIT(ww_sysv_sem_options)
+
+/* What to do to one semaphore of a set, in ww_sysv_sem_operate(). */
+typedef struct ww_sem_op {
+    /* Which semaphore. */
+    uint16_t number;
+    /* Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0. */
+    int16_t change;
+    /* 0 or WW_SEM_UNDO. */
+    uint16_t flags;
+} ww_sem_op;
+
+/* What the kernel keeps about a set. */
+typedef struct ww_sysv_sem_status {
+    /* When an operation last succeeded, in seconds since 1970; 0 if none has yet. */
+    int64_t last_operation;
+    /* When it was made, or values were last set, in seconds since 1970. */
+    int64_t last_change;
+    /* How many semaphores it has. */
+    size_t count;
+    /* Its key, 0 for a private one. */
+    int32_t key;
+    /* Owner and creator, and the permissions. */
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t creator_uid;
+    uint32_t creator_gid;
+    uint32_t mode;
+} ww_sysv_sem_status;
+
+/* Opens a set that exists. Close it with ww_sysv_sem_close().
+ *
+ * Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
+ * have its values. After that second it is opened as it is.
+ *
+ * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
+ * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
+int ww_sysv_sem_open(ww_sysv_sem **out,
+                     const char *address);
+
+/* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
+ *
+ * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
+ * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
+int ww_sysv_sem_create(ww_sysv_sem **out,
+                       const char *address,
+                       const ww_sysv_sem_options *options);
+
+/* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
+ *
+ * No process that opens it by this library sees it without its values. A set that another program has made and nobody
+ * has operated on is waited for, for settle_ns at most. If by then its values are all 0 and no process has set any, its
+ * creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
+ *
+ * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
+ * caller's to remove; -ECANCELED. */
+int ww_sysv_sem_open_or_create(ww_sysv_sem **out,
+                               const char *address,
+                               const ww_sysv_sem_options *options);
+
+/* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
+ * the set. Never blocks. Errors: -EIDRM there is no such set; -EACCES; -EFAULT. */
+int ww_sysv_sem_from_id(ww_sysv_sem **out,
+                        int id);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
+ * NULL is allowed. */
+void ww_sysv_sem_close(ww_sysv_sem *set);
+
+/* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
+ * ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
+ *
+ * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
+ * be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sysv_sem_acquire(const ww_sysv_sem *set,
+                        uint32_t number,
+                        int64_t timeout_ns);
+
+/* Gives back a permit that this process has acquired. Never blocks. For permits that one process gives and another
+ * takes use ww_sysv_sem_add(): what is released here is taken back when this process ends.
+ *
+ * Errors: -ERANGE the value would pass 32767; -EFBIG, -EIDRM, -EACCES; -EFAULT. */
+int ww_sysv_sem_release(const ww_sysv_sem *set,
+                        uint32_t number);
+
+/* Adds change to one semaphore; below 0 takes that many at once, waiting until there are as many. Nothing is undone when
+ * the process ends.
+ *
+ * Errors: -EINVAL the change is 0; -ERANGE the value would pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_add(const ww_sysv_sem *set,
+                    uint32_t number,
+                    int change,
+                    int64_t timeout_ns);
+
+/* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
+ *
+ * Errors: -EINVAL no operation, or an unknown flag; -E2BIG more than the system allows in a call; -ERANGE a value would
+ * pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_operate(const ww_sysv_sem *set,
+                        const ww_sem_op *ops,
+                        size_t count,
+                        int64_t timeout_ns);
+
+/* The value of one semaphore at this moment. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_value(const ww_sysv_sem *set, uint32_t number);
+
+/* Sets the value of one semaphore and wakes those whom it lets go on. All processes forget what they would have undone
+ * for it. Never blocks. Errors: -ERANGE a value above 32767; -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_value(const ww_sysv_sem *set,
+                          uint32_t number,
+                          uint32_t value);
+
+/* Writes all values at one moment to values, which has room for count. Never blocks. Returns how many semaphores the
+ * set has. Errors: -EMSGSIZE it has more than count, with nothing written; -EIDRM, -EACCES, -EFAULT. */
+ssize_t ww_sysv_sem_values(const ww_sysv_sem *set,
+                           uint16_t *values,
+                           size_t count);
+
+/* Sets all values at one moment, count of them, one for each semaphore; otherwise as ww_sysv_sem_set_value().
+ *
+ * Errors: -EINVAL more or fewer values than semaphores; -ERANGE, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_values(const ww_sysv_sem *set, const uint16_t *values, size_t count);
+
+/* How many threads wait until the value of one semaphore grows. Never blocks.
+ * Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting(const ww_sysv_sem *set, uint32_t number);
+
+/* How many threads wait until one semaphore is zero. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting_for_zero(const ww_sysv_sem *set, uint32_t number);
+
+/* The process that last changed or set the value of one semaphore; 0 if none has, or if it lives in a pid namespace that
+ * this process cannot see into. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_last_pid(const ww_sysv_sem *set,
+                         uint32_t number);
+
+/* What the kernel keeps about the set, into *status. Never blocks. Errors: -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_get_status(const ww_sysv_sem *set, ww_sysv_sem_status *status);
+
+/* How many semaphores the set has. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_sem_count(const ww_sysv_sem *set);
+
+/* The kernel's id of the set, for calls of the C library. Never blocks. Errors: -EFAULT. */
+int ww_sysv_sem_id(const ww_sysv_sem *set);
+
+/* Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
+ * Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT. */
+int ww_sysv_sem_remove(const ww_sysv_sem *set);
+
+/* Removes the set that an address names, without opening it first. Never blocks.
+ * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sysv_sem_unlink(const char *address);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,6 +6,7 @@
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
+//! | let so many in at a time | [`Sem`], [`SysvSem`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -17,6 +18,7 @@ mod error;
 mod eventfd;
 mod mq;
 mod pipe;
+mod sem;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -33,6 +35,7 @@ pub use mq::{
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
+pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 

@@ -10,8 +10,10 @@ pub(crate) mod direct;
 pub(crate) mod fork;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
+pub(crate) mod posix_sem;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
+pub(crate) mod sysv_sem;
 pub(crate) mod thread_timer;
 pub(crate) mod wake_signal;
 

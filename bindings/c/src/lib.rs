@@ -20,3 +20,5 @@ pub mod pipe;
 pub mod sysv_mq;
 // Behind the other kind of queue, whose constants it shares.
 pub mod mq;
+pub mod sem;
+pub mod sysv_sem;

@@ -10,10 +10,13 @@ mod address;
 mod cancel;
 mod eventfd;
 mod handle;
+mod held;
 mod mq;
 mod pipe;
+mod sem;
 mod support;
 mod sysv_mq;
+mod sysv_sem;
 
 use pyo3::prelude::*;
 
@@ -30,7 +33,11 @@ mod _wigwag {
     #[pymodule_export]
     use super::pipe::Pipe;
     #[pymodule_export]
+    use super::sem::Sem;
+    #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
+    #[pymodule_export]
+    use super::sysv_sem::{SysvSem, SysvSemStatus};
 
     use pyo3::prelude::*;
 
