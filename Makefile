@@ -78,6 +78,12 @@ venv: needs ## a virtual environment with the Python package in it, in build/ven
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check '.[test]'
 
+# --- figures ---
+
+.PHONY: bench
+bench: lib venv ## measure the calls beside the system calls and the standard library's, in Markdown
+	@$(PYTHON) benches/run.py --cc $(CC) --python $(VENV)/bin/python
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BUILD) $(TARGET_DIR)

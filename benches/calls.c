@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <mqueue.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -159,6 +161,73 @@ static void sysv_sem_wigwag(void) {
     MUST(ww_sysv_sem_release(sysv_sem_ww, 0) == 0);
 }
 
+/* --- message queues --- */
+
+struct sysv_message {
+    long type;
+    char data[4096];
+};
+static int sysv_mq_plain_id, sysv_mq_raw_id;
+static ww_sysv_mq *sysv_mq_ww;
+
+static void sysv_mq_remove(void) {
+    msgctl(sysv_mq_plain_id, IPC_RMID, NULL);
+    msgctl(sysv_mq_raw_id, IPC_RMID, NULL);
+    ww_sysv_mq_unlink(sysv_mq_ww);
+}
+static void sysv_mq_setup(void) {
+    MUST((sysv_mq_plain_id = msgget(IPC_PRIVATE, 0600)) >= 0);
+    MUST((sysv_mq_raw_id = msgget(IPC_PRIVATE, 0600)) >= 0);
+    MUST(ww_sysv_mq_create(&sysv_mq_ww, "sysv-mq:private", NULL) == 0);
+    atexit(sysv_mq_remove);
+}
+static void sysv_mq_with(int id, int flags) {
+    static struct sysv_message sent = {1, ""}, got;
+    MUST(msgsnd(id, &sent, SIZE, flags) == 0);
+    MUST(msgrcv(id, &got, sizeof got.data, 0, flags) == SIZE);
+}
+static void sysv_mq_plain(void) { sysv_mq_with(sysv_mq_plain_id, 0); }
+static void sysv_mq_raw(void) {
+    /* the kernel wants type and text in one piece, which callers of a library do not have: the copies belong to it */
+    static struct sysv_message piece, got;
+    piece.type = 1;
+    memcpy(piece.data, message, SIZE);
+    MUST(msgsnd(sysv_mq_raw_id, &piece, SIZE, IPC_NOWAIT) == 0);
+    MUST(msgrcv(sysv_mq_raw_id, &got, sizeof got.data, 0, IPC_NOWAIT) == SIZE);
+    memcpy(received, got.data, SIZE);
+}
+static void sysv_mq_wigwag(void) {
+    MUST(ww_sysv_mq_send(sysv_mq_ww, 1, message, SIZE, WW_SEC(1)) == 0);
+    MUST(ww_sysv_mq_recv(sysv_mq_ww, 0, 0, received, sizeof received, WW_SEC(1), NULL, NULL) == SIZE);
+}
+
+static mqd_t mq_plain_fd, mq_raw_fd;
+static ww_mq *mq_ww;
+static char mq_received[8192];
+
+static void mq_setup(void) {
+    struct mq_attr attributes = {0, 10, 8192, 0, {0, 0, 0, 0}};
+    char name[64];
+    snprintf(name, sizeof name, "/wwcalls-%d", (int)getpid());
+    MUST((mq_plain_fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attributes)) >= 0);
+    MUST(mq_unlink(name) == 0);
+    MUST((mq_raw_fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL | O_NONBLOCK | O_CLOEXEC, 0600, &attributes)) >= 0);
+    MUST(mq_unlink(name) == 0);
+    snprintf(name, sizeof name, "mq:/wwcalls-%d?depth=10&size=8192", (int)getpid());
+    MUST(ww_mq_create(&mq_ww, name, NULL) == 0);
+    MUST(ww_mq_remove(name) == 0);
+}
+static void mq_with(mqd_t queue) {
+    MUST(mq_send(queue, message, SIZE, 0) == 0);
+    MUST(mq_receive(queue, mq_received, sizeof mq_received, NULL) == SIZE);
+}
+static void mq_plain(void) { mq_with(mq_plain_fd); }
+static void mq_raw(void) { mq_with(mq_raw_fd); }
+static void mq_wigwag(void) {
+    MUST(ww_mq_send(mq_ww, message, SIZE, 0, WW_SEC(1)) == 0);
+    MUST(ww_mq_recv(mq_ww, 0, mq_received, sizeof mq_received, WW_SEC(1), NULL, NULL) == SIZE);
+}
+
 /* --- the rounds --- */
 
 static const struct operation {
@@ -169,6 +238,8 @@ static const struct operation {
 } operations[] = {
     {"eventfd add + take", 2000, eventfd_setup, {eventfd_plain, eventfd_raw, eventfd_wigwag}},
     {"pipe write + read", 2000, pipe_setup, {pipe_plain, pipe_raw, pipe_wigwag}},
+    {"sysv_mq send + recv", 2000, sysv_mq_setup, {sysv_mq_plain, sysv_mq_raw, sysv_mq_wigwag}},
+    {"mq send + recv", 2000, mq_setup, {mq_plain, mq_raw, mq_wigwag}},
     {"sem acquire + release", 20000, sem_setup, {sem_plain, sem_raw, sem_wigwag}},
     {"sysv_sem acquire + release", 2000, sysv_sem_setup, {sysv_sem_plain, sysv_sem_raw, sysv_sem_wigwag}},
 };
