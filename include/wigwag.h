@@ -952,6 +952,356 @@ int ww_sysv_sem_remove(const ww_sysv_sem *set);
  * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
 int ww_sysv_sem_unlink(const char *address);
 
+
+/* ---- Shared memory: what all kinds have in common, and System V segments ---- */
+
+/* A System V shared memory segment (sysv-shm:), attached.
+ *
+ * It outlives its processes: it is there until somebody removes it, and its memory until the last process that is
+ * attached then has gone, by whatever death. Its size is fixed from the moment it exists; its content starts as
+ * zeroes. A child made by fork is attached as well. May be shared between threads. */
+typedef struct ww_sysv_shm ww_sysv_shm;
+
+/* How shared memory is created or opened; initialise with WW_MEMORY_OPTIONS_INIT. What the address says counts where
+ * a member is 0. */
+typedef struct ww_memory_options {
+    size_t size;
+    /* How many bytes of memory; needed to create. When opening, what is there must be at least as large. */
+    size_t length;
+    /* The size of a huge page in bytes; 0 is the system's default. */
+    size_t huge_page_size;
+    /* The permissions of what is created, such as 0640, whatever the umask; 0 is 0600. */
+    uint32_t mode;
+    /* 1: attach for reading only; writing through the pointer is SIGSEGV then. Not for what is created. */
+    int read_only;
+    /* 1: create on huge pages, which the administrator must have reserved (vm.nr_hugepages). System V and memfd. */
+    int huge_pages;
+    /* 1: have all pages present from the start, so that no first access is slow. */
+    int populate;
+    /* 1: keep the pages in memory, never in swap; counts against RLIMIT_MEMLOCK. */
+    int lock;
+    /* 1: create without reserving the pages; where there is none left when one is first touched, the process is
+     * killed by SIGBUS. POSIX and memfd. */
+    int sparse;
+} ww_memory_options;
+#define WW_MEMORY_OPTIONS_INIT WW_INIT(ww_memory_options)
+
+/* What the kernel keeps about a System V segment. Times are seconds of the wall clock, 0 for never. */
+typedef struct ww_sysv_shm_status {
+    /* The size in bytes. */
+    size_t length;
+    /* How often it is attached, over all processes. */
+    uint64_t attached;
+    int64_t attached_at;
+    int64_t detached_at;
+    /* When it was created, or its owner or mode changed. */
+    int64_t changed_at;
+    /* The process that created it; 0 if it lives in a pid namespace that cannot be seen from here. */
+    int32_t creator_pid;
+    /* The process that attached or detached last; 0 for none. */
+    int32_t last_pid;
+    /* The owner. */
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t creator_uid;
+    uint32_t creator_gid;
+    /* The permissions. */
+    uint32_t mode;
+    /* 1: removed, and gone with the last that detaches. */
+    int removed;
+    /* 1: somebody has locked the whole segment in memory. */
+    int locked;
+    int reserved;
+} ww_sysv_shm_status;
+
+/* Creates the segment that the address names, such as "sysv-shm:shmfile#65", and attaches it. Close it with
+ * ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -EEXIST there is one with this key; -EINVAL no length, or one above kernel.shmmax; -ENOENT the file that
+ * the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
+ * -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
+ * -EFAULT. */
+int ww_sysv_shm_create(ww_sysv_shm **out,
+                       const char *address,
+                       const ww_memory_options *options);
+
+/* Attaches the segment that exists. Close it with ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -ENOENT there is none with this key, or the file that the key is derived from does not exist; -EACCES its
+ * mode does not allow this access; -EINVAL it is smaller than asked for, or the address is private; -ENOMEM, -EPERM
+ * as ww_sysv_shm_create(); -EFAULT. */
+int ww_sysv_shm_open(ww_sysv_shm **out,
+                     const char *address,
+                     const ww_memory_options *options);
+
+/* Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
+ * once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open(). */
+int ww_sysv_shm_open_or_create(ww_sysv_shm **out,
+                               const char *address,
+                               const ww_memory_options *options);
+
+/* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
+ * populate and lock count of the options. Close it with ww_sysv_shm_close().
+ *
+ * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
+int ww_sysv_shm_from_id(ww_sysv_shm **out,
+                        int id,
+                        const ww_memory_options *options);
+
+/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
+void ww_sysv_shm_close(ww_sysv_shm *shm);
+
+/* Where the memory begins, in *data: good until the handle is closed. Other processes may change what is there at any
+ * time. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_data(const ww_sysv_shm *shm,
+                     void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_shm_size(const ww_sysv_shm *shm);
+
+/* Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
+ * there are. Errors: -ENOTSUP it is smaller; -EFAULT. */
+ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm,
+                         size_t length);
+
+/* What the kernel keeps about it, in *status. Never blocks. Errors: -EACCES the mode does not allow reading;
+ * -EFAULT. */
+int ww_sysv_shm_get_status(const ww_sysv_shm *shm, ww_sysv_shm_status *status);
+
+/* The kernel's id, which works in every process of the same IPC namespace, in *id. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_id(const ww_sysv_shm *shm,
+                   int *id);
+
+/* The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
+ * Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_key(const ww_sysv_shm *shm,
+                    int32_t *key);
+
+/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_created(const ww_sysv_shm *shm);
+
+/* Whether its name still leads to this object: 0 if so. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+int ww_sysv_shm_check_name(const ww_sysv_shm *shm);
+
+/* Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
+ * as good as once. Errors: -EPERM it belongs to somebody else; -EFAULT. */
+int ww_sysv_shm_unlink(const ww_sysv_shm *shm);
+
+/* Removes the segment that the address names. Its memory stays for those that are attached.
+ *
+ * Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT. */
+int ww_sysv_shm_remove(const char *address);
+
+
+/* ---- Shared memory with a descriptor instead of a name, which can be sealed ---- */
+
+/* No further seals. */
+#define WW_SEAL_SEAL 1
+
+/* It never becomes shorter: touching it never raises SIGBUS. */
+#define WW_SEAL_SHRINK 2
+
+/* It never becomes longer. */
+#define WW_SEAL_GROW 4
+
+/* Its content never changes. Nobody may have it mapped writable when this seal is set. */
+#define WW_SEAL_WRITE 8
+
+/* Its content changes only through mappings that are writable already. */
+#define WW_SEAL_FUTURE_WRITE 16
+
+/* The permission to execute it never changes. */
+#define WW_SEAL_EXEC 32
+
+/* Anonymous memory (memfd:), mapped as a whole, that others get by its descriptor: inherited, or passed over a
+ * socket.
+ *
+ * Gone when the last process has let go of it, by whatever death. Its pages are reserved at creation; its content
+ * starts as zeroes. Seals are promises that nobody can take back, its creator included. A child made by fork has it
+ * as well. May be shared between threads. */
+typedef struct ww_memfd ww_memfd;
+
+/* Makes memory; the address is "memfd:", or "memfd:label" for a label that shows in /proc. On huge pages the size is
+ * rounded up to whole ones. Close it with ww_memfd_close(). Never waits for others.
+ *
+ * Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
+ * too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
+ * 249 bytes; -EMFILE; -EFAULT. */
+int ww_memfd_create(ww_memfd **out,
+                    const char *address,
+                    const ww_memory_options *options);
+
+/* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
+ * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
+ * error fd stays the caller's.
+ *
+ * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
+ * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
+int ww_memfd_from_fd(ww_memfd **out,
+                     int fd,
+                     uint32_t required_seals,
+                     const ww_memory_options *options);
+
+/* Unmaps, closes and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
+void ww_memfd_close(ww_memfd *memfd);
+
+/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
+ * what is there at any time. Never blocks. Errors: -EFAULT. */
+int ww_memfd_data(const ww_memfd *memfd,
+                  void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_memfd_size(const ww_memfd *memfd);
+
+/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
+ * may move: ask for the pointer again. Others see the new part after ww_memfd_refresh(). It never becomes smaller. No
+ * other thread may use the handle meanwhile.
+ *
+ * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
+ * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
+ssize_t ww_memfd_grow(ww_memfd *memfd,
+                      size_t length);
+
+/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
+ * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
+ssize_t ww_memfd_refresh(ww_memfd *memfd);
+
+/* Takes all pages now, for memory that was made without, by another program or as sparse.
+ *
+ * Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
+ * -EFAULT. */
+int ww_memfd_reserve(const ww_memfd *memfd);
+
+/* -ENOTSUP: the kernel keeps neither attach count nor creator of a memfd; System V segments have them. */
+int ww_memfd_get_status(const ww_memfd *memfd, ww_sysv_shm_status *status);
+
+/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
+int ww_memfd_inherit(const ww_memfd *memfd);
+
+/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_memfd_fd(const ww_memfd *memfd);
+
+/* The seals that are set, WW_SEAL_... joined by |, in *seals. Never blocks. Errors: -EFAULT. */
+int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
+
+/* Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
+ * same address. No other thread may use the handle meanwhile. Never blocks.
+ *
+ * Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
+ * mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT. */
+int ww_memfd_seal(ww_memfd *memfd,
+                  uint32_t seals);
+
+
+/* ---- POSIX shared memory ---- */
+
+/* A POSIX shared memory object (shm:/name), mapped as a whole.
+ *
+ * It outlives its processes: its name is there until somebody removes it, and its memory until the last process has
+ * let go of it, by whatever death. It gets its name only when it is complete, so that nobody finds it half made. Its
+ * pages are reserved at creation: a full /dev/shm is -ENOSPC there, and never SIGBUS later. Its content starts as
+ * zeroes. A child made by fork has it as well. May be shared between threads. */
+typedef struct ww_shm ww_shm;
+
+/* Creates the object that the address names, such as "shm:/frames". Close it with ww_shm_close(). Never waits for
+ * others.
+ *
+ * Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
+ * -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
+ * -EFAULT. */
+int ww_shm_create(ww_shm **out,
+                  const char *address,
+                  const ww_memory_options *options);
+
+/* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
+ * making and sizing it. Close it with ww_shm_close().
+ *
+ * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
+ * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
+ * -EFAULT. */
+int ww_shm_open(ww_shm **out,
+                const char *address,
+                const ww_memory_options *options,
+                int64_t timeout_ns);
+
+/* Opens the object, made if there is none; ww_shm_created() tells which. Of several processes that do so at once,
+ * exactly one creates it, and all get the whole size. Waits as ww_shm_open(). Errors: as ww_shm_create() and
+ * ww_shm_open(). */
+int ww_shm_open_or_create(ww_shm **out,
+                          const char *address,
+                          const ww_memory_options *options,
+                          int64_t timeout_ns);
+
+/* Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
+ * the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
+ *
+ * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
+ * -EBADF; -EMFILE; -EFAULT. */
+int ww_shm_from_fd(ww_shm **out,
+                   int fd,
+                   const ww_memory_options *options);
+
+/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
+void ww_shm_close(ww_shm *shm);
+
+/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
+ * what is there at any time. Never blocks. Errors: -EFAULT. */
+int ww_shm_data(const ww_shm *shm,
+                void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_shm_size(const ww_shm *shm);
+
+/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
+ * may move: ask for the pointer again. Others see the new part after ww_shm_refresh(). It never becomes smaller. No
+ * other thread may use the handle meanwhile.
+ *
+ * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
+ * attached read-only; -EFBIG more than a file can have; -EFAULT. */
+ssize_t ww_shm_grow(ww_shm *shm,
+                    size_t length);
+
+/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
+ * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
+ssize_t ww_shm_refresh(ww_shm *shm);
+
+/* Takes all pages now, for an object that was made without, by another program or as sparse.
+ *
+ * Errors: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EBADF attached read-only; -EFAULT. */
+int ww_shm_reserve(const ww_shm *shm);
+
+/* -ENOTSUP: the kernel keeps neither attach count nor creator of POSIX shared memory; System V segments have them. */
+int ww_shm_get_status(const ww_shm *shm,
+                      ww_sysv_shm_status *status);
+
+/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
+int ww_shm_inherit(const ww_shm *shm);
+
+/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_shm_fd(const ww_shm *shm);
+
+/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
+int ww_shm_created(const ww_shm *shm);
+
+/* Whether its name still leads to this object: 0 if so. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+int ww_shm_check_name(const ww_shm *shm);
+
+/* Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
+ * meanwhile stays.
+ *
+ * Errors: -ENOENT the name is gone already; -ESTALE it belongs to a newer object by now; -EACCES, -EPERM it belongs
+ * to somebody else; -ENOTSUP adopted without a name; -EFAULT. */
+int ww_shm_unlink(const ww_shm *shm);
+
+/* Removes the name in the address. The memory stays for those that have it open.
+ *
+ * Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT. */
+int ww_shm_remove(const char *address);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,7 @@
 //! | stream bytes between relatives | [`Pipe`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
 //! | let so many in at a time | [`Sem`], [`SysvSem`] |
+//! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -19,6 +20,7 @@ mod eventfd;
 mod mq;
 mod pipe;
 mod sem;
+mod shm;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -36,6 +38,7 @@ pub use mq::{
 };
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
+pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 

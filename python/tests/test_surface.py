@@ -32,7 +32,8 @@ def test_every_name_exists_and_is_documented():
 
 def test_stubs_match_the_build():
     done = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "wigwag", "--ignore-missing-stub"],
+        [sys.executable, "-m", "mypy.stubtest", "wigwag", "--ignore-missing-stub", "--ignore-unused-allowlist",
+         "--allowlist", pathlib.Path(__file__).with_name("stubtest_allowlist.txt")],
         capture_output=True, text=True, timeout=50, cwd="/",
     )
     assert done.returncode == 0, done.stdout + done.stderr

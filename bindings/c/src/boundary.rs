@@ -128,6 +128,15 @@ pub(crate) unsafe fn object<'a, T>(handle: *const T, noun: &'static str) -> Resu
     unsafe { handle.as_ref() }.ok_or_else(|| null(noun))
 }
 
+/// The object behind a handle, for a call that the header says no other may run beside.
+///
+/// # Safety
+/// As [`object`], and no other thread uses the handle for `'a`.
+pub(crate) unsafe fn object_mut<'a, T>(handle: *mut T, noun: &'static str) -> Result<&'a mut T> {
+    // SAFETY: as the caller promises.
+    unsafe { handle.as_mut() }.ok_or_else(|| null(noun))
+}
+
 /// Hands an object to C: writes a handle that [`take`] takes back.
 ///
 /// # Safety

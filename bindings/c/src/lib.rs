@@ -22,3 +22,8 @@ pub mod sysv_mq;
 pub mod mq;
 pub mod sem;
 pub mod sysv_sem;
+
+pub mod sysv_shm;
+
+pub mod memfd;
+pub mod shm;

@@ -11,12 +11,16 @@ mod cancel;
 mod eventfd;
 mod handle;
 mod held;
+mod memfd;
+mod memory;
 mod mq;
 mod pipe;
 mod sem;
+mod shm;
 mod support;
 mod sysv_mq;
 mod sysv_sem;
+mod sysv_shm;
 
 use pyo3::prelude::*;
 
@@ -29,15 +33,23 @@ mod _wigwag {
     #[pymodule_export]
     use super::eventfd::EventFd;
     #[pymodule_export]
+    use super::memfd::Memfd;
+    #[pymodule_export]
+    use super::memory::SysvShmStatus;
+    #[pymodule_export]
     use super::mq::{Mq, MqAttributes, MqLimits, MqMessage};
     #[pymodule_export]
     use super::pipe::Pipe;
     #[pymodule_export]
     use super::sem::Sem;
     #[pymodule_export]
+    use super::shm::Shm;
+    #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]
     use super::sysv_sem::{SysvSem, SysvSemStatus};
+    #[pymodule_export]
+    use super::sysv_shm::SysvShm;
 
     use pyo3::prelude::*;
 
