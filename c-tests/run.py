@@ -230,7 +230,7 @@ def old_kernel(totals):
         wrapper = [launcher, answer, ",".join(REFUSED)]
         totals.run_all(answer, programs, wrapper)
         for program, result in zip(rust, suite.parallel(lambda program: run_rust(program, wrapper), rust)):
-            totals.add(answer, pathlib.Path("rust", program.name.rpartition("-")[0]), result)
+            totals.add(f"{answer} rust", pathlib.Path(program.name.rpartition("-")[0]), result)
 
 
 MODES = {"sanitize": sanitize, "valgrind": valgrind, "old-kernel": old_kernel}
