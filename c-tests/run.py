@@ -203,34 +203,17 @@ def valgrind(totals):
 
 # --- old kernels ---
 
-def rust_tests():
-    """The built test programs of the core, newest of each name."""
-    import json
-
-    lines = command(["cargo", "test", "--quiet", "--no-run", "--package", "wigwag", "--message-format=json"]).splitlines()
-    messages = (json.loads(line) for line in lines if line.startswith("{"))
-    return [pathlib.Path(message["executable"]) for message in messages
-            if message.get("executable") and message.get("profile", {}).get("test")]
-
-
-def run_rust(program, wrapper):
-    done = subprocess.run([*wrapper, program, "--quiet"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace")
-    passed = re.search(r"^test result: ok\. (\d+) passed", done.stdout, re.M)
-    return int(passed[1]) if passed else 0, [], None if done.returncode == 0 and passed else done.stdout
-
-
 def old_kernel(totals):
     directory = BUILD / "c-tests/old-kernel"
     programs = suite.build_all("gcc", directory, [], SHARED)
     launcher = directory / "peers/without"
     build(["gcc", "-std=c99", *WARNINGS, TESTS / "seccomp/without.c", "-o", launcher])
-    rust = rust_tests()
+    rust = suite.rust_tests()
     for answer in ("ENOSYS", "EPERM"):
         wrapper = [launcher, answer, ",".join(REFUSED)]
         totals.run_all(answer, programs, wrapper)
-        for program, result in zip(rust, suite.parallel(lambda program: run_rust(program, wrapper), rust)):
-            totals.add(f"{answer} rust", pathlib.Path(program.name.rpartition("-")[0]), result)
+        for program, result in zip(rust, suite.parallel(lambda program: suite.run_rust(program, wrapper), rust)):
+            totals.add(f"{answer} rust", program, result)
 
 
 MODES = {"sanitize": sanitize, "valgrind": valgrind, "old-kernel": old_kernel}

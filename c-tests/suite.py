@@ -1,13 +1,15 @@
 """What the runners of C programs share: where things are, compilers, building, running, and the lines they print.
 
-Lines that tools/test reads: `ok NAME` and `skip NAME: reason` for one test, `N passed, N failed` at the end.
+Lines that tools/test reads: `skip NAME: reason` for a test that was left out, `N passed, N failed` at the end.
 """
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -81,19 +83,42 @@ def build_all(compiler, directory, flags, libraries):
     return programs
 
 
-def run(program, wrapper=(), environment=None, peers=None):
-    """Runs one test program; gives how many tests passed, the `skip` lines, and what it printed if it failed."""
-    env = dict(os.environ, WW_PEERS=str(peers or program.parent / "peers"), **(environment or {}))
-    with subprocess.Popen([*wrapper, program], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as process:
+def run_bounded(arguments, environment, directory=ROOT):
+    """Runs a program that may hang; gives its status, None if it had to be killed, and what it printed."""
+    with subprocess.Popen(arguments, cwd=directory, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                          start_new_session=True) as process:
         try:
             printed, _ = process.communicate(timeout=TIMEOUT)
+            return process.returncode, printed
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            return 0, [], f"did not end within {TIMEOUT} s\n{process.communicate()[0]}"
+            os.killpg(process.pid, signal.SIGKILL)
+            return None, f"did not end within {TIMEOUT} s\n{process.communicate()[0]}"
+
+
+def run(program, wrapper=(), environment=None, directory=ROOT):
+    """Runs one test program; gives how many tests passed, the `skip` lines, and what it printed if it failed."""
+    status, printed = run_bounded([*wrapper, program], {"WW_PEERS": str(program.parent / "peers"), **(environment or {})},
+                                  directory)
     passed = len(re.findall(r"^ok ", printed, re.M))
     skipped = re.findall(r"^skip .*", printed, re.M)
-    return passed, skipped, None if process.returncode == 0 and passed + len(skipped) else printed
+    return passed, skipped, None if status == 0 and passed + len(skipped) else printed
+
+
+def rust_tests():
+    """The core's test programs, built."""
+    lines = command(["cargo", "test", "--quiet", "--no-run", "--package", "wigwag", "--message-format=json"]).splitlines()
+    messages = (json.loads(line) for line in lines if line.startswith("{"))
+    return [pathlib.Path(message["executable"]) for message in messages
+            if message.get("executable") and message["profile"]["test"]]
+
+
+def run_rust(program, wrapper=(), environment=None, directory=ROOT):
+    """As `run` for one of `rust_tests`."""
+    status, printed = run_bounded([*wrapper, program], environment or {}, directory)
+    passed = re.search(r"^test result: ok\. (\d+) passed", printed, re.M)
+    skipped = [f"skip {name}: {reason}" for name, reason in re.findall(r"^test (\S+) \.\.\. ignored(?:, (.*))?$", printed, re.M)]
+    return int(passed[1]) if passed else 0, skipped, None if status == 0 and passed else printed
 
 
 class Totals:
