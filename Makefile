@@ -15,7 +15,7 @@ VENV := $(BUILD)/venv
 
 .PHONY: help
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .PHONY: needs
 needs:
@@ -56,22 +56,14 @@ header: ## write include/wigwag.h anew from bindings/c
 # --- tests ---
 
 .PHONY: test
-test: test-rust test-c test-python ## everything that decides: Rust, C and Python
+test: needs ## everything that decides: Rust, C and Python
+	@tools/test
 
-.PHONY: test-rust
-test-rust: needs ## unit, integration, property and documentation tests
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --all-targets -- --deny warnings
-	$(CARGO) test --quiet --package wigwag --package wigwag-c
-
-.PHONY: test-c
-test-c: lib ## the C tests, with every compiler there is
-	$(CARGO) run --quiet --package wigwag-header -- --check
-	$(PYTHON) c-tests/run.py
-
-.PHONY: test-python
-test-python: venv ## the Python tests
-	$(VENV)/bin/python -m pytest -q python/tests
+# Parts of it: make test-rust, test-c, test-python; also test-lint, test-sanitize, test-valgrind, test-documents,
+# test-old_kernel and test-ordinary_user. tools/test --verbose shows their output as it comes.
+.PHONY: test-%
+test-%: needs ## one part of it: test-rust, test-c, test-python, …
+	@tools/test $*
 
 .PHONY: venv
 venv: needs ## a virtual environment with the Python package in it, in build/venv

@@ -64,6 +64,18 @@ pub(crate) fn block(signal: libc::c_int) {
     change_mask(libc::SIG_BLOCK, signal);
 }
 
+/// The calling thread, as [`send`] takes it.
+pub(crate) fn this_thread() -> libc::pid_t {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// Sends the signal to a thread of this process. A full queue of signals loses it.
+pub(crate) fn send(signal: libc::c_int, thread: libc::pid_t) {
+    // SAFETY: takes numbers; a thread that is gone, or no longer ours, is refused.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal) };
+}
+
 fn change_mask(how: libc::c_int, signal: libc::c_int) -> bool {
     // SAFETY: sets are live locals of the right type, filled before they are read; the call cannot fail with a valid
     // `how`.

@@ -4,6 +4,7 @@
 //! All of it is the slow path: a call tries first, and comes here when it would block.
 
 mod ending;
+mod knocking;
 mod operation;
 pub(crate) mod scope;
 mod sleeper;

@@ -1,5 +1,6 @@
 //! One call on one object: names it in errors, and waits within one deadline if it has to.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Ending, Wait};
+use super::knocking::knocking;
+use super::{Ending, RETRY, Wait};
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::sys::SysResult;
@@ -138,15 +140,19 @@ impl<'a> Operation<'a> {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(self.error(errno)),
             }
+            let mut in_time = |wait: &Wait<'_>| {
+                let attempt = RefCell::new(&mut attempt);
+                wait.call(|| knocking(RETRY, || (attempt.borrow_mut())()), |_| (attempt.borrow_mut())())
+            };
             let result = if self.timeout == Timeout::Now {
                 // Even a call that must not wait gets a moment: without any, the timer would end it before it began.
                 let brief = Wait::begin(&self.object.ending, Timeout::After(Duration::from_millis(1)));
-                match brief.call(|| Err(Errno::EAGAIN), |_| attempt()) {
+                match in_time(&brief) {
                     Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
                     result => result,
                 }
             } else {
-                self.wait().call(|| Err(Errno::EAGAIN), |_| attempt())
+                in_time(self.wait())
             };
             match result {
                 Err(Errno::EAGAIN) if self.timeout != Timeout::Now => {} // in non-blocking mode after all
