@@ -72,6 +72,10 @@ venv: needs ## a virtual environment with the Python package in it, in build/ven
 
 # --- figures ---
 
+.PHONY: tour
+tour: lib ## run the document's programs on each mechanism, and measure them on this machine
+	@$(PYTHON) c-tests/document/tour.py
+
 .PHONY: bench
 bench: lib venv ## measure the calls beside the system calls and the standard library's, in Markdown
 	@$(PYTHON) benches/run.py --cc $(CC) --python $(VENV)/bin/python
