@@ -22,6 +22,7 @@
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -111,6 +112,27 @@ static void pipe_raw(void) {
 static void pipe_wigwag(void) {
     MUST(ww_pipe_write(pipe_writer, message, SIZE, WW_SEC(1)) == SIZE);
     MUST(ww_pipe_read(pipe_reader, received, sizeof received, WW_SEC(1)) == SIZE);
+}
+
+/* --- socket: a pair --- */
+
+static int socket_plain_fds[2], socket_raw_fds[2];
+static ww_socket *socket_one, *socket_other;
+
+static void socket_setup(void) {
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, socket_plain_fds) == 0);
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, socket_raw_fds) == 0);
+    MUST(ww_socket_pair(&socket_one, &socket_other, "unix") == 0);
+}
+static void socket_on(const int *fds, int flags) {
+    MUST(send(fds[1], message, SIZE, flags) == SIZE);
+    MUST(recv(fds[0], received, sizeof received, flags) == SIZE);
+}
+static void socket_plain(void) { socket_on(socket_plain_fds, 0); }
+static void socket_raw(void) { socket_on(socket_raw_fds, MSG_NOSIGNAL | MSG_DONTWAIT); }
+static void socket_wigwag(void) {
+    MUST(ww_socket_send(socket_one, message, SIZE, WW_SEC(1)) == SIZE);
+    MUST(ww_socket_recv(socket_other, received, sizeof received, WW_SEC(1), NULL) == SIZE);
 }
 
 /* --- POSIX semaphore: all three forms on one --- */
@@ -240,6 +262,7 @@ static const struct operation {
     {"pipe write + read", 2000, pipe_setup, {pipe_plain, pipe_raw, pipe_wigwag}},
     {"sysv_mq send + recv", 2000, sysv_mq_setup, {sysv_mq_plain, sysv_mq_raw, sysv_mq_wigwag}},
     {"mq send + recv", 2000, mq_setup, {mq_plain, mq_raw, mq_wigwag}},
+    {"socket send + recv", 2000, socket_setup, {socket_plain, socket_raw, socket_wigwag}},
     {"sem acquire + release", 20000, sem_setup, {sem_plain, sem_raw, sem_wigwag}},
     {"sysv_sem acquire + release", 2000, sysv_sem_setup, {sysv_sem_plain, sysv_sem_raw, sysv_sem_wigwag}},
 };

@@ -174,6 +174,348 @@ int ww_cancel_enter(const ww_cancel *cancel);
 int ww_cancel_leave(const ww_cancel *cancel);
 
 
+/* ---- Socket ---- */
+
+/* No socket's address is longer as text, the terminating NUL included. */
+#define WW_SOCKET_ADDRESS_MAX 384
+
+/* The most descriptors that one message can carry. */
+#define WW_SOCKET_FDS_MAX 253
+
+/* ww_socket_shutdown(): nothing more is received. */
+#define WW_SHUTDOWN_RECEIVING 0
+
+/* ww_socket_shutdown(): nothing more is sent; the peer reads the end of the stream. */
+#define WW_SHUTDOWN_SENDING 1
+
+/* ww_socket_shutdown(): both. */
+#define WW_SHUTDOWN_BOTH 2
+
+/* One end of a connection, or a socket for datagrams: tcp://host:port, udp://host:port, unix:/path or unix:@abstract,
+ * unix-dgram: and unix-seqpacket: likewise.
+ *
+ * tcp: and unix: carry bytes; udp:, unix-dgram: and unix-seqpacket: messages, which are never cut. Receiving 0 bytes is
+ * the end of a stream (from a datagram socket an empty datagram): the peer has closed or shut down its end, or died.
+ * Descriptors are closed on exec unless ww_socket_inherit() says otherwise; a child made by fork shares the socket. May
+ * be shared between threads; a stream that several threads send to at once may mix their bytes. */
+typedef struct ww_socket ww_socket;
+
+/* How a socket or a listener is opened; initialise with WW_SOCKET_OPTIONS_INIT. Where a member is zero, the option of the
+ * address counts (backlog, reuse, nodelay, keepalive, sndbuf, rcvbuf, mode, any-user). What concerns listening alone is
+ * ignored by a connecting socket. */
+typedef struct ww_socket_options {
+    size_t size;
+    /* How many connections may wait to be accepted; 0 for as many as the system allows. */
+    uint32_t backlog;
+    /* Whether a port may be bound that was in use a moment ago: 1 yes, -1 no, 0 yes for tcp: and no for udp:. */
+    int reuse;
+    /* 1, tcp: alone: small pieces are sent at once instead of being collected. */
+    int nodelay;
+    /* 1, tcp: alone: the kernel probes an idle connection; see ww_socket_set_keep_alive(). */
+    int keepalive;
+    /* The bytes of the send buffer; 0 for the system's default. */
+    size_t send_buffer;
+    /* The bytes of the receive buffer; 0 for the system's default. */
+    size_t receive_buffer;
+    /* Permissions of a unix path, whatever the umask; 0 for 0600. */
+    uint32_t mode;
+    /* 1: every user may talk to an abstract name, which has no permissions; else only the own user and root. */
+    int any_user;
+} ww_socket_options;
+#define WW_SOCKET_OPTIONS_INIT WW_INIT(ww_socket_options)
+
+/* Connects to a listener, or fixes the peer of a datagram socket; waits for a host's name to be looked up and for the
+ * connection to be made. A host's addresses are tried one after the other; an empty host is this one. A unix-dgram:
+ * socket gets a name of the kernel's choice, so that the peer can answer. Free with ww_socket_close().
+ *
+ * Errors: -ECONNREFUSED nobody listens there; -ENOENT there is no such path or host; -EACCES the path's permissions, or
+ * another user holds the abstract name; -EPROTOTYPE a unix socket of another type; -EHOSTUNREACH, -ENETUNREACH;
+ * -ENAMETOOLONG a unix name of more than 107 bytes; -ENOTSUP a unix-dgram: abstract name without any_user where the
+ * system does not tell who would receive; -ENOBUFS buffers above the system's limit; -EINVAL the address, or an option;
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
+int ww_socket_connect(ww_socket **out,
+                      const char *address,
+                      const ww_socket_options *options,
+                      int64_t timeout_ns);
+
+/* Opens a socket that receives datagrams at a udp: or unix-dgram: address, from anybody; waits at most for a host's name
+ * to be looked up. An empty host means all interfaces, over IPv4 and IPv6; port 0 means any free one.
+ *
+ * A path is taken over if it is a socket where nobody receives any more; closing removes it, if this process made it.
+ * Datagrams to an abstract name from other users are dropped and counted. Free with ww_socket_close().
+ *
+ * Errors: -EADDRINUSE somebody has the address; -EADDRNOTAVAIL no interface has it; -EACCES a privileged port, or the
+ * directory's permissions; -ENOTSOCK the path is something else than a socket (it is left alone); -ENOENT there is no
+ * such directory or host; -EHOSTUNREACH; -ENAMETOOLONG; -ENOBUFS; -EINVAL the address, or an option; -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
+int ww_socket_bind(ww_socket **out,
+                   const char *address,
+                   const ww_socket_options *options,
+                   int64_t timeout_ns);
+
+/* Makes two sockets connected to each other, each to be closed with ww_socket_close(). kind is "unix", "unix-dgram" or
+ * "unix-seqpacket". Never blocks.
+ *
+ * Errors: -EINVAL another kind; -EMFILE, -ENFILE; -EFAULT. */
+int ww_socket_pair(ww_socket **one,
+                   ww_socket **other,
+                   const char *kind);
+
+/* Takes over a socket that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -ENOTSOCK not a socket; -ENOTSUP of a family or type without a scheme; -EINVAL it listens (see
+ * ww_listener_from_fd()); -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_socket_from_fd(ww_socket **out,
+                      int fd);
+
+/* Closes the socket; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_socket_close(ww_socket *socket);
+
+/* Sends what fits of a stream's bytes, or a whole message, and returns how many bytes; waits until there is room.
+ *
+ * Errors, with nothing sent: -EPIPE, -ECONNRESET the peer is gone; -EMSGSIZE the message is larger than the socket can
+ * send; -EINVAL an empty message over unix-seqpacket:, which would look like the end; -EDESTADDRREQ, -ENOTCONN there is
+ * no peer; -ECONNREFUSED nobody receives at the peer's address; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_socket_send(const ww_socket *socket,
+                       const void *data,
+                       size_t size,
+                       int64_t timeout_ns);
+
+/* Sends all bytes of a stream, or a whole message; waits until there is room. *done, which may be NULL, tells how many
+ * bytes were sent, also after an error.
+ *
+ * Errors: as ww_socket_send(). */
+int ww_socket_send_all(const ww_socket *socket,
+                       const void *data,
+                       size_t size,
+                       int64_t timeout_ns,
+                       size_t *done);
+
+/* Receives what has come of a stream, at most size bytes, or one whole message, and returns how many bytes; waits for
+ * something to come. 0 is the end of the stream. Descriptors that come along are closed.
+ *
+ * Errors: -EMSGSIZE the message is larger: *true_size, which may be NULL, tells its size, and it stays to be received with
+ * a larger buffer (unless several receivers share the socket: ww_last_error() tells if it was lost); -EINVAL size is 0
+ * for a stream; -ECONNRESET the peer is gone; -ENOTCONN there is no peer; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_socket_recv(const ww_socket *socket,
+                       void *buffer,
+                       size_t size,
+                       int64_t timeout_ns,
+                       size_t *true_size);
+
+/* Fills the buffer from a stream; waits until all of it has come. *done, which may be NULL, tells how many bytes it
+ * holds, also after an error.
+ *
+ * Errors: -EPIPE the stream ended before; -ECONNRESET; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ENOTSUP the socket carries
+ * messages; -EFAULT. */
+int ww_socket_recv_exact(const ww_socket *socket,
+                         void *buffer,
+                         size_t size,
+                         int64_t timeout_ns,
+                         size_t *done);
+
+/* Sends one datagram to an address; waits until there is room, in the receiver's queue too, and for a host's name to be
+ * looked up. The address may be one that ww_socket_recv_from() gave. An abstract name is sent to whoever holds it.
+ *
+ * Errors: -EMSGSIZE larger than a datagram can be; -ECONNREFUSED nobody receives there; -ENOENT there is no such path or
+ * host; -EACCES the path's permissions; -EPERM the receiver is connected to somebody else; -EISCONN, -ENOTSUP the socket
+ * sends no datagrams to addresses; -EINVAL the address; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_socket_send_to(const ww_socket *socket,
+                      const void *data,
+                      size_t size,
+                      const char *to,
+                      int64_t timeout_ns);
+
+/* Receives one whole message as ww_socket_recv() does, and writes its sender's address to from, which has room for
+ * WW_SOCKET_ADDRESS_MAX bytes or is NULL. A sender without a name, which cannot be answered, gives "unix-dgram:".
+ *
+ * Errors: as ww_socket_recv(); -ENOTSUP the socket carries a stream; -EINVAL from_size is below WW_SOCKET_ADDRESS_MAX. */
+ssize_t ww_socket_recv_from(const ww_socket *socket,
+                            void *buffer,
+                            size_t size,
+                            char *from,
+                            size_t from_size,
+                            int64_t timeout_ns,
+                            size_t *true_size);
+
+/* Sends bytes, at least one, over a unix socket, with count open descriptors attached, all or none of them; waits until
+ * there is room. The receiver gets descriptors of its own to the same open files; these stay the caller's. *done, which
+ * may be NULL, tells how many bytes were sent, also after an error: once it is not 0, the descriptors are.
+ *
+ * Errors: -EINVAL more than WW_SOCKET_FDS_MAX, or no byte; -ENOTSUP tcp: or udp:; -EBADF one is not open; -ETOOMANYREFS
+ * too many are on their way; otherwise as ww_socket_send(). */
+int ww_socket_send_fds(const ww_socket *socket,
+                       const void *data,
+                       size_t size,
+                       const int *fds,
+                       size_t count,
+                       int64_t timeout_ns,
+                       size_t *done);
+
+/* Receives bytes as ww_socket_recv() does, and the descriptors attached to them: writes up to capacity of them to fds, and
+ * how many to *count. They belong to the caller, and are closed on exec.
+ *
+ * Errors: -EBADMSG more descriptors came than capacity, or not all could be delivered, because this process may have no
+ * more: those that came are closed, and the bytes are lost; -ENOTSUP tcp: or udp:; otherwise as ww_socket_recv(). */
+ssize_t ww_socket_recv_fds(const ww_socket *socket,
+                           void *buffer,
+                           size_t size,
+                           int *fds,
+                           size_t capacity,
+                           size_t *count,
+                           int64_t timeout_ns,
+                           size_t *true_size);
+
+/* Closes one direction of a connection, or both (WW_SHUTDOWN_...), for every process that shares the socket. Never
+ * blocks.
+ *
+ * Errors: -ENOTCONN there is no connection; -EINVAL; -EFAULT. */
+int ww_socket_shutdown(const ww_socket *socket,
+                       int how);
+
+/* Writes the address of this end as text, with a terminating NUL, and returns its length without it; "unix:" for a
+ * socket without a name. WW_SOCKET_ADDRESS_MAX bytes are always enough. Never blocks.
+ *
+ * Errors: -EMSGSIZE size is too small, *true_size, which may be NULL, tells the length without the NUL; -EFAULT. */
+ssize_t ww_socket_local_address(const ww_socket *socket,
+                                char *buffer,
+                                size_t size,
+                                size_t *true_size);
+
+/* Writes the address of the other end, as ww_socket_local_address().
+ *
+ * Errors: -ENOTCONN there is no peer; otherwise as ww_socket_local_address(). */
+ssize_t ww_socket_peer_address(const ww_socket *socket, char *buffer, size_t size, size_t *true_size);
+
+/* The process on the other side of a unix connection or pair, as the kernel vouches for it, when it connected, began to
+ * listen or made the pair. Each output may be NULL. pid is 0 for a process outside of this pid namespace. Never blocks.
+ *
+ * Errors: -ENOTSUP tcp:, udp:, or datagrams without a pair; -ENOTCONN not connected; -EFAULT. */
+int ww_socket_peer_credentials(const ww_socket *socket,
+                               pid_t *pid,
+                               uid_t *uid,
+                               gid_t *gid);
+
+/* Whether small pieces are sent at once: 1 or 0. Never blocks. Errors: -ENOTSUP not tcp:; -EFAULT. */
+int ww_socket_nodelay(const ww_socket *socket);
+
+/* Has small pieces sent at once (1), or collected (0). Never blocks. Errors: -ENOTSUP not tcp:; -EINVAL; -EFAULT. */
+int ww_socket_set_nodelay(const ww_socket *socket,
+                          int on);
+
+/* Whether the kernel probes the connection while it is idle: 1 or 0; if so, writes after how long, in which intervals, in
+ * seconds, and how many unanswered probes break it. Each output may be NULL. Never blocks.
+ *
+ * Errors: -ENOTSUP not tcp:; -EFAULT. */
+int ww_socket_keep_alive(const ww_socket *socket,
+                         uint32_t *idle_s,
+                         uint32_t *interval_s,
+                         uint32_t *probes);
+
+/* Has the kernel probe the connection while it is idle (on is 1), and break it with -ETIMEDOUT when the peer does not
+ * answer, or stops that (0). 0 for idle_s, interval_s and probes leaves the system's default. Never blocks.
+ *
+ * Errors: -ENOTSUP not tcp:; -EINVAL above 32767 seconds or 127 probes; -EFAULT. */
+int ww_socket_set_keep_alive(const ww_socket *socket,
+                             int on,
+                             uint32_t idle_s,
+                             uint32_t interval_s,
+                             uint32_t probes);
+
+/* The bytes that the send buffer has for data. Never blocks. Errors: -EFAULT. */
+ssize_t ww_socket_send_buffer(const ww_socket *socket);
+
+/* Sets the bytes of the send buffer; the kernel may give more. Never blocks. Errors: -ENOBUFS above the system's limit
+ * net.core.wmem_max, and the buffer has that size then; -EFAULT. */
+int ww_socket_set_send_buffer(const ww_socket *socket,
+                              size_t size);
+
+/* The bytes that the receive buffer has for data. Never blocks. Errors: -EFAULT. */
+ssize_t ww_socket_receive_buffer(const ww_socket *socket);
+
+/* Sets the bytes of the receive buffer; the kernel may give more. Never blocks. Errors: -ENOBUFS above the system's limit
+ * net.core.rmem_max, and the buffer has that size then; -EFAULT. */
+int ww_socket_set_receive_buffer(const ww_socket *socket,
+                                 size_t size);
+
+/* How many datagrams to an abstract name were dropped because another user had sent them. Never blocks. Errors: -EFAULT. */
+ssize_t ww_socket_refused(const ww_socket *socket);
+
+/* Keeps the socket open over exec, in blocking mode as programs expect of one that they inherit. Never blocks; not to be
+ * called while another thread uses it. Errors: -EFAULT. */
+int ww_socket_inherit(const ww_socket *socket);
+
+/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_socket_fd(const ww_socket *socket);
+
+
+/* ---- Listener ---- */
+
+/* A socket that accepts connections: tcp://host:port, unix:/path or unix:@abstract, unix-seqpacket: likewise.
+ *
+ * A unix path stays behind when the process is killed; the next listener on it takes it over. Closed on exec unless
+ * ww_listener_inherit() says otherwise; a child made by fork shares the listener. May be shared between threads. */
+typedef struct ww_listener ww_listener;
+
+/* Listens at an address; waits at most for a host's name to be looked up. An empty host means all interfaces, over IPv4
+ * and IPv6; port 0 means any free one, see ww_listener_local_address(). Free with ww_listener_close().
+ *
+ * A path is taken over if it is a socket where nobody listens any more; closing removes it, if this process made it.
+ * Accepted connections have the listener's nodelay, keepalive and buffer sizes.
+ *
+ * Errors: -EADDRINUSE somebody listens there; -EADDRNOTAVAIL no interface has the address; -EACCES a privileged port, or
+ * the directory's permissions; -ENOTSOCK the path is something else than a socket (it is left alone); -ENOENT there is no
+ * such directory or host; -EHOSTUNREACH; -ENAMETOOLONG; -ENOBUFS buffers above the system's limit; -EINVAL the address,
+ * or an option; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
+int ww_listener_open(ww_listener **out,
+                     const char *address,
+                     const ww_socket_options *options,
+                     int64_t timeout_ns);
+
+/* Takes over a listening socket that something else made, such as a service manager; its mode is left as it is, and so is
+ * its path when it is closed. The handle uses a copy of the descriptor and closes fd; after an error fd stays the
+ * caller's. Never blocks.
+ *
+ * Errors: -ENOTSOCK not a socket; -ENOTSUP of a family or type without a scheme; -EINVAL it does not listen; -EBADF not an
+ * open descriptor; -EMFILE; -EFAULT. */
+int ww_listener_from_fd(ww_listener **out,
+                        int fd);
+
+/* Closes the listener and removes its path, if this process made it; threads that wait on it return -ECANCELED first.
+ * NULL is allowed. */
+void ww_listener_close(ww_listener *listener);
+
+/* Accepts the connection that has waited longest; waits for one. Free it with ww_socket_close(). On an abstract name,
+ * connections of users other than the own and root are closed at once and counted.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left (the connection goes on waiting); -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -EFAULT. */
+int ww_listener_accept(const ww_listener *listener,
+                       ww_socket **out,
+                       int64_t timeout_ns);
+
+/* Writes the address that it listens at as text, with the port that the kernel chose and a terminating NUL, and returns
+ * its length without the NUL. WW_SOCKET_ADDRESS_MAX bytes are always enough. Never blocks.
+ *
+ * Errors: -EMSGSIZE size is too small, *true_size, which may be NULL, tells the length without the NUL; -EFAULT. */
+ssize_t ww_listener_local_address(const ww_listener *listener,
+                                  char *buffer,
+                                  size_t size,
+                                  size_t *true_size);
+
+/* How many connections to an abstract name were refused because they were another user's. Never blocks. Errors: -EFAULT. */
+ssize_t ww_listener_refused(const ww_listener *listener);
+
+/* Keeps the listener open over exec, in blocking mode as programs expect of one that they inherit. Never blocks; not to
+ * be called while another thread uses it. Errors: -EFAULT. */
+int ww_listener_inherit(const ww_listener *listener);
+
+/* The descriptor, to poll or to pass on; readable while a connection waits. It stays the handle's. Never blocks. Errors:
+ * -EFAULT. */
+int ww_listener_fd(const ww_listener *listener);
+
+
 /* ---- Event counter ---- */
 
 /* An event counter (eventfd:): one side adds to a 64-bit number in the kernel, the other takes from it.

@@ -3,6 +3,7 @@
 //!
 //! | to | use |
 //! | --- | --- |
+//! | talk over the network, or to another process with descriptors and credentials | [`Socket`], [`Listener`] |
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
@@ -21,6 +22,7 @@ mod mq;
 mod pipe;
 mod sem;
 mod shm;
+mod socket;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -39,6 +41,9 @@ pub use mq::{
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
 pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
+pub use socket::{
+    Credentials, KeepAlive, Listener, ReceivedDescriptors, Shutdown, Socket, SocketAddress, SocketOptions,
+};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 

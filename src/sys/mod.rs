@@ -8,11 +8,13 @@
 
 pub(crate) mod direct;
 pub(crate) mod fork;
+pub(crate) mod lookup;
 pub(crate) mod memory;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
 pub(crate) mod posix_sem;
 pub(crate) mod shm;
+pub(crate) mod socket;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
 pub(crate) mod sysv_sem;

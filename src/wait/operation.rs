@@ -62,6 +62,10 @@ impl<'a> Operation<'a> {
         self.object.error(errno, self.name)
     }
 
+    pub(crate) fn timeout(&self) -> Timeout {
+        self.timeout
+    }
+
     pub(crate) fn wait(&mut self) -> &Wait<'a> {
         self.wait.get_or_insert_with(|| Wait::begin(&self.object.ending, self.timeout))
     }
@@ -83,7 +87,7 @@ impl<'a> Operation<'a> {
     /// The rest of `until_ready` when the first attempt failed, out of the way of those that succeed.
     #[cold]
     #[inline(never)]
-    fn until_ready_after<T>(
+    pub(crate) fn until_ready_after<T>(
         &mut self,
         mut errno: Errno,
         fd: BorrowedFd<'_>,

@@ -282,8 +282,15 @@ pub(crate) unsafe fn borrow<'a>(fd: c_int, noun: &'static str) -> Result<Borrowe
 pub(crate) unsafe fn done(out: *mut usize, whole: usize, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let result = body();
     // SAFETY: as the caller promises.
-    unsafe { put_if_wanted(out, result.as_ref().map_or_else(Error::done, |()| whole)) };
+    unsafe { put_if_wanted(out, result.as_ref().map_or_else(how_far, |()| whole)) };
     result
+}
+
+/// Out of line, so that no field of an error is looked at before it is known that there is one: memory checkers complain.
+#[cold]
+#[inline(never)]
+fn how_far(error: &Error) -> usize {
+    error.done()
 }
 
 #[inline]

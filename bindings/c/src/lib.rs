@@ -15,6 +15,12 @@ pub mod common;
 
 pub mod address;
 pub mod cancel;
+
+pub mod socket;
+
+// Behind socket, whose handles it gives: the blank lines keep the order.
+pub mod listener;
+
 pub mod eventfd;
 pub mod pipe;
 pub mod sysv_mq;

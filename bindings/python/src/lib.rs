@@ -11,12 +11,14 @@ mod cancel;
 mod eventfd;
 mod handle;
 mod held;
+mod listener;
 mod memfd;
 mod memory;
 mod mq;
 mod pipe;
 mod sem;
 mod shm;
+mod socket;
 mod support;
 mod sysv_mq;
 mod sysv_sem;
@@ -33,6 +35,8 @@ mod _wigwag {
     #[pymodule_export]
     use super::eventfd::EventFd;
     #[pymodule_export]
+    use super::listener::Listener;
+    #[pymodule_export]
     use super::memfd::Memfd;
     #[pymodule_export]
     use super::memory::SysvShmStatus;
@@ -44,6 +48,8 @@ mod _wigwag {
     use super::sem::Sem;
     #[pymodule_export]
     use super::shm::Shm;
+    #[pymodule_export]
+    use super::socket::Socket;
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]

@@ -307,3 +307,25 @@ pub(crate) fn coroutine_for_all<'py>(
     ASYNC_USED.store(true, Ordering::Relaxed);
     object.py().import("wigwag._aio")?.call_method1(function, (object, what, seconds))
 }
+
+/// As `coroutine_for_all`, for a class that has another name for the method.
+pub(crate) fn coroutine_of<'py>(
+    object: &Bound<'py, PyAny>,
+    function: &str,
+    method: &str,
+    seconds: Option<f64>,
+    what: impl IntoPyObject<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ASYNC_USED.store(true, Ordering::Relaxed);
+    object.py().import("wigwag._aio")?.call_method1(function, (object, what, seconds, method))
+}
+
+/// The coroutine behind the `_async` twin of a call for which no descriptor tells when to try again.
+pub(crate) fn in_thread<'py>(
+    method: &Bound<'py, PyAny>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple>,
+    seconds: Option<f64>,
+    options: Option<&Bound<'py, pyo3::types::PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    method.py().import("wigwag._aio")?.call_method1("call_in_thread", (method, arguments, seconds, options))
+}
