@@ -17,6 +17,13 @@ from ._wigwag import (
     Pipe,
     Sem,
     Shm,
+    Shutdown,
+    Signal,
+    SignalAction,
+    SignalInfo,
+    SignalMask,
+    SignalTarget,
+    Signals,
     SysvMessage,
     SysvMq,
     SysvMqLimits,
@@ -27,6 +34,7 @@ from ._wigwag import (
     SysvShmStatus,
     __version__,
     paths,
+    wait_signal,
 )
 
 __all__ = [
@@ -41,6 +49,13 @@ __all__ = [
     "Pipe",
     "Sem",
     "Shm",
+    "Shutdown",
+    "Signal",
+    "SignalAction",
+    "SignalInfo",
+    "SignalMask",
+    "SignalTarget",
+    "Signals",
     "SysvMessage",
     "SysvMq",
     "SysvMqLimits",
@@ -51,4 +66,5 @@ __all__ = [
     "SysvShmStatus",
     "__version__",
     "paths",
+    "wait_signal",
 ]

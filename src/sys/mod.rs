@@ -13,6 +13,8 @@ pub(crate) mod mq;
 pub(crate) mod nosigpipe;
 pub(crate) mod posix_sem;
 pub(crate) mod shm;
+pub(crate) mod signal;
+pub(crate) mod signal_send;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
 pub(crate) mod sysv_sem;

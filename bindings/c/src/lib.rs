@@ -17,6 +17,7 @@ pub mod address;
 pub mod cancel;
 pub mod eventfd;
 pub mod pipe;
+pub mod signal;
 pub mod sysv_mq;
 // Behind the other kind of queue, whose constants it shares.
 pub mod mq;

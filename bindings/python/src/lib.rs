@@ -17,6 +17,8 @@ mod mq;
 mod pipe;
 mod sem;
 mod shm;
+mod signal;
+mod signals;
 mod support;
 mod sysv_mq;
 mod sysv_sem;
@@ -44,6 +46,10 @@ mod _wigwag {
     use super::sem::Sem;
     #[pymodule_export]
     use super::shm::Shm;
+    #[pymodule_export]
+    use super::signal::{Signal, SignalAction, SignalInfo, SignalMask, SignalTarget, wait_signal};
+    #[pymodule_export]
+    use super::signals::{Shutdown, Signals};
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]
