@@ -693,6 +693,422 @@ int ww_pipe_inherit(const ww_pipe *pipe);
 int ww_pipe_fd(const ww_pipe *pipe);
 
 
+/* ---- Signals ---- */
+
+/* The numbers of the classic signals on Linux, so that signal.h is not needed; real-time signals come from
+ * ww_signal_number("RTMIN+3"), as their numbers are not constants. */
+#define WW_SIGHUP 1
+
+#define WW_SIGINT 2
+
+#define WW_SIGQUIT 3
+
+#define WW_SIGILL 4
+
+#define WW_SIGTRAP 5
+
+#define WW_SIGABRT 6
+
+#define WW_SIGBUS 7
+
+#define WW_SIGFPE 8
+
+#define WW_SIGKILL 9
+
+#define WW_SIGUSR1 10
+
+#define WW_SIGSEGV 11
+
+#define WW_SIGUSR2 12
+
+#define WW_SIGPIPE 13
+
+#define WW_SIGALRM 14
+
+#define WW_SIGTERM 15
+
+#define WW_SIGSTKFLT 16
+
+#define WW_SIGCHLD 17
+
+#define WW_SIGCONT 18
+
+#define WW_SIGSTOP 19
+
+#define WW_SIGTSTP 20
+
+#define WW_SIGTTIN 21
+
+#define WW_SIGTTOU 22
+
+#define WW_SIGURG 23
+
+#define WW_SIGXCPU 24
+
+#define WW_SIGXFSZ 25
+
+#define WW_SIGVTALRM 26
+
+#define WW_SIGPROF 27
+
+#define WW_SIGWINCH 28
+
+#define WW_SIGIO 29
+
+#define WW_SIGPWR 30
+
+#define WW_SIGSYS 31
+
+/* What a signal does to a process that has made no arrangements: ends it, ends it with a core dump where they are on,
+ * nothing, stops it, continues it. */
+#define WW_SIGNAL_TERMINATES 1
+
+#define WW_SIGNAL_DUMPS_CORE 2
+
+#define WW_SIGNAL_IGNORED 3
+
+#define WW_SIGNAL_STOPS 4
+
+#define WW_SIGNAL_CONTINUES 5
+
+/* Signals that came, in order, each with its sender and value: taken one by one, or handed to callbacks outside of
+ * signal context.
+ *
+ * The handler only writes to a queue. Several handles may subscribe to one signal, and each gets it. Handlers that
+ * were there before are called as well, after the queues are filled; the end of the last subscription puts them back.
+ * Calls that a signal would interrupt go on, unless an earlier handler was installed to interrupt them.
+ *
+ * Of a classic signal the kernel keeps one pending and merges further ones; real-time signals all queue, in order if
+ * one thread alone does not block them. What came and found the queue full is counted by ww_signal_lost().
+ *
+ * May be shared between threads. Fork: the subscriptions are the parent's. A child that does nothing about them meets
+ * each signal as if nobody had subscribed (WW_SIGTERM ends it); once it calls a function on the handle, that is its
+ * own, with an empty queue and without dispatcher thread, and takes nothing from the parent. exec ends them. */
+typedef struct ww_signal ww_signal;
+
+/* A signal that is ignored, or left to its default action, until this is closed. */
+typedef struct ww_signal_action ww_signal_action;
+
+/* A function that runs inside the signal handler. */
+typedef struct ww_signal_raw ww_signal_raw;
+
+/* The wish that this process should end, as its user or supervisor sends it: WW_SIGTERM or WW_SIGINT.
+ *
+ * While it is open these signals no longer end the process. May be shared between threads. Fork: as ww_signal; the wish
+ * to the parent is none to the child. */
+typedef struct ww_signal_shutdown ww_signal_shutdown;
+
+/* A process to send signals to that stays the same one: once it has ended and is reaped, sending fails with -ESRCH,
+ * also when its number has gone to another.
+ *
+ * That holds from the opening on: do it while the process cannot have been reaped, as its parent or with a message from
+ * it at hand. May be shared between threads. */
+typedef struct ww_signal_target ww_signal_target;
+
+/* How signals are received; initialise with WW_SIGNAL_OPTIONS_INIT. */
+typedef struct ww_signal_options {
+    size_t size;
+    /* Room for at least this many signals that came and were not taken; 0 for the kernel's usual, about 1,300. */
+    size_t capacity;
+    /* 1: handlers that were there before are not called for the signals of this handle, until it is closed. */
+    int unchained;
+    int reserved;
+} ww_signal_options;
+#define WW_SIGNAL_OPTIONS_INIT WW_INIT(ww_signal_options)
+
+/* One signal that came. What the kernel does not say for a signal's kind is 0. */
+typedef struct ww_signal_info {
+    /* Which signal. */
+    int signal;
+    /* How it came, the kernel's si_code: 0 by kill, -1 with a value, -6 to a thread, above 0 from the kernel. */
+    int code;
+    /* The sender as this process sees it, 0 if it cannot; with WW_SIGCHLD the child. */
+    pid_t pid;
+    /* The sender's real user. */
+    uid_t uid;
+    /* The number that was sent along. */
+    int value;
+    /* With WW_SIGCHLD: the exit status, or the signal that ended or stopped the child. */
+    int status;
+    /* With a timer: how many further expirations this signal stands for. With WW_SIGIO: the descriptor. */
+    int detail;
+    int reserved;
+    /* The value as a whole machine word, for senders that send a pointer. */
+    void *pointer;
+    /* With a fault (WW_SIGSEGV, WW_SIGBUS, WW_SIGFPE, WW_SIGILL): the address. */
+    void *fault_address;
+} ww_signal_info;
+
+/* A function for a signal that came, and the pointer given with it; info is good during the call. */
+typedef void (*ww_signal_callback)(const struct ww_signal_info *info, void *user);
+
+/* What ww_signal_block() or ww_signal_unblock() has changed, for ww_signal_restore(). The members are the library's. */
+typedef struct ww_signal_mask {
+    uint64_t changed;
+    int blocked;
+    int reserved;
+} ww_signal_mask;
+
+/* How a wish to end is received; initialise with WW_SIGNAL_SHUTDOWN_OPTIONS_INIT. */
+typedef struct ww_signal_shutdown_options {
+    size_t size;
+    /* The signals that ask for the end; NULL for WW_SIGTERM and WW_SIGINT. */
+    const int *signals;
+    /* How many signals there are; 0 with NULL. */
+    size_t count;
+    /* Fired by the first of them: every wait in its scope returns -ECANCELED. NULL for none; may be closed any time. */
+    const ww_cancel *cancel;
+    /* 1: a second one is left to the earlier handler or the default action, which ends the process at once. */
+    int second_ends;
+    /* 1: handlers that were there before are not called. */
+    int unchained;
+} ww_signal_shutdown_options;
+#define WW_SIGNAL_SHUTDOWN_OPTIONS_INIT WW_INIT(ww_signal_shutdown_options)
+
+/* The number of a signal by its name, with or without SIG: "USR1", "SIGTERM", "RTMIN+3", "10".
+ *
+ * Never blocks. Errors: -EINVAL there is none of that name. */
+int ww_signal_number(const char *name);
+
+/* The name of a signal, such as "SIGUSR1" or "SIGRTMIN+3"; NULL for a number that is none.
+ *
+ * Never blocks. The text is the library's and good for ever. */
+const char *ww_signal_name(int signal);
+
+/* What a signal does by default: WW_SIGNAL_TERMINATES and so on. Never blocks. Errors: -EINVAL no signal. */
+int ww_signal_default_action(int signal);
+
+/* Subscribes to signals, given as an array of numbers; NULL options mean defaults. Close it with ww_signal_close().
+ *
+ * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault (for which there is
+ * ww_signal_raw_open()), a number that is no signal, or none at all; -EBUSY the signal that this library uses itself;
+ * -EMFILE, -ENFILE no descriptor is left; -EPERM the capacity is more than fs.pipe-max-size. */
+int ww_signal_open(ww_signal **out,
+                   const int *signals,
+                   size_t count,
+                   const ww_signal_options *options);
+
+/* Subscribes to the signals of an address such as "signal:USR1" or "signal:INT,TERM?capacity=64".
+ *
+ * Never blocks. Errors: as ww_signal_open(); -EINVAL the address, also one with a pid. */
+int ww_signal_open_address(ww_signal **out,
+                           const char *address,
+                           const ww_signal_options *options);
+
+/* Ends the subscriptions: threads that wait on them return -ECANCELED, a callback that is running is waited for (unless
+ * it is the caller), and no other begins. NULL is allowed. */
+void ww_signal_close(ww_signal *signal);
+
+/* Takes the oldest signal that came into *info, waiting for one.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; in a forked child -EMFILE, -ENFILE; -EFAULT. */
+int ww_signal_take(const ww_signal *signal, ww_signal_info *info, int64_t timeout_ns);
+
+/* Adds a function that runs when this signal has been taken by ww_signal_dispatch() or the dispatcher thread, and
+ * writes its number for ww_signal_off() to *id (which may be NULL). Callbacks run one at a time, for one signal in the
+ * order they were added; they may call all of wigwag but ww_signal_dispatch() on this handle.
+ *
+ * Never blocks. Errors: -EINVAL the signal is not among those of this handle; -EFAULT. */
+int ww_signal_on(const ww_signal *signal,
+                 int number,
+                 ww_signal_callback callback,
+                 void *user,
+                 uint64_t *id);
+
+/* Removes a callback. When it returns, the callback neither runs nor will: it waits for one that is running, unless it
+ * is called from there.
+ *
+ * Errors: -ENOENT none has this number; -EFAULT. */
+int ww_signal_off(const ww_signal *signal,
+                  uint64_t id);
+
+/* Waits for a signal and runs the callbacks for it and for those that came meanwhile, in this thread; how many signals
+ * that were. Signals without a callback are taken too.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks;
+ * -EFAULT. */
+ssize_t ww_signal_dispatch(const ww_signal *signal,
+                           int64_t timeout_ns);
+
+/* Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
+ *
+ * Errors: -EALREADY it runs already; -EAGAIN the system has no further thread; -EFAULT. */
+int ww_signal_start(const ww_signal *signal);
+
+/* Stops the dispatcher thread, after a callback that is running (unless it is the caller). Nothing happens if there is
+ * none. Errors: -EFAULT. */
+int ww_signal_stop(const ww_signal *signal);
+
+/* How many signals came and were lost because the queue was full. Never blocks. Errors: -EFAULT. */
+ssize_t ww_signal_lost(const ww_signal *signal);
+
+/* The descriptor, to poll: readable while there is a signal to take. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_signal_fd(const ww_signal *signal);
+
+/* Has a function called inside the handler of a signal, in whatever thread the kernel chose, beside other
+ * subscriptions, until ww_signal_raw_close().
+ *
+ * The function calls async-signal-safe functions only, none of this library but those that say so, and returns (never
+ * by longjmp). For a fault (WW_SIGSEGV, WW_SIGBUS, WW_SIGFPE, WW_SIGILL) returning means that the instruction runs
+ * again. After fork it runs in the child as well.
+ *
+ * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, or none; -EBUSY the signal that this
+ * library uses itself; -EFAULT. */
+int ww_signal_raw_open(ww_signal_raw **out,
+                       int signal,
+                       ww_signal_callback handler,
+                       void *user);
+
+/* Ends the subscription; returns when no thread runs the function any more. Not to be called in a signal handler. NULL
+ * is allowed. */
+void ww_signal_raw_close(ww_signal_raw *raw);
+
+/* Ignores a signal in this process, until ww_signal_action_close(), or for good if out is NULL. Passes over exec.
+ *
+ * Never blocks. Errors: -EBUSY it has subscriptions in this process, or is the one that this library uses itself;
+ * -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, or none. */
+int ww_signal_ignore(ww_signal_action **out,
+                     int signal);
+
+/* Gives a signal its default action, until ww_signal_action_close(), or for good if out is NULL. Never blocks.
+ * Errors: as ww_signal_ignore(). */
+int ww_signal_default(ww_signal_action **out, int signal);
+
+/* Puts back what the signal did before. NULL is allowed. */
+void ww_signal_action_close(ww_signal_action *action);
+
+/* Blocks signals for the calling thread; *saved, which may be NULL, is for ww_signal_restore() by the same thread.
+ *
+ * The mask is the thread's own and passes to threads and children that it makes: to keep a signal from the whole
+ * process, block it in the main thread first. Never blocks the caller. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal
+ * of the C library, or none; -EBUSY the signal that this library uses itself. */
+int ww_signal_block(const int *signals,
+                    size_t count,
+                    ww_signal_mask *saved);
+
+/* Lets signals through to the calling thread: pending ones act before this returns. Otherwise as ww_signal_block(). */
+int ww_signal_unblock(const int *signals,
+                      size_t count,
+                      ww_signal_mask *saved);
+
+/* Undoes what ww_signal_block() or ww_signal_unblock() has changed, in the same thread; what was so before stays.
+ * Never blocks the caller. Errors: -EINVAL the struct comes from neither; -EFAULT. */
+int ww_signal_restore(const ww_signal_mask *saved);
+
+/* Takes the next pending signal of a set into *info, waiting for one, without a handler.
+ *
+ * The signals are blocked in the calling thread while this runs. Before and after they act as arranged, which for most
+ * ends the process, and so they do at any time in a thread that has not blocked them: call ww_signal_block() first,
+ * before further threads are made. The lowest number comes first, of one real-time signal the oldest.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C
+ * library, or none at all; -EBUSY the signal that this library uses itself; -EFAULT. */
+int ww_signal_wait(const int *signals,
+                   size_t count,
+                   ww_signal_info *info,
+                   int64_t timeout_ns);
+
+/* Sends a signal to a process. Never blocks. The number may by now belong to another process than the one meant:
+ * ww_signal_target excludes that.
+ *
+ * Errors: -ESRCH there is no such process; -EPERM it belongs to another user; -EINVAL a pid below 1, or no signal. */
+int ww_signal_send(pid_t pid,
+                   int signal);
+
+/* Sends a signal to a process with a number: real-time signals queue up, in order; of a classic signal one is pending
+ * at a time. Never blocks.
+ *
+ * Errors: -EAGAIN the receiver has as many signals pending as its RLIMIT_SIGPENDING allows, nothing was sent;
+ * otherwise as ww_signal_send(). */
+int ww_signal_send_value(pid_t pid,
+                         int signal,
+                         int value);
+
+/* Sends a signal to every process of a process group. Never blocks. Errors: as ww_signal_send(); -EINVAL below 2. */
+int ww_signal_send_group(pid_t group,
+                         int signal);
+
+/* Sends a signal to one thread of a process. Never blocks. Errors: as ww_signal_send(); -ESRCH also if the thread is
+ * not one of that process. */
+int ww_signal_send_thread(pid_t pid,
+                          pid_t thread,
+                          int signal);
+
+/* The calling thread's number, for ww_signal_send_thread(). Never blocks, never fails. */
+pid_t ww_signal_this_thread(void);
+
+/* Takes hold of the process that has this number now. Close it with ww_signal_target_close().
+ *
+ * Never blocks. Errors: -ESRCH there is none; -EINVAL a number below 1, or a further thread's; -EMFILE, -ENFILE. */
+int ww_signal_target_open(ww_signal_target **out,
+                          pid_t pid);
+
+/* The same by an address such as "signal:USR1@1234", whose signal goes to *signal (which may be NULL).
+ *
+ * Never blocks. Errors: as ww_signal_target_open(); -EINVAL the address, also one without a pid. */
+int ww_signal_target_open_address(ww_signal_target **out, const char *address, int *signal);
+
+/* Takes over a pidfd. The handle uses a copy and closes fd; after an error fd stays the caller's. Never blocks.
+ * Errors: -EBADF it is none; -EMFILE. */
+int ww_signal_target_from_fd(ww_signal_target **out, int fd);
+
+/* Lets go of the process, which is not affected. NULL is allowed. */
+void ww_signal_target_close(ww_signal_target *target);
+
+/* Sends a signal. Never blocks. Errors: -ESRCH the process has ended and was reaped; -EPERM it belongs to another user;
+ * -EINVAL no signal; -EFAULT. */
+int ww_signal_target_send(const ww_signal_target *target,
+                          int signal);
+
+/* Sends a signal with a number. Never blocks. Errors: as ww_signal_target_send(); -EAGAIN as ww_signal_send_value(). */
+int ww_signal_target_send_value(const ww_signal_target *target,
+                                int signal,
+                                int value);
+
+/* Whether the process is there still, 1 or 0; one that has ended and is not reaped yet is. Never blocks.
+ * Errors: -EFAULT. */
+int ww_signal_target_exists(const ww_signal_target *target);
+
+/* Its number. Never blocks. Errors: -EFAULT. */
+pid_t ww_signal_target_pid(const ww_signal_target *target);
+
+/* The pidfd, readable once the process has ended. It stays the handle's. Never blocks.
+ * Errors: -ENOTSUP the kernel has none; -EFAULT. */
+int ww_signal_target_fd(const ww_signal_target *target);
+
+/* How signals get there: "pidfd_send_signal", which cannot meet another process, or "kill" where the kernel lacks it:
+ * then the time at which the process started is compared first, which leaves a moment for the number to change hands.
+ * NULL for a NULL target. Never blocks. The text is the library's and good for ever. */
+const char *ww_signal_target_path(const ww_signal_target *target);
+
+/* Turns WW_SIGTERM and WW_SIGINT, or the signals of the options, into a wish that this process should end; NULL options
+ * mean defaults. Close it with ww_signal_shutdown_close().
+ *
+ * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault, or an option; -EBUSY the
+ * signal that this library uses itself; -EMFILE, -ENFILE no descriptor is left. */
+int ww_signal_shutdown_open(ww_signal_shutdown **out,
+                            const ww_signal_shutdown_options *options);
+
+/* Puts back what the signals did before; threads that wait return -ECANCELED first. NULL is allowed. */
+void ww_signal_shutdown_close(ww_signal_shutdown *shutdown);
+
+/* The signal that asked for the end, or 0 if none has. Never blocks. Errors: -EFAULT. */
+int ww_signal_shutdown_requested(const ww_signal_shutdown *shutdown);
+
+/* Waits until the end is asked for, again at once each time after; the signal that asked.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; in a forked child -EMFILE, -ENFILE; -EFAULT. */
+int ww_signal_shutdown_wait(const ww_signal_shutdown *shutdown, int64_t timeout_ns);
+
+/* How often the end was asked for. Never blocks. Errors: -EFAULT. */
+int ww_signal_shutdown_count(const ww_signal_shutdown *shutdown);
+
+/* The descriptor, to poll: readable from the first wish on; not to be read from. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_signal_shutdown_fd(const ww_signal_shutdown *shutdown);
+
+
 /* ---- System V message queue ---- */
 
 /* What a message queue of either kind is opened for. */

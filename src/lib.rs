@@ -9,6 +9,7 @@
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
 //! | let so many in at a time | [`Sem`], [`SysvSem`] |
 //! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
+//! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -23,6 +24,7 @@ mod pipe;
 mod sem;
 mod shm;
 mod socket;
+mod signal;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -43,11 +45,17 @@ pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemG
 pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
 pub use socket::{
     Credentials, KeepAlive, Listener, ReceivedDescriptors, Shutdown, Socket, SocketAddress, SocketOptions,
+pub use signal::{
+    DefaultAction, RawHandler, RawSubscription, Shutdown, ShutdownOptions, Signal, SignalAction, SignalInfo,
+    SignalMask, SignalTarget, Signals, SignalsOptions, wait_signal,
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 
 /// Which way the library took where kernels differ: what for, and how. Never blocks.
 pub fn paths() -> Vec<(&'static str, &'static str)> {
-    vec![("write without SIGPIPE", sys::nosigpipe::path())]
+    vec![
+        ("write without SIGPIPE", sys::nosigpipe::path()),
+        ("signal to a process for certain", sys::signal_send::path()),
+    ]
 }

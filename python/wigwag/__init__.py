@@ -19,6 +19,13 @@ from ._wigwag import (
     Sem,
     Shm,
     Socket,
+    Shutdown,
+    Signal,
+    SignalAction,
+    SignalInfo,
+    SignalMask,
+    SignalTarget,
+    Signals,
     SysvMessage,
     SysvMq,
     SysvMqLimits,
@@ -29,6 +36,7 @@ from ._wigwag import (
     SysvShmStatus,
     __version__,
     paths,
+    wait_signal,
 )
 
 __all__ = [
@@ -45,6 +53,13 @@ __all__ = [
     "Sem",
     "Shm",
     "Socket",
+    "Shutdown",
+    "Signal",
+    "SignalAction",
+    "SignalInfo",
+    "SignalMask",
+    "SignalTarget",
+    "Signals",
     "SysvMessage",
     "SysvMq",
     "SysvMqLimits",
@@ -55,4 +70,5 @@ __all__ = [
     "SysvShmStatus",
     "__version__",
     "paths",
+    "wait_signal",
 ]

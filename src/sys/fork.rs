@@ -1,7 +1,10 @@
 //! How many forks lie between this process and the one that loaded the library.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{SysResult, check};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static WATCH: Once = Once::new();
@@ -21,4 +24,17 @@ pub(crate) fn generation() -> u32 {
     });
     // Relaxed: the value changes only across fork, which orders everything.
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// As [`generation`], and async-signal-safe: for code that runs after a first call of `generation`.
+pub(crate) fn generation_in_handler() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Puts `new` in the place of `old` under its number, closed on exec: for a child that gives an inherited object a
+/// kernel object of its own.
+pub(crate) fn replace_descriptor(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> SysResult<()> {
+    // SAFETY: both are open for the length of the call, and so is the number of `old` after it: it changes what it
+    // refers to and not who owns it.
+    check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }

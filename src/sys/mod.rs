@@ -15,6 +15,8 @@ pub(crate) mod nosigpipe;
 pub(crate) mod posix_sem;
 pub(crate) mod shm;
 pub(crate) mod socket;
+pub(crate) mod signal;
+pub(crate) mod signal_send;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
 pub(crate) mod sysv_sem;

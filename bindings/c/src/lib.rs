@@ -23,6 +23,7 @@ pub mod listener;
 
 pub mod eventfd;
 pub mod pipe;
+pub mod signal;
 pub mod sysv_mq;
 // Behind the other kind of queue, whose constants it shares.
 pub mod mq;

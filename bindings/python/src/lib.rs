@@ -19,6 +19,8 @@ mod pipe;
 mod sem;
 mod shm;
 mod socket;
+mod signal;
+mod signals;
 mod support;
 mod sysv_mq;
 mod sysv_sem;
@@ -50,6 +52,9 @@ mod _wigwag {
     use super::shm::Shm;
     #[pymodule_export]
     use super::socket::Socket;
+    use super::signal::{Signal, SignalAction, SignalInfo, SignalMask, SignalTarget, wait_signal};
+    #[pymodule_export]
+    use super::signals::{Shutdown, Signals};
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]

@@ -1,0 +1,97 @@
+//! Sending signals: to a process by number or by descriptor, to a thread, with a value.
+//!
+//! System calls: kill, tgkill, rt_sigqueueinfo, pidfd_open, pidfd_send_signal.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::{SysResult, check};
+
+const UNKNOWN: u8 = 0;
+const BY_DESCRIPTOR: u8 = 1;
+const BY_NUMBER: u8 = 2;
+
+// What the last target that was opened found; any value is right at any time, so relaxed accesses need no partner.
+static PATH: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// Which way signals for a certain process go, once one was opened or sent to.
+pub(crate) fn path() -> &'static str {
+    match PATH.load(Ordering::Relaxed) {
+        BY_DESCRIPTOR => "pidfd_send_signal",
+        BY_NUMBER => "kill after a look at the start time",
+        _ => "not yet probed",
+    }
+}
+
+/// Remembers the way for [`path`].
+pub(crate) fn found(by_descriptor: bool) {
+    PATH.store(if by_descriptor { BY_DESCRIPTOR } else { BY_NUMBER }, Ordering::Relaxed);
+}
+
+/// What a sender fills in of a `siginfo_t` (64-bit Linux); the rest stays zero.
+#[repr(C)]
+struct Queued {
+    signal: i32,
+    errno: i32,
+    code: i32,
+    _pad: i32,
+    pid: i32,
+    uid: u32,
+    value: i64,
+}
+
+const _: () = assert!(size_of::<Queued>() <= size_of::<libc::siginfo_t>());
+const _: () = assert!(align_of::<Queued>() <= align_of::<libc::siginfo_t>());
+
+/// kill; a negative `pid` is a process group, signal 0 only asks.
+pub(crate) fn kill(pid: libc::pid_t, signal: libc::c_int) -> SysResult<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// tgkill: one thread of a process. Async-signal-safe, as all of these.
+pub(crate) fn thread(pid: libc::pid_t, tid: libc::pid_t, signal: libc::c_int) -> SysResult<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
+}
+
+/// rt_sigqueueinfo: a signal with a value, as `sigqueue` sends it.
+pub(crate) fn queue(pid: libc::pid_t, signal: libc::c_int, value: i32) -> SysResult<()> {
+    let info = queued(signal, value);
+    // SAFETY: the kernel reads a whole siginfo, which `info` is.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, info.as_ptr()) }).map(drop)
+}
+
+/// pidfd_open.
+pub(crate) fn open_process(pid: libc::pid_t) -> SysResult<OwnedFd> {
+    // SAFETY: takes numbers, and a success is a new descriptor that nobody else owns; it is close-on-exec.
+    unsafe {
+        let fd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        Ok(OwnedFd::from_raw_fd(fd as libc::c_int))
+    }
+}
+
+/// pidfd_send_signal, with a value or as kill sends it; signal 0 only asks.
+pub(crate) fn to_process(process: BorrowedFd<'_>, signal: libc::c_int, value: Option<i32>) -> SysResult<()> {
+    let info = value.map(|value| queued(signal, value));
+    let pointer = info.as_ref().map_or(std::ptr::null(), MaybeUninit::as_ptr);
+    // SAFETY: the pointer is null or to a whole siginfo that lives until the call returns.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, pointer, 0) }).map(drop)
+}
+
+fn queued(signal: libc::c_int, value: i32) -> MaybeUninit<libc::siginfo_t> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let start = Queued {
+        signal,
+        errno: 0,
+        code: libc::SI_QUEUE,
+        _pad: 0,
+        pid: nix::unistd::getpid().as_raw(),
+        uid: nix::unistd::getuid().as_raw(),
+        value: value.into(), // the low half, where a receiver's sival_int lies, on the little-endian machines we run on
+    };
+    // SAFETY: a Queued fits into a siginfo and is aligned no stricter (asserted above), and the rest is zeros.
+    unsafe { info.as_mut_ptr().cast::<Queued>().write(start) };
+    info
+}
