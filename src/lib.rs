@@ -23,8 +23,8 @@ mod mq;
 mod pipe;
 mod sem;
 mod shm;
-mod socket;
 mod signal;
+mod socket;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -43,11 +43,12 @@ pub use mq::{
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
 pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
-pub use socket::{
-    Credentials, KeepAlive, Listener, ReceivedDescriptors, Shutdown, Socket, SocketAddress, SocketOptions,
 pub use signal::{
     DefaultAction, RawHandler, RawSubscription, Shutdown, ShutdownOptions, Signal, SignalAction, SignalInfo,
     SignalMask, SignalTarget, Signals, SignalsOptions, wait_signal,
+};
+pub use socket::{
+    Credentials, KeepAlive, Listener, ReceivedDescriptors, ShutdownSide, Socket, SocketAddress, SocketOptions,
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

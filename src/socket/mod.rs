@@ -43,7 +43,7 @@ pub(crate) const SCHEMES: &[Scheme] =
 
 /// Which direction of a connection [`Socket::shutdown`] closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shutdown {
+pub enum ShutdownSide {
     /// Nothing more is received.
     Receiving,
     /// Nothing more is sent: the peer reads the end of the stream after what is on its way.
@@ -157,12 +157,12 @@ impl Socket {
     /// `ENOTCONN` there is no connection (any more).
     ///
     /// System call: shutdown.
-    pub fn shutdown(&self, how: Shutdown) -> Result<()> {
+    pub fn shutdown(&self, how: ShutdownSide) -> Result<()> {
         use nix::sys::socket::Shutdown as Kernel;
         let how = match how {
-            Shutdown::Receiving => Kernel::Read,
-            Shutdown::Sending => Kernel::Write,
-            Shutdown::Both => Kernel::Both,
+            ShutdownSide::Receiving => Kernel::Read,
+            ShutdownSide::Sending => Kernel::Write,
+            ShutdownSide::Both => Kernel::Both,
         };
         shutdown(self.raw(), how).map_err(|errno| self.explained(self.object.error(errno, "shutdown")))
     }

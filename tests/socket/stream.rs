@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use wigwag::{Cancel, Scheme, Shutdown, Socket, Timeout};
+use wigwag::{Cancel, Scheme, ShutdownSide, Socket, Timeout};
 
 use crate::support::{GENEROUS, SHORT, eventually, fork, is_asleep};
 use crate::{Place, abstract_address, connect, listen, plain};
@@ -16,7 +16,7 @@ fn bytes_between_processes() {
     let child = fork(|| {
         let socket = connect(&address);
         socket.send_all(&[7; 1_000_000], GENEROUS).unwrap();
-        socket.shutdown(Shutdown::Sending).unwrap();
+        socket.shutdown(ShutdownSide::Sending).unwrap();
         let mut answer = [0; 2];
         socket.recv_exact(&mut answer, GENEROUS).unwrap();
         assert_eq!(&answer, b"ok");

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::time::Duration;
 
 use libc::ssize_t;
-use wigwag::{KeepAlive, Result, Scheme, Shutdown, Socket, SocketAddress, SocketOptions};
+use wigwag::{KeepAlive, Result, Scheme, ShutdownSide, Socket, SocketAddress, SocketOptions};
 
 use crate::address::copy_out;
 use crate::boundary::{
@@ -377,9 +377,9 @@ pub unsafe extern "C" fn ww_socket_shutdown(socket: *const ww_socket, how: c_int
     // SAFETY: as above.
     call(|| unsafe {
         let how = match how {
-            WW_SHUTDOWN_RECEIVING => Shutdown::Receiving,
-            WW_SHUTDOWN_SENDING => Shutdown::Sending,
-            WW_SHUTDOWN_BOTH => Shutdown::Both,
+            WW_SHUTDOWN_RECEIVING => ShutdownSide::Receiving,
+            WW_SHUTDOWN_SENDING => ShutdownSide::Sending,
+            WW_SHUTDOWN_BOTH => ShutdownSide::Both,
             _ => return Err(invalid("shutdown", "what to shut down is one of WW_SHUTDOWN_...")),
         };
         object(socket, "socket")?.0.shutdown(how)

@@ -18,9 +18,9 @@ mod mq;
 mod pipe;
 mod sem;
 mod shm;
-mod socket;
 mod signal;
 mod signals;
+mod socket;
 mod support;
 mod sysv_mq;
 mod sysv_sem;
@@ -50,11 +50,11 @@ mod _wigwag {
     use super::sem::Sem;
     #[pymodule_export]
     use super::shm::Shm;
-    #[pymodule_export]
-    use super::socket::Socket;
     use super::signal::{Signal, SignalAction, SignalInfo, SignalMask, SignalTarget, wait_signal};
     #[pymodule_export]
     use super::signals::{Shutdown, Signals};
+    #[pymodule_export]
+    use super::socket::Socket;
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use wigwag::{KeepAlive, Scheme, Shutdown, SocketOptions};
+use wigwag::{KeepAlive, Scheme, ShutdownSide, SocketOptions};
 
 use crate::handle::Handle;
 use crate::support::{
@@ -324,9 +324,9 @@ impl Socket {
     #[pyo3(signature = (how = "both"))]
     fn shutdown(&self, py: Python<'_>, how: &str) -> PyResult<()> {
         let how = match how {
-            "sending" => Shutdown::Sending,
-            "receiving" => Shutdown::Receiving,
-            "both" => Shutdown::Both,
+            "sending" => ShutdownSide::Sending,
+            "receiving" => ShutdownSide::Receiving,
+            "both" => ShutdownSide::Both,
             _ => return Err(PyValueError::new_err("what to shut down is sending, receiving or both")),
         };
         self.0.get()?.shutdown(how).map_err(|error| raise(py, error))
