@@ -50,6 +50,7 @@ mod _wigwag {
     use super::sem::Sem;
     #[pymodule_export]
     use super::shm::Shm;
+    #[pymodule_export]
     use super::signal::{Signal, SignalAction, SignalInfo, SignalMask, SignalTarget, wait_signal};
     #[pymodule_export]
     use super::signals::{Shutdown, Signals};
