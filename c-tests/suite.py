@@ -130,9 +130,10 @@ class Totals:
     def add(self, label, program, result):
         passed, skipped, trouble = result
         self.passed += passed
-        print(f"{label} {program.name}: {'FAILED' if trouble else f'{passed} passed'}", flush=True)
+        name = re.sub(r"-[0-9a-f]{16}$", "", program.name)  # cargo's
+        print(f"{label} {name}: {'FAILED' if trouble else f'{passed} passed'}", flush=True)
         for line in skipped:
-            print(line.replace("skip ", f"skip {label}/{program.name}/", 1))
+            print(line.replace("skip ", f"skip {label}/{name}/", 1))
         if trouble:
             self.failed += 1
             print(trouble, flush=True)
