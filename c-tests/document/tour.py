@@ -45,7 +45,7 @@ def show(scenario, directory):
     if trouble:
         sys.exit(trouble)
     for program in scenario:
-        print(f"$ {' '.join([program.name, *program.arguments])}")
+        print("$", program.name, *(argument.replace("{found}", "PORT") for argument in program.arguments))
         print(program.prints, end="")
 
 
