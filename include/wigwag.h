@@ -567,6 +567,412 @@ int ww_eventfd_take(const ww_eventfd *eventfd,
 int ww_eventfd_fd(const ww_eventfd *eventfd);
 
 
+/* ---- Named pipe ---- */
+
+/* One end of a named pipe (fifo:/path), for reading or for writing.
+ *
+ * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process; a later writer
+ * starts it again, and a reader opened with keep_open never sees it. Writing when no read end is left is -EPIPE, and never
+ * SIGPIPE. Closed on exec. What nobody has read when the last end is closed is lost; the name stays until
+ * ww_fifo_remove(). May be shared between threads. */
+typedef struct ww_fifo ww_fifo;
+
+/* How to make or open a FIFO; initialise with WW_FIFO_OPTIONS_INIT. */
+typedef struct ww_fifo_options {
+    size_t size;
+    /* The bytes it can hold, rounded up by the kernel; 0: the address's capacity=, else what it has already. */
+    size_t capacity;
+    /* 1: make the FIFO if it is missing. */
+    int create;
+    /* 1: a reader stays without an end of the stream while writers come and go, and need not wait for the first when
+     * opening; it takes the permission to write. Also by the address's keep-open=1. A writer is not affected. */
+    int keep_open;
+    /* Permissions of a FIFO made here, set against the umask; 0: the address's mode=, else 0600. */
+    uint32_t mode;
+    int reserved;
+} ww_fifo_options;
+#define WW_FIFO_OPTIONS_INIT WW_INIT(ww_fifo_options)
+
+/* Makes the FIFO at the address without opening it. Never blocks.
+ *
+ * Errors: -EEXIST the name is taken, by a FIFO or something else; -ENOENT, -ENOTDIR no such directory; -EACCES, -EROFS,
+ * -ENOSPC, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
+int ww_fifo_create(const char *address,
+                   const ww_fifo_options *options);
+
+/* Removes the name at the address; who has the FIFO open keeps it. Never blocks.
+ *
+ * Errors: -ENOENT; -ENOTSUP it is no FIFO, and was left alone; -EACCES, -EPERM, -EROFS; -EINVAL the address; -EFAULT. */
+int ww_fifo_remove(const char *address);
+
+/* Opens the read end; waits until a writer has it open too, as the kernel's open does, but at most for the timeout. What a
+ * writer left in it counts as a writer; with keep_open it waits for nothing. Close it with ww_fifo_close().
+ *
+ * A writer that waits for a reader is let go as soon as this call has begun, also if it then runs out.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no writer came; -ENOENT no such FIFO; -ENOTSUP it is something else, which is
+ * left untouched; -EACCES; -EMFILE; -EPERM the capacity is above what an unprivileged process may have; -EINVAL an address
+ * or option; -EFAULT. */
+int ww_fifo_open_reader(ww_fifo **out,
+                        const char *address,
+                        const ww_fifo_options *options,
+                        int64_t timeout_ns);
+
+/* Opens the write end; waits until a reader has it open too, as the kernel's open does, but at most for the timeout. Close
+ * it with ww_fifo_close().
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no reader came; otherwise as ww_fifo_open_reader(). */
+int ww_fifo_open_writer(ww_fifo **out,
+                        const char *address,
+                        const ww_fifo_options *options,
+                        int64_t timeout_ns);
+
+/* Takes over one end that something else opened; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_fifo_from_fd(ww_fifo **out,
+                    int fd);
+
+/* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_fifo_close(ww_fifo *fifo);
+
+/* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EFAULT. */
+ssize_t ww_fifo_read(const ww_fifo *fifo,
+                     void *buffer,
+                     size_t size,
+                     int64_t timeout_ns);
+
+/* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also after an
+ * error.
+ *
+ * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EFAULT. */
+int ww_fifo_read_exact(const ww_fifo *fifo,
+                       void *buffer,
+                       size_t size,
+                       int64_t timeout_ns,
+                       size_t *done);
+
+/* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written whole
+ * or not at all, and not mixed with another writer's.
+ *
+ * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
+ * -EFAULT. */
+ssize_t ww_fifo_write(const ww_fifo *fifo,
+                      const void *data,
+                      size_t size,
+                      int64_t timeout_ns);
+
+/* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written, also
+ * after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
+ *
+ * Errors: as ww_fifo_write(). */
+int ww_fifo_write_all(const ww_fifo *fifo,
+                      const void *data,
+                      size_t size,
+                      int64_t timeout_ns,
+                      size_t *done);
+
+/* The bytes that the FIFO can hold. Never blocks. Errors: -EFAULT. */
+ssize_t ww_fifo_capacity(const ww_fifo *fifo);
+
+/* Sets the bytes that the FIFO can hold, and returns what the kernel made of it. Never blocks.
+ *
+ * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
+ * -EFAULT. */
+ssize_t ww_fifo_set_capacity(const ww_fifo *fifo,
+                             size_t size);
+
+/* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
+int ww_fifo_is_reader(const ww_fifo *fifo);
+
+/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_fifo_fd(const ww_fifo *fifo);
+
+
+/* ---- Disk file ---- */
+
+/* ww_file_options.access: what a file is opened for. Reading, appending, both kinds of locks; reading and shared locks;
+ * appending and exclusive locks. */
+#define WW_FILE_READ_WRITE 0
+
+#define WW_FILE_READ 1
+
+#define WW_FILE_APPEND 2
+
+/* ww_file_options.create: what if the file is missing. Fail with -ENOENT; make an empty one; make an empty one, and fail
+ * with -EEXIST if it is not missing. */
+#define WW_FILE_EXISTING 0
+
+#define WW_FILE_CREATE 1
+
+#define WW_FILE_CREATE_NEW 2
+
+/* ww_file_replace_options.durability. A power failure leaves the old or the new content, and once the call has returned
+ * the new; the old or the new, for a while after the call maybe still the old; nothing is said about power failures. */
+#define WW_FILE_DURABLE 0
+
+#define WW_FILE_DURABLE_CONTENT 1
+
+#define WW_FILE_NOT_DURABLE 2
+
+/* The modes of ww_file_lock(): together with other shared locks; alone. */
+#define WW_FILE_SHARED 0
+
+#define WW_FILE_EXCLUSIVE 1
+
+/* What a ww_filewatch is asked for and tells, to be or'ed. The name came to be (made, linked, or renamed into place); the
+ * content may be another (written, truncated, made, or another file renamed into place; not by memory mappings); complete
+ * (closed by one that had it open for writing, or renamed into place); the name is gone. WW_FILE_OVERFLOWED comes with all
+ * that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each may have happened. */
+#define WW_FILE_APPEARED 1
+
+#define WW_FILE_CHANGED 2
+
+#define WW_FILE_CLOSED 4
+
+#define WW_FILE_REMOVED 8
+
+#define WW_FILE_OVERFLOWED 16
+
+/* An open disk file (file:/path). It stays with the file that was opened, also after ww_file_replace() has given the name
+ * to another one or the name was removed. May be shared between threads and with children made by fork. */
+typedef struct ww_file ww_file;
+
+/* A lock that is held on a file. It stands on its own: the ww_file may be closed meanwhile. It is of one process: a child
+ * made by fork does not have it. When the process dies, the kernel releases it, and does not tell the next holder. */
+typedef struct ww_filelock ww_filelock;
+
+/* A watch over the name of a file, which need not exist yet. Everything from the moment it is opened is seen, so the way
+ * to miss nothing is: open the watch, look at the file, wait, look again. What happens more than once before a wait is told
+ * once; of several threads that wait on one watch, one is told. Not seen is what is done through another hard link, on
+ * another machine of a network file system, or to the file that a symbolic link leads to. */
+typedef struct ww_filewatch ww_filewatch;
+
+/* A file as memory. May be shared between threads; a child made by fork has it as well. */
+typedef struct ww_mapping ww_mapping;
+
+/* How to replace a file; initialise with WW_FILE_REPLACE_OPTIONS_INIT. */
+typedef struct ww_file_replace_options {
+    size_t size;
+    /* WW_FILE_DURABLE, WW_FILE_DURABLE_CONTENT or WW_FILE_NOT_DURABLE. */
+    int durability;
+    /* Permissions of the file; 0: the address's mode=, else those that the old file had, else 0600. */
+    uint32_t mode;
+} ww_file_replace_options;
+#define WW_FILE_REPLACE_OPTIONS_INIT WW_INIT(ww_file_replace_options)
+
+/* How to open a file; initialise with WW_FILE_OPTIONS_INIT. */
+typedef struct ww_file_options {
+    size_t size;
+    /* WW_FILE_READ_WRITE, WW_FILE_READ or WW_FILE_APPEND. */
+    int access;
+    /* WW_FILE_EXISTING, WW_FILE_CREATE or WW_FILE_CREATE_NEW. */
+    int create;
+    /* Permissions of a file made here, set against the umask; 0: the address's mode=, else 0600. */
+    uint32_t mode;
+    int reserved;
+} ww_file_options;
+#define WW_FILE_OPTIONS_INIT WW_INIT(ww_file_options)
+
+/* Which part of a file to map, and how; initialise with WW_MAP_OPTIONS_INIT. */
+typedef struct ww_map_options {
+    size_t size;
+    /* The first byte; a multiple of the page size. */
+    uint64_t offset;
+    /* How many bytes; 0 is all up to the end of the file. */
+    size_t length;
+    /* 1: map for reading only; writing through the pointer is SIGSEGV then. */
+    int read_only;
+    /* 1: have all pages present from the start, so that no first access is slow. */
+    int populate;
+    /* 1: keep the pages in memory, never in swap; counts against RLIMIT_MEMLOCK. */
+    int lock;
+    int reserved;
+} ww_map_options;
+#define WW_MAP_OPTIONS_INIT WW_INIT(ww_map_options)
+
+/* Makes the bytes the content of the file at the address, so that every reader sees the old or the new content, never a
+ * part, also if this process is killed at any moment; makes the file if it is missing. Blocks for the disk.
+ *
+ * It becomes another file of the same name: who has the old one open, locked or mapped keeps the old one. Permissions and
+ * group are kept, the owner where the process may give files away.
+ *
+ * Errors, with the old content untouched: -ENOSPC, -EDQUOT, -EFBIG the new content does not fit; -EACCES, -EROFS the
+ * directory may not be written; -EPERM the old file's group is not this process's and no mode was given, or the directory
+ * is sticky; -ENOENT, -ENOTDIR no such directory; -EISDIR; -ENOTSUP no regular file; -ELOOP a symbolic link; -EINVAL an
+ * address or option; -EIO. An error of the directory's fsync says in its text that the new content is in place. */
+int ww_file_replace(const char *address,
+                    const void *data,
+                    size_t size,
+                    const ww_file_replace_options *options);
+
+/* Reads the whole file at the address if it has no more than size bytes, and returns how many. A file that is only ever
+ * replaced is seen as it was before or after. Blocks for the disk only.
+ *
+ * Errors: -EMSGSIZE it is larger, and *true_size, which may be NULL, tells how large (0: not known); -ENOENT; -EACCES;
+ * -EISDIR; -ENOTSUP no regular file; -EINVAL the address; -EIO; -EFAULT. */
+ssize_t ww_file_load(const char *address,
+                     void *buffer,
+                     size_t size,
+                     size_t *true_size);
+
+/* Removes the name at the address; who has the file open keeps it. Never blocks, other than for the disk.
+ *
+ * Errors: -ENOENT; -EISDIR, -ENOTSUP, -ELOOP no regular file, which is left alone; -EACCES, -EPERM, -EROFS; -EINVAL. */
+int ww_file_remove(const char *address);
+
+/* Waits until something has the name at the address; returns at once if something has. That it is there does not say that
+ * it is complete: a writer should use ww_file_replace(), or a ww_filewatch for WW_FILE_CLOSED be opened before it begins.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; as ww_filewatch_open() and ww_filewatch_wait(). */
+int ww_file_until_exists(const char *address,
+                         int64_t timeout_ns);
+
+/* Opens the file at the address; NULL options open an existing one for all purposes. Close it with ww_file_close(). Never
+ * blocks, other than for the disk.
+ *
+ * Errors: -ENOENT; -EEXIST with WW_FILE_CREATE_NEW; -EISDIR a directory; -ENOTSUP something else that is no regular file,
+ * which is left untouched; -EACCES, -EROFS, -ENOSPC, -EMFILE, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
+int ww_file_open(ww_file **out,
+                 const char *address,
+                 const ww_file_options *options);
+
+/* Takes over a descriptor of a regular file (also a memfd) that something else opened. The handle uses a copy of the
+ * descriptor and closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EISDIR, -ENOTSUP no regular file; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_file_from_fd(ww_file **out,
+                    int fd);
+
+/* Closes the file; threads that wait for a lock on it return -ECANCELED first. NULL is allowed. */
+void ww_file_close(ww_file *file);
+
+/* Appends a record in one write: no other process that appends can come in between. *done, which may be NULL, tells how
+ * many bytes are in the file, also after an error: a part stays there if the disk became full in the middle, since cutting
+ * it off could cut off what others have appended meanwhile; ww_file_append_locked() can take it back. Never blocks, other
+ * than for the disk.
+ *
+ * Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ);
+ * -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT. */
+int ww_file_append(const ww_file *file,
+                   const void *data,
+                   size_t size,
+                   size_t *done);
+
+/* As ww_file_append() under an exclusive lock of the whole file, so that a record which did not fit is taken back: among
+ * processes that all append this way, each record is there as a whole or not at all. Waits for the lock.
+ *
+ * Errors: as ww_file_append() and ww_file_lock(). */
+int ww_file_append_locked(const ww_file *file,
+                          const void *data,
+                          size_t size,
+                          int64_t timeout_ns,
+                          size_t *done);
+
+/* Reads the whole of the open file, as ww_file_load() does by name. Errors: as there; -EBADF opened for appending only. */
+ssize_t ww_file_read_all(const ww_file *file,
+                         void *buffer,
+                         size_t size,
+                         size_t *true_size);
+
+/* Reads what is there from the offset on, at most size bytes, and returns how many; 0 at or past the end. Blocks for the
+ * disk only. Errors: -EBADF opened for appending only; -EINVAL an offset past 2^63 - 1; -EIO; -EFAULT. */
+ssize_t ww_file_read_at(const ww_file *file,
+                        uint64_t offset,
+                        void *buffer,
+                        size_t size);
+
+/* The size in bytes. Never blocks. Errors: -EFAULT. */
+int ww_file_size(const ww_file *file, uint64_t *size);
+
+/* Returns once what was appended is on the disk, to survive a power failure. Blocks for the disk.
+ *
+ * Errors: -EIO, -ENOSPC, -EDQUOT some of it may be lost, which a later call may not tell again; -EFAULT. */
+int ww_file_sync(const ww_file *file);
+
+/* Locks length bytes of the file from start on (0: all to the end, however far it grows) in the mode WW_FILE_SHARED or
+ * WW_FILE_EXCLUSIVE, against the same call by any process or thread, and F_OFD_SETLK and F_SETLK (not flock) by programs
+ * that know nothing of wigwag. Release it with ww_filelock_release(). A thread that asks for what it has locked itself
+ * waits too. Lock a file that stays: of one that is replaced or removed meanwhile, the lock is not given.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE since it was opened, the file was removed or replaced: open it again;
+ * -EBADF not open for reading (shared), for writing (exclusive); -EINVAL the mode, or a range past 2^63 - 1; -ENOLCK;
+ * -EACCES, -EMFILE the file cannot be opened once more, which a lock takes; -ENOENT /proc is not mounted; -EFAULT. */
+int ww_file_lock(const ww_file *file,
+                 int mode,
+                 uint64_t start,
+                 uint64_t length,
+                 int64_t timeout_ns,
+                 ww_filelock **out);
+
+/* Releases a lock and frees the handle. NULL is allowed. In a child made by fork it frees the child's copy only. */
+void ww_filelock_release(ww_filelock *lock);
+
+/* Makes the file at least size bytes long, with its place on the disk reserved, so that a full disk is an error now and not
+ * a SIGBUS later; what is new reads as zeroes. It never becomes shorter. Blocks for the disk.
+ *
+ * Errors: -ENOSPC the disk is full, with the mount in the text; -EFBIG more than a file or the process may have; -EBADF
+ * opened for reading only; -EDQUOT; -EIO; -EFAULT. */
+int ww_file_grow(const ww_file *file,
+                 uint64_t size);
+
+/* Maps the file, or a part of it, as memory that all who map it share; NULL options map all of it for reading and writing.
+ * The mapping stands on its own: the file may be closed. Make the file large enough first (ww_file_grow()). Close it with
+ * ww_mapping_close(). Never waits for others.
+ *
+ * Errors: -EACCES the file was not opened for this access; -EINVAL an option, an offset that is not a multiple of the page
+ * size, or a length past the end of the file; -ENODEV the file system cannot map; -ENOMEM, -EPERM for lock; -EFAULT. */
+int ww_file_map(const ww_file *file,
+                const ww_map_options *options,
+                ww_mapping **out);
+
+/* Where the memory begins, in *data: good until the mapping is closed. Other processes may change it at any time; if one
+ * makes the file shorter, touching what is gone raises SIGBUS. Never blocks. Errors: -EFAULT. */
+int ww_mapping_data(const ww_mapping *mapping,
+                    void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_mapping_size(const ww_mapping *mapping);
+
+/* Waits until the disk has what was written to length bytes from offset on. Blocks for the disk.
+ *
+ * Errors: -EINVAL outside; -EIO; -EFAULT. */
+int ww_mapping_flush(const ww_mapping *mapping, size_t offset, size_t length);
+
+/* Unmaps and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
+void ww_mapping_close(ww_mapping *mapping);
+
+/* The descriptor. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_file_fd(const ww_file *file);
+
+/* Starts watching the file at the address for any of WW_FILE_APPEARED, …CHANGED, …CLOSED, …REMOVED. Close it with
+ * ww_filewatch_close(). Never blocks.
+ *
+ * Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
+ * watches exist, with the limit in the text; -EINVAL the address, no events, or unknown ones; -EISDIR; -EFAULT. */
+int ww_filewatch_open(ww_filewatch **out,
+                      const char *address,
+                      int events);
+
+/* Waits until some of the events watched for have happened since the watch was opened or since the last wait, and returns
+ * those, or'ed.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE the directory was removed, renamed or unmounted: open a new watch;
+ * -EFAULT. */
+int ww_filewatch_wait(const ww_filewatch *watch,
+                      int64_t timeout_ns);
+
+/* The descriptor, to poll: readable when something happened in the directory, to this file or another; a wait with WW_NOW
+ * tells. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_filewatch_fd(const ww_filewatch *watch);
+
+/* Closes the watch; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_filewatch_close(ww_filewatch *watch);
+
+
 /* ---- Anonymous pipe ---- */
 
 /* Writes of up to this many bytes are never torn and never mixed with another writer's. */

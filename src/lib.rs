@@ -6,6 +6,8 @@
 //! | talk over the network, or to another process with descriptors and credentials | [`Socket`], [`Listener`] |
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
+//! | stream bytes between strangers | [`Fifo`] |
+//! | leave data on the disk, lock it, wait for it | [`File`], [`FileWatch`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
 //! | let so many in at a time | [`Sem`], [`SysvSem`] |
 //! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
@@ -19,7 +21,9 @@ mod cancel;
 mod descriptor;
 mod error;
 mod eventfd;
+mod file;
 mod mq;
+mod paths;
 mod pipe;
 mod sem;
 mod shm;
@@ -36,11 +40,15 @@ pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
+pub use file::{
+    Durability, File, FileAccess, FileCreate, FileEvents, FileLock, FileOptions, FileRange, FileWatch, LockMode,
+    ReplaceOptions,
+};
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
-pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
+pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
 pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
 pub use signal::{

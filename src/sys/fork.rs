@@ -1,4 +1,4 @@
-//! How many forks lie between this process and the one that loaded the library.
+//! How many forks lie between this process and the one that loaded the library, and what a fork does not hand on.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Once;
@@ -10,6 +10,7 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 static WATCH: Once = Once::new();
 
 extern "C" fn in_child() {
+    super::not_inherited::close_all_in_child();
     // The child has a single thread, so nothing can read between this and the return of fork.
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
@@ -17,7 +18,7 @@ extern "C" fn in_child() {
 /// Changes in a child made by `fork`, so that what belongs to threads of the parent can be told apart.
 pub(crate) fn generation() -> u32 {
     WATCH.call_once(|| {
-        // SAFETY: in_child is an extern "C" function without arguments that only touches an atomic, and it stays
+        // SAFETY: in_child is an extern "C" function without arguments that only touches atomics and closes, and it stays
         // mapped for the life of the process: the shared library is linked with -z nodelete. A failure (ENOMEM) means
         // that children keep the parent's generation; they then miss early ends of waits, and nothing worse.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };

@@ -7,11 +7,14 @@
 //! length of the call.
 
 pub(crate) mod direct;
+pub(crate) mod file_size;
 pub(crate) mod fork;
 pub(crate) mod lookup;
+pub(crate) mod masked;
 pub(crate) mod memory;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
+pub(crate) mod not_inherited;
 pub(crate) mod posix_sem;
 pub(crate) mod shm;
 pub(crate) mod signal;

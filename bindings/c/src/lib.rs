@@ -22,6 +22,8 @@ pub mod socket;
 pub mod listener;
 
 pub mod eventfd;
+pub mod fifo;
+pub mod file;
 pub mod pipe;
 pub mod signal;
 pub mod sysv_mq;

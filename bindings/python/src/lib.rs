@@ -9,9 +9,12 @@
 mod address;
 mod cancel;
 mod eventfd;
+mod fifo;
+mod file;
 mod handle;
 mod held;
 mod listener;
+mod mapping;
 mod memfd;
 mod memory;
 mod mq;
@@ -37,7 +40,13 @@ mod _wigwag {
     #[pymodule_export]
     use super::eventfd::EventFd;
     #[pymodule_export]
+    use super::fifo::Fifo;
+    #[pymodule_export]
+    use super::file::{File, FileLock, FileWatch};
+    #[pymodule_export]
     use super::listener::Listener;
+    #[pymodule_export]
+    use super::mapping::Mapping;
     #[pymodule_export]
     use super::memfd::Memfd;
     #[pymodule_export]
