@@ -10,6 +10,7 @@
 //! | let so many in at a time | [`Sem`], [`SysvSem`] |
 //! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
 //! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
+//! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -17,6 +18,8 @@
 mod address;
 mod cancel;
 mod descriptor;
+#[allow(unsafe_code)]
+mod doorbell;
 mod error;
 mod eventfd;
 mod mq;
@@ -31,6 +34,7 @@ mod sysv;
 mod timeout;
 #[allow(unsafe_code)]
 mod wait;
+mod waitset;
 
 pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
@@ -52,11 +56,13 @@ pub use socket::{
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
+pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};
 
 /// Which way the library took where kernels differ: what for, and how. Never blocks.
 pub fn paths() -> Vec<(&'static str, &'static str)> {
     vec![
         ("write without SIGPIPE", sys::nosigpipe::path()),
         ("signal to a process for certain", sys::signal_send::path()),
+        ("end of a child", sys::pidfd::path()),
     ]
 }
