@@ -273,3 +273,43 @@ TEST(the_key_is_that_of_ftok) {
     unlink(file);
     finish(queue);
 }
+
+TEST(a_descriptor_that_hears_libc) {
+    ww_sysv_mq *queue = create(0);
+    ww_waitset *set;
+    ww_waitset_event event;
+    char id[16], buffer[16];
+    const char *args[] = {"send", id, "5", "hello", NULL};
+    int fd = ww_sysv_mq_doorbell(queue, 0, 0), five = ww_sysv_mq_doorbell(queue, 5, 0);
+    int64_t type;
+    pid_t pid;
+    CHECK(fd >= 0 && five >= 0 && fd != five);
+    CHECK_INT(ww_sysv_mq_doorbell(queue, 0, 0), fd);
+    OK(ww_waitset_new(&set));
+    OK(ww_waitset_add_fd(set, fd, WW_READABLE, 1));
+    CHECK_INT(ww_waitset_wait(set, &event, 1, SHORT), -ETIMEDOUT);
+    snprintf(id, sizeof id, "%d", ww_sysv_mq_id(queue));
+    pid = spawn_peer("sysv_mq", args);
+    CHECK_INT(ww_waitset_wait(set, &event, 1, GENEROUS), 1);
+    CHECK_INT(ww_waitset_wait(set, &event, 1, GENEROUS), 1); /* level-triggered */
+    reap(pid, 0);
+    CHECK_INT(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, WW_NOW, &type, NULL), 5);
+    CHECK_INT(type, 5);
+    while (ww_waitset_wait(set, &event, 1, SHORT) == 1)
+        CHECK_INT(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, WW_NOW, NULL, NULL), -EAGAIN);
+    CHECK_INT(ww_sysv_mq_handed_back(queue), 0);
+    OK(ww_sysv_mq_send(queue, 7, NULL, 0, WW_NOW));
+    CHECK_INT(ww_waitset_wait(set, &event, 1, GENEROUS), 1);
+    CHECK_INT(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, GENEROUS, &type, NULL), 0);
+    CHECK_INT(type, 7);
+    CHECK(ww_sysv_mq_handed_back(queue) <= 1);
+    OK(ww_waitset_remove(set, 1));
+    CHECK_ERROR(ww_sysv_mq_doorbell(NULL, 0, 0), -EFAULT, "queue");
+    CHECK_ERROR(ww_sysv_mq_handed_back(NULL), -EFAULT, "queue");
+    CHECK_ERROR(ww_sysv_mq_doorbell(queue, 0, 77), -EINVAL, "flags");
+    CHECK_ERROR(ww_sysv_mq_doorbell(queue, 0, WW_SYSV_MQ_ALL_BUT), -EINVAL, "types of messages are numbers from 1");
+    ww_waitset_close(set);
+    OK(ww_sysv_mq_remove(queue));
+    CHECK_ERROR(ww_sysv_mq_doorbell(queue, 9, 0), -EIDRM, "removed");
+    ww_sysv_mq_close(queue);
+}

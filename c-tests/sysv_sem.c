@@ -283,3 +283,39 @@ TEST(made_by_libc_the_old_way) {
     remove_set(set);
     unlink(key.path);
 }
+
+TEST(a_descriptor_for_permits) {
+    ww_sysv_sem *set = open_one(0);
+    ww_waitset *waits;
+    ww_waitset_event event;
+    int fd, go[2];
+    pid_t pid;
+    CHECK_INT(pipe(go), 0);
+    pid = fork(); /* first: the memory of a helper thread would count as lost in a child that has no such thread */
+    if (pid == 0) {
+        char byte;
+        _exit(read(go[0], &byte, 1) == 1 && ww_sysv_sem_add(set, 0, 1, WW_NOW) == 0 ? 0 : 1);
+    }
+    fd = ww_sysv_sem_doorbell(set, 0, -1);
+    CHECK(fd >= 0);
+    CHECK_INT(ww_sysv_sem_doorbell(set, 0, -1), fd);
+    OK(ww_waitset_new(&waits));
+    OK(ww_waitset_add_fd(waits, fd, WW_READABLE, 3));
+    CHECK_INT(ww_waitset_wait(waits, &event, 1, SHORT), -ETIMEDOUT);
+    CHECK_INT(write(go[1], "", 1), 1);
+    CHECK_INT(ww_waitset_wait(waits, &event, 1, GENEROUS), 1);
+    CHECK_INT(event.token, 3);
+    reap(pid, 0);
+    CHECK_INT(ww_sysv_sem_value(set, 0), 1);
+    OK(ww_sysv_sem_acquire(set, 0, WW_NOW));
+    CHECK_INT(ww_sysv_sem_acquire(set, 0, WW_NOW), -EAGAIN);
+    CHECK_INT(ww_waitset_wait(waits, &event, 1, SHORT), -ETIMEDOUT);
+    CHECK_ERROR(ww_sysv_sem_doorbell(NULL, 0, -1), -EFAULT, "sysv_sem");
+    CHECK_ERROR(ww_sysv_sem_doorbell(set, 0, 1), -EINVAL, "-1 is for a permit");
+    CHECK_ERROR(ww_sysv_sem_doorbell(set, 0, -70000), -ERANGE, "32767");
+    CHECK_ERROR(ww_sysv_sem_doorbell(set, 9, -1), -EFBIG, "");
+    ww_waitset_close(waits);
+    close(go[0]);
+    close(go[1]);
+    remove_set(set);
+}

@@ -1688,6 +1688,27 @@ int ww_sysv_mq_remove(const ww_sysv_mq *queue);
  * Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT. */
 int ww_sysv_mq_unlink(const char *address);
 
+/* A descriptor that is readable when there may be a message that select and flags pick, as for ww_sysv_mq_recv(): to poll,
+ * or for ww_waitset_add_fd(). It hears senders that know nothing of this library. It stays the handle's. Never blocks.
+ *
+ * It stays readable until ww_sysv_mq_recv() with the same select gives -EAGAIN, so receive until then; it may be readable
+ * for nothing when another process was faster. A child made by fork asks again and gets one of its own. The cost, from
+ * the first call on: a helper thread that sleeps in the kernel, a descriptor, and for each message that finds the queue
+ * empty two switches of context and a few system calls. A message without bytes that comes while the helper waits is taken
+ * by it and sent again at once: another one that is sent in that instant goes before it, and killing this process in that
+ * instant loses it; ww_sysv_mq_handed_back() counts them. With a select other than 0 also one that lies in the queue
+ * already is moved to its end.
+ *
+ * Errors: -EACCES its mode does not let this user receive, or send, which handing back takes; -EINVAL select, or flags;
+ * -EIDRM the queue was removed; -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_sysv_mq_doorbell(const ww_sysv_mq *queue,
+                        int64_t select,
+                        uint32_t flags);
+
+/* How many messages without bytes the helpers of ww_sysv_mq_doorbell() have taken and put back. Never blocks.
+ * Errors: -EFAULT. */
+ssize_t ww_sysv_mq_handed_back(const ww_sysv_mq *queue);
+
 /* The kernel's number of the queue, by which other processes can adopt it. Never blocks. Errors: -EFAULT. */
 int ww_sysv_mq_id(const ww_sysv_mq *queue);
 
@@ -2057,6 +2078,22 @@ int ww_sysv_sem_add(const ww_sysv_sem *set,
 
 /* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
 int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* A descriptor that is readable when change may be possible for one semaphore: -1 for a permit, less for several at once,
+ * 0 for the value being 0; to poll, or for ww_waitset_add_fd(). It hears processes that know nothing of this library. It
+ * stays the handle's. Never blocks.
+ *
+ * It stays readable until an operation by this handle with the same number and change (ww_sysv_sem_acquire() is -1) gives
+ * -EAGAIN; it may be readable for nothing when another process was faster. A child made by fork asks again and gets one of
+ * its own. The cost, from the first call on: a helper thread that sleeps in the kernel, a descriptor, and each time that
+ * the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
+ * the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
+ *
+ * Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
+ * -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_sysv_sem_doorbell(const ww_sysv_sem *set,
+                         uint32_t number,
+                         int change);
 
 /* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
  *
@@ -2465,6 +2502,131 @@ int ww_shm_unlink(const ww_shm *shm);
  *
  * Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT. */
 int ww_shm_remove(const char *address);
+
+
+/* ---- Wait set ---- */
+
+/* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */
+#define WW_READABLE 1
+
+/* Wanted, or reported: something can be written. */
+#define WW_WRITABLE 2
+
+/* Reported: the other side is gone; what it left can still be read. */
+#define WW_HANGUP 4
+
+/* Reported: an error is pending, which a read or write tells; or nobody reads this pipe any more. */
+#define WW_ERROR 8
+
+/* Reported: the timer has expired. */
+#define WW_TIMER 16
+
+/* Reported: the child has ended. */
+#define WW_ENDED 32
+
+/* The most events that one ww_waitset_wait() gives. */
+#define WW_WAITSET_BATCH 256
+
+/* Waits for whichever comes first of any number of descriptors, timers and children.
+ *
+ * Each entry has a token of the caller's choice, any 64-bit number that no other entry of the set has. Level-triggered:
+ * an entry is reported by every wait for as long as the condition lasts; a timer's expirations are counted, and reported
+ * to one wait only. Any thread may add, change and remove while others wait. The set does not keep descriptors open:
+ * remove an entry before closing its descriptor. It belongs to the process that made it: a forked child gets -ENOTSUP
+ * from every call, and may only close its handle. */
+typedef struct ww_waitset ww_waitset;
+
+/* One entry that has something to say. */
+typedef struct ww_waitset_event {
+    /* The token that the entry was added with. */
+    uint64_t token;
+    /* For a timer: how often it has expired since it was last reported; more than 1: some were missed. Otherwise 0. */
+    uint64_t expirations;
+    /* What is the case: WW_READABLE, WW_WRITABLE, WW_HANGUP, WW_ERROR, WW_TIMER, WW_ENDED, or several of them. */
+    uint32_t ready;
+    /* For a child: how it ended, as waitpid() gives it; -1 if it has been reaped by now, or is no child of this process. */
+    int status;
+} ww_waitset_event;
+
+/* Makes an empty set; close it with ww_waitset_close(). Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_waitset_new(ww_waitset **out);
+
+/* Closes the set; threads that wait on it return -ECANCELED first. What is in it stays open. NULL is allowed. */
+void ww_waitset_close(ww_waitset *set);
+
+/* Adds a descriptor, such as that of any ww_..._fd(), for WW_READABLE, WW_WRITABLE, both, or 0: WW_HANGUP and WW_ERROR
+ * are reported in any case. Never blocks; waits in progress take it into account at once.
+ *
+ * Errors: -EEXIST the token or the descriptor is in the set already; -EPERM the kernel cannot poll it, being a regular
+ * file or a directory; -EBADF it is not open; -EINVAL the interest, or the set itself; -ELOOP a set that contains this
+ * one; -ENOSPC the user's limit fs.epoll.max_user_watches is reached; -ENOTSUP made before a fork; -EFAULT. */
+int ww_waitset_add_fd(const ww_waitset *set,
+                      int fd,
+                      uint32_t interest,
+                      uint64_t token);
+
+/* Adds a timer that expires first_ns from now and then every period_ns, or once if that is 0, on the monotonic clock.
+ * Never blocks.
+ *
+ * A wait that comes late reports all expirations with one event. A timer without a period stays in the set, at rest;
+ * ww_waitset_change_timer() starts it again. Errors: -EEXIST the token is in the set already; -EINVAL a negative time;
+ * -EMFILE, -ENFILE no descriptor is left; -ENOSPC, -ENOTSUP as ww_waitset_add_fd(); -EFAULT. */
+int ww_waitset_add_timer(const ww_waitset *set,
+                         int64_t first_ns,
+                         int64_t period_ns,
+                         uint64_t token);
+
+/* Adds the end of the child pid; one that has ended already is reported at once. Never blocks.
+ *
+ * The child is not reaped: that stays with whoever started it, before or after. It is reported by every wait until it is
+ * removed. Where the kernel or a sandbox has no pidfd, a helper thread waits for each child; ww_paths() says which way
+ * is used. Errors: -ESRCH no such process; -ECHILD not a child of this process, and there is no pidfd; -EINVAL not the
+ * pid of a process; -ENOMEM no helper thread can be had; -EEXIST the token is in the set already; -EMFILE, -ENFILE,
+ * -ENOSPC, -ENOTSUP as ww_waitset_add_timer(); -EFAULT. */
+int ww_waitset_add_child(const ww_waitset *set,
+                         int pid,
+                         uint64_t token);
+
+/* Changes what a descriptor is watched for; see ww_waitset_add_fd(). Never blocks.
+ *
+ * Errors: -ENOENT no entry has the token; -EINVAL it is a timer or a child, or the interest; -EBADF its descriptor was
+ * closed while it was in the set; -ENOTSUP made before a fork; -EFAULT. */
+int ww_waitset_change(const ww_waitset *set,
+                      uint64_t token,
+                      uint32_t interest);
+
+/* Starts a timer anew, with other times, and forgets expirations that were not reported. Never blocks.
+ *
+ * Errors: -ENOENT no entry has the token; -EINVAL it is not a timer, or a negative time; -ENOTSUP made before a fork;
+ * -EFAULT. */
+int ww_waitset_change_timer(const ww_waitset *set,
+                            uint64_t token,
+                            int64_t first_ns,
+                            int64_t period_ns);
+
+/* Removes an entry. Never blocks but for the moment that a child's helper thread needs to end. An event of the entry
+ * that another thread has just received may still be on its way there.
+ *
+ * Errors: -ENOENT no entry has the token; -EBADF the entry is removed, but its descriptor was closed while it was in
+ * the set; -ENOTSUP made before a fork; -EFAULT. */
+int ww_waitset_remove(const ww_waitset *set,
+                      uint64_t token);
+
+/* Waits until at least one entry has something to say, writes at most capacity events (and at most WW_WAITSET_BATCH),
+ * and returns how many. What does not fit comes first the next time.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL capacity is 0; -EBADF a descriptor was closed before it was removed,
+ * while a duplicate (in a forked child, say) stays open and keeps it reported; -ENOTSUP made before a fork; -EFAULT. */
+ssize_t ww_waitset_wait(const ww_waitset *set,
+                        ww_waitset_event *events,
+                        size_t capacity,
+                        int64_t timeout_ns);
+
+/* The set's own descriptor, to poll or to add to another set: readable while an entry has something to say.
+ * Never blocks. Errors: -EFAULT. */
+int ww_waitset_fd(const ww_waitset *set);
 
 #ifdef __cplusplus
 }

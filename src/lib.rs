@@ -12,6 +12,7 @@
 //! | let so many in at a time | [`Sem`], [`SysvSem`] |
 //! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
 //! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
+//! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -19,6 +20,8 @@
 mod address;
 mod cancel;
 mod descriptor;
+#[allow(unsafe_code)]
+mod doorbell;
 mod error;
 mod eventfd;
 mod file;
@@ -35,6 +38,7 @@ mod sysv;
 mod timeout;
 #[allow(unsafe_code)]
 mod wait;
+mod waitset;
 
 pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
@@ -60,11 +64,13 @@ pub use socket::{
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
+pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};
 
 /// Which way the library took where kernels differ: what for, and how. Never blocks.
 pub fn paths() -> Vec<(&'static str, &'static str)> {
     vec![
         ("write without SIGPIPE", sys::nosigpipe::path()),
         ("signal to a process for certain", sys::signal_send::path()),
+        ("end of a child", sys::pidfd::path()),
     ]
 }

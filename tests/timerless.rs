@@ -5,8 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use support::{SHORT, fork_without};
-use wigwag::{Cancel, EventFd, Pipe, PipeOptions, Timeout};
+use support::{GENEROUS, SHORT, fork_without};
+use wigwag::{Cancel, EventFd, Interest, Pipe, PipeOptions, SysvMq, SysvSelect, Timeout, WaitSet};
 
 /// Runs `body` where no timer can be made: refused, and unknown.
 fn timerless(body: impl Fn()) {
@@ -49,6 +49,28 @@ fn waits_on_a_descriptor() {
     timerless(|| {
         let events = EventFd::new().unwrap();
         every_ending(|timeout| events.take(timeout).unwrap_err(), || events.end_waits());
+    });
+}
+
+#[test]
+fn waits_on_a_wait_set() {
+    timerless(|| {
+        let set = WaitSet::new().unwrap();
+        every_ending(|timeout| set.wait(&mut [Default::default()], timeout).unwrap_err(), || set.end_waits());
+    });
+}
+
+/// The helper has to hear senders, and to end with its object.
+#[test]
+fn doorbells() {
+    timerless(|| {
+        let queue = SysvMq::create(&"sysv-mq:private".parse().unwrap(), &Default::default()).unwrap();
+        let set = WaitSet::new().unwrap();
+        set.add(&queue.doorbell(SysvSelect::Any).unwrap(), Interest::READABLE, 1).unwrap();
+        assert!(set.wait(&mut [Default::default()], SHORT).is_err());
+        queue.send(b"x", 1, Timeout::Now).unwrap();
+        set.wait(&mut [Default::default()], GENEROUS).unwrap();
+        queue.remove().unwrap();
     });
 }
 

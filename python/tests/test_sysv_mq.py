@@ -1,5 +1,6 @@
 """System V message queue."""
 
+import asyncio
 import errno
 import os
 import pathlib
@@ -220,3 +221,50 @@ def test_with_a_peer_that_knows_only_libc(queue, tmp_path):
     with subprocess.Popen([program, "expect", str(queue.id), "6", "from wigwag"]) as peer:
         queue.send(b"from wigwag", type=6)
     assert peer.returncode == 0
+
+
+def test_descriptor_and_event_loop():
+    async def main():
+        with wigwag.SysvMq.create("sysv-mq:private") as queue:
+            try:
+                task = asyncio.create_task(queue.recv_async(timeout=GENEROUS))
+                of_type = asyncio.create_task(queue.recv_async(type=9))
+                await asyncio.sleep(0.01)
+                assert not task.done()
+                queue.send(b"five", 5)
+                assert (await task).data == b"five"
+                queue.send(b"", 9)
+                assert (await of_type).type == 9
+                with pytest.raises(TimeoutError):
+                    await queue.recv_async(timeout=SHORT)
+                assert queue.fileno() == queue.fileno() != queue.fileno(type=9)
+                assert queue.handed_back >= 0
+                with pytest.raises(OSError, match="numbers from 1"):
+                    queue.fileno(type=0)
+                with pytest.raises(TypeError):
+                    queue.fileno(type=1, up_to=2)
+                task = asyncio.create_task(queue.recv_async(up_to=3))
+                await asyncio.sleep(0)
+            finally:
+                queue.remove()
+            with pytest.raises(OSError) as caught:
+                await task
+            assert caught.value.errno == errno.EIDRM
+
+    asyncio.run(main())
+
+
+def test_close_ends_what_awaits():
+    async def main():
+        queue = wigwag.SysvMq.create("sysv-mq:private")
+        tasks = [asyncio.create_task(queue.recv_async()), asyncio.create_task(queue.recv_async(type=2))]
+        await asyncio.sleep(0)
+        id = queue.id
+        queue.close()
+        for task in tasks:
+            with pytest.raises(ValueError, match="closed"):
+                await task
+        with wigwag.SysvMq.from_id(id) as again:
+            again.remove()
+
+    asyncio.run(main())

@@ -1,5 +1,6 @@
 """System V semaphore set."""
 
+import asyncio
 import errno
 import os
 import signal
@@ -226,3 +227,53 @@ def test_cancel(make):
     with cancel, pytest.raises(OSError) as caught:
         make(0).acquire()
     assert caught.value.errno == errno.ECANCELED
+
+
+def test_descriptor_and_event_loop():
+    async def main():
+        semaphores = wigwag.SysvSem.create("sysv-sem:private", [0, 1])
+        try:
+            task = asyncio.create_task(semaphores.acquire_async())
+            both = asyncio.create_task(semaphores.add_async(0, -2))
+            zero = asyncio.create_task(semaphores.wait_zero_async(1))
+            await asyncio.sleep(0.01)
+            assert not task.done() and not both.done() and not zero.done()
+            semaphores.add(0, 1)
+            assert await task is True
+            assert await semaphores.acquire_async(timeout=SHORT) is False
+            assert await semaphores.acquire_async(timeout=0) is False
+            semaphores.add(0, 2)
+            await both
+            semaphores.add(1, -1)
+            await zero
+            with pytest.raises(TimeoutError):
+                await semaphores.add_async(0, -1, timeout=SHORT)
+            assert semaphores.fileno() == semaphores.fileno(0, -1) != semaphores.fileno(0, -2)
+            with pytest.raises(OSError, match="-1 is for a permit"):
+                semaphores.fileno(0, 1)
+            task = asyncio.create_task(semaphores.acquire_async())
+            await asyncio.sleep(0)
+        finally:
+            semaphores.remove()
+            semaphores.close()
+        with pytest.raises(ValueError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_in_a_wait_set():
+    semaphores = wigwag.SysvSem.create("sysv-sem:private", [0])
+    queue = wigwag.SysvMq.create("sysv-mq:private")
+    with wigwag.WaitSet() as waits:
+        waits.add(semaphores, 1)
+        waits.add(queue, 2)
+        semaphores.add(0, 1)
+        assert [event.token for event in waits.wait(timeout=GENEROUS)] == [1]
+        waits.remove(1)
+        queue.send(b"x")
+        assert [event.token for event in waits.wait(timeout=GENEROUS)] == [2]
+        waits.remove(2)
+    for thing in (semaphores, queue):
+        thing.remove()
+        thing.close()

@@ -7,7 +7,7 @@ silently replaces what was there, so each (loop, descriptor, direction) has one 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from ._wigwag import Cancel
 
@@ -135,6 +135,15 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+async def whether_in_time(taking: Awaitable[None]) -> bool:
+    """True if it was done, False if it was not in time: the shape of ``acquire``."""
+    try:
+        await taking
+    except (BlockingIOError, TimeoutError):
+        return False
+    return True
 
 
 async def write_all_when_ready(

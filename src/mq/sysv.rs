@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::scratch::{KEPT, Scratch, USUAL, larger, look, owned, true_size};
+use super::sysv_bell::Bells;
 use super::sysv_errors as explain;
 use super::sysv_plan::Plan;
 use super::{MqAccess, ROUNDS, copy};
@@ -106,8 +107,8 @@ pub struct SysvMqLimits {
 /// out, chosen by type.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process, also one that is
-/// killed, until somebody [removes](SysvMq::remove) the queue. It has no descriptor and nothing to close: dropping the
-/// object leaves the queue as it is.
+/// killed, until somebody [removes](SysvMq::remove) the queue. It has nothing to close, and a descriptor only if
+/// [asked for](SysvMq::doorbell): dropping the object leaves the queue as it is.
 ///
 /// ```
 /// use wigwag::{SysvMq, SysvSelect, Timeout};
@@ -122,6 +123,7 @@ pub struct SysvMqLimits {
 pub struct SysvMq {
     pub(super) object: Object,
     pub(super) id: i32,
+    pub(super) bells: Bells,
 }
 
 impl SysvMq {
@@ -192,7 +194,7 @@ impl SysvMq {
             0 => unnamed,
             key => Object::new(format!("sysv-mq:0x{key:x}")),
         };
-        Ok(SysvMq { object, id })
+        Ok(SysvMq { object, id, bells: Bells::default() })
     }
 
     /// Removes a queue by its address, with all messages in it. Waits on it end with `EIDRM`. Never blocks.
@@ -207,7 +209,7 @@ impl SysvMq {
             .key
             .map_or(Err(Errno::EINVAL), |key| sys::get(Some(key), 0))
             .map_err(|errno| explain::open(&plan.object, errno, plan.access))?;
-        SysvMq { object: plan.object, id }.remove()
+        SysvMq { object: plan.object, id, bells: Bells::default() }.remove()
     }
 
     /// Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
@@ -326,7 +328,10 @@ impl SysvMq {
             record.reserve(room).map_err(|errno| operation.error(errno))?;
             let (record, room_now) = (&*record, room);
             let attempt = || match sys::receive(id, record, room_now, kind, flags | libc::IPC_NOWAIT) {
-                Err(Errno::ENOMSG) => Err(Errno::EAGAIN),
+                Err(Errno::ENOMSG) => {
+                    self.bells.found_nothing(select);
+                    Err(Errno::EAGAIN)
+                }
                 result => result,
             };
             match operation.in_call(attempt, |_| sys::receive(id, record, room_now, kind, flags)) {
@@ -437,7 +442,7 @@ impl std::fmt::Debug for SysvMq {
 
 impl SysvSelect {
     /// The type and the flags of msgrcv.
-    fn as_kernel_has_it(self) -> Option<(libc::c_long, libc::c_int)> {
+    pub(super) fn as_kernel_has_it(self) -> Option<(libc::c_long, libc::c_int)> {
         let kind = |number| libc::c_long::try_from(number).ok().filter(|kind| *kind > 0);
         Some(match self {
             SysvSelect::Any => (0, 0),

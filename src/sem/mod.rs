@@ -5,6 +5,7 @@
 
 mod posix;
 mod sysv;
+mod sysv_bell;
 mod sysv_guard;
 mod sysv_make;
 mod sysv_text;

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use super::sysv_guard::SysvSemGuard;
 use super::{sysv_make, sysv_text};
 use crate::address::{Address, Scheme};
+use crate::doorbell::Doorbells;
 use crate::error::Result;
 use crate::sys::SysResult;
 use crate::sys::sysv_sem::{self as kernel, Ask, Op};
@@ -107,9 +108,11 @@ pub struct SysvSemStatus {
 /// ```
 #[doc(alias = "semget")]
 pub struct SysvSem {
-    object: Object,
-    id: i32,
-    count: usize,
+    pub(super) object: Object,
+    pub(super) id: i32,
+    pub(super) count: usize,
+    /// By number and change.
+    pub(super) bells: Doorbells<(u16, i16)>,
 }
 
 impl SysvSem {
@@ -165,11 +168,11 @@ impl SysvSem {
         let object = Object::new("sysv-sem:private");
         let stat = kernel::stat(id).map_err(|errno| sysv_text::of_object(&object, errno, "semctl"))?;
         let object = if stat.key == 0 { object } else { Object::new(format!("sysv-sem:0x{:x}", stat.key)) };
-        Ok(SysvSem { object, id, count: stat.count })
+        Ok(SysvSem::from_parts(object, id, stat.count))
     }
 
     pub(super) fn from_parts(object: Object, id: i32, count: usize) -> SysvSem {
-        SysvSem { object, id, count }
+        SysvSem { object, id, count, bells: Doorbells::default() }
     }
 
     /// Takes a permit of semaphore `number`, waiting while there is none; the guard gives it back when dropped, and the
@@ -252,6 +255,9 @@ impl SysvSem {
     #[cold]
     fn wait_to_perform(&self, name: &'static str, ops: &[SemOp], timeout: Timeout, tried: Errno) -> Result<()> {
         let mut operation = self.object.operation(name, timeout);
+        if tried == Errno::EAGAIN {
+            ops.iter().for_each(|op| self.bells.found_nothing(&(op.number, op.change)));
+        }
         let result = match tried {
             Errno::EAGAIN if timeout != Timeout::Now => operation
                 .wait()

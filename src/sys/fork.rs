@@ -1,13 +1,12 @@
 //! How many forks lie between this process and the one that loaded the library, and what a fork does not hand on.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{SysResult, check};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-static WATCH: Once = Once::new();
+static WATCHED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn in_child() {
     super::not_inherited::close_all_in_child();
@@ -17,12 +16,15 @@ extern "C" fn in_child() {
 
 /// Changes in a child made by `fork`, so that what belongs to threads of the parent can be told apart.
 pub(crate) fn generation() -> u32 {
-    WATCH.call_once(|| {
+    // No Once: a fork while another thread is inside would leave the child waiting for that thread for ever. Threads
+    // that come here together register twice, and forks then count twice, which is as good.
+    if !WATCHED.load(Ordering::Relaxed) {
         // SAFETY: in_child is an extern "C" function without arguments that only touches atomics and closes, and it stays
         // mapped for the life of the process: the shared library is linked with -z nodelete. A failure (ENOMEM) means
         // that children keep the parent's generation; they then miss early ends of waits, and nothing worse.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-    });
+        WATCHED.store(true, Ordering::Relaxed);
+    }
     // Relaxed: the value changes only across fork, which orders everything.
     GENERATION.load(Ordering::Relaxed)
 }

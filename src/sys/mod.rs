@@ -6,7 +6,9 @@
 //! live Rust references or owned buffers of the length that is passed beside them, and descriptors are borrowed for the
 //! length of the call.
 
+pub(crate) mod background;
 pub(crate) mod direct;
+pub(crate) mod epoll;
 pub(crate) mod file_size;
 pub(crate) mod fork;
 pub(crate) mod lookup;
@@ -15,6 +17,7 @@ pub(crate) mod memory;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
 pub(crate) mod not_inherited;
+pub(crate) mod pidfd;
 pub(crate) mod posix_sem;
 pub(crate) mod shm;
 pub(crate) mod signal;

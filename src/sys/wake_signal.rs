@@ -2,42 +2,58 @@
 //! system call return EINTR.
 
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 
 use super::{SysResult, check};
 
-static SIGNAL: OnceLock<SysResult<libc::c_int>> = OnceLock::new();
+/// 0 until it is looked for, then the number, or the negated errno if there is none. Release when set, after the handler
+/// is in place; Acquire when read. No lock: a fork while another thread holds one would block the child for ever.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 /// The number of the signal once [`install`] has taken one.
 pub(crate) fn taken() -> Option<libc::c_int> {
-    SIGNAL.get().copied()?.ok()
+    Some(SIGNAL.load(Ordering::Acquire)).filter(|signal| *signal > 0)
 }
 
 /// Takes the highest real-time signal that nobody handles yet and installs `handler` for it, once per process.
 ///
 /// The two topmost are left alone: debuggers and instrumentation tools use them.
 pub(crate) fn install(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
-    *SIGNAL.get_or_init(|| {
-        for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX() - 2).rev() {
-            if is_default(signal)? {
-                set(signal, handler)?;
-                return Ok(signal);
-            }
-        }
-        Err(Errno::EBUSY)
-    })
+    let found = match SIGNAL.load(Ordering::Acquire) {
+        0 => find(handler),
+        known => return if known > 0 { Ok(known) } else { Err(Errno::from_raw(-known)) },
+    };
+    SIGNAL.store(found.unwrap_or_else(|errno| -(errno as i32)), Ordering::Release);
+    found
 }
 
-fn is_default(signal: libc::c_int) -> SysResult<bool> {
-    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+/// Threads that look at the same time find the same one, because one that has our handler already will do.
+fn find(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
+    let ours = handler as *const () as usize;
+    for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX() - 2).rev() {
+        let current = current(signal)?;
+        if current == ours {
+            return Ok(signal);
+        }
+        if current == libc::SIG_DFL {
+            set(signal, handler)?;
+            return Ok(signal);
+        }
+    }
+    Err(Errno::EBUSY)
+}
+
+/// The handler in place.
+fn current(signal: libc::c_int) -> SysResult<usize> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: the kernel writes the current action to a live local of the right type; zeros are a valid sigaction.
-    let old = unsafe {
-        check(libc::sigaction(signal, std::ptr::null(), old.as_mut_ptr()))?;
-        old.assume_init()
+    let action = unsafe {
+        check(libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()))?;
+        action.assume_init()
     };
-    Ok(old.sa_sigaction == libc::SIG_DFL)
+    Ok(action.sa_sigaction)
 }
 
 fn set(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> SysResult<()> {

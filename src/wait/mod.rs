@@ -20,7 +20,7 @@ pub(crate) use ending::Ending;
 pub(crate) use operation::{Object, Operation};
 use sleeper::Sleeper;
 
-use crate::sys::{SysResult, wake_signal};
+use crate::sys::{SysResult, background, wake_signal};
 use crate::timeout::{Deadline, Timeout};
 
 /// Without a timer that could interrupt it, a wait looks around this often.
@@ -40,7 +40,7 @@ pub fn set_interrupt_hook(hook: fn() -> bool) {
 
 fn hook_says_stop() -> bool {
     let hook = HOOK.load(Ordering::Acquire);
-    if hook.is_null() {
+    if hook.is_null() || background::is_ours() {
         return false;
     }
     // SAFETY: the only non-null values ever stored are `fn() -> bool` pointers, above.
@@ -70,9 +70,6 @@ impl<'a> Wait<'a> {
         Wait { sleeper, slot, object, deadline, block_again, armed: std::cell::Cell::new(false) }
     }
 
-    pub(crate) fn deadline(&self) -> Deadline {
-        self.deadline
-    }
 
     /// Fails if the wait has to end: ECANCELED, or ETIMEDOUT.
     pub(crate) fn check(&self) -> SysResult<()> {

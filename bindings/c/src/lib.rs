@@ -36,3 +36,4 @@ pub mod sysv_shm;
 
 pub mod memfd;
 pub mod shm;
+pub mod waitset;

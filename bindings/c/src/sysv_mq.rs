@@ -1,6 +1,7 @@
 //! System V message queue.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::AsRawFd;
 
 use libc::ssize_t;
 use wigwag::{MqAccess, Result, SysvMq, SysvMqOptions, SysvReceived, SysvSelect};
@@ -358,6 +359,33 @@ pub unsafe extern "C" fn ww_sysv_mq_remove(queue: *const ww_sysv_mq) -> c_int {
 pub unsafe extern "C" fn ww_sysv_mq_unlink(address: *const c_char) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { SysvMq::unlink(&self::address(address)?) })
+}
+
+/// A descriptor that is readable when there may be a message that select and flags pick, as for ww_sysv_mq_recv(): to poll,
+/// or for ww_waitset_add_fd(). It hears senders that know nothing of this library. It stays the handle's. Never blocks.
+///
+/// It stays readable until ww_sysv_mq_recv() with the same select gives -EAGAIN, so receive until then; it may be readable
+/// for nothing when another process was faster. A child made by fork asks again and gets one of its own. The cost, from
+/// the first call on: a helper thread that sleeps in the kernel, a descriptor, and for each message that finds the queue
+/// empty two switches of context and a few system calls. A message without bytes that comes while the helper waits is taken
+/// by it and sent again at once: another one that is sent in that instant goes before it, and killing this process in that
+/// instant loses it; ww_sysv_mq_handed_back() counts them. With a select other than 0 also one that lies in the queue
+/// already is moved to its end.
+///
+/// Errors: -EACCES its mode does not let this user receive, or send, which handing back takes; -EINVAL select, or flags;
+/// -EIDRM the queue was removed; -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_mq_doorbell(queue: *const ww_sysv_mq, select: i64, flags: u32) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(queue, "queue")?.0.doorbell(selection(select, flags)?)?.as_raw_fd()) })
+}
+
+/// How many messages without bytes the helpers of ww_sysv_mq_doorbell() have taken and put back. Never blocks.
+/// Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_mq_handed_back(queue: *const ww_sysv_mq) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(queue, "queue")?.0.handed_back()) })
 }
 
 /// The kernel's number of the queue, by which other processes can adopt it. Never blocks. Errors: -EFAULT.

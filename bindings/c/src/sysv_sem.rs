@@ -1,6 +1,7 @@
 //! System V semaphore set.
 
 use std::ffi::{c_char, c_int};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libc::ssize_t;
@@ -260,6 +261,31 @@ pub unsafe extern "C" fn ww_sysv_sem_add(
 pub unsafe extern "C" fn ww_sysv_sem_wait_zero(set: *const ww_sysv_sem, number: u32, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { object(set, "sysv_sem")?.0.wait_zero(self::number(number)?, timeout(timeout_ns)?) })
+}
+
+/// A descriptor that is readable when change may be possible for one semaphore: -1 for a permit, less for several at once,
+/// 0 for the value being 0; to poll, or for ww_waitset_add_fd(). It hears processes that know nothing of this library. It
+/// stays the handle's. Never blocks.
+///
+/// It stays readable until an operation by this handle with the same number and change (ww_sysv_sem_acquire() is -1) gives
+/// -EAGAIN; it may be readable for nothing when another process was faster. A child made by fork asks again and gets one of
+/// its own. The cost, from the first call on: a helper thread that sleeps in the kernel, a descriptor, and each time that
+/// the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
+/// the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
+///
+/// Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
+/// -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_sem_doorbell(set: *const ww_sysv_sem, number: u32, change: c_int) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        let set = object(set, "sysv_sem")?;
+        let change = i16::try_from(change).map_err(|_| {
+            Error::from_raw(libc::ERANGE, "doorbell")
+                .because("a change past the largest value of a semaphore, semvmx=32767")
+        })?;
+        Ok(set.0.doorbell(self::number(number)?, change)?.as_raw_fd())
+    })
 }
 
 /// Does all of count operations at one moment, waiting until all can be done; none is done if one fails.

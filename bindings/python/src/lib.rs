@@ -28,6 +28,7 @@ mod support;
 mod sysv_mq;
 mod sysv_sem;
 mod sysv_shm;
+mod waitset;
 
 use pyo3::prelude::*;
 
@@ -71,6 +72,8 @@ mod _wigwag {
     use super::sysv_sem::{SysvSem, SysvSemStatus};
     #[pymodule_export]
     use super::sysv_shm::SysvShm;
+    #[pymodule_export]
+    use super::waitset::{WaitSet, WaitSetEvent};
 
     use pyo3::prelude::*;
 

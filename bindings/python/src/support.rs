@@ -120,12 +120,24 @@ pub(crate) fn coroutine<'py>(
     seconds: Option<f64>,
     arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    coroutine_on(object, method, &object.getattr("fileno")?, writable, seconds, arguments)
+}
+
+/// As `coroutine`, with another source of the descriptor than `fileno()` without arguments.
+pub(crate) fn coroutine_on<'py>(
+    object: &Bound<'py, PyAny>,
+    method: &str,
+    fileno: &Bound<'py, PyAny>,
+    writable: bool,
+    seconds: Option<f64>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
     ASYNC_USED.store(true, Ordering::Relaxed);
     let arguments = arguments.into_pyobject(py).map_err(Into::into)?;
     let mut all = vec![
         object.getattr(method)?,
-        object.getattr("fileno")?,
+        fileno.clone(),
         pyo3::types::PyBool::new(py, writable).to_owned().into_any(),
         seconds.into_pyobject(py)?.into_any(),
     ];
@@ -295,6 +307,17 @@ pub(crate) fn with_partial(py: Python<'_>, result: PyResult<()>, room: &[u8]) ->
         let done = value.getattr("done").and_then(|done| done.extract::<usize>()).unwrap_or(0);
         let _ = value.setattr("partial", PyBytes::new(py, room.get(..done).unwrap_or_default()));
     })
+}
+
+/// `fileno()` of `object` with arguments, to be called when the descriptor is needed.
+pub(crate) fn fileno_with<'py>(
+    object: &Bound<'py, PyAny>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    let mut all = vec![object.getattr("fileno")?];
+    all.extend(arguments.into_pyobject(py).map_err(Into::into)?.iter());
+    py.import("functools")?.getattr("partial")?.call1(pyo3::types::PyTuple::new(py, all)?)
 }
 
 /// The coroutine behind the `_async` twin of a transfer that may come part of the way.

@@ -1,12 +1,14 @@
 //! System V message queue.
 
+use std::os::fd::AsRawFd;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wigwag::{MqAccess, SysvMqOptions, SysvSelect};
 
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, raise, wait};
+use crate::support::{Bytes, Room, coroutine_on, fileno_with, raise, wait};
 
 /// The address that a str or an Address spells.
 pub(crate) fn parse(address: &Bound<'_, PyAny>) -> PyResult<wigwag::Address> {
@@ -94,7 +96,7 @@ impl SysvMqLimits {
 /// by type. Made by ``SysvMq.open()``, ``create()``, ``open_or_create()`` or ``from_id()``.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody removes
-/// the queue; closing the object leaves it as it is. It has no descriptor.
+/// the queue; closing the object leaves it as it is. It has a descriptor when ``fileno()`` asks for one.
 #[pyclass(frozen, module = "wigwag")]
 pub struct SysvMq(Handle<wigwag::SysvMq>);
 
@@ -232,6 +234,39 @@ impl SysvMq {
         Ok((received.size, received.kind))
     }
 
+    /// As recv, to be awaited; see fileno.
+    #[pyo3(signature = (r#type = None, up_to = None, all_but = None, timeout = None))]
+    fn recv_async<'py>(
+        slf: &Bound<'py, Self>,
+        r#type: Option<i64>,
+        up_to: Option<i64>,
+        all_but: Option<i64>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let select = (r#type, up_to, all_but);
+        coroutine_on(slf, "recv", &fileno_with(slf, select)?, false, timeout, select)
+    }
+
+    /// A descriptor, to poll: readable when there may be a message that recv with the same arguments takes.
+    ///
+    /// It hears senders that know nothing of this library. It stays readable until such a recv finds nothing, so receive
+    /// until BlockingIOError. A forked child asks again and gets one of its own. The cost, from the first call on: a helper
+    /// thread, a descriptor, and for each message that finds the queue empty two switches of context. A message without
+    /// bytes that comes while the helper waits is taken by it and sent again at once (``handed_back`` counts them): one sent
+    /// in that instant goes before it, and killing this process in that instant loses it. Raises PermissionError (sending
+    /// must be allowed as well, for that reason), OSError (EINVAL, EIDRM, EMFILE, ENFILE, ENOMEM).
+    #[pyo3(signature = (r#type = None, up_to = None, all_but = None))]
+    fn fileno(&self, py: Python<'_>, r#type: Option<i64>, up_to: Option<i64>, all_but: Option<i64>) -> PyResult<i32> {
+        let (queue, select) = (self.0.get()?, selection(r#type, up_to, all_but)?);
+        queue.doorbell(select).map(|fd| fd.as_raw_fd()).map_err(|error| raise(py, error))
+    }
+
+    /// How many messages without bytes the helpers of fileno have taken and put back.
+    #[getter]
+    fn handed_back(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.handed_back())
+    }
+
     /// A copy of the message at a place in the queue, 0 for the oldest, which stays there. Never blocks.
     ///
     /// Raises BlockingIOError if there is none; OSError with errno ENOTSUP if the kernel is built without it, EIDRM if the
@@ -289,7 +324,11 @@ impl SysvMq {
 
     /// Let go of it; threads that wait on it get OSError with errno ECANCELED. The queue stays. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.close(py, |_| None, wigwag::SysvMq::end_waits)
+        self.0.close(
+            py,
+            |queue| queue.doorbells().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>(),
+            wigwag::SysvMq::end_waits,
+        )
     }
 
     /// Whether it is closed.

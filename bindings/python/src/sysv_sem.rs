@@ -1,5 +1,6 @@
 //! System V semaphore set.
 
+use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -9,7 +10,7 @@ use wigwag::{SemOp, SysvSemOptions};
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::held::{Held, acquire};
-use crate::support::{self, raise, wait};
+use crate::support::{self, coroutine_on, fileno_with, raise, wait};
 
 /// A System V semaphore set (``sysv-sem:path#65``, ``sysv-sem:0xKEY``, ``sysv-sem:private``): counters that one call can
 /// change together.
@@ -167,6 +168,22 @@ impl SysvSem {
         acquire(py, blocking, timeout, |timeout| set.take(number, timeout))
     }
 
+    /// As acquire, to be awaited; see fileno.
+    #[pyo3(signature = (timeout = None, *, number = 0))]
+    fn acquire_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>, number: i64) -> PyResult<Bound<'py, PyAny>> {
+        let number = nth(number)?;
+        let taking = coroutine_on(slf, "_take", &fileno_with(slf, (number, -1))?, false, timeout, (number,))?;
+        slf.py().import("wigwag._aio")?.call_method1("whether_in_time", (taking,))
+    }
+
+    /// As acquire, but raises TimeoutError, or BlockingIOError with a timeout of 0.
+    #[pyo3(name = "_take", signature = (number, timeout))]
+    fn take(&self, py: Python<'_>, number: i64, timeout: Option<f64>) -> PyResult<()> {
+        let number = nth(number)?;
+        let set = self.0.get()?;
+        wait(py, timeout, |timeout| set.take(number, timeout))
+    }
+
     /// Give back a permit that this process has acquired. Never blocks. Raises as acquire, and OSError with errno ERANGE.
     #[pyo3(signature = (*, number = 0))]
     fn release(&self, py: Python<'_>, number: i64) -> PyResult<()> {
@@ -197,6 +214,37 @@ impl SysvSem {
         let number = nth(number)?;
         let set = self.0.get()?;
         wait(py, timeout, |timeout| set.add(number, change, timeout))
+    }
+
+    /// As add, to be awaited; see fileno.
+    #[pyo3(signature = (number, change, timeout = None))]
+    fn add_async<'py>(
+        slf: &Bound<'py, Self>,
+        number: i64,
+        change: i16,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        coroutine_on(slf, "add", &fileno_with(slf, (number, change))?, false, timeout, (number, change))
+    }
+
+    /// As wait_zero, to be awaited; see fileno.
+    #[pyo3(signature = (number = 0, timeout = None))]
+    fn wait_zero_async<'py>(slf: &Bound<'py, Self>, number: i64, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        coroutine_on(slf, "wait_zero", &fileno_with(slf, (number, 0))?, false, timeout, (number,))
+    }
+
+    /// A descriptor, to poll: readable when ``change`` may be possible: -1 for a permit, less for several at once, 0 for the
+    /// value being 0.
+    ///
+    /// It hears processes that know nothing of this library. It stays readable until a call with the same number and change
+    /// (acquire is -1) finds that it would have to wait. A forked child asks again and gets one of its own. The cost, from
+    /// the first call on: a helper thread, a descriptor, and each time that the helper is woken two switches of context. The
+    /// helper never moves the value, but counts in ``waiting()`` and shows in ``last_pid()``. Raises OSError (EINVAL for a
+    /// change above 0; EFBIG, EIDRM, EMFILE, ENFILE, ENOMEM), PermissionError.
+    #[pyo3(signature = (number = 0, change = -1))]
+    fn fileno(&self, py: Python<'_>, number: i64, change: i16) -> PyResult<i32> {
+        let number = nth(number)?;
+        self.ask(py, |set| set.doorbell(number, change).map(|fd| fd.as_raw_fd()))
     }
 
     /// Wait until the value of a semaphore is 0. Raises TimeoutError, BlockingIOError with a timeout of 0, OSError.
@@ -305,7 +353,7 @@ impl SysvSem {
 
     /// Close it; threads that wait on it get OSError with errno ECANCELED. The set stays, and so does what was acquired.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.close(py, |_| None, wigwag::SysvSem::end_waits)
+        self.0.close(py, |set| set.doorbells().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>(), wigwag::SysvSem::end_waits)
     }
 
     /// Whether it is closed.
