@@ -111,7 +111,9 @@ impl File {
             FileAccess::Append => OFlag::O_WRONLY | OFlag::O_APPEND,
         };
         let fd = open_or_create(&object, path, flags, options.create, mode)?;
-        Ok(File { object, fd, path: Some(path.to_owned()), flags, size_is_limited: sys::file_size::is_limited() })
+        // Absolute, so that it leads to the same place after a chdir.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(File { object, fd, path: Some(path), flags, size_is_limited: sys::file_size::is_limited() })
     }
 
     /// Takes over a descriptor of a regular file (also a memfd) that something else opened. Never blocks.
