@@ -18,7 +18,7 @@ static ww_sem *open_sem(uint32_t initial) {
     ww_sem *sem;
     options.initial = initial;
     OK(ww_sem_create(&sem, address, &options));
-    OK(ww_sem_unlink(address));
+    OK(ww_sem_remove(address));
     return sem;
 }
 
@@ -64,8 +64,8 @@ TEST(names) {
     OK(ww_sem_release(other));
     CHECK_INT(ww_sem_value(sem), 4);
     ww_sem_close(other);
-    OK(ww_sem_unlink(address));
-    CHECK_ERROR(ww_sem_unlink(address), -ENOENT, "no semaphore of this name");
+    OK(ww_sem_remove(address));
+    CHECK_ERROR(ww_sem_remove(address), -ENOENT, "no semaphore of this name");
     OK(ww_sem_acquire(sem, WW_NOW));
     ww_sem_close(sem);
 }
@@ -120,7 +120,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sem_release_many(NULL, 3, &done), -EFAULT, "sem");
     CHECK_INT(done, 0);
     CHECK_ERROR(ww_sem_value(NULL), -EFAULT, "sem");
-    CHECK_ERROR(ww_sem_unlink(NULL), -EFAULT, "address");
+    CHECK_ERROR(ww_sem_remove(NULL), -EFAULT, "address");
     CHECK(ww_sem_pointer(NULL) == NULL);
     options.size = 1;
     CHECK_ERROR(ww_sem_create(&sem, "sem:/x", &options), -EINVAL, "WW_…_INIT");
@@ -146,7 +146,7 @@ TEST(name_taken_by_something_else) {
     fclose(file);
     CHECK_ERROR(ww_sem_open(&sem, address), -EBADMSG, "is not a semaphore");
     CHECK_ERROR(ww_sem_open_or_create(&sem, address, NULL), -EBADMSG, "is not a semaphore");
-    OK(ww_sem_unlink(address));
+    OK(ww_sem_remove(address));
 }
 
 static void *acquire_for_ever(void *sem) { return (void *)(intptr_t)ww_sem_acquire(sem, WW_FOREVER); }
@@ -204,8 +204,8 @@ TEST(libc_on_the_other_side) {
         OK(ww_sem_acquire(pong, GENEROUS));
     }
     reap(pid, 0);
-    OK(ww_sem_unlink(ping_address));
-    OK(ww_sem_unlink(pong_address));
+    OK(ww_sem_remove(ping_address));
+    OK(ww_sem_remove(pong_address));
     OK(sem_post(ww_sem_pointer(ping)));
     CHECK_INT(ww_sem_value(ping), 1);
     ww_sem_close(ping);
@@ -220,6 +220,6 @@ TEST(made_by_libc) {
     reap(spawn_peer("sem", args), 0);
     OK(ww_sem_open(&sem, address));
     CHECK_INT(ww_sem_value(sem), 7);
-    OK(ww_sem_unlink(address));
+    OK(ww_sem_remove(address));
     ww_sem_close(sem);
 }

@@ -15,7 +15,7 @@ static ww_sysv_sem *open_set(const uint16_t *values, size_t count) {
 static ww_sysv_sem *open_one(uint16_t value) { return open_set(&value, 1); }
 
 static void remove_set(ww_sysv_sem *set) {
-    OK(ww_sysv_sem_remove(set));
+    OK(ww_sysv_sem_unlink(set));
     ww_sysv_sem_close(set);
 }
 
@@ -31,7 +31,7 @@ static void make_key(struct key *key) {
     CHECK(fd >= 0);
     close(fd);
     snprintf(key->address, sizeof key->address, "sysv-sem:%s#65", key->path);
-    (void)!ww_sysv_sem_unlink(key->address); /* another file may have given the same key, and left a set behind */
+    (void)!ww_sysv_sem_remove(key->address); /* another file may have given the same key, and left a set behind */
 }
 
 static ww_sem_op op(uint16_t number, int16_t change, uint16_t flags) {
@@ -127,11 +127,11 @@ TEST(names) {
     CHECK(other == (ww_sysv_sem *)1);
     OK(ww_sysv_sem_open(&other, key.address));
     CHECK_INT(ww_sysv_sem_value(other, 0), 3);
-    OK(ww_sysv_sem_unlink(key.address));
-    CHECK_ERROR(ww_sysv_sem_unlink(key.address), -ENOENT, "there is no set of this key");
+    OK(ww_sysv_sem_remove(key.address));
+    CHECK_ERROR(ww_sysv_sem_remove(key.address), -ENOENT, "there is no set of this key");
     CHECK_ERROR(ww_sysv_sem_acquire(set, 0, GENEROUS), -EIDRM, "the set was removed");
     CHECK_ERROR(ww_sysv_sem_value(other, 0), -EIDRM, "the set was removed");
-    CHECK_ERROR(ww_sysv_sem_remove(other), -EIDRM, "the set was removed");
+    CHECK_ERROR(ww_sysv_sem_unlink(other), -EIDRM, "the set was removed");
     ww_sysv_sem_close(set);
     ww_sysv_sem_close(other);
     unlink(key.path);
@@ -172,8 +172,8 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sysv_sem_get_status(set, NULL), -EFAULT, "status");
     CHECK_ERROR(ww_sysv_sem_count(NULL), -EFAULT, "sysv_sem");
     CHECK_ERROR(ww_sysv_sem_id(NULL), -EFAULT, "sysv_sem");
-    CHECK_ERROR(ww_sysv_sem_remove(NULL), -EFAULT, "sysv_sem");
-    CHECK_ERROR(ww_sysv_sem_unlink(NULL), -EFAULT, "address");
+    CHECK_ERROR(ww_sysv_sem_unlink(NULL), -EFAULT, "sysv_sem");
+    CHECK_ERROR(ww_sysv_sem_remove(NULL), -EFAULT, "address");
 
     CHECK_ERROR(ww_sysv_sem_acquire(set, 1, WW_NOW), -EFBIG, "the set has 1, from 0");
     CHECK_ERROR(ww_sysv_sem_acquire(set, 65536, WW_NOW), -EFBIG, "past the last semaphore");
@@ -228,7 +228,7 @@ TEST(removed_by_another_process_during_a_wait) {
     pid_t pid = fork();
     if (pid == 0) {
         while (ww_sysv_sem_waiting(set, 0) != 1) sleep_ms(1);
-        _exit(ww_sysv_sem_remove(set) == 0 ? 0 : 1);
+        _exit(ww_sysv_sem_unlink(set) == 0 ? 0 : 1);
     }
     CHECK_ERROR(ww_sysv_sem_acquire(set, 0, GENEROUS), -EIDRM, "the set was removed");
     reap(pid, 0);

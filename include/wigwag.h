@@ -1681,12 +1681,12 @@ int ww_sysv_mq_resize(const ww_sysv_mq *queue,
  * closed. Never blocks.
  *
  * Errors: -EIDRM it was removed before; -EPERM it belongs to another user; -EFAULT. */
-int ww_sysv_mq_remove(const ww_sysv_mq *queue);
+int ww_sysv_mq_unlink(const ww_sysv_mq *queue);
 
-/* Removes a queue by its address, as ww_sysv_mq_remove(). Never blocks.
+/* Removes a queue by its address, as ww_sysv_mq_unlink(). Never blocks.
  *
  * Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT. */
-int ww_sysv_mq_unlink(const char *address);
+int ww_sysv_mq_remove(const char *address);
 
 /* A descriptor that is readable when there may be a message that select and flags pick, as for ww_sysv_mq_recv(): to poll,
  * or for ww_waitset_add_fd(). It hears senders that know nothing of this library. It stays the handle's. Never blocks.
@@ -1800,7 +1800,7 @@ void ww_mq_close(ww_mq *queue);
 /* Removes the name of a queue; those who have it open go on. Never blocks.
  *
  * Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT. */
-int ww_mq_unlink(const char *address);
+int ww_mq_remove(const char *address);
 
 /* Puts a message in the queue, with a priority up to WW_MQ_PRIORITY_MAX; waits while the queue is full. A message may be
  * empty.
@@ -1868,7 +1868,7 @@ int ww_mq_fd(const ww_mq *queue);
  *
  * Acquiring takes a permit or waits while there is none; without anybody waiting neither that nor releasing is a system
  * call. Starting at 1 makes a lock. The counter knows no owners: a process that is killed while it holds a permit takes
- * it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_unlink() or the next boot; one in memory
+ * it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_remove() or the next boot; one in memory
  * as long as the memory. Same object as of sem_open() and sem_init(). May be shared between threads, and used by
  * children made by fork. */
 typedef struct ww_sem ww_sem;
@@ -1951,7 +1951,7 @@ void *ww_sem_pointer(const ww_sem *sem);
 /* Removes the name: those who have it open go on using it, and the name is free for a new one. Never blocks.
  *
  * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EINVAL the address; -EFAULT. */
-int ww_sem_unlink(const char *address);
+int ww_sem_remove(const char *address);
 
 
 /* ---- System V semaphore set ---- */
@@ -2147,11 +2147,11 @@ int ww_sysv_sem_id(const ww_sysv_sem *set);
 
 /* Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
  * Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT. */
-int ww_sysv_sem_remove(const ww_sysv_sem *set);
+int ww_sysv_sem_unlink(const ww_sysv_sem *set);
 
 /* Removes the set that an address names, without opening it first. Never blocks.
  * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
-int ww_sysv_sem_unlink(const char *address);
+int ww_sysv_sem_remove(const char *address);
 
 
 /* ---- Shared memory: what all kinds have in common, and System V segments ---- */

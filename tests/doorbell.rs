@@ -21,7 +21,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let _ = self.0.remove(); // some tests have removed it
+        let _ = self.0.unlink(); // some tests have removed it
     }
 }
 
@@ -36,7 +36,7 @@ impl Set {
 
 impl Drop for Set {
     fn drop(&mut self) {
-        let _ = self.0.remove(); // some tests have removed it
+        let _ = self.0.unlink(); // some tests have removed it
     }
 }
 
@@ -249,8 +249,8 @@ fn removal_rings_and_the_error_says_so() {
     let (queue, sem) = (Queue::new(), Set::new(&[0]));
     let on_queue = waits_on(queue.0.doorbell(SysvSelect::Any).unwrap());
     let on_sem = waits_on(sem.0.doorbell(0, -1).unwrap());
-    queue.0.remove().unwrap();
-    sem.0.remove().unwrap();
+    queue.0.unlink().unwrap();
+    sem.0.unlink().unwrap();
     wait(&on_queue, GENEROUS).unwrap();
     wait(&on_sem, GENEROUS).unwrap();
     assert_eq!(queue.0.recv(SysvSelect::Any, Timeout::Now).unwrap_err().errno(), libc::EIDRM);

@@ -28,7 +28,7 @@ impl Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        let _ = Sem::unlink(&self.0);
+        let _ = Sem::remove(&self.0);
     }
 }
 
@@ -114,10 +114,10 @@ fn names_are_made_opened_and_unlinked() {
     let other = Sem::open_or_create(&name.0, &SemOptions { initial: 9, ..Default::default() }).unwrap();
     assert_eq!(other.value().unwrap(), 1, "the options of an opener do not count");
 
-    Sem::unlink(&name.0).unwrap();
+    Sem::remove(&name.0).unwrap();
     sem.take(Timeout::Now).unwrap();
     assert_eq!(other.value().unwrap(), 0, "those who have it go on using it");
-    let gone = Sem::unlink(&name.0).unwrap_err();
+    let gone = Sem::remove(&name.0).unwrap_err();
     assert!(gone.is(Errno::ENOENT));
     assert_eq!(gone.to_string(), format!("sem_unlink {}: ENOENT: there is no semaphore of this name", sem.address()));
 }
@@ -181,7 +181,7 @@ fn permission_refused() {
             let error = Sem::open(&name.0).unwrap_err();
             assert!(error.is(Errno::EACCES));
             assert!(error.to_string().contains("its mode does not let you in"), "{error}");
-            let error = Sem::unlink(&name.0).unwrap_err();
+            let error = Sem::remove(&name.0).unwrap_err();
             assert!(error.to_string().contains("only its owner may remove it"), "{error}");
         })
         .join();

@@ -29,7 +29,7 @@ impl std::ops::Deref for Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        let _ = self.0.remove();
+        let _ = self.0.unlink();
     }
 }
 
@@ -44,14 +44,14 @@ impl Key {
         let file = tempfile::Builder::new().prefix(&fresh("semkey")).tempfile().unwrap();
         let address = Address::parse(format!("sysv-sem:{}#65", file.path().display())).unwrap();
         // Another file of the same device may have given the same key, and left a set behind.
-        let _ = SysvSem::unlink(&address);
+        let _ = SysvSem::remove(&address);
         Key { address, _file: file }
     }
 }
 
 impl Drop for Key {
     fn drop(&mut self) {
-        let _ = SysvSem::unlink(&self.address);
+        let _ = SysvSem::remove(&self.address);
     }
 }
 
@@ -152,16 +152,16 @@ fn sets_are_made_opened_and_removed() {
 
     let by_id = SysvSem::from_id(set.id()).unwrap();
     assert_eq!(by_id.status().unwrap().key, set.status().unwrap().key);
-    SysvSem::unlink(&key.address).unwrap();
+    SysvSem::remove(&key.address).unwrap();
     for error in
-        [set.take(0, Timeout::Now), by_id.release(0), other.remove(), set.set_value(0, 1), set.value(0).map(drop)]
+        [set.take(0, Timeout::Now), by_id.release(0), other.unlink(), set.set_value(0, 1), set.value(0).map(drop)]
     {
         let error = error.unwrap_err();
         assert!(error.is(Errno::EIDRM), "{error}");
         assert!(error.to_string().contains("the set was removed; open or make it anew"), "{error}");
     }
     assert!(SysvSem::from_id(set.id()).unwrap_err().is(Errno::EIDRM));
-    assert!(SysvSem::unlink(&key.address).unwrap_err().is(Errno::ENOENT));
+    assert!(SysvSem::remove(&key.address).unwrap_err().is(Errno::ENOENT));
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn removal_ends_the_waits_of_other_processes() {
         assert!(error.to_string().contains("acquire sysv-sem:private: EIDRM: the set was removed"), "{error}");
     });
     eventually("the child waits", || set.waiting(0).unwrap() == 1);
-    set.remove().unwrap();
+    set.unlink().unwrap();
     child.join();
 }
 
@@ -353,7 +353,7 @@ fn one_of_many_makes_it_and_all_see_its_values() {
             .collect();
         children.into_iter().for_each(support::Child::join);
         assert_eq!(SysvSem::open(&key.address).unwrap().values().unwrap(), [0, 0]);
-        SysvSem::unlink(&key.address).unwrap();
+        SysvSem::remove(&key.address).unwrap();
     }
 }
 
@@ -406,7 +406,7 @@ fn permission_refused() {
         assert_eq!(unsafe { libc::setgid(65534) | libc::setuid(65534) }, 0);
         let error = set.take(0, Timeout::Now).unwrap_err();
         assert!(error.is(Errno::EACCES) && error.to_string().contains("does not allow it to this user"), "{error}");
-        let error = set.remove().unwrap_err();
+        let error = set.unlink().unwrap_err();
         assert!(error.is(Errno::EPERM) && error.to_string().contains("only its owner or creator"), "{error}");
     })
     .join();

@@ -70,7 +70,7 @@ fn doorbells() {
         assert!(set.wait(&mut [Default::default()], SHORT).is_err());
         queue.send(b"x", 1, Timeout::Now).unwrap();
         set.wait(&mut [Default::default()], GENEROUS).unwrap();
-        queue.remove().unwrap();
+        queue.unlink().unwrap();
     });
 }
 

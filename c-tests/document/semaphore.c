@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     nanosleep(&work, NULL);
     check(ww_sysv_sem_release(lock, 0));
 
-    if (argc > 2 && strcmp(argv[2], "remove") == 0) check(ww_sysv_sem_remove(lock));
+    if (argc > 2 && strcmp(argv[2], "remove") == 0) check(ww_sysv_sem_unlink(lock));
     ww_sysv_sem_close(lock);
     return 0;
 }

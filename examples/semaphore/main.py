@@ -17,4 +17,4 @@ with lock.held(timeout=60):
     time.sleep(seconds)
 
 if sys.argv[2:] == ["remove"]:
-    lock.remove()
+    lock.unlink()

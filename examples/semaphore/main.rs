@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     permit.release()?;
 
     if arguments.get(2).is_some_and(|word| word == "remove") {
-        lock.remove()?;
+        lock.unlink()?;
     }
     Ok(())
 }

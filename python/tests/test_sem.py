@@ -23,7 +23,7 @@ def address(fresh):
     text = f"sem:/{fresh('sem')}"
     yield text
     try:
-        wigwag.Sem.unlink(text)
+        wigwag.Sem.remove(text)
     except FileNotFoundError:
         pass
 
@@ -96,9 +96,9 @@ def test_names(address, make):
         wigwag.Sem.create(address)
     other = wigwag.Sem.open_or_create(wigwag.Address(address), initial=9)
     assert (other.value, other.address) == (2, address)
-    wigwag.Sem.unlink(address)
+    wigwag.Sem.remove(address)
     with pytest.raises(FileNotFoundError):
-        wigwag.Sem.unlink(address)
+        wigwag.Sem.remove(address)
     other.release()
     assert sem.value == 3
     other.close()

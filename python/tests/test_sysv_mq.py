@@ -24,7 +24,7 @@ def queue():
         yield queue
         if not queue.closed:
             try:
-                queue.remove()
+                queue.unlink()
             except OSError as error:
                 assert error.errno == errno.EIDRM
 
@@ -109,7 +109,7 @@ def test_names(tmp_path):
     with pytest.raises(FileNotFoundError, match="no queue has this key"):
         wigwag.SysvMq.open(address)
     with pytest.raises(FileNotFoundError):
-        wigwag.SysvMq.unlink(address)
+        wigwag.SysvMq.remove(address)
     with wigwag.SysvMq.create(address, mode=0o640, bytes=300) as queue:
         assert queue.address == str(address)
         with pytest.raises(FileExistsError, match="exists already"):
@@ -121,7 +121,7 @@ def test_names(tmp_path):
         with pytest.raises(FileExistsError, match="may hold 300 bytes, not the 400"):
             wigwag.SysvMq.open_or_create(f"{address}?bytes=400")
         assert queue.status().mode == 0o640
-        wigwag.SysvMq.unlink(address)
+        wigwag.SysvMq.remove(address)
         fails(errno.EIDRM, "removed", queue.send, b"x")
         fails(errno.EIDRM, "removed", queue.remove)
     with pytest.raises(ValueError, match="access"):
@@ -132,7 +132,7 @@ def test_names(tmp_path):
 
 
 def test_closed(queue):
-    queue.remove()
+    queue.unlink()
     assert repr(queue) == f"<wigwag.SysvMq sysv-mq:private id={queue.id}>"
     queue.close()
     queue.close()
@@ -168,7 +168,7 @@ def test_cancel_and_removal_end_a_wait(queue):
     pid = os.fork()
     if pid == 0:
         time.sleep(0.02)
-        queue.remove()
+        queue.unlink()
         os._exit(0)
     fails(errno.EIDRM, "removed", queue.recv, timeout=GENEROUS)
     assert os.waitpid(pid, 0)[1] == 0
@@ -183,7 +183,7 @@ with wigwag.SysvMq.create("sysv-mq:private") as queue:
         queue.recv(timeout=30)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-    queue.remove()
+    queue.unlink()
 """
 
 
@@ -246,7 +246,7 @@ def test_descriptor_and_event_loop():
                 task = asyncio.create_task(queue.recv_async(up_to=3))
                 await asyncio.sleep(0)
             finally:
-                queue.remove()
+                queue.unlink()
             with pytest.raises(OSError) as caught:
                 await task
             assert caught.value.errno == errno.EIDRM
@@ -265,6 +265,6 @@ def test_close_ends_what_awaits():
             with pytest.raises(ValueError, match="closed"):
                 await task
         with wigwag.SysvMq.from_id(id) as again:
-            again.remove()
+            again.unlink()
 
     asyncio.run(main())

@@ -24,7 +24,7 @@ def address(tmp_path):
 
     def remove():
         try:
-            wigwag.SysvSem.unlink(text)
+            wigwag.SysvSem.remove(text)
         except FileNotFoundError:
             pass
 
@@ -45,7 +45,7 @@ def make():
     yield make
     for semaphores in made:
         if not semaphores.closed:
-            semaphores.remove()
+            semaphores.unlink()
             semaphores.close()
 
 
@@ -101,7 +101,7 @@ def test_names(address):
     status = other.status()
     assert (status.mode, status.count, status.uid) == (0o640, 2, os.geteuid())
     assert status.last_operation is not None and status.last_change <= time.time() + 1
-    semaphores.remove()
+    semaphores.unlink()
     for call in (semaphores.remove, other.acquire, other.value, other.status):
         with pytest.raises(OSError, match="the set was removed") as caught:
             call()
@@ -160,7 +160,7 @@ def test_removed_by_another_process_during_a_wait(make):
     if pid == 0:
         while not semaphores.waiting():
             time.sleep(0.001)
-        semaphores.remove()
+        semaphores.unlink()
         os._exit(0)
     with pytest.raises(OSError, match="the set was removed"):
         semaphores.acquire(timeout=GENEROUS)
@@ -171,7 +171,7 @@ def test_removed_by_another_process_during_a_wait(make):
 def test_closed(make):
     semaphores = make(1)
     assert repr(semaphores) == f"<wigwag.SysvSem sysv-sem:private id={semaphores.id} count=1>"
-    semaphores.remove()
+    semaphores.unlink()
     semaphores.close()
     semaphores.close()
     assert semaphores.closed and repr(semaphores) == "<wigwag.SysvSem closed>"
@@ -254,7 +254,7 @@ def test_descriptor_and_event_loop():
             task = asyncio.create_task(semaphores.acquire_async())
             await asyncio.sleep(0)
         finally:
-            semaphores.remove()
+            semaphores.unlink()
             semaphores.close()
         with pytest.raises(ValueError):
             await task
@@ -275,5 +275,5 @@ def test_in_a_wait_set():
         assert [event.token for event in waits.wait(timeout=GENEROUS)] == [2]
         waits.remove(2)
     for thing in (semaphores, queue):
-        thing.remove()
+        thing.unlink()
         thing.close()

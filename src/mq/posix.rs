@@ -68,7 +68,7 @@ pub struct MqAttributes {
 /// of the highest priority.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process, also one that is
-/// killed; its name stays until somebody [unlinks](Mq::unlink) it, and the queue until the last descriptor is closed
+/// killed; its name stays until somebody [unlinks](Mq::remove) it, and the queue until the last descriptor is closed
 /// as well. Level-triggered: the descriptor polls readable while a message is in it, writable while there is room.
 ///
 /// ```
@@ -78,7 +78,7 @@ pub struct MqAttributes {
 /// queue.send(b"routine", 0, Timeout::Now)?;
 /// queue.send(b"urgent", 9, Timeout::Now)?;
 /// assert_eq!(queue.recv(Timeout::Now)?.data, b"urgent");
-/// Mq::unlink(&address)?;
+/// Mq::remove(&address)?;
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[doc(alias = "mq_open")]
@@ -155,7 +155,7 @@ impl Mq {
     /// `ENOENT` there is none; `EACCES` it belongs to another user.
     ///
     /// System call: mq_unlink.
-    pub fn unlink(address: &Address) -> Result<()> {
+    pub fn remove(address: &Address) -> Result<()> {
         address.require(&[Scheme::Mq], "mq_unlink")?;
         mq_unlink(address.name()).map_err(|errno| {
             let error = Error::new(errno, "mq_unlink").on_text(address.without_options().to_string());

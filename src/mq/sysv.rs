@@ -107,7 +107,7 @@ pub struct SysvMqLimits {
 /// out, chosen by type.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process, also one that is
-/// killed, until somebody [removes](SysvMq::remove) the queue. It has nothing to close, and a descriptor only if
+/// killed, until somebody [removes](SysvMq::unlink) the queue. It has nothing to close, and a descriptor only if
 /// [asked for](SysvMq::doorbell): dropping the object leaves the queue as it is.
 ///
 /// ```
@@ -116,7 +116,7 @@ pub struct SysvMqLimits {
 /// queue.send(b"routine", 5, Timeout::Now)?;
 /// queue.send(b"urgent", 1, Timeout::Now)?;
 /// assert_eq!(queue.recv(SysvSelect::UpTo(9), Timeout::Now)?.data, b"urgent");
-/// queue.remove()?;
+/// queue.unlink()?;
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[doc(alias = "msgget")]
@@ -203,13 +203,13 @@ impl SysvMq {
     /// `ENOENT` there is none; `EPERM` it belongs to another user.
     ///
     /// System calls: stat (by ftok), msgget, msgctl.
-    pub fn unlink(address: &Address) -> Result<()> {
+    pub fn remove(address: &Address) -> Result<()> {
         let plan = Plan::new(address, &SysvMqOptions::default())?;
         let id = plan
             .key
             .map_or(Err(Errno::EINVAL), |key| sys::get(Some(key), 0))
             .map_err(|errno| explain::open(&plan.object, errno, plan.access))?;
-        SysvMq { object: plan.object, id, bells: Bells::default() }.remove()
+        SysvMq { object: plan.object, id, bells: Bells::default() }.unlink()
     }
 
     /// Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
@@ -413,7 +413,7 @@ impl SysvMq {
     /// `EIDRM` it was removed before; `EPERM` it belongs to another user.
     ///
     /// System call: msgctl.
-    pub fn remove(&self) -> Result<()> {
+    pub fn unlink(&self) -> Result<()> {
         sys::remove(self.id).map_err(|errno| explain::remove(&self.object, errno, self.id))
     }
 

@@ -36,7 +36,7 @@ pub struct SemOptions {
 /// The cheapest way to make another process wait: without anybody waiting, neither call enters the kernel. Binary when
 /// it starts at 1, counting otherwise. The counter knows no owners: **a process that is killed while it holds a permit
 /// takes it to the grave** – where that matters use [`SysvSem`](crate::SysvSem), whose permits the kernel gives back. A
-/// named one lives until [`Sem::unlink`] or the next boot (a file in `/dev/shm`). Whoever may open it can write to its
+/// named one lives until [`Sem::remove`] or the next boot (a file in `/dev/shm`). Whoever may open it can write to its
 /// memory at will: it is for processes that trust each other, hence the default mode.
 ///
 /// The handle may be used by all threads at once, and by a child made by fork.
@@ -52,7 +52,7 @@ pub struct SemOptions {
 /// assert_eq!(gate.value()?, 0);
 /// drop(permit);
 /// assert_eq!(gate.value()?, 1);
-/// Sem::unlink(&address)?;
+/// Sem::remove(&address)?;
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[doc(alias = "sem_open")]
@@ -250,7 +250,7 @@ impl Sem {
     ///
     /// System call: unlink (sem_unlink).
     #[doc(alias = "sem_unlink")]
-    pub fn unlink(address: &Address) -> Result<()> {
+    pub fn remove(address: &Address) -> Result<()> {
         let (object, name) = named(address)?;
         posix_sem::unlink(&name).map_err(|errno| {
             let error = object.error(errno, "sem_unlink");

@@ -90,7 +90,7 @@ pub struct SysvSemStatus {
 /// A System V semaphore set: [`acquire`](SysvSem::acquire) takes a permit of one semaphore and the kernel gives it back
 /// should the process die; [`operate`](SysvSem::operate) changes several at once, all or none.
 ///
-/// Every operation is a system call. A set lives until [`SysvSem::remove`] or the next boot. The handle may be used by
+/// Every operation is a system call. A set lives until [`SysvSem::unlink`] or the next boot. The handle may be used by
 /// all threads at once, and by a child made by fork; what is undone at the end of a process is what this process did,
 /// not its parent.
 ///
@@ -103,7 +103,7 @@ pub struct SysvSemStatus {
 /// drop(permit);
 /// set.operate(&[SemOp::new(0, -1), SemOp::new(1, 5)], Timeout::Now)?;
 /// assert_eq!(set.values()?, [0, 5]);
-/// set.remove()?;
+/// set.unlink()?;
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[doc(alias = "semget")]
@@ -391,7 +391,7 @@ impl SysvSem {
     /// `EIDRM` it is gone already; `EPERM` it is somebody else's.
     ///
     /// System call: semctl IPC_RMID.
-    pub fn remove(&self) -> Result<()> {
+    pub fn unlink(&self) -> Result<()> {
         self.known("remove", kernel::remove(self.id))
     }
 
@@ -401,9 +401,9 @@ impl SysvSem {
     /// `ENOENT` there is none; `EPERM` it is somebody else's.
     ///
     /// System calls: semget, semctl IPC_RMID.
-    pub fn unlink(address: &Address) -> Result<()> {
+    pub fn remove(address: &Address) -> Result<()> {
         address.require(&[Scheme::SysvSem], "semctl")?;
-        sysv_make::unlink(address)
+        sysv_make::remove(address)
     }
 
     /// Its address.

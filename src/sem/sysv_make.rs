@@ -292,7 +292,7 @@ pub(super) fn open(address: &Address) -> Result<SysvSem> {
     Err(object.error(Errno::EBUSY, "semget").because("others make and remove it faster than it can be opened"))
 }
 
-pub(super) fn unlink(address: &Address) -> Result<()> {
+pub(super) fn remove(address: &Address) -> Result<()> {
     let (object, key) = object_and_key(address)?;
     let Some(id) = existing(&object, key, 0)? else {
         return Err(object.error(Errno::ENOENT, "semctl").because("there is no set of this key"));
@@ -315,7 +315,7 @@ mod tests {
             // The pid keeps parallel runs apart; pids have 22 bits at most.
             let number = 0x4000_0000 | (std::process::id() << 8) | NEXT.fetch_add(1, Ordering::Relaxed);
             let key = Key((number & 0x7fff_ffff).cast_signed());
-            let _ = unlink(&key.address());
+            let _ = remove(&key.address());
             key
         }
 
@@ -326,7 +326,7 @@ mod tests {
 
     impl Drop for Key {
         fn drop(&mut self) {
-            let _ = unlink(&self.address());
+            let _ = remove(&self.address());
         }
     }
 

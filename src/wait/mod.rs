@@ -70,7 +70,6 @@ impl<'a> Wait<'a> {
         Wait { sleeper, slot, object, deadline, block_again, armed: std::cell::Cell::new(false) }
     }
 
-
     /// Fails if the wait has to end: ECANCELED, or ETIMEDOUT.
     pub(crate) fn check(&self) -> SysResult<()> {
         if self.object.is_raised() || scope::any_raised() {

@@ -154,9 +154,9 @@ pub unsafe extern "C" fn ww_mq_close(queue: *mut ww_mq) {
 ///
 /// Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_mq_unlink(address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_mq_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Mq::unlink(&self::address(address)?) })
+    call(|| unsafe { Mq::remove(&self::address(address)?) })
 }
 
 /// Puts a message in the queue, with a priority up to WW_MQ_PRIORITY_MAX; waits while the queue is full. A message may be

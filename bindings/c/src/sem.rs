@@ -18,7 +18,7 @@ const _: () = assert!(Sem::SIZE <= WW_SEM_SIZE && WW_SEM_ALIGNMENT.is_multiple_o
 ///
 /// Acquiring takes a permit or waits while there is none; without anybody waiting neither that nor releasing is a system
 /// call. Starting at 1 makes a lock. The counter knows no owners: a process that is killed while it holds a permit takes
-/// it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_unlink() or the next boot; one in memory
+/// it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_remove() or the next boot; one in memory
 /// as long as the memory. Same object as of sem_open() and sem_init(). May be shared between threads, and used by
 /// children made by fork.
 pub struct ww_sem(Sem);
@@ -174,7 +174,7 @@ pub unsafe extern "C" fn ww_sem_pointer(sem: *const ww_sem) -> *mut c_void {
 ///
 /// Errors: -ENOENT there is none; -EACCES it is somebody else's; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sem_unlink(address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_sem_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Sem::unlink(&self::address(address)?) })
+    call(|| unsafe { Sem::remove(&self::address(address)?) })
 }

@@ -347,18 +347,18 @@ pub unsafe extern "C" fn ww_sysv_mq_resize(queue: *const ww_sysv_mq, bytes: usiz
 ///
 /// Errors: -EIDRM it was removed before; -EPERM it belongs to another user; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_mq_remove(queue: *const ww_sysv_mq) -> c_int {
+pub unsafe extern "C" fn ww_sysv_mq_unlink(queue: *const ww_sysv_mq) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(queue, "queue")?.0.remove() })
+    call(|| unsafe { object(queue, "queue")?.0.unlink() })
 }
 
-/// Removes a queue by its address, as ww_sysv_mq_remove(). Never blocks.
+/// Removes a queue by its address, as ww_sysv_mq_unlink(). Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_mq_unlink(address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_sysv_mq_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { SysvMq::unlink(&self::address(address)?) })
+    call(|| unsafe { SysvMq::remove(&self::address(address)?) })
 }
 
 /// A descriptor that is readable when there may be a message that select and flags pick, as for ww_sysv_mq_recv(): to poll,

@@ -432,15 +432,15 @@ pub unsafe extern "C" fn ww_sysv_sem_id(set: *const ww_sysv_sem) -> c_int {
 /// Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
 /// Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_sem_remove(set: *const ww_sysv_sem) -> c_int {
+pub unsafe extern "C" fn ww_sysv_sem_unlink(set: *const ww_sysv_sem) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(set, "sysv_sem")?.0.remove() })
+    call(|| unsafe { object(set, "sysv_sem")?.0.unlink() })
 }
 
 /// Removes the set that an address names, without opening it first. Never blocks.
 /// Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_sem_unlink(address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_sysv_sem_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { SysvSem::unlink(&self::address(address)?) })
+    call(|| unsafe { SysvSem::remove(&self::address(address)?) })
 }

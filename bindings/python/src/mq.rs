@@ -134,8 +134,8 @@ impl Mq {
 
     /// Remove the name of a queue; those who have it open go on. Never blocks. Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn unlink(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::Mq::unlink(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+        wigwag::Mq::remove(&parse(address)?).map_err(|error| raise(py, error))
     }
 
     /// The limits of the system. Never blocks.

@@ -14,7 +14,7 @@ use crate::support::{self, Room, raise, wait};
 /// Has the shape of threading.Semaphore; ``with sem:`` holds a permit, and ``with sem.held(timeout=1):`` does so with a
 /// deadline. Made by ``Sem.open()``, ``Sem.create()``, ``Sem.open_or_create()``, or in memory by ``Sem.init_at()`` and
 /// ``Sem.at()``. Starting at 1 makes a lock. The counter knows no owners: a process that is killed while it holds a permit
-/// takes it along; where that matters use SysvSem. A named one lives until ``Sem.unlink()`` or the next boot.
+/// takes it along; where that matters use SysvSem. A named one lives until ``Sem.remove()`` or the next boot.
 #[pyclass(frozen, module = "wigwag")]
 pub struct Sem(Handle<Placed>);
 
@@ -111,8 +111,8 @@ impl Sem {
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn unlink(py: Python<'_>, address: AddressLike) -> PyResult<()> {
-        wigwag::Sem::unlink(&address.0).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::Sem::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// Take a permit; True, or False if there was none in time (at once with ``blocking=False``).

@@ -163,8 +163,8 @@ impl SysvMq {
 
     /// Remove a queue by its address, with all messages in it. Never blocks. Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn unlink(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::SysvMq::unlink(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
+        wigwag::SysvMq::remove(&parse(address)?).map_err(|error| raise(py, error))
     }
 
     /// The limits of the system, and what is in use. Never blocks.
@@ -306,8 +306,8 @@ impl SysvMq {
     /// Remove the queue with all messages in it; waits on it, in every process, end with errno EIDRM. Never blocks.
     ///
     /// Raises OSError with errno EIDRM if it was removed before, PermissionError.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.get()?.remove().map_err(|error| raise(py, error))
+    fn unlink(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.unlink().map_err(|error| raise(py, error))
     }
 
     /// The kernel's number of the queue, by which other processes can adopt it.

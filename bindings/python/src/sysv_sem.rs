@@ -153,8 +153,8 @@ impl SysvSem {
     ///
     /// Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn unlink(py: Python<'_>, address: AddressLike) -> PyResult<()> {
-        wigwag::SysvSem::unlink(&address.0).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::SysvSem::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// Take a permit, which the kernel gives back if the process ends first; True, or False if there was none in time (at
@@ -341,8 +341,8 @@ impl SysvSem {
     }
 
     /// Remove the set at once, for everybody: who waits on it gets OSError with errno EIDRM. Raises PermissionError.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, wigwag::SysvSem::remove)
+    fn unlink(&self, py: Python<'_>) -> PyResult<()> {
+        self.ask(py, wigwag::SysvSem::unlink)
     }
 
     /// The address.
