@@ -7,7 +7,8 @@ silently replaces what was there, so each (loop, descriptor, direction) has one 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+import typing  # Any by its full name: on Python 3.9 mypy.stubtest takes the bare one for a class
+from typing import Callable, Dict, List, Optional, Tuple, TypeVar
 
 from ._wigwag import Cancel
 
@@ -22,7 +23,7 @@ _LAST_TRY = 1e-9
 
 
 async def call_when_ready(
-    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: Any
+    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: typing.Any
 ) -> _T:
     """``method(*args, timeout=timeout)`` for event loops: tries without blocking, awaits readiness in between.
 
@@ -138,7 +139,7 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 async def write_all_when_ready(
-    obj: Any, data: Any, timeout: Optional[float], method: str = "write_all"
+    obj: typing.Any, data: typing.Any, timeout: Optional[float], method: str = "write_all"
 ) -> None:
     """``obj.write_all(data)`` for event loops; on an exception, its ``done`` is how many bytes were written."""
     view = memoryview(data).cast("B")
@@ -159,7 +160,7 @@ async def write_all_when_ready(
 
 
 async def read_exact_when_ready(
-    obj: Any, size: int, timeout: Optional[float], method: str = "read_exact"
+    obj: typing.Any, size: int, timeout: Optional[float], method: str = "read_exact"
 ) -> bytes:
     """``obj.read_exact(size)`` for event loops; on an exception, its ``partial`` is what had come by then."""
     parts: List[bytes] = []

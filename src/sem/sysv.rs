@@ -253,9 +253,9 @@ impl SysvSem {
     fn wait_to_perform(&self, name: &'static str, ops: &[SemOp], timeout: Timeout, tried: Errno) -> Result<()> {
         let mut operation = self.object.operation(name, timeout);
         let result = match tried {
-            Errno::EAGAIN if timeout != Timeout::Now => operation
-                .wait()
-                .call(|| kernel::try_operate(self.id, kernel_ops(ops)), |_| kernel::operate(self.id, kernel_ops(ops))),
+            Errno::EAGAIN if timeout != Timeout::Now => {
+                operation.wait().call(|_| kernel::operate(self.id, kernel_ops(ops)))
+            }
             errno => Err(errno),
         };
         result.map_err(|errno| match errno {
