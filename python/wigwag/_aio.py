@@ -182,7 +182,7 @@ async def read_exact_when_ready(
 
 
 async def call_in_thread(
-    method: Callable[..., _T], args: Tuple[Any, ...], timeout: Optional[float], options: Optional[Dict[str, Any]]
+    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: Optional[Dict[str, typing.Any]]
 ) -> _T:
     """``method(*args, timeout=timeout, **options)`` on a thread of the loop's executor: for calls that wait for what no
     descriptor tells. A cancelled task ends the call first, so that nothing happens after it.
