@@ -144,7 +144,7 @@ static void sem_setup(void) {
     char address[64];
     snprintf(address, sizeof address, "sem:/wwbench-%d?initial=1", (int)getpid());
     MUST(ww_sem_create(&sem_ww, address, NULL) == 0);
-    MUST(ww_sem_unlink(address) == 0);
+    MUST(ww_sem_remove(address) == 0);
     sem_raw_one = ww_sem_pointer(sem_ww);
 }
 static void sem_plain(void) {
@@ -165,7 +165,7 @@ static void sem_wigwag(void) {
 static int sysv_sem_id;
 static ww_sysv_sem *sysv_sem_ww;
 
-static void sysv_sem_remove(void) { ww_sysv_sem_remove(sysv_sem_ww); }
+static void sysv_sem_remove(void) { ww_sysv_sem_unlink(sysv_sem_ww); }
 static void sysv_sem_setup(void) {
     MUST(ww_sysv_sem_create(&sysv_sem_ww, "sysv-sem:private?initial=1", NULL) == 0);
     MUST(atexit(sysv_sem_remove) == 0);

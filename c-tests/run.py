@@ -6,7 +6,7 @@ be), the symbol list, the header alone in C99 to C2x and C++17, and a program bu
 mode builds what it needs and runs the same tests:
 
   --sanitize    clang's AddressSanitizer, LeakSanitizer and UndefinedBehaviourSanitizer in the tests, Rust's
-                AddressSanitizer in the library
+                AddressSanitizer in the library; the tests of sanitize-skips.txt left out
   --valgrind    memcheck, with the tests of valgrind-skips.txt left out
   --old-kernel  with the newer system calls answering ENOSYS, and again EPERM; the Rust tests too
 """
@@ -159,11 +159,12 @@ def sanitize(totals):
     for name, complaint in (("overrun", "heap-buffer-overflow"), ("leak", "LeakSanitizer: detected memory leaks"),
                             ("overflow", "signed integer overflow")):
         control(totals, "sanitize", name, check, libraries, complaint, environment=environment)
-    totals.run_all("sanitize", programs, environment=environment)
+    run_most(totals, "sanitize", programs, environment=environment)
 
 
-def left_out(path):
-    """A list of tests, each with its reason: `program/test  reason`."""
+def left_out(label):
+    """The list of tests that cannot run in a mode, each with its reason: `program/test  reason`."""
+    path = TESTS / f"{label}-skips.txt"
     listed = {}
     for line in path.read_text().splitlines():
         if line and not line.startswith("#"):
@@ -175,6 +176,19 @@ def left_out(path):
                 sys.exit(f"{path.name}: there is no test {test}")
             listed.setdefault(program, []).append(name)
     return listed
+
+
+def run_most(totals, label, programs, wrapper=(), environment=None):
+    """Runs the programs without the tests of LABEL-skips.txt."""
+    without = left_out(label)
+
+    def one(program):
+        names = " ".join(without.get(program.name, []))
+        return suite.run(program, wrapper, {**(environment or {}), "WW_SKIP": f" {names} "})
+
+    for program, result in zip(programs, suite.parallel(one, programs)):
+        totals.add(label, program, result)
+    print(f"{label}: {sum(map(len, without.values()))} tests left out, see c-tests/{label}-skips.txt")
 
 
 def valgrind(totals):
@@ -190,15 +204,7 @@ def valgrind(totals):
              "--show-leak-kinds=definite,indirect,possible", "--errors-for-leak-kinds=definite,indirect,possible"]
     for name, complaint in (("overrun", "Invalid write"), ("leak", "definitely lost")):
         control(totals, "valgrind", name, ["gcc"], libraries, complaint, wrapper=check)
-    without = left_out(TESTS / "valgrind-skips.txt")
-
-    def one(program):
-        names = without.get(program.name, [])
-        return suite.run(program, check, {"WW_SLOW": "1", "WW_SKIP": f" {' '.join(names)} "})
-
-    for program, result in zip(programs, suite.parallel(one, programs)):
-        totals.add("valgrind", program, result)
-    print(f"valgrind: {sum(map(len, without.values()))} tests left out, see c-tests/valgrind-skips.txt")
+    run_most(totals, "valgrind", programs, check, {"WW_SLOW": "1"})
 
 
 # --- old kernels ---

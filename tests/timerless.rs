@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use support::{GENEROUS, SHORT, fork_without};
-use wigwag::{Cancel, EventFd, Interest, Pipe, PipeOptions, SysvMq, SysvSelect, Timeout, WaitSet};
+use wigwag::{
+    Address, Cancel, EventFd, Interest, Pipe, PipeOptions, SysvMq, SysvMqOptions, SysvSelect, SysvSem, SysvSemOptions,
+    Timeout, WaitSet,
+};
 
 /// Runs `body` where no timer can be made: refused, and unknown.
 fn timerless(body: impl Fn()) {
@@ -113,5 +116,27 @@ fn data_that_comes_late() {
             writer.write_all(b"late", support::GENEROUS).unwrap();
             assert_eq!(waiting.join().unwrap(), 4);
         });
+    });
+}
+
+#[test]
+fn calls_without_a_timeout_wait_in_the_kernel() {
+    timerless(|| {
+        let set = SysvSem::create(&Address::parse("sysv-sem:private").unwrap(), &SysvSemOptions::default()).unwrap();
+        every_ending(|timeout| set.acquire(0, timeout).unwrap_err(), || set.end_waits());
+        set.unlink().unwrap();
+
+        let set = SysvSem::create(&Address::parse("sysv-sem:private").unwrap(), &SysvSemOptions::default()).unwrap();
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| set.take(0, support::GENEROUS));
+            support::eventually("others see it wait", || set.waiting(0).unwrap() == 1);
+            set.release(0).unwrap();
+            waiting.join().unwrap().unwrap();
+        });
+        set.unlink().unwrap();
+
+        let queue = SysvMq::create(&Address::parse("sysv-mq:private").unwrap(), &SysvMqOptions::default()).unwrap();
+        every_ending(|timeout| queue.recv(SysvSelect::Any, timeout).unwrap_err(), || queue.end_waits());
+        queue.unlink().unwrap();
     });
 }

@@ -15,7 +15,8 @@ WAITS = {
     "pipe read": "reader, writer = wigwag.Pipe.open(); wait = reader.read",
     "pipe read_exact": "reader, writer = wigwag.Pipe.open(); wait = lambda: reader.read_exact(2)",
     "pipe write_all": "reader, writer = wigwag.Pipe.open(); wait = lambda: writer.write_all(bytes(10**6))",
-    "pipe splice": "reader, writer = wigwag.Pipe.open(); wait = lambda: reader.splice_to(writer, 10)",
+    "pipe splice": "reader, writer = wigwag.Pipe.open(); other = wigwag.Pipe.open(); "
+                   "wait = lambda: reader.splice_to(other[1], 10)",
     "adopted pipe read": "r, w = os.pipe(); reader = wigwag.Pipe.from_fd(r); wait = reader.read",
     "fifo open": "wigwag.Fifo.create(f'fifo:{DIR}/f'); wait = lambda: wigwag.Fifo.open_writer(f'fifo:{DIR}/f')",
     "fifo read": "wigwag.Fifo.create(f'fifo:{DIR}/f'); fifo = wigwag.Fifo.open_reader(f'fifo:{DIR}/f', keep_open=True); "
@@ -38,11 +39,12 @@ WAITS = {
                     "    while True: queue.send(bytes(4000))",
     "sem acquire": "sem = wigwag.Sem.create(f'sem:/{NAME}'); wigwag.Sem.remove(f'sem:/{NAME}'); wait = sem.acquire",
     "sysv sem acquire": "sems = wigwag.SysvSem.create('sysv-sem:private'); at_end = sems.unlink; wait = sems.acquire",
-    "signals take": "signals = wigwag.Signals(['USR1']); wait = signals.take",
-    "wait_signal": "wait = lambda: wigwag.wait_signal(['USR1'])",
-    "file lock": "path = f'file:{DIR}/f'; a = wigwag.File(path, create=True, write=True); b = wigwag.File(path, write=True)\n"
-                 "held = a.lock(); wait = lambda: b.lock()",
-    "file watch": "wait = lambda: wigwag.FileWatch.until_exists(f'file:{DIR}/never')",
+    "signals take": "signals = wigwag.Signals('USR1'); wait = signals.take",
+    "wait_signal": "wait = lambda: wigwag.wait_signal('USR1')",
+    "file lock": "path = f'file:{DIR}/f'; a = wigwag.File.open(path, create='if-missing'); b = wigwag.File.open(path)\n"
+                 "held = a.lock(); wait = b.lock",
+    "file watch": "watch = wigwag.FileWatch(f'file:{DIR}/never', wigwag.FileWatch.APPEARED); wait = watch.wait",
+    "file until_exists": "wait = lambda: wigwag.File.until_exists(f'file:{DIR}/never')",
     "waitset": "waitset = wigwag.WaitSet(); events = wigwag.EventFd(); waitset.add(events, 1); wait = waitset.wait",
 }
 

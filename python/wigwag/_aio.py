@@ -7,7 +7,8 @@ silently replaces what was there, so each (loop, descriptor, direction) has one 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
+import typing  # Any by its full name: on Python 3.9 mypy.stubtest takes the bare one for a class
+from typing import Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from ._wigwag import Cancel
 
@@ -22,7 +23,7 @@ _LAST_TRY = 1e-9
 
 
 async def call_when_ready(
-    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: Any
+    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: typing.Any
 ) -> _T:
     """``method(*args, timeout=timeout)`` for event loops: tries without blocking, awaits readiness in between.
 
@@ -147,7 +148,7 @@ async def whether_in_time(taking: Awaitable[None]) -> bool:
 
 
 async def write_all_when_ready(
-    obj: Any, data: Any, timeout: Optional[float], method: str = "write_all"
+    obj: typing.Any, data: typing.Any, timeout: Optional[float], method: str = "write_all"
 ) -> None:
     """``obj.write_all(data)`` for event loops; on an exception, its ``done`` is how many bytes were written."""
     view = memoryview(data).cast("B")
@@ -168,7 +169,7 @@ async def write_all_when_ready(
 
 
 async def read_exact_when_ready(
-    obj: Any, size: int, timeout: Optional[float], method: str = "read_exact"
+    obj: typing.Any, size: int, timeout: Optional[float], method: str = "read_exact"
 ) -> bytes:
     """``obj.read_exact(size)`` for event loops; on an exception, its ``partial`` is what had come by then."""
     parts: List[bytes] = []
@@ -190,7 +191,7 @@ async def read_exact_when_ready(
 
 
 async def call_in_thread(
-    method: Callable[..., _T], args: Tuple[Any, ...], timeout: Optional[float], options: Optional[Dict[str, Any]]
+    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: Optional[Dict[str, typing.Any]]
 ) -> _T:
     """``method(*args, timeout=timeout, **options)`` on a thread of the loop's executor: for calls that wait for what no
     descriptor tells. A cancelled task ends the call first, so that nothing happens after it.

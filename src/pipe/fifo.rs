@@ -311,22 +311,14 @@ fn find(object: &Object, address: &Address, options: &FifoOptions, operation: &'
 /// try that does not wait has to open the read end to look, and to close it if nobody is there, which a writer that comes
 /// in that moment meets as a broken pipe; so it is made only where there is no waiting, or no more.
 fn wait_for_writer(operation: &mut Operation<'_>, found: &Found, path: &Path, timeout: Timeout) -> Result<OwnedFd> {
-    let mut reader = None;
-    let mut attempt = || {
-        let opened = match reader.take() {
-            Some(opened) => opened,
-            None => found.open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?,
-        };
-        if has_writer(opened.as_fd())? {
-            return Ok(opened);
-        }
-        reader = Some(opened); // and stays open until the next try
-        Err(Errno::EAGAIN)
+    let attempt = || {
+        let opened = found.open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
+        if has_writer(opened.as_fd())? { Ok(opened) } else { Err(Errno::EAGAIN) }
     };
     let result = if timeout == Timeout::Now {
         attempt()
     } else {
-        let waited = operation.wait().call(&mut attempt, |_| found.open(path, OFlag::O_RDONLY));
+        let waited = operation.wait().call(|_| found.open(path, OFlag::O_RDONLY));
         match waited {
             // A writer that is there counts, however late it is.
             Err(end @ (Errno::ECANCELED | Errno::ETIMEDOUT)) => attempt().map_err(|_| end),

@@ -259,9 +259,9 @@ impl SysvSem {
             ops.iter().for_each(|op| self.bells.found_nothing(&(op.number, op.change)));
         }
         let result = match tried {
-            Errno::EAGAIN if timeout != Timeout::Now => operation
-                .wait()
-                .call(|| kernel::try_operate(self.id, kernel_ops(ops)), |_| kernel::operate(self.id, kernel_ops(ops))),
+            Errno::EAGAIN if timeout != Timeout::Now => {
+                operation.wait().call(|_| kernel::operate(self.id, kernel_ops(ops)))
+            }
             errno => Err(errno),
         };
         result.map_err(|errno| match errno {

@@ -25,8 +25,8 @@ use crate::timeout::{Deadline, Timeout};
 
 /// Without a timer that could interrupt it, a wait looks around this often.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
-/// Without a timer, a call that knows no timeout is tried this often instead.
-const RETRY: Duration = Duration::from_millis(1);
+/// The shortest time between two interruptions by a second thread.
+const KNOCK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A language's hook: called when a signal interrupts a wait; true if the wait shall end (with EINTR).
 static HOOK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
@@ -121,12 +121,9 @@ impl<'a> Wait<'a> {
     }
 
     /// Runs `call`, which blocks in the kernel and knows no timeout, until it gives something else than EINTR.
-    /// `attempt` is its form that never blocks, for where no timer can be had.
-    pub(crate) fn call<T>(
-        &self,
-        mut attempt: impl FnMut() -> SysResult<T>,
-        mut call: impl FnMut(Deadline) -> SysResult<T>,
-    ) -> SysResult<T> {
+    ///
+    /// Where no timer can be had, a second thread knocks now and then: ENOMEM if there can be none.
+    pub(crate) fn call<T>(&self, mut call: impl FnMut(Deadline) -> SysResult<T>) -> SysResult<T> {
         loop {
             // Arm first, look second: an interrupter sets its flag and then arms, so if the look misses the flag, the
             // interrupter's arming comes after ours and stands.
@@ -135,11 +132,8 @@ impl<'a> Wait<'a> {
             let result = if armed {
                 call(self.deadline)
             } else {
-                std::thread::sleep(RETRY.min(self.deadline.remaining().unwrap_or(RETRY)));
-                match attempt() {
-                    Err(Errno::EAGAIN) => Err(Errno::EINTR),
-                    result => result,
-                }
+                let pause = self.deadline.remaining().map_or(LOOK_AROUND, |left| left.min(LOOK_AROUND));
+                knocking::knocking(pause.max(KNOCK_AGAIN), || call(self.deadline))
             };
             match result {
                 Err(Errno::EINTR) => self.interrupted()?,

@@ -1,6 +1,5 @@
 //! One call on one object: names it in errors, and waits within one deadline if it has to.
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::knocking::knocking;
-use super::{Ending, RETRY, Wait};
+use super::{Ending, Wait};
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::sys::SysResult;
@@ -144,19 +142,15 @@ impl<'a> Operation<'a> {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(self.error(errno)),
             }
-            let mut in_time = |wait: &Wait<'_>| {
-                let attempt = RefCell::new(&mut attempt);
-                wait.call(|| knocking(RETRY, || (attempt.borrow_mut())()), |_| (attempt.borrow_mut())())
-            };
             let result = if self.timeout == Timeout::Now {
                 // Even a call that must not wait gets a moment: without any, the timer would end it before it began.
                 let brief = Wait::begin(&self.object.ending, Timeout::After(Duration::from_millis(1)));
-                match in_time(&brief) {
+                match brief.call(|_| attempt()) {
                     Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
                     result => result,
                 }
             } else {
-                in_time(self.wait())
+                self.wait().call(|_| attempt())
             };
             match result {
                 Err(Errno::EAGAIN) if self.timeout != Timeout::Now => {} // in non-blocking mode after all
@@ -181,6 +175,6 @@ impl<'a> Operation<'a> {
                 Err(errno) => return Err(self.error(errno)),
             }
         }
-        self.wait().call(attempt, call).map_err(|errno| self.error(errno))
+        self.wait().call(call).map_err(|errno| self.error(errno))
     }
 }
