@@ -123,7 +123,7 @@ def test_names(tmp_path):
         assert queue.status().mode == 0o640
         wigwag.SysvMq.remove(address)
         fails(errno.EIDRM, "removed", queue.send, b"x")
-        fails(errno.EIDRM, "removed", queue.remove)
+        fails(errno.EIDRM, "removed", queue.unlink)
     with pytest.raises(ValueError, match="access"):
         wigwag.SysvMq.open(address, access="write")
     fails(errno.EINVAL, "expected sysv-mq:", wigwag.SysvMq.open, "pipe:")
@@ -137,7 +137,7 @@ def test_closed(queue):
     queue.close()
     queue.close()
     assert queue.closed and repr(queue) == "<wigwag.SysvMq closed>"
-    for call in (queue.recv, queue.peek, queue.status, queue.remove, lambda: queue.id, lambda: queue.send(b"")):
+    for call in (queue.recv, queue.peek, queue.status, queue.unlink, lambda: queue.id, lambda: queue.send(b"")):
         with pytest.raises(ValueError, match="closed SysvMq"):
             call()
 

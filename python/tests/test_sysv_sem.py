@@ -102,7 +102,7 @@ def test_names(address):
     assert (status.mode, status.count, status.uid) == (0o640, 2, os.geteuid())
     assert status.last_operation is not None and status.last_change <= time.time() + 1
     semaphores.unlink()
-    for call in (semaphores.remove, other.acquire, other.value, other.status):
+    for call in (semaphores.unlink, other.acquire, other.value, other.status):
         with pytest.raises(OSError, match="the set was removed") as caught:
             call()
         assert caught.value.errno == errno.EIDRM
