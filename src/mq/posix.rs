@@ -15,7 +15,7 @@ use super::{MqAccess, MqLimits, PRIVATE, ROUNDS, copy};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::sys::SysResult;
-use crate::sys::mq::{self as sys, Shape};
+use crate::sys::mq::{self as sys, Shape, Unwaiting};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -85,6 +85,8 @@ pub struct MqAttributes {
 pub struct Mq {
     object: Object,
     fd: OwnedFd,
+    /// A queue that we opened is in non-blocking mode; the mode of an adopted one is not ours.
+    unwaiting: Unwaiting,
     /// The largest message, which never changes in the life of a queue; 0 while it has not been asked for.
     size: AtomicUsize,
 }
@@ -146,7 +148,7 @@ impl Mq {
         let name = name.to_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         let address = Address::from_parts(Scheme::Mq, format!("/{name}"), None, []);
         let object = Object::new(address.map_or("mq:".into(), |address| address.to_string()));
-        Mq { object, fd, size: AtomicUsize::new(0) }
+        Mq { object, fd, unwaiting: Unwaiting::ByTime, size: AtomicUsize::new(0) }
     }
 
     /// Removes the name of a queue; those who have it open go on. Never blocks.
@@ -180,7 +182,9 @@ impl Mq {
     pub fn send(&self, bytes: &[u8], priority: u32, timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
         operation
-            .until_ready(self.fd.as_fd(), PollFlags::POLLOUT, || sys::send(self.fd.as_fd(), bytes, priority))
+            .until_ready(self.fd.as_fd(), PollFlags::POLLOUT, || {
+                sys::send(self.fd.as_fd(), bytes, priority, self.unwaiting)
+            })
             .map_err(|error| self.explain_send(error, bytes.len(), priority))
     }
 
@@ -210,7 +214,7 @@ impl Mq {
         let mut operation = self.object.operation("recv", timeout);
         let room = buffer.len();
         let (size, priority) = operation
-            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive(self.fd.as_fd(), buffer))
+            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive(self.fd.as_fd(), buffer, self.unwaiting))
             .map_err(|error| self.explain_receive(error, room))?;
         Ok(MqReceived { priority, size })
     }
@@ -229,7 +233,9 @@ impl Mq {
         let size = self.size().map_err(|errno| self.explain_receive(operation.error(errno), 0))?;
         data.try_reserve_exact(size).map_err(|_| operation.error(Errno::ENOMEM))?;
         operation
-            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive_onto(self.fd.as_fd(), data))
+            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || {
+                sys::receive_onto(self.fd.as_fd(), data, self.unwaiting)
+            })
             .map_err(|error| self.explain_receive(error, size))
     }
 
@@ -486,7 +492,7 @@ impl Plan<'_> {
     }
 
     fn finish(self, fd: OwnedFd) -> Mq {
-        Mq { object: self.object, fd, size: AtomicUsize::new(0) }
+        Mq { object: self.object, fd, unwaiting: Unwaiting::ByMode, size: AtomicUsize::new(0) }
     }
 
     fn explain(&self, errno: Errno) -> Error {
