@@ -222,8 +222,14 @@ impl SysvMq {
     /// System call: msgsnd.
     #[inline]
     pub fn send(&self, bytes: &[u8], kind: i64, timeout: Timeout) -> Result<()> {
+        let number = libc::c_long::try_from(kind);
+        if let Ok(kind @ 1..) = number
+            && sys::send_small(self.id, kind, bytes).is_ok()
+        {
+            return Ok(());
+        }
         let mut operation = self.object.operation("send", timeout);
-        let kind = match libc::c_long::try_from(kind) {
+        let kind = match number {
             Ok(kind) if kind > 0 => kind,
             _ => return Err(operation.error(Errno::EINVAL).because("the type of a message is a number from 1")),
         };
@@ -266,6 +272,11 @@ impl SysvMq {
     /// [`Error::true_size`] is its size, or 0 where the kernel does not tell.
     #[inline]
     pub fn recv_into(&self, select: SysvSelect, buffer: &mut [u8], timeout: Timeout) -> Result<SysvReceived> {
+        if let Some((kind, flags)) = select.as_kernel_has_it()
+            && let Ok((kind, size)) = sys::receive_small(self.id, buffer, kind, flags)
+        {
+            return Ok(SysvReceived { kind, size });
+        }
         let mut operation = self.object.operation("recv", timeout);
         let mut record = Scratch::take();
         let received = self.receive(&mut operation, &mut record.0, buffer.len(), select)?;
