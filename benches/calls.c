@@ -18,10 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -250,6 +253,179 @@ static void mq_wigwag(void) {
     MUST(ww_mq_recv(mq_ww, 0, mq_received, sizeof mq_received, WW_SEC(1), NULL, NULL) == SIZE);
 }
 
+/* --- FIFO --- */
+
+static char fifo_path[] = "/tmp/wwcalls-XXXXXX/f";
+static int fifo_plain_fd, fifo_raw_fd;
+static ww_fifo *fifo_reader, *fifo_writer;
+
+static void in_temporary_directory(char *path) {
+    char *slash = strrchr(path, '/');
+    *slash = 0;
+    MUST(mkdtemp(path) != NULL);
+    *slash = '/';
+}
+static void leave_temporary_directory(char *path) {
+    MUST(unlink(path) == 0);
+    *strrchr(path, '/') = 0;
+    MUST(rmdir(path) == 0);
+}
+static void fifo_setup(void) {
+    char address[64];
+    ww_fifo_options options = WW_FIFO_OPTIONS_INIT;
+    in_temporary_directory(fifo_path);
+    MUST(mkfifo(fifo_path, 0600) == 0);
+    MUST((fifo_plain_fd = open(fifo_path, O_RDWR)) >= 0);
+    leave_temporary_directory(fifo_path);
+    strcpy(fifo_path, "/tmp/wwcalls-XXXXXX/f");
+    in_temporary_directory(fifo_path);
+    MUST(mkfifo(fifo_path, 0600) == 0);
+    MUST((fifo_raw_fd = open(fifo_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)) >= 0);
+    leave_temporary_directory(fifo_path);
+    strcpy(fifo_path, "/tmp/wwcalls-XXXXXX/f");
+    in_temporary_directory(fifo_path);
+    snprintf(address, sizeof address, "fifo:%s", fifo_path);
+    options.keep_open = 1;
+    options.create = 1;
+    MUST(ww_fifo_open_reader(&fifo_reader, address, &options, WW_SEC(1)) == 0);
+    MUST(ww_fifo_open_writer(&fifo_writer, address, NULL, WW_SEC(1)) == 0);
+    leave_temporary_directory(fifo_path);
+}
+static void fifo_plain(void) {
+    MUST(write(fifo_plain_fd, message, SIZE) == SIZE);
+    MUST(read(fifo_plain_fd, received, sizeof received) == SIZE);
+}
+static void fifo_raw(void) {
+    MUST(write_quietly(fifo_raw_fd, message, SIZE) == SIZE);
+    MUST(read(fifo_raw_fd, received, sizeof received) == SIZE);
+}
+static void fifo_wigwag(void) {
+    MUST(ww_fifo_write(fifo_writer, message, SIZE, WW_SEC(1)) == SIZE);
+    MUST(ww_fifo_read(fifo_reader, received, sizeof received, WW_SEC(1)) == SIZE);
+}
+
+/* --- file: a record appended, and read back --- */
+
+static char file_path[] = "/tmp/wwcalls-XXXXXX/r";
+static int file_plain_fd, file_raw_fd;
+static ww_file *file_appended, *file_read;
+static off_t file_at[3];
+
+static void file_setup(void) {
+    char address[64];
+    ww_file_options append = WW_FILE_OPTIONS_INIT, read = WW_FILE_OPTIONS_INIT;
+    int form;
+    for (form = 0; form < 3; form++) file_at[form] = 0;
+    in_temporary_directory(file_path);
+    snprintf(address, sizeof address, "file:%s", file_path);
+    append.access = WW_FILE_APPEND;
+    append.create = WW_FILE_CREATE_NEW;
+    read.access = WW_FILE_READ;
+    MUST(ww_file_open(&file_appended, address, &append) == 0);
+    MUST(ww_file_open(&file_read, address, &read) == 0);
+    leave_temporary_directory(file_path);
+    MUST((file_plain_fd = open("/tmp", O_TMPFILE | O_RDWR | O_APPEND, 0600)) >= 0);
+    MUST((file_raw_fd = open("/tmp", O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600)) >= 0);
+}
+static void file_on(int fd, off_t *at) {
+    MUST(write(fd, message, SIZE) == SIZE);
+    MUST(pread(fd, received, SIZE, *at) == SIZE);
+    *at += SIZE;
+}
+static void file_plain(void) { file_on(file_plain_fd, &file_at[0]); }
+static void file_raw(void) { file_on(file_raw_fd, &file_at[1]); }
+static void file_wigwag(void) {
+    MUST(ww_file_append(file_appended, message, SIZE, NULL) == 0);
+    MUST(ww_file_read_at(file_read, (uint64_t)file_at[2], received, SIZE) == SIZE);
+    file_at[2] += SIZE;
+}
+
+/* --- signal: queued to this process, and waited for; 4 bytes --- */
+
+static int signal_number;
+static sigset_t signal_set;
+
+static void signal_setup(void) {
+    ww_signal_mask before;
+    MUST((signal_number = ww_signal_number("RTMIN+1")) > 0);
+    MUST(ww_signal_block(&signal_number, 1, &before) == 0);
+    sigemptyset(&signal_set);
+    sigaddset(&signal_set, signal_number);
+}
+static void signal_plain(void) {
+    union sigval value = {7};
+    siginfo_t info;
+    MUST(sigqueue(getpid(), signal_number, value) == 0);
+    MUST(sigwaitinfo(&signal_set, &info) == signal_number);
+}
+static void signal_raw(void) {
+    static const struct timespec now;
+    union sigval value = {7};
+    siginfo_t info;
+    MUST(sigqueue(getpid(), signal_number, value) == 0);
+    MUST(sigtimedwait(&signal_set, &info, &now) == signal_number);
+}
+static void signal_wigwag(void) {
+    ww_signal_info info;
+    MUST(ww_signal_send_value(getpid(), signal_number, 7) == 0);
+    MUST(ww_signal_wait(&signal_number, 1, &info, WW_SEC(1)) >= 0);
+}
+
+/* --- shared memory: copied in and out; the pointer is the caller's, no call is in between --- */
+
+static char *shm_plain_at, *shm_raw_at;
+static void *shm_ww_at;
+
+static void shm_setup(void) {
+    ww_memory_options options = WW_MEMORY_OPTIONS_INIT;
+    ww_memfd *memory;
+    options.length = 4096;
+    MUST(ww_memfd_create(&memory, "memfd:", &options) == 0);
+    MUST(ww_memfd_data(memory, &shm_ww_at) == 0);
+    shm_plain_at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shm_raw_at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(shm_plain_at != MAP_FAILED && shm_raw_at != MAP_FAILED);
+}
+static void shm_on(volatile char *at) {
+    memcpy((char *)at, message, SIZE);
+    memcpy(received, (const char *)at, SIZE);
+    message[0] = (char)(received[1] + 1); /* so that neither copy can be left out */
+}
+static void shm_plain(void) { shm_on(shm_plain_at); }
+static void shm_raw(void) { shm_on(shm_raw_at); }
+static void shm_wigwag(void) { shm_on(shm_ww_at); }
+
+/* --- wait set: one ready descriptor of one --- */
+
+static int epoll_fd;
+static ww_waitset *waitset;
+
+static void waitset_setup(void) {
+    struct epoll_event event;
+    ww_eventfd_options ready = WW_EVENTFD_OPTIONS_INIT;
+    ww_eventfd *events;
+    ready.initial = 1;
+    MUST(ww_eventfd_open(&events, &ready) == 0);
+    MUST((epoll_fd = epoll_create1(EPOLL_CLOEXEC)) >= 0);
+    event.events = EPOLLIN;
+    event.data.u64 = 1;
+    MUST(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, ww_eventfd_fd(events), &event) == 0);
+    MUST(ww_waitset_new(&waitset) == 0);
+    MUST(ww_waitset_add_fd(waitset, ww_eventfd_fd(events), WW_READABLE, 1) == 0);
+}
+static void waitset_plain(void) {
+    struct epoll_event event;
+    MUST(epoll_wait(epoll_fd, &event, 1, -1) == 1);
+}
+static void waitset_raw(void) {
+    struct epoll_event event;
+    MUST(epoll_wait(epoll_fd, &event, 1, 1000) == 1);
+}
+static void waitset_wigwag(void) {
+    ww_waitset_event event;
+    MUST(ww_waitset_wait(waitset, &event, 1, WW_SEC(1)) == 1);
+}
+
 /* --- the rounds --- */
 
 static const struct operation {
@@ -260,11 +436,16 @@ static const struct operation {
 } operations[] = {
     {"eventfd add + take", 2000, eventfd_setup, {eventfd_plain, eventfd_raw, eventfd_wigwag}},
     {"pipe write + read", 2000, pipe_setup, {pipe_plain, pipe_raw, pipe_wigwag}},
+    {"fifo write + read", 2000, fifo_setup, {fifo_plain, fifo_raw, fifo_wigwag}},
+    {"file append + read", 500, file_setup, {file_plain, file_raw, file_wigwag}},
+    {"signal send + wait", 1000, signal_setup, {signal_plain, signal_raw, signal_wigwag}},
+    {"shm copy in + out", 100000, shm_setup, {shm_plain, shm_raw, shm_wigwag}},
     {"sysv_mq send + recv", 2000, sysv_mq_setup, {sysv_mq_plain, sysv_mq_raw, sysv_mq_wigwag}},
     {"mq send + recv", 2000, mq_setup, {mq_plain, mq_raw, mq_wigwag}},
     {"socket send + recv", 2000, socket_setup, {socket_plain, socket_raw, socket_wigwag}},
     {"sem acquire + release", 20000, sem_setup, {sem_plain, sem_raw, sem_wigwag}},
     {"sysv_sem acquire + release", 2000, sysv_sem_setup, {sysv_sem_plain, sysv_sem_raw, sysv_sem_wigwag}},
+    {"waitset wait, one ready", 2000, waitset_setup, {waitset_plain, waitset_raw, waitset_wigwag}},
 };
 
 static double now(void) {

@@ -1,6 +1,5 @@
 //! Waiting for one of a set of signals in the calling thread, without a handler.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -12,8 +11,6 @@ use crate::error::Result;
 use crate::sys::signal as kernel;
 use crate::timeout::Timeout;
 use crate::wait::Object;
-
-static WAITS: LazyLock<Object> = LazyLock::new(|| Object::new("signal:"));
 
 /// Takes the next pending signal of a set, waiting for one: which, with its value, and its sender's pid and uid.
 ///
@@ -29,17 +26,11 @@ static WAITS: LazyLock<Object> = LazyLock::new(|| Object::new("signal:"));
 /// System calls: rt_sigprocmask, rt_sigtimedwait.
 pub fn wait_signal(signals: &[Signal], timeout: Timeout) -> Result<SignalInfo> {
     let set = checked_set(signals, "wait")?;
-    let blocked = SignalMask::block(signals)?;
-    let mut operation = WAITS.operation("wait", timeout);
-    let taken = operation.in_call(
-        || kernel::timed_wait(&set, Duration::ZERO),
-        |deadline| match kernel::timed_wait(&set, deadline.remaining().unwrap_or(Duration::from_secs(1 << 30))) {
-            Err(Errno::EAGAIN) => Err(Errno::EINTR), // have the deadline looked at
-            result => result,
-        },
-    );
-    drop(operation);
-    drop(blocked);
+    let taken = match kernel::timed_wait(&set, Duration::ZERO) {
+        // What is waiting already was blocked before: there is nothing to block.
+        Ok(info) => Ok(info),
+        Err(_) => wait_blocked(signals, &set, timeout)?,
+    };
     match taken {
         Ok(info) => {
             let signal = Signal::from_number(info.signal())?;
@@ -48,4 +39,22 @@ pub fn wait_signal(signals: &[Signal], timeout: Timeout) -> Result<SignalInfo> {
         Err(error) if error.is(Errno::EAGAIN) => Err(error),
         Err(error) => Err(error.on_text(address_of(signals))),
     }
+}
+
+/// Waits with the signals blocked for as long, so that one which comes in the middle is taken and not acted on.
+#[cold]
+fn wait_blocked(signals: &[Signal], set: &kernel::Set, timeout: Timeout) -> Result<Result<kernel::KernelInfo>> {
+    let blocked = SignalMask::block(signals)?;
+    let object = Object::new("signal:");
+    let mut operation = object.operation("wait", timeout);
+    let taken = operation.in_call(
+        || kernel::timed_wait(set, Duration::ZERO),
+        |deadline| match kernel::timed_wait(set, deadline.remaining().unwrap_or(Duration::from_secs(1 << 30))) {
+            Err(Errno::EAGAIN) => Err(Errno::EINTR), // have the deadline looked at
+            result => result,
+        },
+    );
+    drop(operation);
+    drop(blocked);
+    Ok(taken)
 }
