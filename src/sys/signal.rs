@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{SysResult, check};
+use super::{SysResult, check, direct};
 use crate::timeout::timespec;
 
 /// The kernel's `siginfo_t` on 64-bit Linux: three numbers, and a union whose members begin at byte 16.
@@ -250,9 +250,12 @@ fn change_mask(how: libc::c_int, set: &Set) -> SysResult<Set> {
 pub(crate) fn timed_wait(set: &Set, timeout: Duration) -> SysResult<KernelInfo> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let timeout = timespec(timeout);
+    /// What the kernel takes of a signal set; the C library's type has room for more.
+    const KERNEL_SET: usize = 8;
+    let (set, to, timeout) = (&raw const set.0, info.as_mut_ptr(), &raw const timeout);
     // SAFETY: the set and the timeout are live, and the kernel fills the live `info` when it succeeds.
     unsafe {
-        check(libc::sigtimedwait(&raw const set.0, info.as_mut_ptr(), &raw const timeout))?;
+        direct::call6(libc::SYS_rt_sigtimedwait, set as usize, to as usize, timeout as usize, KERNEL_SET, 0, 0)?;
         Ok(KernelInfo::copied_from(info.as_ptr()))
     }
 }

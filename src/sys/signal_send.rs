@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{SysResult, check};
+use super::{SysResult, check, direct};
 
 const UNKNOWN: u8 = 0;
 const BY_DESCRIPTOR: u8 = 1;
@@ -60,7 +60,7 @@ pub(crate) fn thread(pid: libc::pid_t, tid: libc::pid_t, signal: libc::c_int) ->
 pub(crate) fn queue(pid: libc::pid_t, signal: libc::c_int, value: i32) -> SysResult<()> {
     let info = queued(signal, value);
     // SAFETY: the kernel reads a whole siginfo, which `info` is.
-    check(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, info.as_ptr()) }).map(drop)
+    unsafe { direct::call3(libc::SYS_rt_sigqueueinfo, pid as usize, signal as usize, info.as_ptr() as usize) }.map(drop)
 }
 
 /// pidfd_open.
@@ -80,6 +80,12 @@ pub(crate) fn to_process(process: BorrowedFd<'_>, signal: libc::c_int, value: Op
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, pointer, 0) }).map(drop)
 }
 
+/// getpid or getuid, which cannot fail.
+fn own(number: libc::c_long) -> usize {
+    // SAFETY: takes nothing.
+    unsafe { direct::call3(number, 0, 0, 0) }.unwrap_or_default()
+}
+
 fn queued(signal: libc::c_int, value: i32) -> MaybeUninit<libc::siginfo_t> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let start = Queued {
@@ -87,8 +93,8 @@ fn queued(signal: libc::c_int, value: i32) -> MaybeUninit<libc::siginfo_t> {
         errno: 0,
         code: libc::SI_QUEUE,
         _pad: 0,
-        pid: nix::unistd::getpid().as_raw(),
-        uid: nix::unistd::getuid().as_raw(),
+        pid: own(libc::SYS_getpid) as libc::pid_t,
+        uid: own(libc::SYS_getuid) as libc::uid_t,
         value: value.into(), // the low half, where a receiver's sival_int lies, on the little-endian machines we run on
     };
     // SAFETY: a Queued fits into a siginfo and is aligned no stricter (asserted above), and the rest is zeros.

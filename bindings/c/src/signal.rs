@@ -544,7 +544,13 @@ pub unsafe extern "C" fn ww_signal_wait(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(info)?;
-        let taken = wigwag::wait_signal(&list(signals, count)?, timeout(timeout_ns)?)?;
+        let timeout = timeout(timeout_ns)?;
+        let taken = if count == 1 && !signals.is_null() {
+            // The usual case, without a list to allocate.
+            wigwag::wait_signal(&[Signal::from_number(signals.read_unaligned())?], timeout)?
+        } else {
+            wigwag::wait_signal(&list(signals, count)?, timeout)?
+        };
         put(info, ww_signal_info::from(&taken), "info")
     })
 }
