@@ -200,7 +200,7 @@ def valgrind(totals):
     libraries = [TARGET / "debug/libwigwag_c.a", *suite.system_libraries()]
     directory = BUILD / "c-tests/valgrind"
     programs = suite.build_all("gcc", directory, [], libraries)
-    check = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full",
+    check = ["valgrind", "--quiet", "--error-exitcode=99", "--leak-check=full", f"--suppressions={TESTS / 'valgrind.supp'}",
              "--show-leak-kinds=definite,indirect,possible", "--errors-for-leak-kinds=definite,indirect,possible"]
     for name, complaint in (("overrun", "Invalid write"), ("leak", "definitely lost")):
         control(totals, "valgrind", name, ["gcc"], libraries, complaint, wrapper=check)
