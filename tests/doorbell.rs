@@ -288,12 +288,12 @@ fn a_queue_that_one_may_only_read() {
     .join();
 }
 
-/// How many threads of the library's own this process has.
+/// How many threads of the library's own this process has, besides those that stand in for timers.
 fn helpers() -> usize {
     let names = std::fs::read_dir("/proc/self/task")
         .unwrap()
         .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
-    names.filter(|name| name.starts_with("wigwag")).count()
+    names.filter(|name| name.starts_with("wigwag") && name != "wigwag-knock\n").count()
 }
 
 #[test]

@@ -23,7 +23,10 @@ pub(super) fn knocking<T>(pause: Duration, call: impl FnOnce() -> SysResult<T>) 
                 wake_signal::send(signal, thread);
             }
         };
-        std::thread::Builder::new().spawn_scoped(scope, knock).map_err(|_| Errno::ENOMEM)?;
+        std::thread::Builder::new()
+            .name("wigwag-knock".into())
+            .spawn_scoped(scope, knock)
+            .map_err(|_| Errno::ENOMEM)?;
         let result = call();
         drop(done);
         result
