@@ -114,7 +114,7 @@ TEST(close_during_a_wait) {
     pthread_t thread;
     void *result;
     OK(pthread_create(&thread, NULL, take_for_ever, events));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(1);
     ww_eventfd_close(events);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);

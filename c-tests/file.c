@@ -190,7 +190,7 @@ TEST(close_during_a_wait_for_a_lock) {
     holder = open_file("file:x");
     OK(ww_file_lock(holder, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW, &lock));
     OK(pthread_create(&thread, NULL, lock_for_ever, file));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(1);
     ww_file_close(file);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);
@@ -206,7 +206,7 @@ TEST(close_during_a_watch) {
     enter();
     OK(ww_filewatch_open(&watch, "file:x", WW_FILE_REMOVED));
     OK(pthread_create(&thread, NULL, watch_for_ever, watch));
-    sleep_ms(20);
+    until_blocked(1);
     ww_filewatch_close(watch);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);

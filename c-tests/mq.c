@@ -213,7 +213,7 @@ TEST(close_during_a_wait) {
     ww_mq *queue = create(2, 16);
     pthread_t thread;
     pthread_create(&thread, NULL, waiting, queue);
-    sleep_ms(20);
+    until_blocked(1);
     finish(queue);
     pthread_join(thread, NULL);
 }

@@ -156,7 +156,7 @@ TEST(close_during_a_wait) {
     pthread_t thread;
     void *result;
     OK(pthread_create(&thread, NULL, acquire_for_ever, sem));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(1);
     ww_sem_close(sem);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);

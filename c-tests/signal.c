@@ -588,7 +588,7 @@ TEST(close_during_a_wait) {
     OK(pthread_create(&threads[0], NULL, take_for_ever, signals));
     OK(pthread_create(&threads[1], NULL, dispatch_for_ever, signals));
     OK(pthread_create(&threads[2], NULL, wait_for_ever, shutdown));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(3);
     ww_signal_close(signals);
     ww_signal_shutdown_close(shutdown);
     for (n = 0; n < 3; n++) {

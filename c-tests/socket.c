@@ -447,7 +447,7 @@ TEST(close_during_a_wait) {
     pair(&one, &other, "unix");
     OK(pthread_create(&accepting, NULL, accept_for_ever, listener));
     OK(pthread_create(&receiving, NULL, receive_for_ever, one));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(2);
     ww_listener_close(listener);
     ww_socket_close(one);
     OK(pthread_join(accepting, &result));

@@ -199,7 +199,7 @@ TEST(close_during_a_wait) {
     pthread_t thread;
     OK(ww_sysv_mq_from_id(&other, ww_sysv_mq_id(queue)));
     pthread_create(&thread, NULL, waiting, other);
-    sleep_ms(20);
+    until_blocked(1);
     ww_sysv_mq_close(other);
     pthread_join(thread, NULL);
     finish(queue);

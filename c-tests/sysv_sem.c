@@ -214,7 +214,7 @@ TEST(close_during_a_wait) {
     void *result;
     OK(ww_sysv_sem_from_id(&same, ww_sysv_sem_id(set)));
     OK(pthread_create(&thread, NULL, acquire_for_ever, same));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close; without timers it is never counted */
+    until_blocked(1);
     CHECK(ww_sysv_sem_waiting(set, 0) <= 1);
     CHECK_INT(ww_sysv_sem_waiting_for_zero(set, 0), 0);
     ww_sysv_sem_close(same);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,6 +83,40 @@ static const char *running; /* the name of the test that this process is */
 static inline void sleep_ms(long ms) {
     struct timespec t = {ms / 1000, ms % 1000 * 1000000};
     nanosleep(&t, NULL);
+}
+
+/* How many other threads of this process are blocked in a system call that a wait of the library sleeps in. */
+static inline int blocked_threads(void) {
+    static const long sleeps[] = {SYS_ppoll,      SYS_msgrcv, SYS_msgsnd, SYS_semtimedop, SYS_semop, SYS_openat,
+                                  SYS_fcntl,      SYS_futex,  SYS_connect, SYS_rt_sigtimedwait};
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *task;
+    int blocked = 0;
+    CHECK(tasks != NULL);
+    while ((task = readdir(tasks)) != NULL) {
+        char path[300], line[64] = "";
+        FILE *file;
+        size_t n;
+        if (atoi(task->d_name) == 0 || atoi(task->d_name) == (int)syscall(SYS_gettid)) continue;
+        snprintf(path, sizeof path, "/proc/self/task/%s/syscall", task->d_name);
+        file = fopen(path, "r");
+        if (file == NULL) continue; /* it has ended meanwhile */
+        if (fgets(line, sizeof line, file) != NULL && line[0] >= '0' && line[0] <= '9')
+            for (n = 0; n < sizeof sleeps / sizeof *sleeps; n++) blocked += sleeps[n] == atol(line);
+        fclose(file);
+    }
+    closedir(tasks);
+    return blocked;
+}
+
+/* Returns when this many other threads wait: closing an object under a thread that does not yet would be undefined. */
+static inline void until_blocked(int threads) {
+    int looks, steady = 0;
+    for (looks = 0; steady < 3; looks++) {
+        steady = blocked_threads() >= threads ? steady + 1 : 0;
+        if (looks > 30000) FAIL("%d threads are blocked, not %d", blocked_threads(), threads);
+        sleep_ms(1);
+    }
 }
 
 static inline int64_t now_ns(void) {

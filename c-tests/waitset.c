@@ -168,7 +168,7 @@ TEST(close_during_a_wait) {
     pthread_t thread;
     void *result;
     OK(pthread_create(&thread, NULL, wait_for_ever, set));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(1);
     ww_waitset_close(set);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);
@@ -179,7 +179,7 @@ TEST(added_while_another_thread_waits) {
     pthread_t thread;
     void *result;
     OK(pthread_create(&thread, NULL, wait_for_ever, set));
-    sleep_ms(10);
+    until_blocked(1);
     OK(ww_waitset_add_timer(set, WW_MS(1), 0, 1));
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, 1);
