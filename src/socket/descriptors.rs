@@ -78,12 +78,12 @@ impl Socket {
     /// System call: recvmsg; for a message twice, first to look at its size.
     pub fn recv_fds(&self, buffer: &mut [u8], most: usize, timeout: Timeout) -> Result<ReceivedDescriptors> {
         self.check_can_pass("recv_fds")?;
+        let mut operation = self.object.operation("recv_fds", timeout);
         let message = if self.carries_messages() {
             let room = buffer.len();
-            self.until_taken("recv_fds", room, timeout, || self.take_message(buffer))?
+            self.until_taken(&mut operation, room, || self.take_message(buffer))?
         } else {
             self.check_buffer("recv_fds", buffer)?;
-            let mut operation = self.object.operation("recv_fds", timeout);
             operation
                 .until_ready(self.as_fd(), PollFlags::POLLIN, || sys::receive_message(self.as_fd(), buffer, 0))
                 .map_err(|error| self.explained(error))?
