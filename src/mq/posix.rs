@@ -136,7 +136,10 @@ impl Mq {
                 Err(errno) => return Err(plan.explain(errno)),
             }
         }
-        Err(plan.object.error(Errno::EAGAIN, "mq_open").because("others keep creating and unlinking it"))
+        Err(plan
+            .object
+            .error(Errno::EBUSY, "mq_open")
+            .because("others create and unlink it faster than it can be opened"))
     }
 
     /// Takes over a descriptor that something else has opened. Never blocks; its mode is left as it is.
