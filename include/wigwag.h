@@ -1338,7 +1338,7 @@ ssize_t ww_signal_dispatch(const ww_signal *signal,
 
 /* Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
  *
- * Errors: -EALREADY it runs already; -EAGAIN the system has no further thread; -EFAULT. */
+ * Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT. */
 int ww_signal_start(const ww_signal *signal);
 
 /* Stops the dispatcher thread, after a callback that is running (unless it is the caller). Nothing happens if there is

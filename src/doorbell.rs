@@ -89,7 +89,7 @@ impl<K: PartialEq> Doorbells<K> {
             rung: AtomicBool::new(false),
         });
         let (of_helper, listener) = (Arc::clone(&bell), listener()?);
-        background::spawn("wigwag-doorbell", move || of_helper.listen(&*listener))
+        background::spawn("wigwag-doorbell", background::SMALL_STACK, move || of_helper.listen(&*listener))
             .map_err(|errno| explained(object.error(errno, "doorbell")))?;
         Ok(self.push(key, bell).counter.as_fd())
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
-use support::{GENEROUS, eventually, fork};
-use wigwag::{Cancel, EventFd, Signal, Timeout, set_interrupt_hook};
+use support::{GENEROUS, eventually, fork, fork_without};
+use wigwag::{Cancel, EventFd, Signal, Signals, SocketAddress, Timeout, set_interrupt_hook};
 
 #[test]
 fn a_scope_entered_before_a_fork_goes_on_in_the_child() {
@@ -69,6 +69,19 @@ fn a_signal_hook_may_end_the_very_wait_that_it_interrupts() {
             });
             assert!(EVENTS.take(GENEROUS).unwrap_err().is(Errno::ECANCELED));
         });
+    })
+    .join();
+}
+
+#[test]
+fn where_no_thread_can_be_had_the_error_does_not_say_try_again() {
+    fork_without(&[libc::SYS_clone3, libc::SYS_clone], libc::EAGAIN, || {
+        let address = "tcp://localhost:80".parse().unwrap();
+        let error = SocketAddress::resolve(&address, GENEROUS).unwrap_err();
+        assert!(error.is(Errno::ENOMEM) && error.reason().contains("numeric"), "{error}");
+        let signals = Signals::open(&[Signal::USR2]).unwrap();
+        let error = signals.start().unwrap_err();
+        assert!(error.is(Errno::ENOMEM) && error.reason().contains("ulimit -u"), "{error}");
     })
     .join();
 }

@@ -208,7 +208,7 @@ impl Signals {
     /// panics is told about on standard error, and the others go on.
     ///
     /// # Errors
-    /// `EALREADY` it runs already; `EAGAIN` the system has no further thread.
+    /// `EALREADY` it runs already; `ENOMEM` no thread can be had: memory, or a limit of threads.
     pub fn start(&self) -> Result<()> {
         self.inner.ensure_own("start")?;
         let dispatcher = Arc::new(Dispatcher {
@@ -239,8 +239,9 @@ impl Signals {
             }
             Err(error) => {
                 self.dispatcher.update(|_| (None, ()));
-                let errno = error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
-                Err(self.inner.object.error(errno, "start").because_found(format!("no thread could be made: {error}")))
+                // Not EAGAIN, as the C library has it: that would look like a call that has to wait.
+                let error = format!("no thread can be had, for memory or a limit of threads (ulimit -u): {error}");
+                Err(self.inner.object.error(Errno::ENOMEM, "start").because_found(error))
             }
         }
     }

@@ -371,7 +371,7 @@ pub unsafe extern "C" fn ww_signal_dispatch(signal: *const ww_signal, timeout_ns
 
 /// Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
 ///
-/// Errors: -EALREADY it runs already; -EAGAIN the system has no further thread; -EFAULT.
+/// Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_start(signal: *const ww_signal) -> c_int {
     // SAFETY: as above.
