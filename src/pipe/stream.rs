@@ -9,6 +9,7 @@ use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
+use crate::limits::setting;
 use crate::paths;
 use crate::sys::{SysResult, direct, nosigpipe};
 use crate::timeout::Timeout;
@@ -217,14 +218,11 @@ impl Stream {
         let bytes = i32::try_from(bytes)
             .map_err(|_| failed(Errno::EINVAL).because("a pipe holds less than 2 GiB; ask for less"))?;
         fcntl(&self.descriptor, FcntlArg::F_SETPIPE_SZ(bytes)).map_err(|errno| match errno {
-            Errno::EPERM => {
-                let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap_or_default();
-                failed(errno).because_found(format!(
-                    "{bytes} bytes are more than an unprivileged process may have (fs.pipe-max-size={}); \
+            Errno::EPERM => failed(errno).because_found(format!(
+                "{bytes} bytes are more than an unprivileged process may have (fs.pipe-max-size={}); \
                      ask for less or raise the limit",
-                    limit.trim()
-                ))
-            }
+                setting("fs/pipe-max-size")
+            )),
             Errno::EBUSY => failed(errno).because("more bytes than that are waiting in the pipe; read them first"),
             errno => failed(errno),
         })?;

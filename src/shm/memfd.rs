@@ -16,6 +16,7 @@ use super::space;
 use super::sysv::SysvShmStatus;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::wait::Object;
 
 bitflags::bitflags! {
@@ -271,7 +272,6 @@ fn explain(error: Error, address: &Address, options: &MemoryOptions) -> Error {
             error.because("the system has no huge pages of this size; see /sys/kernel/mm/hugepages")
         }
         Errno::ENOMEM | Errno::EPERM if options.huge_pages => space::huge_pages(error, options.size as u64),
-        Errno::EMFILE => error.because("the process has no descriptor left; raise RLIMIT_NOFILE (ulimit -n)"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }

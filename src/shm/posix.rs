@@ -21,6 +21,7 @@ use super::space;
 use super::sysv::SysvShmStatus;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::sys::SysResult;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -404,7 +405,6 @@ fn explain_name(error: Error) -> Error {
         }
         Errno::EPERM => error.because("only its owner and root may do that in /dev/shm"),
         Errno::ELOOP => error.because("a symbolic link lies at this name in /dev/shm; such are not followed"),
-        Errno::EMFILE => error.because("the process has no descriptor left; raise RLIMIT_NOFILE (ulimit -n)"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }

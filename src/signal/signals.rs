@@ -18,6 +18,7 @@ use super::{Signal, SignalInfo};
 use crate::address::Address;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::limits::setting;
 use crate::sys::{SysResult, fork, signal as kernel};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -377,12 +378,11 @@ fn spawn_without_signals(body: impl FnOnce() + Send + 'static) -> std::io::Resul
 }
 
 fn too_large(capacity: usize) -> String {
-    let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap_or_default();
     format!(
         "a queue of {capacity} signals of {} bytes is more than a pipe may hold, fs.pipe-max-size={}; ask for less, or \
          raise the limit",
         super::info::RECORD,
-        limit.trim()
+        setting("fs/pipe-max-size")
     )
 }
 

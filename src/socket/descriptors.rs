@@ -8,6 +8,7 @@ use nix::poll::PollFlags;
 use super::Socket;
 use crate::address::Scheme;
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sys::socket::{self as sys, MOST_DESCRIPTORS, Message};
 use crate::timeout::Timeout;
 
@@ -59,7 +60,7 @@ impl Socket {
                 return error.because_found(format!(
                     "as many descriptors as this process may have (RLIMIT_NOFILE={}) are on their way already; let the \
                      receivers take some",
-                    sys::descriptor_limit()
+                    limits::descriptors()
                 ));
             }
             self.send_failed(error, bytes.len())
@@ -103,7 +104,7 @@ impl Socket {
             return error.because_found(format!(
                 "not all descriptors could be delivered, as a rule because this process has none left \
                  (RLIMIT_NOFILE={}); the {count} that came were closed",
-                sys::descriptor_limit()
+                limits::descriptors()
             ));
         }
         error.because_found(format!("{count} descriptors came, {most} were asked for; all were closed"))

@@ -371,14 +371,6 @@ pub(crate) fn send_descriptors(fd: BorrowedFd<'_>, bytes: &[u8], passed: &[Borro
     }
 }
 
-/// RLIMIT_NOFILE, for error texts.
-pub(crate) fn descriptor_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes to a live local.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_cur
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
