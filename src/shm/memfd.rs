@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::backed::{Backed, name_of, require_memory};
+use super::backed::{Backed, require_memory};
 use super::mapping::{Access, Mapping};
 use super::options::MemoryOptions;
 use super::space;
@@ -17,6 +17,7 @@ use super::sysv::SysvShmStatus;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
+use crate::paths::name_of;
 use crate::wait::Object;
 
 bitflags::bitflags! {
