@@ -2244,7 +2244,7 @@ int ww_sysv_shm_open_or_create(ww_sysv_shm **out,
 /* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
  * populate and lock count of the options. Close it with ww_sysv_shm_close().
  *
- * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
+ * Errors: -EIDRM there is no segment with this id (any more); the others as ww_sysv_shm_open(). */
 int ww_sysv_shm_from_id(ww_sysv_shm **out,
                         int id,
                         const ww_memory_options *options);

@@ -133,7 +133,7 @@ impl SysvShm {
     /// count of the options, and `populate` and `lock`.
     ///
     /// # Errors
-    /// `ENOENT` there is no segment with this id; the others as for [`SysvShm::open`].
+    /// `EIDRM` there is no segment with this id (any more); the others as for [`SysvShm::open`].
     ///
     /// System calls: shmctl, shmat.
     pub fn from_id(id: i32, options: &MemoryOptions) -> Result<SysvShm> {
@@ -145,7 +145,7 @@ impl SysvShm {
         SysvShm::attach(object, None, id, false, options)
             .map_err(|(object, errno)| match errno {
                 Errno::EINVAL | Errno::EIDRM => object
-                    .error(Errno::ENOENT, "shmat")
+                    .error(Errno::EIDRM, "shmat")
                     .because_found(format!("there is no segment with the id {id}; it was removed, or never existed")),
                 errno => denied(object.error(errno, "shmat"), &object, options),
             })
