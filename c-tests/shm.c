@@ -76,7 +76,7 @@ TEST(system_v) {
     ww_sysv_shm_close(first);
     ww_sysv_shm_close(second);
     ww_sysv_shm_close(third);
-    CHECK_ERROR(ww_sysv_shm_from_id(&third, id, NULL), -ENOENT, "no segment with the id");
+    CHECK_ERROR(ww_sysv_shm_from_id(&third, id, NULL), -EIDRM, "no segment with the id");
 }
 
 TEST(posix) {
@@ -339,7 +339,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sysv_shm_open_or_create(NULL, "sysv-shm:0x1", &options), -EFAULT, "output pointer");
     CHECK_ERROR(ww_sysv_shm_open_or_create(&segment, NULL, &options), -EFAULT, "address");
     CHECK_ERROR(ww_sysv_shm_from_id(NULL, 0, NULL), -EFAULT, "output pointer");
-    CHECK_ERROR(ww_sysv_shm_from_id(&segment, -7, NULL), -ENOENT, "the id -7");
+    CHECK_ERROR(ww_sysv_shm_from_id(&segment, -7, NULL), -EIDRM, "the id -7");
     CHECK_ERROR(ww_sysv_shm_data(NULL, &data), -EFAULT, "sysv_shm");
     CHECK_ERROR(ww_sysv_shm_size(NULL), -EFAULT, "sysv_shm");
     CHECK_ERROR(ww_sysv_shm_grow(NULL, 1), -EFAULT, "sysv_shm");

@@ -1338,7 +1338,7 @@ ssize_t ww_signal_dispatch(const ww_signal *signal,
 
 /* Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
  *
- * Errors: -EALREADY it runs already; -EAGAIN the system has no further thread; -EFAULT. */
+ * Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT. */
 int ww_signal_start(const ww_signal *signal);
 
 /* Stops the dispatcher thread, after a callback that is running (unless it is the caller). Nothing happens if there is
@@ -2244,7 +2244,7 @@ int ww_sysv_shm_open_or_create(ww_sysv_shm **out,
 /* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
  * populate and lock count of the options. Close it with ww_sysv_shm_close().
  *
- * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
+ * Errors: -EIDRM there is no segment with this id (any more); the others as ww_sysv_shm_open(). */
 int ww_sysv_shm_from_id(ww_sysv_shm **out,
                         int id,
                         const ww_memory_options *options);

@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags};
 
 use crate::error::{Error, Result};
 use crate::eventfd::{EVENTFD_MAX, EventFd};
+use crate::limits::explain_descriptors;
 use crate::sys::{SysResult, background, fork};
 use crate::timeout::Timeout;
 use crate::wait::Object;
@@ -89,7 +90,7 @@ impl<K: PartialEq> Doorbells<K> {
             rung: AtomicBool::new(false),
         });
         let (of_helper, listener) = (Arc::clone(&bell), listener()?);
-        background::spawn("wigwag-doorbell", move || of_helper.listen(&*listener))
+        background::spawn("wigwag-doorbell", background::SMALL_STACK, move || of_helper.listen(&*listener))
             .map_err(|errno| explained(object.error(errno, "doorbell")))?;
         Ok(self.push(key, bell).counter.as_fd())
     }
@@ -188,10 +189,8 @@ fn explained(error: Error) -> Error {
         error.because(
             "its descriptor takes a helper thread, and none can be had: memory or a limit of threads (ulimit -u)",
         )
-    } else if error.is(Errno::EMFILE) {
-        error.because("this process has as many descriptors open as it may (ulimit -n); close some, or raise the limit")
     } else {
-        error
+        explain_descriptors(error)
     }
 }
 

@@ -25,6 +25,7 @@ mod doorbell;
 mod error;
 mod eventfd;
 mod file;
+mod limits;
 mod mq;
 mod paths;
 mod pipe;

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -52,6 +52,11 @@ impl AsFd for Found {
 /// The path by which the kernel leads to the file behind a descriptor of the calling thread.
 pub(crate) fn of_descriptor(fd: BorrowedFd<'_>) -> String {
     format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
+}
+
+/// The name that the kernel shows for a descriptor.
+pub(crate) fn name_of(fd: BorrowedFd<'_>) -> Option<PathBuf> {
+    std::fs::read_link(of_descriptor(fd)).ok()
 }
 
 /// Opens the file behind `fd` once more: a description of its own. ENOENT where /proc is not mounted.

@@ -3,11 +3,12 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::{GENEROUS, SHORT, eventually, fork, fork_without, is_asleep};
 use tempfile::TempDir;
-use wigwag::{Address, Cancel, Fifo, FifoOptions, Scheme, Timeout};
+use wigwag::{Address, Cancel, Fifo, FifoOptions, Scheme, Signal, Timeout};
 
 fn place() -> (TempDir, Address) {
     let directory = tempfile::tempdir().unwrap();
@@ -273,4 +274,36 @@ fn without_timers_opening_still_ends_and_still_succeeds() {
         .join();
         writer.join();
     }
+}
+
+#[test]
+fn a_try_is_not_interrupted_by_signals() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let (_directory, address) = place();
+    Fifo::create(&address, &FifoOptions::default()).unwrap();
+    fork(|| {
+        // SAFETY: a handler that does nothing, in a child of its own.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as usize;
+            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        }
+        let (pid, thread) = (std::process::id().cast_signed(), Signal::this_thread());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = Signal::USR1.send_to_thread(pid, thread);
+                }
+            });
+            let tries = (0..500).map(|_| {
+                let tried = Fifo::open_reader(&address, &FifoOptions::default(), Timeout::Now);
+                tried.unwrap_err().errno()
+            });
+            let unexpected: Vec<_> = tries.filter(|errno| *errno != libc::EAGAIN).collect();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(unexpected, []);
+        });
+    })
+    .join();
 }

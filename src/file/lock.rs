@@ -17,6 +17,7 @@ use crate::paths;
 use crate::sys::SysResult;
 use crate::sys::not_inherited::NotInherited;
 use crate::timeout::Timeout;
+use crate::wait::Operation;
 
 /// What a lock keeps out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +70,10 @@ impl File {
     ///
     /// System calls: open through /proc, fcntl F_OFD_SETLK, F_OFD_SETLKW if it has to wait, fstat, stat.
     pub fn lock(&self, mode: LockMode, range: FileRange, timeout: Timeout) -> Result<FileLock> {
-        self.lock_as("lock", mode, range, timeout)
+        self.lock_in(&mut self.object.operation("lock", timeout), mode, range)
     }
 
-    pub(super) fn lock_as(
-        &self,
-        name: &'static str,
-        mode: LockMode,
-        range: FileRange,
-        timeout: Timeout,
-    ) -> Result<FileLock> {
-        let mut operation = self.object.operation(name, timeout);
+    pub(super) fn lock_in(&self, operation: &mut Operation<'_>, mode: LockMode, range: FileRange) -> Result<FileLock> {
         let access = self.flags & OFlag::O_ACCMODE;
         match mode {
             LockMode::Shared if access == OFlag::O_WRONLY => {

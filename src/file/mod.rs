@@ -181,7 +181,9 @@ impl File {
     pub fn append_locked(&self, record: &[u8], timeout: Timeout) -> Result<()> {
         const NAME: &str = "append_locked";
         self.require_append(NAME)?;
-        let _lock = self.lock_as(NAME, LockMode::Exclusive, FileRange::WHOLE, timeout)?;
+        // Kept to the end, so that nobody frees the file while it is written to.
+        let mut operation = self.object.operation(NAME, timeout);
+        let _lock = self.lock_in(&mut operation, LockMode::Exclusive, FileRange::WHOLE)?;
         let failed = |errno| self.full(self.object.error(errno, NAME));
         let before = fstat(&self.fd).map_err(failed)?.st_size;
         match self.write_once(record) {

@@ -16,6 +16,7 @@ use nix::sys::stat::lstat;
 use super::{File, named};
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::limits::setting;
 use crate::paths;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -233,11 +234,7 @@ impl File {
 }
 
 fn explain(error: Error) -> Error {
-    let limit = |name: &str| {
-        let path = format!("/proc/sys/fs/inotify/{name}");
-        let value = std::fs::read_to_string(path).unwrap_or_else(|_| "unknown".into());
-        format!("fs.inotify.{name}={}", value.trim())
-    };
+    let limit = |name: &str| format!("fs.inotify.{name}={}", setting(&format!("fs/inotify/{name}")));
     match error.errno() {
         libc::ENOENT => error.because("its directory does not exist; make the directory first"),
         libc::ENOTDIR => error.because("what should be its directory is none"),

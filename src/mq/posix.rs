@@ -1,6 +1,6 @@
 //! POSIX message queues (`mq:`): the highest priority first, on a descriptor that can be polled.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
@@ -14,6 +14,7 @@ use super::limits::explain_open;
 use super::{MqAccess, MqLimits, PRIVATE, ROUNDS, copy};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::paths::name_of;
 use crate::sys::SysResult;
 use crate::sys::mq::{self as sys, Shape, Unwaiting};
 use crate::timeout::Timeout;
@@ -136,7 +137,10 @@ impl Mq {
                 Err(errno) => return Err(plan.explain(errno)),
             }
         }
-        Err(plan.object.error(Errno::EAGAIN, "mq_open").because("others keep creating and unlinking it"))
+        Err(plan
+            .object
+            .error(Errno::EBUSY, "mq_open")
+            .because("others create and unlink it faster than it can be opened"))
     }
 
     /// Takes over a descriptor that something else has opened. Never blocks; its mode is left as it is.
@@ -144,7 +148,7 @@ impl Mq {
     /// That it is a queue is found out in use: all calls on anything else fail with `EBADF`.
     pub fn from_fd(fd: OwnedFd) -> Mq {
         // The kernel shows a queue under its name, wherever the file system of queues is mounted, if anywhere.
-        let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
+        let name = name_of(fd.as_fd()).unwrap_or_default();
         let name = name.to_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         let address = Address::from_parts(Scheme::Mq, format!("/{name}"), None, []);
         let object = Object::new(address.map_or("mq:".into(), |address| address.to_string()));

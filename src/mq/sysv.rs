@@ -178,7 +178,10 @@ impl SysvMq {
                 Err(errno) => return Err(explain::open(&plan.object, errno, plan.access)),
             }
         }
-        Err(plan.object.error(Errno::EAGAIN, "msgget").because("others keep creating and removing it"))
+        Err(plan
+            .object
+            .error(Errno::EBUSY, "msgget")
+            .because("others create and remove it faster than it can be opened"))
     }
 
     /// Takes over a queue by its id, as another process has passed it on. Never blocks.

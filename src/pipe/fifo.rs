@@ -311,9 +311,14 @@ fn find(object: &Object, address: &Address, options: &FifoOptions, operation: &'
 /// try that does not wait has to open the read end to look, and to close it if nobody is there, which a writer that comes
 /// in that moment meets as a broken pipe; so it is made only where there is no waiting, or no more.
 fn wait_for_writer(operation: &mut Operation<'_>, found: &Found, path: &Path, timeout: Timeout) -> Result<OwnedFd> {
-    let attempt = || {
+    let attempt = || loop {
         let opened = found.open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
-        if has_writer(opened.as_fd())? { Ok(opened) } else { Err(Errno::EAGAIN) }
+        match has_writer(opened.as_fd()) {
+            Ok(true) => return Ok(opened),
+            Ok(false) => return Err(Errno::EAGAIN),
+            Err(Errno::EINTR) => {} // poll looks for signals even when it does not wait
+            Err(errno) => return Err(errno),
+        }
     };
     let result = if timeout == Timeout::Now {
         attempt()

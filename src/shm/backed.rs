@@ -1,7 +1,6 @@
 //! What POSIX segments and memfds have in common: a descriptor of a file in memory, and a mapping of all of it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -109,11 +108,6 @@ pub(super) fn require_memory(object: &Object, fd: BorrowedFd<'_>, operation: &'s
         return Ok(());
     }
     Err(object.error(Errno::EINVAL, operation).because("it is not shared memory but a file of another kind"))
-}
-
-/// The name that the kernel shows for a descriptor.
-pub(super) fn name_of(fd: BorrowedFd<'_>) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
 }
 
 /// Rounded up where the file system deals in huge pages only.

@@ -9,13 +9,15 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::backed::{Backed, name_of, require_memory};
+use super::backed::{Backed, require_memory};
 use super::mapping::{Access, Mapping};
 use super::options::MemoryOptions;
 use super::space;
 use super::sysv::SysvShmStatus;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
+use crate::paths::name_of;
 use crate::wait::Object;
 
 bitflags::bitflags! {
@@ -271,7 +273,6 @@ fn explain(error: Error, address: &Address, options: &MemoryOptions) -> Error {
             error.because("the system has no huge pages of this size; see /sys/kernel/mm/hugepages")
         }
         Errno::ENOMEM | Errno::EPERM if options.huge_pages => space::huge_pages(error, options.size as u64),
-        Errno::EMFILE => error.because("the process has no descriptor left; raise RLIMIT_NOFILE (ulimit -n)"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }

@@ -1,7 +1,7 @@
 //! POSIX shared memory (`shm:/name`): named memory that can grow.
 
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +14,15 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use nix::unistd::linkat;
 
-use super::backed::{Backed, name_of, require_memory};
+use super::backed::{Backed, require_memory};
 use super::mapping::Mapping;
 use super::options::MemoryOptions;
 use super::space;
 use super::sysv::SysvShmStatus;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
+use crate::paths::{name_of, of_descriptor};
 use crate::sys::SysResult;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -152,7 +154,7 @@ impl Shm {
             Err(errno) => return Err(failed(errno)),
         };
         prepare(&object, fd.as_fd(), options)?;
-        match linkat(AT_FDCWD, &own_path(&fd), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW) {
+        match linkat(AT_FDCWD, of_descriptor(fd.as_fd()).as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW) {
             Ok(()) => {}
             // Without /proc, for one, or in a sandbox.
             Err(Errno::ENOENT | Errno::EPERM | Errno::EXDEV | Errno::ENOSYS) => {
@@ -387,10 +389,6 @@ fn address_of(fd: BorrowedFd<'_>) -> Option<Address> {
     Address::from_parts(Scheme::Shm, [b"/", name.as_os_str().as_bytes()].concat(), None, []).ok()
 }
 
-fn own_path(fd: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
-}
-
 fn directory(object: &Object) -> Result<OwnedFd> {
     open(DIRECTORY, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| object.error(errno, "shm_open"))
 }
@@ -404,7 +402,6 @@ fn explain_name(error: Error) -> Error {
         }
         Errno::EPERM => error.because("only its owner and root may do that in /dev/shm"),
         Errno::ELOOP => error.because("a symbolic link lies at this name in /dev/shm; such are not followed"),
-        Errno::EMFILE => error.because("the process has no descriptor left; raise RLIMIT_NOFILE (ulimit -n)"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use super::mapping::Access;
 use crate::error::Error;
+use crate::limits::setting;
 use crate::sys::memory::limit;
 
 /// Of mmap.
@@ -18,11 +19,11 @@ pub(super) fn map(error: Error, access: Access) -> Error {
         Errno::ENOMEM => error.because_found(match limit(libc::RLIMIT_AS) {
             Some(most) => format!(
                 "no memory or address space is left; RLIMIT_AS allows {most} bytes, and vm.max_map_count={} mappings",
-                setting("/proc/sys/vm/max_map_count")
+                setting("vm/max_map_count")
             ),
             None => format!(
                 "no memory or address space is left, or the process has vm.max_map_count={} mappings",
-                setting("/proc/sys/vm/max_map_count")
+                setting("vm/max_map_count")
             ),
         }),
         _ => error,
@@ -44,9 +45,4 @@ pub(super) fn lock(error: Error, length: usize) -> Error {
         }
         _ => error,
     }
-}
-
-/// The content of a file under /proc or /sys, for an error text.
-pub(super) fn setting(path: &str) -> String {
-    std::fs::read_to_string(path).map_or("?".into(), |text| text.trim().to_owned())
 }

@@ -12,8 +12,8 @@ use nix::sys::stat::fstat;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
 
-use super::refusal::setting;
 use crate::error::Error;
+use crate::limits::setting;
 use crate::sys::SysResult;
 use crate::sys::memory::limit;
 
@@ -109,7 +109,7 @@ pub(super) fn huge_pages(error: Error, size: u64) -> Error {
     error.because_found(format!(
         "{size} bytes of huge pages are asked for; vm.nr_hugepages={} (of the default size) are reserved, and {} are \
          free; reserve more (sysctl vm.nr_hugepages=…) or do without huge pages",
-        setting("/proc/sys/vm/nr_hugepages"),
+        setting("vm/nr_hugepages"),
         std::fs::read_to_string("/proc/meminfo")
             .ok()
             .and_then(|text| Some(

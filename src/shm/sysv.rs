@@ -7,10 +7,10 @@ use nix::errno::Errno;
 
 use super::mapping::{Access, Mapping};
 use super::options::MemoryOptions;
-use super::refusal::setting;
 use super::space;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::setting;
 use crate::sys::memory::{Region, page_size};
 use crate::sys::shm as kernel;
 use crate::sysv;
@@ -133,7 +133,7 @@ impl SysvShm {
     /// count of the options, and `populate` and `lock`.
     ///
     /// # Errors
-    /// `ENOENT` there is no segment with this id; the others as for [`SysvShm::open`].
+    /// `EIDRM` there is no segment with this id (any more); the others as for [`SysvShm::open`].
     ///
     /// System calls: shmctl, shmat.
     pub fn from_id(id: i32, options: &MemoryOptions) -> Result<SysvShm> {
@@ -145,7 +145,7 @@ impl SysvShm {
         SysvShm::attach(object, None, id, false, options)
             .map_err(|(object, errno)| match errno {
                 Errno::EINVAL | Errno::EIDRM => object
-                    .error(Errno::ENOENT, "shmat")
+                    .error(Errno::EIDRM, "shmat")
                     .because_found(format!("there is no segment with the id {id}; it was removed, or never existed")),
                 errno => denied(object.error(errno, "shmat"), &object, options),
             })
@@ -362,7 +362,7 @@ fn explain_make(object: &Object, errno: Errno, options: &MemoryOptions) -> Error
         Errno::ENOSPC => error.because_found(limits_reached(size)),
         Errno::EINVAL => error.because_found(format!(
             "the size {size} is refused; the most is kernel.shmmax={}",
-            setting("/proc/sys/kernel/shmmax")
+            setting("kernel/shmmax")
         )),
         Errno::ENOMEM | Errno::EPERM | Errno::ENOENT if options.huge_pages => space::huge_pages(error, size as u64),
         Errno::ENOMEM => error.because_found(format!("the kernel has no memory for {size} bytes")),
@@ -379,7 +379,7 @@ fn limits_reached(size: usize) -> String {
         .skip(1) // the heading
         .map(|line| line.split_whitespace().nth(3).and_then(|size| size.parse().ok()).unwrap_or(0))
         .collect();
-    let (most, pages) = (setting("/proc/sys/kernel/shmmni"), setting("/proc/sys/kernel/shmall"));
+    let (most, pages) = (setting("kernel/shmmni"), setting("kernel/shmall"));
     if most.parse().is_ok_and(|most: usize| sizes.len() >= most) {
         format!(
             "{} of kernel.shmmni={most} segments exist; remove those left over (ipcs -m, ipcrm -m ID) or raise the limit",

@@ -18,6 +18,7 @@ use super::{Signal, SignalInfo};
 use crate::address::Address;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::limits::setting;
 use crate::sys::{SysResult, fork, signal as kernel};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -208,7 +209,7 @@ impl Signals {
     /// panics is told about on standard error, and the others go on.
     ///
     /// # Errors
-    /// `EALREADY` it runs already; `EAGAIN` the system has no further thread.
+    /// `EALREADY` it runs already; `ENOMEM` no thread can be had: memory, or a limit of threads.
     pub fn start(&self) -> Result<()> {
         self.inner.ensure_own("start")?;
         let dispatcher = Arc::new(Dispatcher {
@@ -239,8 +240,9 @@ impl Signals {
             }
             Err(error) => {
                 self.dispatcher.update(|_| (None, ()));
-                let errno = error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
-                Err(self.inner.object.error(errno, "start").because_found(format!("no thread could be made: {error}")))
+                // Not EAGAIN, as the C library has it: that would look like a call that has to wait.
+                let error = format!("no thread can be had, for memory or a limit of threads (ulimit -u): {error}");
+                Err(self.inner.object.error(Errno::ENOMEM, "start").because_found(error))
             }
         }
     }
@@ -376,12 +378,11 @@ fn spawn_without_signals(body: impl FnOnce() + Send + 'static) -> std::io::Resul
 }
 
 fn too_large(capacity: usize) -> String {
-    let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap_or_default();
     format!(
         "a queue of {capacity} signals of {} bytes is more than a pipe may hold, fs.pipe-max-size={}; ask for less, or \
          raise the limit",
         super::info::RECORD,
-        limit.trim()
+        setting("fs/pipe-max-size")
     )
 }
 

@@ -55,8 +55,9 @@ impl Socket {
         if !self.carries_messages() {
             return Err(self.no_datagrams("recv_from"));
         }
+        let scheme = self.scheme; // once the wait is over, another thread may close the socket
         let (length, name) = self.receive_whole("recv_from", buffer, timeout)?;
-        Ok((length, SocketAddress::new(self.scheme, name)))
+        Ok((length, SocketAddress::new(scheme, name)))
     }
 
     /// Sends one datagram to a receiver; waits until there is room, in the receiver's queue too. The receiver's name comes
@@ -157,7 +158,8 @@ impl Socket {
         timeout: Timeout,
     ) -> Result<(usize, Name)> {
         let room = buffer.len();
-        self.until_taken(operation, room, timeout, || {
+        let mut operation = self.object.operation(operation, timeout);
+        self.until_taken(&mut operation, room, || {
             if self.only_own_user {
                 return Ok(self.take_message(buffer)?.map(|message| (message.length, message.name)));
             }
@@ -176,12 +178,10 @@ impl Socket {
     #[inline]
     pub(super) fn until_taken<T>(
         &self,
-        name: &'static str,
+        operation: &mut Operation<'_>,
         room: usize,
-        timeout: Timeout,
         mut take: impl FnMut() -> SysResult<Taken<T>>,
     ) -> Result<T> {
-        let mut operation = self.object.operation(name, timeout);
         loop {
             let taken = operation.until_ready(self.as_fd(), PollFlags::POLLIN, &mut take);
             match taken.map_err(|error| self.explained(error))? {
@@ -191,7 +191,7 @@ impl Socket {
                 }
                 Taken::Refused => {
                     self.refused.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-                    if timeout != Timeout::Now {
+                    if operation.timeout() != Timeout::Now {
                         operation.wait().check().map_err(|errno| operation.error(errno))?;
                     }
                 }

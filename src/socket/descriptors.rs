@@ -8,6 +8,7 @@ use nix::poll::PollFlags;
 use super::Socket;
 use crate::address::Scheme;
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::sys::socket::{self as sys, MOST_DESCRIPTORS, Message};
 use crate::timeout::Timeout;
 
@@ -59,7 +60,7 @@ impl Socket {
                 return error.because_found(format!(
                     "as many descriptors as this process may have (RLIMIT_NOFILE={}) are on their way already; let the \
                      receivers take some",
-                    sys::descriptor_limit()
+                    limits::descriptors()
                 ));
             }
             self.send_failed(error, bytes.len())
@@ -78,12 +79,12 @@ impl Socket {
     /// System call: recvmsg; for a message twice, first to look at its size.
     pub fn recv_fds(&self, buffer: &mut [u8], most: usize, timeout: Timeout) -> Result<ReceivedDescriptors> {
         self.check_can_pass("recv_fds")?;
+        let mut operation = self.object.operation("recv_fds", timeout);
         let message = if self.carries_messages() {
             let room = buffer.len();
-            self.until_taken("recv_fds", room, timeout, || self.take_message(buffer))?
+            self.until_taken(&mut operation, room, || self.take_message(buffer))?
         } else {
             self.check_buffer("recv_fds", buffer)?;
-            let mut operation = self.object.operation("recv_fds", timeout);
             operation
                 .until_ready(self.as_fd(), PollFlags::POLLIN, || sys::receive_message(self.as_fd(), buffer, 0))
                 .map_err(|error| self.explained(error))?
@@ -103,7 +104,7 @@ impl Socket {
             return error.because_found(format!(
                 "not all descriptors could be delivered, as a rule because this process has none left \
                  (RLIMIT_NOFILE={}); the {count} that came were closed",
-                sys::descriptor_limit()
+                limits::descriptors()
             ));
         }
         error.because_found(format!("{count} descriptors came, {most} were asked for; all were closed"))

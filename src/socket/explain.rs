@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use crate::address::Scheme;
 use crate::error::Error;
-use crate::sys::socket::descriptor_limit;
+use crate::limits::{explain_descriptors, setting};
 
 /// Adds cause and remedy, where they are known.
 #[cold]
@@ -40,21 +40,7 @@ pub(super) fn explain(error: Error, scheme: Scheme) -> Error {
         Errno::ECONNRESET => error.because("the peer has closed the connection without reading all that was sent to it"),
         Errno::ENOTCONN => error.because("there is no connection (any more)"),
         Errno::EDESTADDRREQ => error.because("the socket has no peer; connect it, or name the receiver with each datagram"),
-        Errno::EMFILE => error.because_found(format!(
-            "this process has no descriptor left (RLIMIT_NOFILE={}); close some, or raise the limit (ulimit -n)",
-            descriptor_limit()
-        )),
-        Errno::ENFILE => error.because_found(format!(
-            "the system has no descriptor left (fs.file-max={})",
-            setting("fs/file-max")
-        )),
         Errno::EOPNOTSUPP => error.because("the socket is not of a type that can do that"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
-}
-
-/// A setting of the system, as it is now.
-fn setting(name: &str) -> String {
-    let text = std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
-    text.trim().to_owned()
 }

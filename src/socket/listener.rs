@@ -62,7 +62,7 @@ impl Listener {
     /// the directory's permissions; `ENOTSOCK` the path is something else than a socket (it is left alone);
     /// `ENAMETOOLONG` a Unix name of more than 107 bytes; `ENOBUFS` buffers above the system's limit; `EINVAL` another
     /// scheme or an option that does not fit; `ENOENT`, `EHOSTUNREACH` as for [`SocketAddress::resolve`]; `EMFILE`,
-    /// `ENFILE`; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
+    /// `ENFILE`; `ENOMEM` no thread can be had to look the host up; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
     ///
     /// System calls: socket, setsockopt, bind, listen; for paths also flock of the directory, fchmod, connect, lstat,
     /// unlink.

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::error::Result;
 use crate::sys::lookup::{self, LookupError};
+use crate::sys::{SysResult, background};
 use crate::timeout::Timeout;
 use crate::wait::Operation;
 
@@ -50,14 +50,13 @@ pub(super) fn addresses(host: &str, port: u16, operation: &mut Operation<'_>) ->
     })
 }
 
-/// Starts the thread, with all signals blocked: the program's handlers are to run on the program's own threads.
-fn start(host: String, port: u16, answer: Arc<Answer>) -> std::result::Result<(), Errno> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let started = std::thread::Builder::new().name("wigwag-lookup".into()).spawn(move || {
+/// What the C library's resolver and its plug-ins may need.
+const STACK: usize = 2 << 20;
+
+fn start(host: String, port: u16, answer: Arc<Answer>) -> SysResult<()> {
+    background::spawn("wigwag-lookup", STACK, move || {
         let found = lookup::addresses(&host, port);
         *answer.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(found);
         let _ = answer.ready.write(1); // cannot fail: the counter is far from its end
-    });
-    let _ = before.thread_set_mask(); // cannot fail: the mask was in force a moment ago
-    started.map(drop).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))
+    })
 }

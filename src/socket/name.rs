@@ -30,7 +30,8 @@ impl SocketAddress {
     ///
     /// # Errors
     /// `EINVAL` an address of another kind of object; `ENAMETOOLONG` a Unix name of more than 107 bytes; `ENOENT` there
-    /// is no such host; `EHOSTUNREACH` the name servers do not answer; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
+    /// is no such host; `EHOSTUNREACH` the name servers do not answer; `ENOMEM` no thread can be had; `EAGAIN`,
+    /// `ETIMEDOUT`, `ECANCELED`.
     ///
     /// System calls: none for numeric addresses, else those of getaddrinfo.
     pub fn resolve(address: &Address, timeout: Timeout) -> Result<SocketAddress> {

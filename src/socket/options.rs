@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::{Listener, Socket};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::setting;
 use crate::sys::{SysResult, socket as sys};
 use crate::wait::Object;
 
@@ -127,10 +128,9 @@ fn set_buffer(object: &Object, fd: BorrowedFd<'_>, buffer: Buffer, bytes: usize)
     sys::set_number_option(fd, libc::SOL_SOCKET, buffer.option(), asked).map_err(failed)?;
     if get_buffer(fd, buffer).map_err(failed)? < bytes {
         let limit = buffer.limit();
-        let now = std::fs::read_to_string(format!("/proc/sys/net/core/{limit}")).unwrap_or_default();
+        let now = setting(&format!("net/core/{limit}"));
         return Err(failed(Errno::ENOBUFS).because_found(format!(
-            "a buffer of {bytes} bytes is above net.core.{limit}={}; ask for less, or raise the limit",
-            now.trim()
+            "a buffer of {bytes} bytes is above net.core.{limit}={now}; ask for less, or raise the limit"
         )));
     }
     Ok(())

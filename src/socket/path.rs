@@ -1,7 +1,7 @@
 //! Unix socket paths: taken over only from the dead, removed only by who made them.
 
 use std::fs::{File, Permissions, TryLockError, symlink_metadata};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, fchmod};
 use super::{explain::explain, kernel_kind};
 use crate::address::Scheme;
 use crate::error::{Error, Result};
+use crate::paths::of_descriptor;
 use crate::sys::SysResult;
 use crate::sys::socket::{self as sys, Name};
 use crate::timeout::Timeout;
@@ -177,7 +178,7 @@ fn set_mode(bound: &BoundPath, mode: u32) -> std::io::Result<()> {
     if (found.dev(), found.ino()) != (bound.device, bound.inode) {
         return Err(std::io::Error::from_raw_os_error(libc::ESTALE));
     }
-    std::fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(mode))
+    std::fs::set_permissions(of_descriptor(file.as_fd()), Permissions::from_mode(mode))
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 
 use super::{SysResult, fork};
 
-/// What such a thread needs of stack, generously: it sits in one system call.
-const STACK: usize = 256 * 1024;
+/// What a thread that sits in one system call needs of stack, generously.
+pub(crate) const SMALL_STACK: usize = 256 * 1024;
 
 thread_local! {
     static OURS: Cell<bool> = const { Cell::new(false) };
@@ -23,7 +23,7 @@ pub(crate) fn is_ours() -> bool {
 
 /// Runs `body` in a detached thread; the name shows in ps and debuggers. ENOMEM: no thread can be had, be it for a limit:
 /// EAGAIN, as the C library has it, would look like a call that has to wait.
-pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> SysResult<()> {
+pub(crate) fn spawn(name: &str, stack: usize, body: impl FnOnce() + Send + 'static) -> SysResult<()> {
     // SAFETY: the sets are live locals, filled before they are read; the mask is the calling thread's own, which the
     // new thread inherits, and is put back.
     let before = unsafe {
@@ -37,7 +37,7 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> SysResu
         OURS.set(true);
         body();
     };
-    let spawned = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(body);
+    let spawned = std::thread::Builder::new().name(name.into()).stack_size(stack).spawn(body);
     // SAFETY: as above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     spawned.map(drop).map_err(|_| Errno::ENOMEM)

@@ -1,17 +1,33 @@
 //! How many forks lie between this process and the one that loaded the library, and what a fork does not hand on.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use super::{SysResult, check};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
+/// What a floor above has to do in a child, a `fn()` or null. Release when set, Acquire when called.
+static THEN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
 extern "C" fn in_child() {
     super::not_inherited::close_all_in_child();
     // The child has a single thread, so nothing can read between this and the return of fork.
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    let then = THEN.load(Ordering::Acquire);
+    if !then.is_null() {
+        // SAFETY: the only non-null values ever stored are `fn()` pointers, below.
+        unsafe { std::mem::transmute::<*mut (), fn()>(then)() };
+    }
+}
+
+/// Has `then`, of which there is one in the library, run in every child made by fork from now on, after the generation
+/// has changed and before fork returns. It must be async-signal-safe.
+pub(crate) fn then_in_child(then: fn()) {
+    THEN.store(then as *mut (), Ordering::Release);
+    generation();
 }
 
 /// Changes in a child made by `fork`, so that what belongs to threads of the parent can be told apart.

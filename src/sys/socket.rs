@@ -15,6 +15,9 @@ const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 /// The most descriptors that one message can carry (SCM_MAX_FD).
 pub(crate) const MOST_DESCRIPTORS: usize = 253;
 
+/// Linux 6.5; not in the libc crate.
+const SCM_PIDFD: libc::c_int = 4;
+
 /// Where the bytes of a Unix name begin.
 const PATH_AT: usize = offset_of!(libc::sockaddr_un, sun_path);
 /// How many bytes a Unix name has room for.
@@ -258,7 +261,7 @@ pub(crate) fn receive_from(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c
     })
 }
 
-/// Room for control data: the most descriptors and one set of credentials, aligned as the kernel wants it.
+/// Room for control data: the most descriptors, one set of credentials and one pidfd, aligned as the kernel wants it.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
@@ -266,6 +269,7 @@ struct Control([u8; CONTROL]);
 const CONTROL: usize = unsafe {
     libc::CMSG_SPACE((MOST_DESCRIPTORS * size_of::<RawFd>()) as u32) as usize
         + libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) as usize
+        + libc::CMSG_SPACE(size_of::<RawFd>() as u32) as usize
 };
 
 /// A message with what came beside its bytes.
@@ -301,7 +305,7 @@ pub(crate) fn receive_message(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: libc
     let mut message = Message { length, name, credentials: None, descriptors: Vec::new(), control_was_cut };
     // SAFETY: the kernel has filled `control` with msg_controllen bytes of well-formed records, also when it was cut;
     // CMSG_FIRSTHDR and CMSG_NXTHDR stay inside them, and each record's data lies in cmsg_len. Reads are unaligned-safe.
-    // Each number in an SCM_RIGHTS record is a new descriptor of this process that nobody else knows.
+    // Each number in an SCM_RIGHTS or SCM_PIDFD record is a new descriptor of this process that nobody else knows.
     unsafe {
         let mut record = libc::CMSG_FIRSTHDR(&raw const header);
         while let Some(head) = record.as_ref() {
@@ -319,6 +323,14 @@ pub(crate) fn receive_message(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: libc
                 }
                 (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if data_length >= size_of::<libc::ucred>() => {
                     message.credentials = Some(data.cast::<libc::ucred>().read_unaligned());
+                }
+                // On an adopted socket with SO_PASSPIDFD each message brings a descriptor of its sender, which nobody here
+                // wants. (A negative number stands for none.)
+                (libc::SOL_SOCKET, SCM_PIDFD) if data_length >= size_of::<RawFd>() => {
+                    let fd = data.cast::<RawFd>().read_unaligned();
+                    if fd >= 0 {
+                        drop(OwnedFd::from_raw_fd(fd));
+                    }
                 }
                 _ => {}
             }
@@ -357,14 +369,6 @@ pub(crate) fn send_descriptors(fd: BorrowedFd<'_>, bytes: &[u8], passed: &[Borro
         }
         check(libc::sendmsg(fd.as_raw_fd(), &raw const header, FLAGS)).map(isize::cast_unsigned)
     }
-}
-
-/// RLIMIT_NOFILE, for error texts.
-pub(crate) fn descriptor_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes to a live local.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    limit.rlim_cur
 }
 
 #[cfg(test)]

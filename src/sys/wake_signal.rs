@@ -17,7 +17,7 @@ pub(crate) fn taken() -> Option<libc::c_int> {
     Some(SIGNAL.load(Ordering::Acquire)).filter(|signal| *signal > 0)
 }
 
-/// Takes the highest real-time signal that nobody handles yet and installs `handler` for it, once per process.
+/// Takes the highest real-time signal that nobody handles or has blocked yet and installs `handler` for it, once per process.
 ///
 /// The two topmost are left alone: debuggers and instrumentation tools use them.
 pub(crate) fn install(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
@@ -29,20 +29,41 @@ pub(crate) fn install(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_
     found
 }
 
-/// Threads that look at the same time find the same one, because one that has our handler already will do.
+/// One that has our handler already will do, so that threads which look at the same time find the same as a rule; two of
+/// them do no harm. Next best is one that the calling thread has not blocked: who blocks a signal means to wait for it.
+/// A thread that blocks everything says nothing by it.
 fn find(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
     let ours = handler as *const () as usize;
+    let blocked = blocked();
+    let (mut free, mut last_choice) = (None, None);
     for signal in (libc::SIGRTMIN()..=libc::SIGRTMAX() - 2).rev() {
         let current = current(signal)?;
         if current == ours {
             return Ok(signal);
         }
         if current == libc::SIG_DFL {
-            set(signal, handler)?;
-            return Ok(signal);
+            // SAFETY: a live set that the C library has filled.
+            let choice = if unsafe { libc::sigismember(&raw const blocked, signal) } == 1 {
+                &mut last_choice
+            } else {
+                &mut free
+            };
+            choice.get_or_insert(signal);
         }
     }
-    Err(Errno::EBUSY)
+    let found = free.or(last_choice).ok_or(Errno::EBUSY)?;
+    set(found, handler)?;
+    Ok(found)
+}
+
+/// The calling thread's mask.
+fn blocked() -> libc::sigset_t {
+    // SAFETY: zeros are a valid set; with no set to apply the call only fills a live local.
+    unsafe {
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut mask);
+        mask
+    }
 }
 
 /// The handler in place.

@@ -70,6 +70,11 @@ impl<'a> Wait<'a> {
         Wait { sleeper, slot, object, deadline, block_again, armed: std::cell::Cell::new(false) }
     }
 
+    /// Starts the clock anew.
+    pub(crate) fn restart(&mut self, timeout: Timeout) {
+        self.deadline = Deadline::after(timeout);
+    }
+
     /// Fails if the wait has to end: ECANCELED, or ETIMEDOUT.
     pub(crate) fn check(&self) -> SysResult<()> {
         if self.object.is_raised() || scope::any_raised() {

@@ -57,7 +57,7 @@ impl Child {
             ended,
         });
         let of_thread = Arc::clone(&helper);
-        background::spawn("wigwag-child", move || of_thread.run(pid))?;
+        background::spawn("wigwag-child", background::SMALL_STACK, move || of_thread.run(pid))?;
         Ok(Child { pid, end: End::Thread(helper) })
     }
 

@@ -19,6 +19,7 @@ pub use event::{Interest, Readiness, WaitSetEvent};
 use timer::Timer;
 
 use crate::error::{Error, Result};
+use crate::limits::{explain_descriptors, setting};
 use crate::sys::{self, SysResult, fork};
 use crate::timeout::Timeout;
 use crate::wait::Object;
@@ -67,7 +68,8 @@ impl WaitSet {
     /// System call: epoll_create1.
     pub fn new() -> Result<WaitSet> {
         let object = Object::new("waitset");
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| limits(object.error(errno, "new")))?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|errno| explain_descriptors(object.error(errno, "new")))?;
         Ok(WaitSet { object, epoll, entries: Mutex::default(), generation: fork::generation() })
     }
 
@@ -95,7 +97,8 @@ impl WaitSet {
     ///
     /// System calls: timerfd_create, timerfd_settime, epoll_ctl.
     pub fn add_timer(&self, first: Duration, period: Option<Duration>, token: u64) -> Result<()> {
-        let timer = Timer::new(first, period).map_err(|errno| limits(self.object.error(errno, "add_timer")))?;
+        let timer =
+            Timer::new(first, period).map_err(|errno| explain_descriptors(self.object.error(errno, "add_timer")))?;
         self.insert(Source::Timer(timer), Interest::READABLE, token)
     }
 
@@ -125,7 +128,7 @@ impl WaitSet {
                 Errno::ENOMEM => error.because(
                     "there is no pidfd_open, and no thread to wait instead: memory or a limit of threads (ulimit -u)",
                 ),
-                _ => limits(error),
+                _ => explain_descriptors(error),
             }
         })?;
         self.insert(Source::Child(child), Interest::READABLE, token)
@@ -347,7 +350,7 @@ impl WaitSet {
             Errno::ELOOP => error.because("sets that contain each other, or more than five sets inside one another"),
             Errno::ENOSPC => error.because_found(format!(
                 "the user has as many entries in wait sets as fs.epoll.max_user_watches={} allows; remove some, or raise the limit",
-                std::fs::read_to_string("/proc/sys/fs/epoll/max_user_watches").unwrap_or_default().trim()
+                setting("fs/epoll/max_user_watches")
             )),
             _ => error,
         }
@@ -359,18 +362,6 @@ fn flags(interest: Interest) -> u32 {
     flags.set(EpollFlags::EPOLLIN, interest.contains(Interest::READABLE));
     flags.set(EpollFlags::EPOLLOUT, interest.contains(Interest::WRITABLE));
     flags.bits().cast_unsigned()
-}
-
-/// Says which limit it is when no descriptor is left.
-#[cold]
-fn limits(error: Error) -> Error {
-    if error.is(Errno::EMFILE) {
-        error.because("this process has as many descriptors open as it may (ulimit -n); close some, or raise the limit")
-    } else if error.is(Errno::ENFILE) {
-        error.because("the system has as many files open as fs.file-max allows; raise the limit")
-    } else {
-        error
-    }
 }
 
 impl AsFd for WaitSet {

@@ -130,7 +130,7 @@ fn private_by_id() {
     assert_eq!(SysvShm::remove(&private).unwrap_err().name(), "EINVAL");
 
     let error = SysvShm::from_id(-1, &MemoryOptions::default()).unwrap_err();
-    assert_eq!(error.name(), "ENOENT");
+    assert_eq!(error.name(), "EIDRM");
     assert_eq!(error.reason(), "there is no segment with the id -1; it was removed, or never existed");
 }
 

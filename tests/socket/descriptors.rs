@@ -79,6 +79,26 @@ fn plain_receives_close_what_comes_along() {
 }
 
 #[test]
+fn a_descriptor_of_the_sender_that_nobody_asked_for_is_closed() {
+    const SO_PASSPIDFD: libc::c_int = 76;
+    fork(|| {
+        let (one, other) = Socket::pair(Scheme::Unix).unwrap();
+        let on: libc::c_int = 1;
+        // SAFETY: the kernel reads an int from a live local.
+        let set = unsafe {
+            libc::setsockopt(other.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PASSPIDFD, (&raw const on).cast(), 4)
+        };
+        let before = open_descriptors();
+        one.send_fds(b"take", &[one.as_fd()], GENEROUS).unwrap();
+        let received = other.recv_fds(&mut [0; 100], 1, GENEROUS).unwrap();
+        assert_eq!(received.descriptors.len(), 1);
+        drop(received);
+        assert_eq!(open_descriptors(), before, "with SO_PASSPIDFD (before Linux 6.5 without): {set}");
+    })
+    .join();
+}
+
+#[test]
 fn bytes_without_descriptors_and_the_end() {
     let (one, other) = Socket::pair(Scheme::Unix).unwrap();
     one.send_fds(b"plain", &[], GENEROUS).unwrap();

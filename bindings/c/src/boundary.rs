@@ -186,6 +186,20 @@ pub(crate) unsafe fn take<T>(handle: *mut T) -> Option<Box<T>> {
     (!handle.is_null()).then(|| unsafe { Box::from_raw(handle) })
 }
 
+/// Ends the waits of other threads on a handle, then frees it; NULL is allowed. Only when `end_waits` has returned does
+/// anything claim the object for itself alone.
+///
+/// # Safety
+/// `handle` is NULL or came from [`give`], has not been closed, and is used by nobody but those whose waits end now.
+pub(crate) unsafe fn close<T>(handle: *mut T, end_waits: impl FnOnce(&T)) {
+    // SAFETY: NULL or from `give`, as the caller promises; shared with those who wait until it is taken back.
+    if let Some(shared) = unsafe { handle.as_ref() } {
+        end_waits(shared);
+        // SAFETY: not closed before, and the waiters have left.
+        drop(unsafe { take(handle) });
+    }
+}
+
 /// Bytes that a caller wants read; NULL stands for none where the length is 0.
 ///
 /// # Safety

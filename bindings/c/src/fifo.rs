@@ -7,7 +7,7 @@ use libc::ssize_t;
 use wigwag::{Address, Fifo, FifoOptions, Result, Timeout};
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, done, expect_out, flag, give, object, options, room, take, timeout,
+    Options, address, adopt, bytes, call, close, done, expect_out, flag, give, object, options, room, timeout,
 };
 
 /// One end of a named pipe (fifo:/path), for reading or for writing.
@@ -144,9 +144,7 @@ pub unsafe extern "C" fn ww_fifo_from_fd(out: *mut *mut ww_fifo, fd: c_int) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_fifo_close(fifo: *mut ww_fifo) {
     // SAFETY: as above.
-    if let Some(fifo) = unsafe { take(fifo) } {
-        fifo.0.end_waits();
-    }
+    unsafe { close(fifo, |fifo| fifo.0.end_waits()) };
 }
 
 /// Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.

@@ -10,8 +10,8 @@ use wigwag::{
 };
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, done, expect_out, flag, give, invalid, object, options, put, put_if_wanted,
-    room, take, timeout,
+    Options, address, adopt, bytes, call, close, done, expect_out, flag, give, invalid, object, options, put,
+    put_if_wanted, room, take, timeout,
 };
 use crate::sysv_shm::put_data;
 
@@ -273,9 +273,7 @@ pub unsafe extern "C" fn ww_file_from_fd(out: *mut *mut ww_file, fd: c_int) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_file_close(file: *mut ww_file) {
     // SAFETY: as above.
-    if let Some(file) = unsafe { take(file) } {
-        file.0.end_waits();
-    }
+    unsafe { close(file, |file| file.0.end_waits()) };
 }
 
 /// Appends a record in one write: no other process that appends can come in between. *done, which may be NULL, tells how
@@ -514,7 +512,5 @@ pub unsafe extern "C" fn ww_filewatch_fd(watch: *const ww_filewatch) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_filewatch_close(watch: *mut ww_filewatch) {
     // SAFETY: as above.
-    if let Some(watch) = unsafe { take(watch) } {
-        watch.0.end_waits();
-    }
+    unsafe { close(watch, |watch| watch.0.end_waits()) };
 }

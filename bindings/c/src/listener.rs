@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use libc::ssize_t;
 use wigwag::Listener;
 
-use crate::boundary::{self, adopt, call, expect_out, give, object, take, timeout};
+use crate::boundary::{self, adopt, call, close, expect_out, give, object, timeout};
 use crate::socket::{print, socket_options, ww_socket, ww_socket_options};
 
 /// A socket that accepts connections: tcp://host:port, unix:/path or unix:@abstract, unix-seqpacket: likewise.
@@ -60,9 +60,7 @@ pub unsafe extern "C" fn ww_listener_from_fd(out: *mut *mut ww_listener, fd: c_i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_listener_close(listener: *mut ww_listener) {
     // SAFETY: as above.
-    if let Some(listener) = unsafe { take(listener) } {
-        listener.0.end_waits();
-    }
+    unsafe { close(listener, |listener| listener.0.end_waits()) };
 }
 
 /// Accepts the connection that has waited longest; waits for one. Free it with ww_socket_close(). On an abstract name,

@@ -7,7 +7,7 @@ use libc::ssize_t;
 use wigwag::{Mq, MqOptions, Result};
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, expect_out, give, invalid, object, options, put, put_if_wanted, room, take,
+    Options, address, adopt, bytes, call, close, expect_out, give, invalid, object, options, put, put_if_wanted, room,
     timeout,
 };
 use crate::sysv_mq::access;
@@ -145,9 +145,7 @@ pub unsafe extern "C" fn ww_mq_from_fd(out: *mut *mut ww_mq, fd: c_int) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mq_close(queue: *mut ww_mq) {
     // SAFETY: as above.
-    if let Some(queue) = unsafe { take(queue) } {
-        queue.0.end_waits();
-    }
+    unsafe { close(queue, |queue| queue.0.end_waits()) };
 }
 
 /// Removes the name of a queue; those who have it open go on. Never blocks.

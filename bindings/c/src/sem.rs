@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use wigwag::{Sem, SemOptions};
 
-use crate::boundary::{Options, address, call, done, expect_out, give, object, options, take, timeout};
+use crate::boundary::{Options, address, call, close, done, expect_out, give, object, options, timeout};
 
 /// The bytes that a semaphore takes in memory, for ww_sem_init_at().
 pub const WW_SEM_SIZE: usize = 32;
@@ -124,9 +124,7 @@ pub unsafe extern "C" fn ww_sem_at(out: *mut *mut ww_sem, memory: *mut c_void) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sem_close(sem: *mut ww_sem) {
     // SAFETY: as above.
-    if let Some(sem) = unsafe { take(sem) } {
-        sem.0.end_waits();
-    }
+    unsafe { close(sem, |sem| sem.0.end_waits()) };
 }
 
 /// Takes a permit; waits while there is none.

@@ -11,8 +11,8 @@ use wigwag::{
 };
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, expect_out, flag, give, invalid, object, options, put, put_if_wanted, take,
-    text, timeout,
+    Options, address, adopt, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_if_wanted,
+    take, text, timeout,
 };
 use crate::cancel::ww_cancel;
 
@@ -307,7 +307,7 @@ pub unsafe extern "C" fn ww_signal_open_address(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_close(signal: *mut ww_signal) {
     // SAFETY: as above.
-    drop(unsafe { take(signal) });
+    unsafe { close(signal, |signal| signal.0.end()) };
 }
 
 /// Takes the oldest signal that came into *info, waiting for one.
@@ -371,7 +371,7 @@ pub unsafe extern "C" fn ww_signal_dispatch(signal: *const ww_signal, timeout_ns
 
 /// Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
 ///
-/// Errors: -EALREADY it runs already; -EAGAIN the system has no further thread; -EFAULT.
+/// Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_start(signal: *const ww_signal) -> c_int {
     // SAFETY: as above.
@@ -732,9 +732,7 @@ pub unsafe extern "C" fn ww_signal_shutdown_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_shutdown_close(shutdown: *mut ww_signal_shutdown) {
     // SAFETY: as above.
-    if let Some(shutdown) = unsafe { take(shutdown) } {
-        shutdown.0.end_waits();
-    }
+    unsafe { close(shutdown, |shutdown| shutdown.0.end_waits()) };
 }
 
 /// The signal that asked for the end, or 0 if none has. Never blocks. Errors: -EFAULT.

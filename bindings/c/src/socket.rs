@@ -9,8 +9,8 @@ use wigwag::{KeepAlive, Result, Scheme, ShutdownSide, Socket, SocketAddress, Soc
 
 use crate::address::copy_out;
 use crate::boundary::{
-    self, Options, adopt, borrow, bytes, call, done, expect_out, flag, give, invalid, object, options, put_if_wanted,
-    room, take, text, timeout,
+    self, Options, adopt, borrow, bytes, call, close, done, expect_out, flag, give, invalid, object, options,
+    put_if_wanted, room, text, timeout,
 };
 
 /// No socket's address is longer as text, the terminating NUL included.
@@ -175,9 +175,7 @@ pub unsafe extern "C" fn ww_socket_from_fd(out: *mut *mut ww_socket, fd: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_socket_close(socket: *mut ww_socket) {
     // SAFETY: as above.
-    if let Some(socket) = unsafe { take(socket) } {
-        socket.0.end_waits();
-    }
+    unsafe { close(socket, |socket| socket.0.end_waits()) };
 }
 
 /// Sends what fits of a stream's bytes, or a whole message, and returns how many bytes; waits until there is room.

@@ -7,7 +7,7 @@ use libc::ssize_t;
 use wigwag::{MqAccess, Result, SysvMq, SysvMqOptions, SysvReceived, SysvSelect};
 
 use crate::boundary::{
-    Options, address, bytes, call, expect_out, give, invalid, object, options, put, put_if_wanted, room, take, timeout,
+    Options, address, bytes, call, close, expect_out, give, invalid, object, options, put, put_if_wanted, room, timeout,
 };
 
 /// What a message queue of either kind is opened for.
@@ -167,9 +167,7 @@ pub unsafe extern "C" fn ww_sysv_mq_from_id(out: *mut *mut ww_sysv_mq, id: c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_mq_close(queue: *mut ww_sysv_mq) {
     // SAFETY: as above.
-    if let Some(queue) = unsafe { take(queue) } {
-        queue.0.end_waits();
-    }
+    unsafe { close(queue, |queue| queue.0.end_waits()) };
 }
 
 /// Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.

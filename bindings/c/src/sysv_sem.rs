@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use libc::ssize_t;
 use wigwag::{Address, Error, Result, SemOp, SysvSem, SysvSemOptions};
 
-use crate::boundary::{Options, address, call, expect_out, give, invalid, object, options, put, take, timeout};
+use crate::boundary::{Options, address, call, close, expect_out, give, invalid, object, options, put, timeout};
 
 /// Flag of ww_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO).
 pub const WW_SEM_UNDO: u16 = 1;
@@ -209,9 +209,7 @@ pub unsafe extern "C" fn ww_sysv_sem_from_id(out: *mut *mut ww_sysv_sem, id: c_i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_sem_close(set: *mut ww_sysv_sem) {
     // SAFETY: as above.
-    if let Some(set) = unsafe { take(set) } {
-        set.0.end_waits();
-    }
+    unsafe { close(set, |set| set.0.end_waits()) };
 }
 
 /// Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before

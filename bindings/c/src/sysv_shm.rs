@@ -187,7 +187,7 @@ pub unsafe extern "C" fn ww_sysv_shm_open_or_create(
 /// Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
 /// populate and lock count of the options. Close it with ww_sysv_shm_close().
 ///
-/// Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open().
+/// Errors: -EIDRM there is no segment with this id (any more); the others as ww_sysv_shm_open().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_from_id(
     out: *mut *mut ww_sysv_shm,

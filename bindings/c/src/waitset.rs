@@ -8,7 +8,7 @@ use std::time::Duration;
 use libc::ssize_t;
 use wigwag::{Interest, WaitSet, WaitSetEvent};
 
-use crate::boundary::{borrow, call, expect_out, give, invalid, object, take, timeout};
+use crate::boundary::{borrow, call, close, expect_out, give, invalid, object, timeout};
 
 /// Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted.
 pub const WW_READABLE: u32 = 1;
@@ -89,9 +89,7 @@ pub unsafe extern "C" fn ww_waitset_new(out: *mut *mut ww_waitset) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_waitset_close(set: *mut ww_waitset) {
     // SAFETY: as above.
-    if let Some(set) = unsafe { take(set) } {
-        set.0.end_waits();
-    }
+    unsafe { close(set, |set| set.0.end_waits()) };
 }
 
 /// Adds a descriptor, such as that of any ww_..._fd(), for WW_READABLE, WW_WRITABLE, both, or 0: WW_HANGUP and WW_ERROR

@@ -138,7 +138,7 @@ impl Signals {
 
     /// Start a thread that dispatches from now on. An exception in a function goes to ``sys.unraisablehook``.
     ///
-    /// Raises OSError (EALREADY if it runs already, EAGAIN if the system has no further thread).
+    /// Raises OSError (EALREADY if it runs already, ENOMEM if no thread can be had).
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         self.0.get()?.start().map_err(|error| raise(py, error))
     }
