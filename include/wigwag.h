@@ -109,10 +109,7 @@ void ww_address_close(ww_address *address);
  *
  * Never blocks. Returns the length without the NUL. Errors: -EMSGSIZE if size is too small, with nothing written; the
  * length that is needed, without the NUL, is stored in *true_size, which may be NULL. -EFAULT. */
-ssize_t ww_address_print(const ww_address *address,
-                         char *buffer,
-                         size_t size,
-                         size_t *true_size);
+ssize_t ww_address_print(const ww_address *address, char *buffer, size_t size, size_t *true_size);
 
 /* The scheme, such as "sysv-mq", without the colon. Never blocks. The text is the library's and lasts for ever.
  * Returns NULL for NULL. */
@@ -130,11 +127,7 @@ int ww_address_id(const ww_address *address);
  *
  * Never blocks. Returns the length without the NUL. Errors: -ENOENT the address does not have the option; otherwise as
  * ww_address_print(). */
-ssize_t ww_address_option(const ww_address *address,
-                          const char *key,
-                          char *buffer,
-                          size_t size,
-                          size_t *true_size);
+ssize_t ww_address_option(const ww_address *address, const char *key, char *buffer, size_t size, size_t *true_size);
 
 /* Whether two addresses are the same, options included: 1 or 0. Never blocks. Errors: -EFAULT. */
 int ww_address_equals(const ww_address *a, const ww_address *b);
@@ -233,10 +226,7 @@ typedef struct ww_socket_options {
  * -ENAMETOOLONG a unix name of more than 107 bytes; -ENOTSUP a unix-dgram: abstract name without any_user where the
  * system does not tell who would receive; -ENOBUFS buffers above the system's limit; -EINVAL the address, or an option;
  * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
-int ww_socket_connect(ww_socket **out,
-                      const char *address,
-                      const ww_socket_options *options,
-                      int64_t timeout_ns);
+int ww_socket_connect(ww_socket **out, const char *address, const ww_socket_options *options, int64_t timeout_ns);
 
 /* Opens a socket that receives datagrams at a udp: or unix-dgram: address, from anybody; waits at most for a host's name
  * to be looked up. An empty host means all interfaces, over IPv4 and IPv6; port 0 means any free one.
@@ -248,26 +238,20 @@ int ww_socket_connect(ww_socket **out,
  * directory's permissions; -ENOTSOCK the path is something else than a socket (it is left alone); -ENOENT there is no
  * such directory or host; -EHOSTUNREACH; -ENAMETOOLONG; -ENOBUFS; -EINVAL the address, or an option; -EAGAIN, -ETIMEDOUT,
  * -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
-int ww_socket_bind(ww_socket **out,
-                   const char *address,
-                   const ww_socket_options *options,
-                   int64_t timeout_ns);
+int ww_socket_bind(ww_socket **out, const char *address, const ww_socket_options *options, int64_t timeout_ns);
 
 /* Makes two sockets connected to each other, each to be closed with ww_socket_close(). kind is "unix", "unix-dgram" or
  * "unix-seqpacket". Never blocks.
  *
  * Errors: -EINVAL another kind; -EMFILE, -ENFILE; -EFAULT. */
-int ww_socket_pair(ww_socket **one,
-                   ww_socket **other,
-                   const char *kind);
+int ww_socket_pair(ww_socket **one, ww_socket **other, const char *kind);
 
 /* Takes over a socket that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
  * closes fd; after an error fd stays the caller's. Never blocks.
  *
  * Errors: -ENOTSOCK not a socket; -ENOTSUP of a family or type without a scheme; -EINVAL it listens (see
  * ww_listener_from_fd()); -EBADF not an open descriptor; -EMFILE; -EFAULT. */
-int ww_socket_from_fd(ww_socket **out,
-                      int fd);
+int ww_socket_from_fd(ww_socket **out, int fd);
 
 /* Closes the socket; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_socket_close(ww_socket *socket);
@@ -277,20 +261,13 @@ void ww_socket_close(ww_socket *socket);
  * Errors, with nothing sent: -EPIPE, -ECONNRESET the peer is gone; -EMSGSIZE the message is larger than the socket can
  * send; -EINVAL an empty message over unix-seqpacket:, which would look like the end; -EDESTADDRREQ, -ENOTCONN there is
  * no peer; -ECONNREFUSED nobody receives at the peer's address; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_socket_send(const ww_socket *socket,
-                       const void *data,
-                       size_t size,
-                       int64_t timeout_ns);
+ssize_t ww_socket_send(const ww_socket *socket, const void *data, size_t size, int64_t timeout_ns);
 
 /* Sends all bytes of a stream, or a whole message; waits until there is room. *done, which may be NULL, tells how many
  * bytes were sent, also after an error.
  *
  * Errors: as ww_socket_send(). */
-int ww_socket_send_all(const ww_socket *socket,
-                       const void *data,
-                       size_t size,
-                       int64_t timeout_ns,
-                       size_t *done);
+int ww_socket_send_all(const ww_socket *socket, const void *data, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Receives what has come of a stream, at most size bytes, or one whole message, and returns how many bytes; waits for
  * something to come. 0 is the end of the stream. Descriptors that come along are closed.
@@ -298,22 +275,14 @@ int ww_socket_send_all(const ww_socket *socket,
  * Errors: -EMSGSIZE the message is larger: *true_size, which may be NULL, tells its size, and it stays to be received with
  * a larger buffer (unless several receivers share the socket: ww_last_error() tells if it was lost); -EINVAL size is 0
  * for a stream; -ECONNRESET the peer is gone; -ENOTCONN there is no peer; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_socket_recv(const ww_socket *socket,
-                       void *buffer,
-                       size_t size,
-                       int64_t timeout_ns,
-                       size_t *true_size);
+ssize_t ww_socket_recv(const ww_socket *socket, void *buffer, size_t size, int64_t timeout_ns, size_t *true_size);
 
 /* Fills the buffer from a stream; waits until all of it has come. *done, which may be NULL, tells how many bytes it
  * holds, also after an error.
  *
  * Errors: -EPIPE the stream ended before; -ECONNRESET; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ENOTSUP the socket carries
  * messages; -EFAULT. */
-int ww_socket_recv_exact(const ww_socket *socket,
-                         void *buffer,
-                         size_t size,
-                         int64_t timeout_ns,
-                         size_t *done);
+int ww_socket_recv_exact(const ww_socket *socket, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Sends one datagram to an address; waits until there is room, in the receiver's queue too, and for a host's name to be
  * looked up. The address may be one that ww_socket_recv_from() gave. An abstract name is sent to whoever holds it.
@@ -321,23 +290,14 @@ int ww_socket_recv_exact(const ww_socket *socket,
  * Errors: -EMSGSIZE larger than a datagram can be; -ECONNREFUSED nobody receives there; -ENOENT there is no such path or
  * host; -EACCES the path's permissions; -EPERM the receiver is connected to somebody else; -EISCONN, -ENOTSUP the socket
  * sends no datagrams to addresses; -EINVAL the address; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_socket_send_to(const ww_socket *socket,
-                      const void *data,
-                      size_t size,
-                      const char *to,
-                      int64_t timeout_ns);
+int ww_socket_send_to(const ww_socket *socket, const void *data, size_t size, const char *to, int64_t timeout_ns);
 
 /* Receives one whole message as ww_socket_recv() does, and writes its sender's address to from, which has room for
  * WW_SOCKET_ADDRESS_MAX bytes or is NULL. A sender without a name, which cannot be answered, gives "unix-dgram:".
  *
  * Errors: as ww_socket_recv(); -ENOTSUP the socket carries a stream; -EINVAL from_size is below WW_SOCKET_ADDRESS_MAX. */
-ssize_t ww_socket_recv_from(const ww_socket *socket,
-                            void *buffer,
-                            size_t size,
-                            char *from,
-                            size_t from_size,
-                            int64_t timeout_ns,
-                            size_t *true_size);
+ssize_t ww_socket_recv_from(const ww_socket *socket, void *buffer, size_t size, char *from, size_t from_size,
+                            int64_t timeout_ns, size_t *true_size);
 
 /* Sends bytes, at least one, over a unix socket, with count open descriptors attached, all or none of them; waits until
  * there is room. The receiver gets descriptors of its own to the same open files; these stay the caller's. *done, which
@@ -345,43 +305,28 @@ ssize_t ww_socket_recv_from(const ww_socket *socket,
  *
  * Errors: -EINVAL more than WW_SOCKET_FDS_MAX, or no byte; -ENOTSUP tcp: or udp:; -EBADF one is not open; -ETOOMANYREFS
  * too many are on their way; otherwise as ww_socket_send(). */
-int ww_socket_send_fds(const ww_socket *socket,
-                       const void *data,
-                       size_t size,
-                       const int *fds,
-                       size_t count,
-                       int64_t timeout_ns,
-                       size_t *done);
+int ww_socket_send_fds(const ww_socket *socket, const void *data, size_t size, const int *fds, size_t count,
+                       int64_t timeout_ns, size_t *done);
 
 /* Receives bytes as ww_socket_recv() does, and the descriptors attached to them: writes up to capacity of them to fds, and
  * how many to *count. They belong to the caller, and are closed on exec.
  *
  * Errors: -EBADMSG more descriptors came than capacity, or not all could be delivered, because this process may have no
  * more: those that came are closed, and the bytes are lost; -ENOTSUP tcp: or udp:; otherwise as ww_socket_recv(). */
-ssize_t ww_socket_recv_fds(const ww_socket *socket,
-                           void *buffer,
-                           size_t size,
-                           int *fds,
-                           size_t capacity,
-                           size_t *count,
-                           int64_t timeout_ns,
-                           size_t *true_size);
+ssize_t ww_socket_recv_fds(const ww_socket *socket, void *buffer, size_t size, int *fds, size_t capacity, size_t *count,
+                           int64_t timeout_ns, size_t *true_size);
 
 /* Closes one direction of a connection, or both (WW_SHUTDOWN_...), for every process that shares the socket. Never
  * blocks.
  *
  * Errors: -ENOTCONN there is no connection; -EINVAL; -EFAULT. */
-int ww_socket_shutdown(const ww_socket *socket,
-                       int how);
+int ww_socket_shutdown(const ww_socket *socket, int how);
 
 /* Writes the address of this end as text, with a terminating NUL, and returns its length without it; "unix:" for a
  * socket without a name. WW_SOCKET_ADDRESS_MAX bytes are always enough. Never blocks.
  *
  * Errors: -EMSGSIZE size is too small, *true_size, which may be NULL, tells the length without the NUL; -EFAULT. */
-ssize_t ww_socket_local_address(const ww_socket *socket,
-                                char *buffer,
-                                size_t size,
-                                size_t *true_size);
+ssize_t ww_socket_local_address(const ww_socket *socket, char *buffer, size_t size, size_t *true_size);
 
 /* Writes the address of the other end, as ww_socket_local_address().
  *
@@ -392,52 +337,39 @@ ssize_t ww_socket_peer_address(const ww_socket *socket, char *buffer, size_t siz
  * listen or made the pair. Each output may be NULL. pid is 0 for a process outside of this pid namespace. Never blocks.
  *
  * Errors: -ENOTSUP tcp:, udp:, or datagrams without a pair; -ENOTCONN not connected; -EFAULT. */
-int ww_socket_peer_credentials(const ww_socket *socket,
-                               pid_t *pid,
-                               uid_t *uid,
-                               gid_t *gid);
+int ww_socket_peer_credentials(const ww_socket *socket, pid_t *pid, uid_t *uid, gid_t *gid);
 
 /* Whether small pieces are sent at once: 1 or 0. Never blocks. Errors: -ENOTSUP not tcp:; -EFAULT. */
 int ww_socket_nodelay(const ww_socket *socket);
 
 /* Has small pieces sent at once (1), or collected (0). Never blocks. Errors: -ENOTSUP not tcp:; -EINVAL; -EFAULT. */
-int ww_socket_set_nodelay(const ww_socket *socket,
-                          int on);
+int ww_socket_set_nodelay(const ww_socket *socket, int on);
 
 /* Whether the kernel probes the connection while it is idle: 1 or 0; if so, writes after how long, in which intervals, in
  * seconds, and how many unanswered probes break it. Each output may be NULL. Never blocks.
  *
  * Errors: -ENOTSUP not tcp:; -EFAULT. */
-int ww_socket_keep_alive(const ww_socket *socket,
-                         uint32_t *idle_s,
-                         uint32_t *interval_s,
-                         uint32_t *probes);
+int ww_socket_keep_alive(const ww_socket *socket, uint32_t *idle_s, uint32_t *interval_s, uint32_t *probes);
 
 /* Has the kernel probe the connection while it is idle (on is 1), and break it with -ETIMEDOUT when the peer does not
  * answer, or stops that (0). 0 for idle_s, interval_s and probes leaves the system's default. Never blocks.
  *
  * Errors: -ENOTSUP not tcp:; -EINVAL above 32767 seconds or 127 probes; -EFAULT. */
-int ww_socket_set_keep_alive(const ww_socket *socket,
-                             int on,
-                             uint32_t idle_s,
-                             uint32_t interval_s,
-                             uint32_t probes);
+int ww_socket_set_keep_alive(const ww_socket *socket, int on, uint32_t idle_s, uint32_t interval_s, uint32_t probes);
 
 /* The bytes that the send buffer has for data. Never blocks. Errors: -EFAULT. */
 ssize_t ww_socket_send_buffer(const ww_socket *socket);
 
 /* Sets the bytes of the send buffer; the kernel may give more. Never blocks. Errors: -ENOBUFS above the system's limit
  * net.core.wmem_max, and the buffer has that size then; -EFAULT. */
-int ww_socket_set_send_buffer(const ww_socket *socket,
-                              size_t size);
+int ww_socket_set_send_buffer(const ww_socket *socket, size_t size);
 
 /* The bytes that the receive buffer has for data. Never blocks. Errors: -EFAULT. */
 ssize_t ww_socket_receive_buffer(const ww_socket *socket);
 
 /* Sets the bytes of the receive buffer; the kernel may give more. Never blocks. Errors: -ENOBUFS above the system's limit
  * net.core.rmem_max, and the buffer has that size then; -EFAULT. */
-int ww_socket_set_receive_buffer(const ww_socket *socket,
-                                 size_t size);
+int ww_socket_set_receive_buffer(const ww_socket *socket, size_t size);
 
 /* How many datagrams to an abstract name were dropped because another user had sent them. Never blocks. Errors: -EFAULT. */
 ssize_t ww_socket_refused(const ww_socket *socket);
@@ -468,10 +400,7 @@ typedef struct ww_listener ww_listener;
  * the directory's permissions; -ENOTSOCK the path is something else than a socket (it is left alone); -ENOENT there is no
  * such directory or host; -EHOSTUNREACH; -ENAMETOOLONG; -ENOBUFS buffers above the system's limit; -EINVAL the address,
  * or an option; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
-int ww_listener_open(ww_listener **out,
-                     const char *address,
-                     const ww_socket_options *options,
-                     int64_t timeout_ns);
+int ww_listener_open(ww_listener **out, const char *address, const ww_socket_options *options, int64_t timeout_ns);
 
 /* Takes over a listening socket that something else made, such as a service manager; its mode is left as it is, and so is
  * its path when it is closed. The handle uses a copy of the descriptor and closes fd; after an error fd stays the
@@ -479,8 +408,7 @@ int ww_listener_open(ww_listener **out,
  *
  * Errors: -ENOTSOCK not a socket; -ENOTSUP of a family or type without a scheme; -EINVAL it does not listen; -EBADF not an
  * open descriptor; -EMFILE; -EFAULT. */
-int ww_listener_from_fd(ww_listener **out,
-                        int fd);
+int ww_listener_from_fd(ww_listener **out, int fd);
 
 /* Closes the listener and removes its path, if this process made it; threads that wait on it return -ECANCELED first.
  * NULL is allowed. */
@@ -491,18 +419,13 @@ void ww_listener_close(ww_listener *listener);
  *
  * Errors: -EMFILE, -ENFILE no descriptor is left (the connection goes on waiting); -EAGAIN, -ETIMEDOUT, -ECANCELED;
  * -EFAULT. */
-int ww_listener_accept(const ww_listener *listener,
-                       ww_socket **out,
-                       int64_t timeout_ns);
+int ww_listener_accept(const ww_listener *listener, ww_socket **out, int64_t timeout_ns);
 
 /* Writes the address that it listens at as text, with the port that the kernel chose and a terminating NUL, and returns
  * its length without the NUL. WW_SOCKET_ADDRESS_MAX bytes are always enough. Never blocks.
  *
  * Errors: -EMSGSIZE size is too small, *true_size, which may be NULL, tells the length without the NUL; -EFAULT. */
-ssize_t ww_listener_local_address(const ww_listener *listener,
-                                  char *buffer,
-                                  size_t size,
-                                  size_t *true_size);
+ssize_t ww_listener_local_address(const ww_listener *listener, char *buffer, size_t size, size_t *true_size);
 
 /* How many connections to an abstract name were refused because they were another user's. Never blocks. Errors: -EFAULT. */
 ssize_t ww_listener_refused(const ww_listener *listener);
@@ -538,13 +461,11 @@ typedef struct ww_eventfd_options {
 /* Makes a counter; NULL options mean one that starts at 0 and is taken whole. Close it with ww_eventfd_close().
  *
  * Never blocks. Errors: -EMFILE, -ENFILE no descriptor is left; -EINVAL the initial value or an option; -EFAULT. */
-int ww_eventfd_open(ww_eventfd **out,
-                    const ww_eventfd_options *options);
+int ww_eventfd_open(ww_eventfd **out, const ww_eventfd_options *options);
 
 /* Takes over an eventfd that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
  * closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE, -EFAULT. */
-int ww_eventfd_from_fd(ww_eventfd **out,
-                       int fd);
+int ww_eventfd_from_fd(ww_eventfd **out, int fd);
 
 /* Closes the counter; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_eventfd_close(ww_eventfd *eventfd);
@@ -558,9 +479,7 @@ int ww_eventfd_add(const ww_eventfd *eventfd, uint64_t value, int64_t timeout_ns
  *
  * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADMSG an adopted descriptor is not an eventfd;
  * -EFAULT. */
-int ww_eventfd_take(const ww_eventfd *eventfd,
-                    uint64_t *value,
-                    int64_t timeout_ns);
+int ww_eventfd_take(const ww_eventfd *eventfd, uint64_t *value, int64_t timeout_ns);
 
 /* The descriptor, to poll or to pass on: readable while the counter is above 0. It stays the handle's.
  * Never blocks. Errors: -EFAULT. */
@@ -597,8 +516,7 @@ typedef struct ww_fifo_options {
  *
  * Errors: -EEXIST the name is taken, by a FIFO or something else; -ENOENT, -ENOTDIR no such directory; -EACCES, -EROFS,
  * -ENOSPC, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
-int ww_fifo_create(const char *address,
-                   const ww_fifo_options *options);
+int ww_fifo_create(const char *address, const ww_fifo_options *options);
 
 /* Removes the name at the address; who has the FIFO open keeps it. Never blocks.
  *
@@ -613,26 +531,19 @@ int ww_fifo_remove(const char *address);
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no writer came; -ENOENT no such FIFO; -ENOTSUP it is something else, which is
  * left untouched; -EACCES; -EMFILE; -EPERM the capacity is above what an unprivileged process may have; -EINVAL an address
  * or option; -EFAULT. */
-int ww_fifo_open_reader(ww_fifo **out,
-                        const char *address,
-                        const ww_fifo_options *options,
-                        int64_t timeout_ns);
+int ww_fifo_open_reader(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
 
 /* Opens the write end; waits until a reader has it open too, as the kernel's open does, but at most for the timeout. Close
  * it with ww_fifo_close().
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no reader came; otherwise as ww_fifo_open_reader(). */
-int ww_fifo_open_writer(ww_fifo **out,
-                        const char *address,
-                        const ww_fifo_options *options,
-                        int64_t timeout_ns);
+int ww_fifo_open_writer(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
 
 /* Takes over one end that something else opened; its mode is left as it is. The handle uses a copy of the descriptor and
  * closes fd; after an error fd stays the caller's. Never blocks.
  *
  * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
-int ww_fifo_from_fd(ww_fifo **out,
-                    int fd);
+int ww_fifo_from_fd(ww_fifo **out, int fd);
 
 /* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_fifo_close(ww_fifo *fifo);
@@ -640,40 +551,26 @@ void ww_fifo_close(ww_fifo *fifo);
 /* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EFAULT. */
-ssize_t ww_fifo_read(const ww_fifo *fifo,
-                     void *buffer,
-                     size_t size,
-                     int64_t timeout_ns);
+ssize_t ww_fifo_read(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns);
 
 /* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also after an
  * error.
  *
  * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EFAULT. */
-int ww_fifo_read_exact(const ww_fifo *fifo,
-                       void *buffer,
-                       size_t size,
-                       int64_t timeout_ns,
-                       size_t *done);
+int ww_fifo_read_exact(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written whole
  * or not at all, and not mixed with another writer's.
  *
  * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
  * -EFAULT. */
-ssize_t ww_fifo_write(const ww_fifo *fifo,
-                      const void *data,
-                      size_t size,
-                      int64_t timeout_ns);
+ssize_t ww_fifo_write(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns);
 
 /* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written, also
  * after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
  *
  * Errors: as ww_fifo_write(). */
-int ww_fifo_write_all(const ww_fifo *fifo,
-                      const void *data,
-                      size_t size,
-                      int64_t timeout_ns,
-                      size_t *done);
+int ww_fifo_write_all(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns, size_t *done);
 
 /* The bytes that the FIFO can hold. Never blocks. Errors: -EFAULT. */
 ssize_t ww_fifo_capacity(const ww_fifo *fifo);
@@ -682,8 +579,7 @@ ssize_t ww_fifo_capacity(const ww_fifo *fifo);
  *
  * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
  * -EFAULT. */
-ssize_t ww_fifo_set_capacity(const ww_fifo *fifo,
-                             size_t size);
+ssize_t ww_fifo_set_capacity(const ww_fifo *fifo, size_t size);
 
 /* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
 int ww_fifo_is_reader(const ww_fifo *fifo);
@@ -697,30 +593,23 @@ int ww_fifo_fd(const ww_fifo *fifo);
 /* ww_file_options.access: what a file is opened for. Reading, appending, both kinds of locks; reading and shared locks;
  * appending and exclusive locks. */
 #define WW_FILE_READ_WRITE 0
-
 #define WW_FILE_READ 1
-
 #define WW_FILE_APPEND 2
 
 /* ww_file_options.create: what if the file is missing. Fail with -ENOENT; make an empty one; make an empty one, and fail
  * with -EEXIST if it is not missing. */
 #define WW_FILE_EXISTING 0
-
 #define WW_FILE_CREATE 1
-
 #define WW_FILE_CREATE_NEW 2
 
 /* ww_file_replace_options.durability. A power failure leaves the old or the new content, and once the call has returned
  * the new; the old or the new, for a while after the call maybe still the old; nothing is said about power failures. */
 #define WW_FILE_DURABLE 0
-
 #define WW_FILE_DURABLE_CONTENT 1
-
 #define WW_FILE_NOT_DURABLE 2
 
 /* The modes of ww_file_lock(): together with other shared locks; alone. */
 #define WW_FILE_SHARED 0
-
 #define WW_FILE_EXCLUSIVE 1
 
 /* What a ww_filewatch is asked for and tells, to be or'ed. The name came to be (made, linked, or renamed into place); the
@@ -728,13 +617,9 @@ int ww_fifo_fd(const ww_fifo *fifo);
  * (closed by one that had it open for writing, or renamed into place); the name is gone. WW_FILE_OVERFLOWED comes with all
  * that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each may have happened. */
 #define WW_FILE_APPEARED 1
-
 #define WW_FILE_CHANGED 2
-
 #define WW_FILE_CLOSED 4
-
 #define WW_FILE_REMOVED 8
-
 #define WW_FILE_OVERFLOWED 16
 
 /* An open disk file (file:/path). It stays with the file that was opened, also after ww_file_replace() has given the name
@@ -804,20 +689,14 @@ typedef struct ww_map_options {
  * directory may not be written; -EPERM the old file's group is not this process's and no mode was given, or the directory
  * is sticky; -ENOENT, -ENOTDIR no such directory; -EISDIR; -ENOTSUP no regular file; -ELOOP a symbolic link; -EINVAL an
  * address or option; -EIO. An error of the directory's fsync says in its text that the new content is in place. */
-int ww_file_replace(const char *address,
-                    const void *data,
-                    size_t size,
-                    const ww_file_replace_options *options);
+int ww_file_replace(const char *address, const void *data, size_t size, const ww_file_replace_options *options);
 
 /* Reads the whole file at the address if it has no more than size bytes, and returns how many. A file that is only ever
  * replaced is seen as it was before or after. Blocks for the disk only.
  *
  * Errors: -EMSGSIZE it is larger, and *true_size, which may be NULL, tells how large (0: not known); -ENOENT; -EACCES;
  * -EISDIR; -ENOTSUP no regular file; -EINVAL the address; -EIO; -EFAULT. */
-ssize_t ww_file_load(const char *address,
-                     void *buffer,
-                     size_t size,
-                     size_t *true_size);
+ssize_t ww_file_load(const char *address, void *buffer, size_t size, size_t *true_size);
 
 /* Removes the name at the address; who has the file open keeps it. Never blocks, other than for the disk.
  *
@@ -828,24 +707,20 @@ int ww_file_remove(const char *address);
  * it is complete: a writer should use ww_file_replace(), or a ww_filewatch for WW_FILE_CLOSED be opened before it begins.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; as ww_filewatch_open() and ww_filewatch_wait(). */
-int ww_file_until_exists(const char *address,
-                         int64_t timeout_ns);
+int ww_file_until_exists(const char *address, int64_t timeout_ns);
 
 /* Opens the file at the address; NULL options open an existing one for all purposes. Close it with ww_file_close(). Never
  * blocks, other than for the disk.
  *
  * Errors: -ENOENT; -EEXIST with WW_FILE_CREATE_NEW; -EISDIR a directory; -ENOTSUP something else that is no regular file,
  * which is left untouched; -EACCES, -EROFS, -ENOSPC, -EMFILE, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
-int ww_file_open(ww_file **out,
-                 const char *address,
-                 const ww_file_options *options);
+int ww_file_open(ww_file **out, const char *address, const ww_file_options *options);
 
 /* Takes over a descriptor of a regular file (also a memfd) that something else opened. The handle uses a copy of the
  * descriptor and closes fd; after an error fd stays the caller's. Never blocks.
  *
  * Errors: -EISDIR, -ENOTSUP no regular file; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
-int ww_file_from_fd(ww_file **out,
-                    int fd);
+int ww_file_from_fd(ww_file **out, int fd);
 
 /* Closes the file; threads that wait for a lock on it return -ECANCELED first. NULL is allowed. */
 void ww_file_close(ww_file *file);
@@ -857,33 +732,20 @@ void ww_file_close(ww_file *file);
  *
  * Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ);
  * -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT. */
-int ww_file_append(const ww_file *file,
-                   const void *data,
-                   size_t size,
-                   size_t *done);
+int ww_file_append(const ww_file *file, const void *data, size_t size, size_t *done);
 
 /* As ww_file_append() under an exclusive lock of the whole file, so that a record which did not fit is taken back: among
  * processes that all append this way, each record is there as a whole or not at all. Waits for the lock.
  *
  * Errors: as ww_file_append() and ww_file_lock(). */
-int ww_file_append_locked(const ww_file *file,
-                          const void *data,
-                          size_t size,
-                          int64_t timeout_ns,
-                          size_t *done);
+int ww_file_append_locked(const ww_file *file, const void *data, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Reads the whole of the open file, as ww_file_load() does by name. Errors: as there; -EBADF opened for appending only. */
-ssize_t ww_file_read_all(const ww_file *file,
-                         void *buffer,
-                         size_t size,
-                         size_t *true_size);
+ssize_t ww_file_read_all(const ww_file *file, void *buffer, size_t size, size_t *true_size);
 
 /* Reads what is there from the offset on, at most size bytes, and returns how many; 0 at or past the end. Blocks for the
  * disk only. Errors: -EBADF opened for appending only; -EINVAL an offset past 2^63 - 1; -EIO; -EFAULT. */
-ssize_t ww_file_read_at(const ww_file *file,
-                        uint64_t offset,
-                        void *buffer,
-                        size_t size);
+ssize_t ww_file_read_at(const ww_file *file, uint64_t offset, void *buffer, size_t size);
 
 /* The size in bytes. Never blocks. Errors: -EFAULT. */
 int ww_file_size(const ww_file *file, uint64_t *size);
@@ -901,12 +763,7 @@ int ww_file_sync(const ww_file *file);
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE since it was opened, the file was removed or replaced: open it again;
  * -EBADF not open for reading (shared), for writing (exclusive); -EINVAL the mode, or a range past 2^63 - 1; -ENOLCK;
  * -EACCES, -EMFILE the file cannot be opened once more, which a lock takes; -ENOENT /proc is not mounted; -EFAULT. */
-int ww_file_lock(const ww_file *file,
-                 int mode,
-                 uint64_t start,
-                 uint64_t length,
-                 int64_t timeout_ns,
-                 ww_filelock **out);
+int ww_file_lock(const ww_file *file, int mode, uint64_t start, uint64_t length, int64_t timeout_ns, ww_filelock **out);
 
 /* Releases a lock and frees the handle. NULL is allowed. In a child made by fork it frees the child's copy only. */
 void ww_filelock_release(ww_filelock *lock);
@@ -916,8 +773,7 @@ void ww_filelock_release(ww_filelock *lock);
  *
  * Errors: -ENOSPC the disk is full, with the mount in the text; -EFBIG more than a file or the process may have; -EBADF
  * opened for reading only; -EDQUOT; -EIO; -EFAULT. */
-int ww_file_grow(const ww_file *file,
-                 uint64_t size);
+int ww_file_grow(const ww_file *file, uint64_t size);
 
 /* Maps the file, or a part of it, as memory that all who map it share; NULL options map all of it for reading and writing.
  * The mapping stands on its own: the file may be closed. Make the file large enough first (ww_file_grow()). Close it with
@@ -925,14 +781,11 @@ int ww_file_grow(const ww_file *file,
  *
  * Errors: -EACCES the file was not opened for this access; -EINVAL an option, an offset that is not a multiple of the page
  * size, or a length past the end of the file; -ENODEV the file system cannot map; -ENOMEM, -EPERM for lock; -EFAULT. */
-int ww_file_map(const ww_file *file,
-                const ww_map_options *options,
-                ww_mapping **out);
+int ww_file_map(const ww_file *file, const ww_map_options *options, ww_mapping **out);
 
 /* Where the memory begins, in *data: good until the mapping is closed. Other processes may change it at any time; if one
  * makes the file shorter, touching what is gone raises SIGBUS. Never blocks. Errors: -EFAULT. */
-int ww_mapping_data(const ww_mapping *mapping,
-                    void **data);
+int ww_mapping_data(const ww_mapping *mapping, void **data);
 
 /* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
 ssize_t ww_mapping_size(const ww_mapping *mapping);
@@ -953,17 +806,14 @@ int ww_file_fd(const ww_file *file);
  *
  * Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
  * watches exist, with the limit in the text; -EINVAL the address, no events, or unknown ones; -EISDIR; -EFAULT. */
-int ww_filewatch_open(ww_filewatch **out,
-                      const char *address,
-                      int events);
+int ww_filewatch_open(ww_filewatch **out, const char *address, int events);
 
 /* Waits until some of the events watched for have happened since the watch was opened or since the last wait, and returns
  * those, or'ed.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE the directory was removed, renamed or unmounted: open a new watch;
  * -EFAULT. */
-int ww_filewatch_wait(const ww_filewatch *watch,
-                      int64_t timeout_ns);
+int ww_filewatch_wait(const ww_filewatch *watch, int64_t timeout_ns);
 
 /* The descriptor, to poll: readable when something happened in the directory, to this file or another; a wait with WW_NOW
  * tells. It stays the handle's. Never blocks. Errors: -EFAULT. */
@@ -1000,16 +850,13 @@ typedef struct ww_pipe_options {
  *
  * Errors: -EMFILE, -ENFILE no descriptor is left; -EPERM the capacity is above what an unprivileged process may have;
  * -EINVAL an option; -EFAULT. */
-int ww_pipe_open(ww_pipe **reader,
-                 ww_pipe **writer,
-                 const ww_pipe_options *options);
+int ww_pipe_open(ww_pipe **reader, ww_pipe **writer, const ww_pipe_options *options);
 
 /* Takes over one end that something else made, such as standard input; its mode is left as it is. The handle uses a copy
  * of the descriptor and closes fd; after an error fd stays the caller's. Never blocks.
  *
  * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
-int ww_pipe_from_fd(ww_pipe **out,
-                    int fd);
+int ww_pipe_from_fd(ww_pipe **out, int fd);
 
 /* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_pipe_close(ww_pipe *pipe);
@@ -1018,65 +865,42 @@ void ww_pipe_close(ww_pipe *pipe);
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EMSGSIZE in packet mode
  * size is below WW_PIPE_ATOMIC, so that a packet could be cut (nothing is taken); -EFAULT. */
-ssize_t ww_pipe_read(const ww_pipe *pipe,
-                     void *buffer,
-                     size_t size,
-                     int64_t timeout_ns);
+ssize_t ww_pipe_read(const ww_pipe *pipe, void *buffer, size_t size, int64_t timeout_ns);
 
 /* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also
  * after an error.
  *
  * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -ENOTSUP the
  * pipe is in packet mode; -EFAULT. */
-int ww_pipe_read_exact(const ww_pipe *pipe,
-                       void *buffer,
-                       size_t size,
-                       int64_t timeout_ns,
-                       size_t *done);
+int ww_pipe_read_exact(const ww_pipe *pipe, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written
  * whole or not at all.
  *
  * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
  * -EMSGSIZE longer than a packet, -EINVAL an empty packet; -EFAULT. */
-ssize_t ww_pipe_write(const ww_pipe *pipe,
-                      const void *data,
-                      size_t size,
-                      int64_t timeout_ns);
+ssize_t ww_pipe_write(const ww_pipe *pipe, const void *data, size_t size, int64_t timeout_ns);
 
 /* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written,
  * also after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
  *
  * Errors: as ww_pipe_write(). */
-int ww_pipe_write_all(const ww_pipe *pipe,
-                      const void *data,
-                      size_t size,
-                      int64_t timeout_ns,
-                      size_t *done);
+int ww_pipe_write_all(const ww_pipe *pipe, const void *data, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Moves up to size bytes from this read end to the pipe, file or socket behind fd, without copying them through this
  * process, and returns how many; waits until some can be moved. 0 is the end of the stream.
  *
  * Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF;
  * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_pipe_splice_to(const ww_pipe *pipe,
-                          int fd,
-                          size_t size,
-                          int64_t timeout_ns);
+ssize_t ww_pipe_splice_to(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Moves up to size bytes from the pipe, file or socket behind fd into this write end; as ww_pipe_splice_to(). 0 is the
  * end of the input. */
-ssize_t ww_pipe_splice_from(const ww_pipe *pipe,
-                            int fd,
-                            size_t size,
-                            int64_t timeout_ns);
+ssize_t ww_pipe_splice_from(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Copies up to size bytes from this read end into another pipe's write end and leaves them here to be read; returns
  * how many. 0 is the end of the stream. Errors: as ww_pipe_splice_to(). */
-ssize_t ww_pipe_tee(const ww_pipe *pipe,
-                    const ww_pipe *to,
-                    size_t size,
-                    int64_t timeout_ns);
+ssize_t ww_pipe_tee(const ww_pipe *pipe, const ww_pipe *to, size_t size, int64_t timeout_ns);
 
 /* The bytes that the pipe can hold. Never blocks. Errors: -EFAULT. */
 ssize_t ww_pipe_capacity(const ww_pipe *pipe);
@@ -1085,8 +909,7 @@ ssize_t ww_pipe_capacity(const ww_pipe *pipe);
  *
  * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
  * -EFAULT. */
-ssize_t ww_pipe_set_capacity(const ww_pipe *pipe,
-                             size_t size);
+ssize_t ww_pipe_set_capacity(const ww_pipe *pipe, size_t size);
 
 /* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
 int ww_pipe_is_reader(const ww_pipe *pipe);
@@ -1104,77 +927,43 @@ int ww_pipe_fd(const ww_pipe *pipe);
 /* The numbers of the classic signals on Linux, so that signal.h is not needed; real-time signals come from
  * ww_signal_number("RTMIN+3"), as their numbers are not constants. */
 #define WW_SIGHUP 1
-
 #define WW_SIGINT 2
-
 #define WW_SIGQUIT 3
-
 #define WW_SIGILL 4
-
 #define WW_SIGTRAP 5
-
 #define WW_SIGABRT 6
-
 #define WW_SIGBUS 7
-
 #define WW_SIGFPE 8
-
 #define WW_SIGKILL 9
-
 #define WW_SIGUSR1 10
-
 #define WW_SIGSEGV 11
-
 #define WW_SIGUSR2 12
-
 #define WW_SIGPIPE 13
-
 #define WW_SIGALRM 14
-
 #define WW_SIGTERM 15
-
 #define WW_SIGSTKFLT 16
-
 #define WW_SIGCHLD 17
-
 #define WW_SIGCONT 18
-
 #define WW_SIGSTOP 19
-
 #define WW_SIGTSTP 20
-
 #define WW_SIGTTIN 21
-
 #define WW_SIGTTOU 22
-
 #define WW_SIGURG 23
-
 #define WW_SIGXCPU 24
-
 #define WW_SIGXFSZ 25
-
 #define WW_SIGVTALRM 26
-
 #define WW_SIGPROF 27
-
 #define WW_SIGWINCH 28
-
 #define WW_SIGIO 29
-
 #define WW_SIGPWR 30
-
 #define WW_SIGSYS 31
 
 /* What a signal does to a process that has made no arrangements: ends it, ends it with a core dump where they are on,
  * nothing, stops it, continues it. */
 #define WW_SIGNAL_TERMINATES 1
-
 #define WW_SIGNAL_DUMPS_CORE 2
-
 #define WW_SIGNAL_IGNORED 3
-
 #define WW_SIGNAL_STOPS 4
-
 #define WW_SIGNAL_CONTINUES 5
 
 /* Signals that came, in order, each with its sender and value: taken one by one, or handed to callbacks outside of
@@ -1289,17 +1078,12 @@ int ww_signal_default_action(int signal);
  * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault (for which there is
  * ww_signal_raw_open()), a number that is no signal, or none at all; -EBUSY the signal that this library uses itself;
  * -EMFILE, -ENFILE no descriptor is left; -EPERM the capacity is more than fs.pipe-max-size. */
-int ww_signal_open(ww_signal **out,
-                   const int *signals,
-                   size_t count,
-                   const ww_signal_options *options);
+int ww_signal_open(ww_signal **out, const int *signals, size_t count, const ww_signal_options *options);
 
 /* Subscribes to the signals of an address such as "signal:USR1" or "signal:INT,TERM?capacity=64".
  *
  * Never blocks. Errors: as ww_signal_open(); -EINVAL the address, also one with a pid. */
-int ww_signal_open_address(ww_signal **out,
-                           const char *address,
-                           const ww_signal_options *options);
+int ww_signal_open_address(ww_signal **out, const char *address, const ww_signal_options *options);
 
 /* Ends the subscriptions: threads that wait on them return -ECANCELED, a callback that is running is waited for (unless
  * it is the caller), and no other begins. NULL is allowed. */
@@ -1315,26 +1099,20 @@ int ww_signal_take(const ww_signal *signal, ww_signal_info *info, int64_t timeou
  * order they were added; they may call all of wigwag but ww_signal_dispatch() on this handle.
  *
  * Never blocks. Errors: -EINVAL the signal is not among those of this handle; -EFAULT. */
-int ww_signal_on(const ww_signal *signal,
-                 int number,
-                 ww_signal_callback callback,
-                 void *user,
-                 uint64_t *id);
+int ww_signal_on(const ww_signal *signal, int number, ww_signal_callback callback, void *user, uint64_t *id);
 
 /* Removes a callback. When it returns, the callback neither runs nor will: it waits for one that is running, unless it
  * is called from there.
  *
  * Errors: -ENOENT none has this number; -EFAULT. */
-int ww_signal_off(const ww_signal *signal,
-                  uint64_t id);
+int ww_signal_off(const ww_signal *signal, uint64_t id);
 
 /* Waits for a signal and runs the callbacks for it and for those that came meanwhile, in this thread; how many signals
  * that were. Signals without a callback are taken too.
  *
  * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks;
  * -EFAULT. */
-ssize_t ww_signal_dispatch(const ww_signal *signal,
-                           int64_t timeout_ns);
+ssize_t ww_signal_dispatch(const ww_signal *signal, int64_t timeout_ns);
 
 /* Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
  *
@@ -1361,10 +1139,7 @@ int ww_signal_fd(const ww_signal *signal);
  *
  * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, or none; -EBUSY the signal that this
  * library uses itself; -EFAULT. */
-int ww_signal_raw_open(ww_signal_raw **out,
-                       int signal,
-                       ww_signal_callback handler,
-                       void *user);
+int ww_signal_raw_open(ww_signal_raw **out, int signal, ww_signal_callback handler, void *user);
 
 /* Ends the subscription; returns when no thread runs the function any more. Not to be called in a signal handler. NULL
  * is allowed. */
@@ -1374,8 +1149,7 @@ void ww_signal_raw_close(ww_signal_raw *raw);
  *
  * Never blocks. Errors: -EBUSY it has subscriptions in this process, or is the one that this library uses itself;
  * -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, or none. */
-int ww_signal_ignore(ww_signal_action **out,
-                     int signal);
+int ww_signal_ignore(ww_signal_action **out, int signal);
 
 /* Gives a signal its default action, until ww_signal_action_close(), or for good if out is NULL. Never blocks.
  * Errors: as ww_signal_ignore(). */
@@ -1389,14 +1163,10 @@ void ww_signal_action_close(ww_signal_action *action);
  * The mask is the thread's own and passes to threads and children that it makes: to keep a signal from the whole
  * process, block it in the main thread first. Never blocks the caller. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal
  * of the C library, or none; -EBUSY the signal that this library uses itself. */
-int ww_signal_block(const int *signals,
-                    size_t count,
-                    ww_signal_mask *saved);
+int ww_signal_block(const int *signals, size_t count, ww_signal_mask *saved);
 
 /* Lets signals through to the calling thread: pending ones act before this returns. Otherwise as ww_signal_block(). */
-int ww_signal_unblock(const int *signals,
-                      size_t count,
-                      ww_signal_mask *saved);
+int ww_signal_unblock(const int *signals, size_t count, ww_signal_mask *saved);
 
 /* Undoes what ww_signal_block() or ww_signal_unblock() has changed, in the same thread; what was so before stays.
  * Never blocks the caller. Errors: -EINVAL the struct comes from neither; -EFAULT. */
@@ -1410,36 +1180,27 @@ int ww_signal_restore(const ww_signal_mask *saved);
  *
  * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C
  * library, or none at all; -EBUSY the signal that this library uses itself; -EFAULT. */
-int ww_signal_wait(const int *signals,
-                   size_t count,
-                   ww_signal_info *info,
-                   int64_t timeout_ns);
+int ww_signal_wait(const int *signals, size_t count, ww_signal_info *info, int64_t timeout_ns);
 
 /* Sends a signal to a process. Never blocks. The number may by now belong to another process than the one meant:
  * ww_signal_target excludes that.
  *
  * Errors: -ESRCH there is no such process; -EPERM it belongs to another user; -EINVAL a pid below 1, or no signal. */
-int ww_signal_send(pid_t pid,
-                   int signal);
+int ww_signal_send(pid_t pid, int signal);
 
 /* Sends a signal to a process with a number: real-time signals queue up, in order; of a classic signal one is pending
  * at a time. Never blocks.
  *
  * Errors: -EAGAIN the receiver has as many signals pending as its RLIMIT_SIGPENDING allows, nothing was sent;
  * otherwise as ww_signal_send(). */
-int ww_signal_send_value(pid_t pid,
-                         int signal,
-                         int value);
+int ww_signal_send_value(pid_t pid, int signal, int value);
 
 /* Sends a signal to every process of a process group. Never blocks. Errors: as ww_signal_send(); -EINVAL below 2. */
-int ww_signal_send_group(pid_t group,
-                         int signal);
+int ww_signal_send_group(pid_t group, int signal);
 
 /* Sends a signal to one thread of a process. Never blocks. Errors: as ww_signal_send(); -ESRCH also if the thread is
  * not one of that process. */
-int ww_signal_send_thread(pid_t pid,
-                          pid_t thread,
-                          int signal);
+int ww_signal_send_thread(pid_t pid, pid_t thread, int signal);
 
 /* The calling thread's number, for ww_signal_send_thread(). Never blocks, never fails. */
 pid_t ww_signal_this_thread(void);
@@ -1447,8 +1208,7 @@ pid_t ww_signal_this_thread(void);
 /* Takes hold of the process that has this number now. Close it with ww_signal_target_close().
  *
  * Never blocks. Errors: -ESRCH there is none; -EINVAL a number below 1, or a further thread's; -EMFILE, -ENFILE. */
-int ww_signal_target_open(ww_signal_target **out,
-                          pid_t pid);
+int ww_signal_target_open(ww_signal_target **out, pid_t pid);
 
 /* The same by an address such as "signal:USR1@1234", whose signal goes to *signal (which may be NULL).
  *
@@ -1464,13 +1224,10 @@ void ww_signal_target_close(ww_signal_target *target);
 
 /* Sends a signal. Never blocks. Errors: -ESRCH the process has ended and was reaped; -EPERM it belongs to another user;
  * -EINVAL no signal; -EFAULT. */
-int ww_signal_target_send(const ww_signal_target *target,
-                          int signal);
+int ww_signal_target_send(const ww_signal_target *target, int signal);
 
 /* Sends a signal with a number. Never blocks. Errors: as ww_signal_target_send(); -EAGAIN as ww_signal_send_value(). */
-int ww_signal_target_send_value(const ww_signal_target *target,
-                                int signal,
-                                int value);
+int ww_signal_target_send_value(const ww_signal_target *target, int signal, int value);
 
 /* Whether the process is there still, 1 or 0; one that has ended and is not reaped yet is. Never blocks.
  * Errors: -EFAULT. */
@@ -1493,8 +1250,7 @@ const char *ww_signal_target_path(const ww_signal_target *target);
  *
  * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault, or an option; -EBUSY the
  * signal that this library uses itself; -EMFILE, -ENFILE no descriptor is left. */
-int ww_signal_shutdown_open(ww_signal_shutdown **out,
-                            const ww_signal_shutdown_options *options);
+int ww_signal_shutdown_open(ww_signal_shutdown **out, const ww_signal_shutdown_options *options);
 
 /* Puts back what the signals did before; threads that wait return -ECANCELED first. NULL is allowed. */
 void ww_signal_shutdown_close(ww_signal_shutdown *shutdown);
@@ -1519,9 +1275,7 @@ int ww_signal_shutdown_fd(const ww_signal_shutdown *shutdown);
 
 /* What a message queue of either kind is opened for. */
 #define WW_MQ_BOTH 0
-
 #define WW_MQ_RECEIVE 1
-
 #define WW_MQ_SEND 2
 
 /* With ww_sysv_mq_recv(): any type but the one given. */
@@ -1593,29 +1347,22 @@ typedef struct ww_sysv_mq_limits {
  * Errors: -ENOENT there is none, or the file that its key is derived from does not exist; -EACCES its mode does not
  * allow the access; -EEXIST it may hold another number of bytes than asked for (looked at for up to 0.1 s if it has
  * just been created); -EINVAL the address, or an option; -EFAULT. */
-int ww_sysv_mq_open(ww_sysv_mq **out,
-                    const char *address,
-                    const ww_sysv_mq_options *options);
+int ww_sysv_mq_open(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Creates a queue, which must not exist yet; sysv-mq:private is another one each time. Never blocks. Close it with
  * ww_sysv_mq_close().
  *
  * Errors: -EEXIST it exists; -ENOSPC the system has no room for one more queue; -EPERM it may not hold that many bytes;
  * -ENOENT the file that its key is derived from does not exist; -EINVAL the address, or an option; -EFAULT. */
-int ww_sysv_mq_create(ww_sysv_mq **out,
-                      const char *address,
-                      const ww_sysv_mq_options *options);
+int ww_sysv_mq_create(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_sysv_mq_open() and ww_sysv_mq_create(). */
-int ww_sysv_mq_open_or_create(ww_sysv_mq **out,
-                              const char *address,
-                              const ww_sysv_mq_options *options);
+int ww_sysv_mq_open_or_create(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Takes over a queue by its id, as another process has passed it on. Never blocks. Close it with ww_sysv_mq_close().
  *
  * Errors: -EIDRM there is no queue with this id (any more); -EACCES its mode does not let this user read it; -EFAULT. */
-int ww_sysv_mq_from_id(ww_sysv_mq **out,
-                       int id);
+int ww_sysv_mq_from_id(ww_sysv_mq **out, int id);
 
 /* Closes the handle; threads of this process that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
 void ww_sysv_mq_close(ww_sysv_mq *queue);
@@ -1625,11 +1372,7 @@ void ww_sysv_mq_close(ww_sysv_mq *queue);
  * Errors, with nothing sent: -EMSGSIZE it is larger than the system or the queue allows, however long one waits; -EINVAL
  * the type is below 1; -EIDRM the queue was removed; -EACCES its mode does not let this user send; -ENOMEM; -EAGAIN,
  * -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_sysv_mq_send(const ww_sysv_mq *queue,
-                    int64_t type,
-                    const void *data,
-                    size_t size,
-                    int64_t timeout_ns);
+int ww_sysv_mq_send(const ww_sysv_mq *queue, int64_t type, const void *data, size_t size, int64_t timeout_ns);
 
 /* Takes a message out of the queue and returns how many bytes of it are in the buffer; waits until there is one that
  * select picks: 0 the oldest; a type the oldest of that type, or with WW_SYSV_MQ_ALL_BUT of any other; a negative
@@ -1640,25 +1383,15 @@ int ww_sysv_mq_send(const ww_sysv_mq *queue,
  * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
  * of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
  * -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue,
-                        int64_t select,
-                        uint32_t flags,
-                        void *buffer,
-                        size_t size,
-                        int64_t timeout_ns,
-                        int64_t *type,
-                        size_t *true_size);
+ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue, int64_t select, uint32_t flags, void *buffer, size_t size,
+                        int64_t timeout_ns, int64_t *type, size_t *true_size);
 
 /* Copies the message at a place in the queue, 0 for the oldest, and leaves it there; returns its size. Never blocks.
  * *type and *true_size as ww_sysv_mq_recv().
  *
  * Errors: -EAGAIN there is no message at this place; -EMSGSIZE it is larger than the buffer; -ENOTSUP the kernel is built
  * without it (CONFIG_CHECKPOINT_RESTORE); -EIDRM, -EACCES; -EFAULT. */
-ssize_t ww_sysv_mq_peek(const ww_sysv_mq *queue,
-                        size_t place,
-                        void *buffer,
-                        size_t size,
-                        int64_t *type,
+ssize_t ww_sysv_mq_peek(const ww_sysv_mq *queue, size_t place, void *buffer, size_t size, int64_t *type,
                         size_t *true_size);
 
 /* Tells what the kernel knows about the queue. Never blocks.
@@ -1674,8 +1407,7 @@ int ww_sysv_mq_get_limits(ww_sysv_mq_limits *limits);
  *
  * Errors: -EPERM it belongs to another user, or bytes is above kernel.msgmnb; -EINVAL bytes is 0; -EIDRM; -EACCES;
  * -EFAULT. */
-int ww_sysv_mq_resize(const ww_sysv_mq *queue,
-                      size_t bytes);
+int ww_sysv_mq_resize(const ww_sysv_mq *queue, size_t bytes);
 
 /* Removes the queue with all messages in it; waits on it, in every process, end with -EIDRM. The handle is still to be
  * closed. Never blocks.
@@ -1701,9 +1433,7 @@ int ww_sysv_mq_remove(const char *address);
  *
  * Errors: -EACCES its mode does not let this user receive, or send, which handing back takes; -EINVAL select, or flags;
  * -EIDRM the queue was removed; -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
-int ww_sysv_mq_doorbell(const ww_sysv_mq *queue,
-                        int64_t select,
-                        uint32_t flags);
+int ww_sysv_mq_doorbell(const ww_sysv_mq *queue, int64_t select, uint32_t flags);
 
 /* How many messages without bytes the helpers of ww_sysv_mq_doorbell() have taken and put back. Never blocks.
  * Errors: -EFAULT. */
@@ -1772,18 +1502,14 @@ typedef struct ww_mq_limits {
  *
  * Errors: -ENOENT there is none; -EACCES its mode does not allow the access; -EEXIST its depth or message size is
  * another than asked for; -EMFILE, -ENFILE no descriptor is left; -EINVAL the address, or an option; -EFAULT. */
-int ww_mq_open(ww_mq **out,
-               const char *address,
-               const ww_mq_options *options);
+int ww_mq_open(ww_mq **out, const char *address, const ww_mq_options *options);
 
 /* Creates a queue, whose name must not exist yet. Never blocks. Close it with ww_mq_close().
  *
  * Errors: -EEXIST it exists; -EINVAL depth or message size is beyond what the system allows, or the address; -ENOSPC the
  * system has no room for one more queue; -EMFILE the user's queues would take more than RLIMIT_MSGQUEUE, or no
  * descriptor is left; -ENOMEM; -EFAULT. */
-int ww_mq_create(ww_mq **out,
-                 const char *address,
-                 const ww_mq_options *options);
+int ww_mq_create(ww_mq **out, const char *address, const ww_mq_options *options);
 
 /* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_mq_open() and ww_mq_create(). */
 int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *options);
@@ -1791,8 +1517,7 @@ int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *
 /* Takes over a queue's descriptor (an mqd_t) that something else has opened; its mode is left as it is. The handle uses a
  * copy of the descriptor and closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE,
  * -EFAULT. */
-int ww_mq_from_fd(ww_mq **out,
-                  int fd);
+int ww_mq_from_fd(ww_mq **out, int fd);
 
 /* Closes the handle; threads that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
 void ww_mq_close(ww_mq *queue);
@@ -1807,11 +1532,7 @@ int ww_mq_remove(const char *address);
  *
  * Errors, with nothing sent: -EMSGSIZE it is larger than the queue allows; -EINVAL the priority; -EBADF the queue is
  * open for receiving only, or an adopted descriptor is no queue; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_mq_send(const ww_mq *queue,
-               const void *data,
-               size_t size,
-               uint32_t priority,
-               int64_t timeout_ns);
+int ww_mq_send(const ww_mq *queue, const void *data, size_t size, uint32_t priority, int64_t timeout_ns);
 
 /* Takes the oldest message of the highest priority and returns how many bytes of it are in the buffer; waits while the
  * queue is empty. *priority and *true_size, each of which may be NULL, get its priority and its size.
@@ -1820,18 +1541,12 @@ int ww_mq_send(const ww_mq *queue,
  * (the kernel wants it so): nothing is taken, and *true_size is what the buffer must have, unless flags have WW_MQ_CUT;
  * -EBADF the queue is open for sending only, or an adopted descriptor is no queue; -EINVAL flags; -ENOMEM; -EAGAIN,
  * -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_mq_recv(const ww_mq *queue,
-                   uint32_t flags,
-                   void *buffer,
-                   size_t size,
-                   int64_t timeout_ns,
-                   uint32_t *priority,
-                   size_t *true_size);
+ssize_t ww_mq_recv(const ww_mq *queue, uint32_t flags, void *buffer, size_t size, int64_t timeout_ns,
+                   uint32_t *priority, size_t *true_size);
 
 /* Tells what the queue was created with, and how many messages are in it. Never blocks. Errors: -EBADF an adopted
  * descriptor is no queue; -EFAULT. */
-int ww_mq_get_attributes(const ww_mq *queue,
-                         ww_mq_attributes *attributes);
+int ww_mq_get_attributes(const ww_mq *queue, ww_mq_attributes *attributes);
 
 /* Tells the limits of the system (of the IPC namespace, to be exact). Never blocks. Errors: -EFAULT. */
 int ww_mq_get_limits(ww_mq_limits *limits);
@@ -1843,9 +1558,7 @@ int ww_mq_get_limits(ww_mq_limits *limits);
  *
  * Errors: -EBUSY a process has the place, maybe this one; -EINVAL there is no such signal, or it cannot be handled;
  * -EBADF an adopted descriptor is no queue; -EFAULT. */
-int ww_mq_notify(const ww_mq *queue,
-                 int signal,
-                 int value);
+int ww_mq_notify(const ww_mq *queue, int signal, int value);
 
 /* Takes back what ww_mq_notify() asked for; no error if there is nothing to take back. Never blocks. Errors: -EBADF an
  * adopted descriptor is no queue; -EFAULT. */
@@ -1888,22 +1601,17 @@ typedef struct ww_sem_options {
  *
  * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EBADMSG, -EINVAL the file of that name holds no
  * semaphore, or the address is not one; -EMFILE, -ENFILE; -EFAULT. */
-int ww_sem_open(ww_sem **out,
-                const char *address);
+int ww_sem_open(ww_sem **out, const char *address);
 
 /* Makes a semaphore that must not exist yet; NULL options mean the address's. Never blocks.
  *
  * Errors: -EEXIST there is one; -EINVAL the address, the initial value or the mode; -ENOSPC /dev/shm is full; and as
  * ww_sem_open(). */
-int ww_sem_create(ww_sem **out,
-                  const char *address,
-                  const ww_sem_options *options);
+int ww_sem_create(ww_sem **out, const char *address, const ww_sem_options *options);
 
 /* Opens a semaphore, or makes it if there is none; no process ever sees it without its value. The options count only
  * for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST. */
-int ww_sem_open_or_create(ww_sem **out,
-                          const char *address,
-                          const ww_sem_options *options);
+int ww_sem_open_or_create(ww_sem **out, const char *address, const ww_sem_options *options);
 
 /* Makes a semaphore in shared memory: WW_SEM_SIZE bytes at a multiple of WW_SEM_ALIGNMENT. Never blocks.
  *
@@ -1911,9 +1619,7 @@ int ww_sem_open_or_create(ww_sem **out,
  * before; other processes use this one after the call, by ww_sem_at(). Closing the handle leaves it there.
  *
  * Errors: -EINVAL not aligned, or the initial value is above 2147483647; -EFAULT. */
-int ww_sem_init_at(ww_sem **out,
-                   void *memory,
-                   uint32_t initial);
+int ww_sem_init_at(ww_sem **out, void *memory, uint32_t initial);
 
 /* Uses a semaphore in memory that somebody has made there, with ww_sem_init_at() or sem_init(). Never blocks.
  *
@@ -1938,9 +1644,7 @@ int ww_sem_release(const ww_sem *sem);
 
 /* Gives count permits, one after the other, and writes how many were given to *done, which may be NULL. Never blocks.
  * Errors: as ww_sem_release(). */
-int ww_sem_release_many(const ww_sem *sem,
-                        uint32_t count,
-                        size_t *done);
+int ww_sem_release_many(const ww_sem *sem, uint32_t count, size_t *done);
 
 /* The value at this moment: how many permits are left. Never blocks. Errors: -EFAULT. */
 int ww_sem_value(const ww_sem *sem);
@@ -2019,16 +1723,13 @@ typedef struct ww_sysv_sem_status {
  *
  * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
  * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
-int ww_sysv_sem_open(ww_sysv_sem **out,
-                     const char *address);
+int ww_sysv_sem_open(ww_sysv_sem **out, const char *address);
 
 /* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
  *
  * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
  * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
-int ww_sysv_sem_create(ww_sysv_sem **out,
-                       const char *address,
-                       const ww_sysv_sem_options *options);
+int ww_sysv_sem_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
 
 /* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
  *
@@ -2038,14 +1739,11 @@ int ww_sysv_sem_create(ww_sysv_sem **out,
  *
  * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
  * caller's to remove; -ECANCELED. */
-int ww_sysv_sem_open_or_create(ww_sysv_sem **out,
-                               const char *address,
-                               const ww_sysv_sem_options *options);
+int ww_sysv_sem_open_or_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
 
 /* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
  * the set. Never blocks. Errors: -EIDRM there is no such set; -EACCES; -EFAULT. */
-int ww_sysv_sem_from_id(ww_sysv_sem **out,
-                        int id);
+int ww_sysv_sem_from_id(ww_sysv_sem **out, int id);
 
 /* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
  * NULL is allowed. */
@@ -2056,25 +1754,19 @@ void ww_sysv_sem_close(ww_sysv_sem *set);
  *
  * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
  * be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_sysv_sem_acquire(const ww_sysv_sem *set,
-                        uint32_t number,
-                        int64_t timeout_ns);
+int ww_sysv_sem_acquire(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
 
 /* Gives back a permit that this process has acquired. Never blocks. For permits that one process gives and another
  * takes use ww_sysv_sem_add(): what is released here is taken back when this process ends.
  *
  * Errors: -ERANGE the value would pass 32767; -EFBIG, -EIDRM, -EACCES; -EFAULT. */
-int ww_sysv_sem_release(const ww_sysv_sem *set,
-                        uint32_t number);
+int ww_sysv_sem_release(const ww_sysv_sem *set, uint32_t number);
 
 /* Adds change to one semaphore; below 0 takes that many at once, waiting until there are as many. Nothing is undone when
  * the process ends.
  *
  * Errors: -EINVAL the change is 0; -ERANGE the value would pass 32767; and as ww_sysv_sem_acquire(). */
-int ww_sysv_sem_add(const ww_sysv_sem *set,
-                    uint32_t number,
-                    int change,
-                    int64_t timeout_ns);
+int ww_sysv_sem_add(const ww_sysv_sem *set, uint32_t number, int change, int64_t timeout_ns);
 
 /* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
 int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
@@ -2091,33 +1783,24 @@ int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeo
  *
  * Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
  * -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
-int ww_sysv_sem_doorbell(const ww_sysv_sem *set,
-                         uint32_t number,
-                         int change);
+int ww_sysv_sem_doorbell(const ww_sysv_sem *set, uint32_t number, int change);
 
 /* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
  *
  * Errors: -EINVAL no operation, or an unknown flag; -E2BIG more than the system allows in a call; -ERANGE a value would
  * pass 32767; and as ww_sysv_sem_acquire(). */
-int ww_sysv_sem_operate(const ww_sysv_sem *set,
-                        const ww_sem_op *ops,
-                        size_t count,
-                        int64_t timeout_ns);
+int ww_sysv_sem_operate(const ww_sysv_sem *set, const ww_sem_op *ops, size_t count, int64_t timeout_ns);
 
 /* The value of one semaphore at this moment. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
 int ww_sysv_sem_value(const ww_sysv_sem *set, uint32_t number);
 
 /* Sets the value of one semaphore and wakes those whom it lets go on. All processes forget what they would have undone
  * for it. Never blocks. Errors: -ERANGE a value above 32767; -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_set_value(const ww_sysv_sem *set,
-                          uint32_t number,
-                          uint32_t value);
+int ww_sysv_sem_set_value(const ww_sysv_sem *set, uint32_t number, uint32_t value);
 
 /* Writes all values at one moment to values, which has room for count. Never blocks. Returns how many semaphores the
  * set has. Errors: -EMSGSIZE it has more than count, with nothing written; -EIDRM, -EACCES, -EFAULT. */
-ssize_t ww_sysv_sem_values(const ww_sysv_sem *set,
-                           uint16_t *values,
-                           size_t count);
+ssize_t ww_sysv_sem_values(const ww_sysv_sem *set, uint16_t *values, size_t count);
 
 /* Sets all values at one moment, count of them, one for each semaphore; otherwise as ww_sysv_sem_set_value().
  *
@@ -2133,8 +1816,7 @@ int ww_sysv_sem_waiting_for_zero(const ww_sysv_sem *set, uint32_t number);
 
 /* The process that last changed or set the value of one semaphore; 0 if none has, or if it lives in a pid namespace that
  * this process cannot see into. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_last_pid(const ww_sysv_sem *set,
-                         uint32_t number);
+int ww_sysv_sem_last_pid(const ww_sysv_sem *set, uint32_t number);
 
 /* What the kernel keeps about the set, into *status. Never blocks. Errors: -EIDRM, -EACCES, -EFAULT. */
 int ww_sysv_sem_get_status(const ww_sysv_sem *set, ww_sysv_sem_status *status);
@@ -2222,61 +1904,49 @@ typedef struct ww_sysv_shm_status {
  * the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
  * -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
  * -EFAULT. */
-int ww_sysv_shm_create(ww_sysv_shm **out,
-                       const char *address,
-                       const ww_memory_options *options);
+int ww_sysv_shm_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment that exists. Close it with ww_sysv_shm_close(). Never waits for others.
  *
  * Errors: -ENOENT there is none with this key, or the file that the key is derived from does not exist; -EACCES its
  * mode does not allow this access; -EINVAL it is smaller than asked for, or the address is private; -ENOMEM, -EPERM
  * as ww_sysv_shm_create(); -EFAULT. */
-int ww_sysv_shm_open(ww_sysv_shm **out,
-                     const char *address,
-                     const ww_memory_options *options);
+int ww_sysv_shm_open(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
  * once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open(). */
-int ww_sysv_shm_open_or_create(ww_sysv_shm **out,
-                               const char *address,
-                               const ww_memory_options *options);
+int ww_sysv_shm_open_or_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
  * populate and lock count of the options. Close it with ww_sysv_shm_close().
  *
  * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
-int ww_sysv_shm_from_id(ww_sysv_shm **out,
-                        int id,
-                        const ww_memory_options *options);
+int ww_sysv_shm_from_id(ww_sysv_shm **out, int id, const ww_memory_options *options);
 
 /* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
 void ww_sysv_shm_close(ww_sysv_shm *shm);
 
 /* Where the memory begins, in *data: good until the handle is closed. Other processes may change what is there at any
  * time. Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_data(const ww_sysv_shm *shm,
-                     void **data);
+int ww_sysv_shm_data(const ww_sysv_shm *shm, void **data);
 
 /* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
 ssize_t ww_sysv_shm_size(const ww_sysv_shm *shm);
 
 /* Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
  * there are. Errors: -ENOTSUP it is smaller; -EFAULT. */
-ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm,
-                         size_t length);
+ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm, size_t length);
 
 /* What the kernel keeps about it, in *status. Never blocks. Errors: -EACCES the mode does not allow reading;
  * -EFAULT. */
 int ww_sysv_shm_get_status(const ww_sysv_shm *shm, ww_sysv_shm_status *status);
 
 /* The kernel's id, which works in every process of the same IPC namespace, in *id. Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_id(const ww_sysv_shm *shm,
-                   int *id);
+int ww_sysv_shm_id(const ww_sysv_shm *shm, int *id);
 
 /* The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
  * Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_key(const ww_sysv_shm *shm,
-                    int32_t *key);
+int ww_sysv_shm_key(const ww_sysv_shm *shm, int32_t *key);
 
 /* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
 int ww_sysv_shm_created(const ww_sysv_shm *shm);
@@ -2330,9 +2000,7 @@ typedef struct ww_memfd ww_memfd;
  * Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
  * too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
  * 249 bytes; -EMFILE; -EFAULT. */
-int ww_memfd_create(ww_memfd **out,
-                    const char *address,
-                    const ww_memory_options *options);
+int ww_memfd_create(ww_memfd **out, const char *address, const ww_memory_options *options);
 
 /* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
  * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
@@ -2340,18 +2008,14 @@ int ww_memfd_create(ww_memfd **out,
  *
  * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
  * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
-int ww_memfd_from_fd(ww_memfd **out,
-                     int fd,
-                     uint32_t required_seals,
-                     const ww_memory_options *options);
+int ww_memfd_from_fd(ww_memfd **out, int fd, uint32_t required_seals, const ww_memory_options *options);
 
 /* Unmaps, closes and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
 void ww_memfd_close(ww_memfd *memfd);
 
 /* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
  * what is there at any time. Never blocks. Errors: -EFAULT. */
-int ww_memfd_data(const ww_memfd *memfd,
-                  void **data);
+int ww_memfd_data(const ww_memfd *memfd, void **data);
 
 /* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
 ssize_t ww_memfd_size(const ww_memfd *memfd);
@@ -2362,8 +2026,7 @@ ssize_t ww_memfd_size(const ww_memfd *memfd);
  *
  * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
  * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
-ssize_t ww_memfd_grow(ww_memfd *memfd,
-                      size_t length);
+ssize_t ww_memfd_grow(ww_memfd *memfd, size_t length);
 
 /* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
  * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
@@ -2392,8 +2055,7 @@ int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
  *
  * Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
  * mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT. */
-int ww_memfd_seal(ww_memfd *memfd,
-                  uint32_t seals);
+int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
 
 
 /* ---- POSIX shared memory ---- */
@@ -2412,9 +2074,7 @@ typedef struct ww_shm ww_shm;
  * Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
  * -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
  * -EFAULT. */
-int ww_shm_create(ww_shm **out,
-                  const char *address,
-                  const ww_memory_options *options);
+int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *options);
 
 /* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
  * making and sizing it. Close it with ww_shm_close().
@@ -2422,35 +2082,26 @@ int ww_shm_create(ww_shm **out,
  * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
  * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
  * -EFAULT. */
-int ww_shm_open(ww_shm **out,
-                const char *address,
-                const ww_memory_options *options,
-                int64_t timeout_ns);
+int ww_shm_open(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
 
 /* Opens the object, made if there is none; ww_shm_created() tells which. Of several processes that do so at once,
  * exactly one creates it, and all get the whole size. Waits as ww_shm_open(). Errors: as ww_shm_create() and
  * ww_shm_open(). */
-int ww_shm_open_or_create(ww_shm **out,
-                          const char *address,
-                          const ww_memory_options *options,
-                          int64_t timeout_ns);
+int ww_shm_open_or_create(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
 
 /* Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
  * the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
  *
  * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
  * -EBADF; -EMFILE; -EFAULT. */
-int ww_shm_from_fd(ww_shm **out,
-                   int fd,
-                   const ww_memory_options *options);
+int ww_shm_from_fd(ww_shm **out, int fd, const ww_memory_options *options);
 
 /* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
 void ww_shm_close(ww_shm *shm);
 
 /* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
  * what is there at any time. Never blocks. Errors: -EFAULT. */
-int ww_shm_data(const ww_shm *shm,
-                void **data);
+int ww_shm_data(const ww_shm *shm, void **data);
 
 /* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
 ssize_t ww_shm_size(const ww_shm *shm);
@@ -2461,8 +2112,7 @@ ssize_t ww_shm_size(const ww_shm *shm);
  *
  * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
  * attached read-only; -EFBIG more than a file can have; -EFAULT. */
-ssize_t ww_shm_grow(ww_shm *shm,
-                    size_t length);
+ssize_t ww_shm_grow(ww_shm *shm, size_t length);
 
 /* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
  * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
@@ -2474,8 +2124,7 @@ ssize_t ww_shm_refresh(ww_shm *shm);
 int ww_shm_reserve(const ww_shm *shm);
 
 /* -ENOTSUP: the kernel keeps neither attach count nor creator of POSIX shared memory; System V segments have them. */
-int ww_shm_get_status(const ww_shm *shm,
-                      ww_sysv_shm_status *status);
+int ww_shm_get_status(const ww_shm *shm, ww_sysv_shm_status *status);
 
 /* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
 int ww_shm_inherit(const ww_shm *shm);
@@ -2562,10 +2211,7 @@ void ww_waitset_close(ww_waitset *set);
  * Errors: -EEXIST the token or the descriptor is in the set already; -EPERM the kernel cannot poll it, being a regular
  * file or a directory; -EBADF it is not open; -EINVAL the interest, or the set itself; -ELOOP a set that contains this
  * one; -ENOSPC the user's limit fs.epoll.max_user_watches is reached; -ENOTSUP made before a fork; -EFAULT. */
-int ww_waitset_add_fd(const ww_waitset *set,
-                      int fd,
-                      uint32_t interest,
-                      uint64_t token);
+int ww_waitset_add_fd(const ww_waitset *set, int fd, uint32_t interest, uint64_t token);
 
 /* Adds a timer that expires first_ns from now and then every period_ns, or once if that is 0, on the monotonic clock.
  * Never blocks.
@@ -2573,10 +2219,7 @@ int ww_waitset_add_fd(const ww_waitset *set,
  * A wait that comes late reports all expirations with one event. A timer without a period stays in the set, at rest;
  * ww_waitset_change_timer() starts it again. Errors: -EEXIST the token is in the set already; -EINVAL a negative time;
  * -EMFILE, -ENFILE no descriptor is left; -ENOSPC, -ENOTSUP as ww_waitset_add_fd(); -EFAULT. */
-int ww_waitset_add_timer(const ww_waitset *set,
-                         int64_t first_ns,
-                         int64_t period_ns,
-                         uint64_t token);
+int ww_waitset_add_timer(const ww_waitset *set, int64_t first_ns, int64_t period_ns, uint64_t token);
 
 /* Adds the end of the child pid; one that has ended already is reported at once. Never blocks.
  *
@@ -2585,44 +2228,33 @@ int ww_waitset_add_timer(const ww_waitset *set,
  * is used. Errors: -ESRCH no such process; -ECHILD not a child of this process, and there is no pidfd; -EINVAL not the
  * pid of a process; -ENOMEM no helper thread can be had; -EEXIST the token is in the set already; -EMFILE, -ENFILE,
  * -ENOSPC, -ENOTSUP as ww_waitset_add_timer(); -EFAULT. */
-int ww_waitset_add_child(const ww_waitset *set,
-                         int pid,
-                         uint64_t token);
+int ww_waitset_add_child(const ww_waitset *set, int pid, uint64_t token);
 
 /* Changes what a descriptor is watched for; see ww_waitset_add_fd(). Never blocks.
  *
  * Errors: -ENOENT no entry has the token; -EINVAL it is a timer or a child, or the interest; -EBADF its descriptor was
  * closed while it was in the set; -ENOTSUP made before a fork; -EFAULT. */
-int ww_waitset_change(const ww_waitset *set,
-                      uint64_t token,
-                      uint32_t interest);
+int ww_waitset_change(const ww_waitset *set, uint64_t token, uint32_t interest);
 
 /* Starts a timer anew, with other times, and forgets expirations that were not reported. Never blocks.
  *
  * Errors: -ENOENT no entry has the token; -EINVAL it is not a timer, or a negative time; -ENOTSUP made before a fork;
  * -EFAULT. */
-int ww_waitset_change_timer(const ww_waitset *set,
-                            uint64_t token,
-                            int64_t first_ns,
-                            int64_t period_ns);
+int ww_waitset_change_timer(const ww_waitset *set, uint64_t token, int64_t first_ns, int64_t period_ns);
 
 /* Removes an entry. Never blocks but for the moment that a child's helper thread needs to end. An event of the entry
  * that another thread has just received may still be on its way there.
  *
  * Errors: -ENOENT no entry has the token; -EBADF the entry is removed, but its descriptor was closed while it was in
  * the set; -ENOTSUP made before a fork; -EFAULT. */
-int ww_waitset_remove(const ww_waitset *set,
-                      uint64_t token);
+int ww_waitset_remove(const ww_waitset *set, uint64_t token);
 
 /* Waits until at least one entry has something to say, writes at most capacity events (and at most WW_WAITSET_BATCH),
  * and returns how many. What does not fit comes first the next time.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL capacity is 0; -EBADF a descriptor was closed before it was removed,
  * while a duplicate (in a forked child, say) stays open and keeps it reported; -ENOTSUP made before a fork; -EFAULT. */
-ssize_t ww_waitset_wait(const ww_waitset *set,
-                        ww_waitset_event *events,
-                        size_t capacity,
-                        int64_t timeout_ns);
+ssize_t ww_waitset_wait(const ww_waitset *set, ww_waitset_event *events, size_t capacity, int64_t timeout_ns);
 
 /* The set's own descriptor, to poll or to add to another set: readable while an entry has something to say.
  * Never blocks. Errors: -EFAULT. */
