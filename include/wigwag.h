@@ -7,14 +7,17 @@
  *
  * Errors. Functions return 0 or a count on success and a negated errno on failure, nothing else. Outputs are written only
  * on success; exceptions are `size_t *done` (how far a transfer came, always written) and `*true_size` (with -EMSGSIZE).
- * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Everywhere possible,
- * and not repeated below: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the library
- * was met and stopped at this call; and for calls that can wait:
+ * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Possible
+ * everywhere, named below or not: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the
+ * library was met and stopped at this call; and for calls that can wait:
  *   -EAGAIN      the call would block, and the timeout is WW_NOW
  *   -ETIMEDOUT   the deadline passed; never early
  *   -ECANCELED   a ww_cancel fired, or another thread closed the object
  *   -EINVAL      the timeout is negative and not WW_FOREVER
  * -EINTR never comes back: after a signal the call goes on with the time that is left. SIGPIPE is never raised.
+ *
+ * Parameters. First the handle, or where to put a new one; then the outputs that must be there and what the call is
+ * about, a buffer before its size; then the timeout; last the outputs that may be NULL.
  *
  * Time. Timeouts are nanoseconds on the monotonic clock: WW_FOREVER, WW_NOW, WW_MS(n), WW_SEC(n). A call tries first and
  * waits only if it would block.
@@ -44,10 +47,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Durations in nanoseconds. */
-#define WW_MS(n) ((int64_t)(n) * 1000000)
-#define WW_SEC(n) ((int64_t)(n) * 1000000000)
-
 /* What the WW_..._INIT macros stand for: all zeros, but for the size. */
 #ifdef __cplusplus
 template <typename options> static inline options ww_init_options() {
@@ -56,9 +55,15 @@ template <typename options> static inline options ww_init_options() {
     return zeroed;
 }
 #define WW_INIT(type) ww_init_options<type>()
+#define WW_INT64(n) static_cast<int64_t>(n)
 #else
 #define WW_INIT(type) { .size = sizeof(type) }
+#define WW_INT64(n) ((int64_t)(n))
 #endif
+
+/* Durations in nanoseconds. */
+#define WW_MS(n) (WW_INT64(n) * 1000000)
+#define WW_SEC(n) (WW_INT64(n) * 1000000000)
 
 #ifdef __cplusplus
 extern "C" {
@@ -78,8 +83,8 @@ const char *ww_version(void);
 
 /* The text of the calling thread's last error: operation, object, errno, cause and remedy.
  *
- * Never blocks. Returns an empty string before the first failure. The text is the library's and good until this
- * thread's next call of a wigwag function. */
+ * Never blocks. Calls that succeed leave it as it is; it is empty before the first failure. The text is the library's
+ * and good until this thread's next failing call, or its next call of this function. */
 const char *ww_last_error(void);
 
 /* Which way the library took where kernels differ, one line for each, such as
@@ -439,187 +444,57 @@ int ww_listener_inherit(const ww_listener *listener);
 int ww_listener_fd(const ww_listener *listener);
 
 
-/* ---- Event counter ---- */
-
-/* An event counter (eventfd:): one side adds to a 64-bit number in the kernel, the other takes from it.
- *
- * May be shared between threads. Shared with children made by fork, and with others by passing the descriptor. Gone
- * with its last descriptor. */
-typedef struct ww_eventfd ww_eventfd;
-
-/* How an event counter is made; initialise with WW_EVENTFD_OPTIONS_INIT. */
-typedef struct ww_eventfd_options {
-    size_t size;
-    /* The value at the start, at most 2^64 - 2. */
-    uint64_t initial;
-    /* 1: each take gives 1 and leaves the rest, instead of taking all at once. */
-    int semaphore;
-    int reserved;
-} ww_eventfd_options;
-#define WW_EVENTFD_OPTIONS_INIT WW_INIT(ww_eventfd_options)
-
-/* Makes a counter; NULL options mean one that starts at 0 and is taken whole. Close it with ww_eventfd_close().
- *
- * Never blocks. Errors: -EMFILE, -ENFILE no descriptor is left; -EINVAL the initial value or an option; -EFAULT. */
-int ww_eventfd_open(ww_eventfd **out, const ww_eventfd_options *options);
-
-/* Takes over an eventfd that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
- * closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE, -EFAULT. */
-int ww_eventfd_from_fd(ww_eventfd **out, int fd);
-
-/* Closes the counter; threads that wait on it return -ECANCELED first. NULL is allowed. */
-void ww_eventfd_close(ww_eventfd *eventfd);
-
-/* Adds to the counter; waits while the sum would pass 2^64 - 2.
- *
- * Errors, with nothing added: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the value is 2^64 - 1; -EFAULT. */
-int ww_eventfd_add(const ww_eventfd *eventfd, uint64_t value, int64_t timeout_ns);
-
-/* Takes the whole counter, or 1 in semaphore mode, into *value; waits while it is zero.
- *
- * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADMSG an adopted descriptor is not an eventfd;
- * -EFAULT. */
-int ww_eventfd_take(const ww_eventfd *eventfd, uint64_t *value, int64_t timeout_ns);
-
-/* The descriptor, to poll or to pass on: readable while the counter is above 0. It stays the handle's.
- * Never blocks. Errors: -EFAULT. */
-int ww_eventfd_fd(const ww_eventfd *eventfd);
-
-
-/* ---- Named pipe ---- */
-
-/* One end of a named pipe (fifo:/path), for reading or for writing.
- *
- * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process; a later writer
- * starts it again, and a reader opened with keep_open never sees it. Writing when no read end is left is -EPIPE, and never
- * SIGPIPE. Closed on exec. What nobody has read when the last end is closed is lost; the name stays until
- * ww_fifo_remove(). May be shared between threads. */
-typedef struct ww_fifo ww_fifo;
-
-/* How to make or open a FIFO; initialise with WW_FIFO_OPTIONS_INIT. */
-typedef struct ww_fifo_options {
-    size_t size;
-    /* The bytes it can hold, rounded up by the kernel; 0: the address's capacity=, else what it has already. */
-    size_t capacity;
-    /* 1: make the FIFO if it is missing. */
-    int create;
-    /* 1: a reader stays without an end of the stream while writers come and go, and need not wait for the first when
-     * opening; it takes the permission to write. Also by the address's keep-open=1. A writer is not affected. */
-    int keep_open;
-    /* Permissions of a FIFO made here, set against the umask; 0: the address's mode=, else 0600. */
-    uint32_t mode;
-    int reserved;
-} ww_fifo_options;
-#define WW_FIFO_OPTIONS_INIT WW_INIT(ww_fifo_options)
-
-/* Makes the FIFO at the address without opening it. Never blocks.
- *
- * Errors: -EEXIST the name is taken, by a FIFO or something else; -ENOENT, -ENOTDIR no such directory; -EACCES, -EROFS,
- * -ENOSPC, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
-int ww_fifo_create(const char *address, const ww_fifo_options *options);
-
-/* Removes the name at the address; who has the FIFO open keeps it. Never blocks.
- *
- * Errors: -ENOENT; -ENOTSUP it is no FIFO, and was left alone; -EACCES, -EPERM, -EROFS; -EINVAL the address; -EFAULT. */
-int ww_fifo_remove(const char *address);
-
-/* Opens the read end; waits until a writer has it open too, as the kernel's open does, but at most for the timeout. What a
- * writer left in it counts as a writer; with keep_open it waits for nothing. Close it with ww_fifo_close().
- *
- * A writer that waits for a reader is let go as soon as this call has begun, also if it then runs out.
- *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no writer came; -ENOENT no such FIFO; -ENOTSUP it is something else, which is
- * left untouched; -EACCES; -EMFILE; -EPERM the capacity is above what an unprivileged process may have; -EINVAL an address
- * or option; -EFAULT. */
-int ww_fifo_open_reader(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
-
-/* Opens the write end; waits until a reader has it open too, as the kernel's open does, but at most for the timeout. Close
- * it with ww_fifo_close().
- *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no reader came; otherwise as ww_fifo_open_reader(). */
-int ww_fifo_open_writer(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
-
-/* Takes over one end that something else opened; its mode is left as it is. The handle uses a copy of the descriptor and
- * closes fd; after an error fd stays the caller's. Never blocks.
- *
- * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
-int ww_fifo_from_fd(ww_fifo **out, int fd);
-
-/* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
-void ww_fifo_close(ww_fifo *fifo);
-
-/* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
- *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EFAULT. */
-ssize_t ww_fifo_read(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns);
-
-/* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also after an
- * error.
- *
- * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EFAULT. */
-int ww_fifo_read_exact(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
-
-/* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written whole
- * or not at all, and not mixed with another writer's.
- *
- * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
- * -EFAULT. */
-ssize_t ww_fifo_write(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns);
-
-/* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written, also
- * after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
- *
- * Errors: as ww_fifo_write(). */
-int ww_fifo_write_all(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns, size_t *done);
-
-/* The bytes that the FIFO can hold. Never blocks. Errors: -EFAULT. */
-ssize_t ww_fifo_capacity(const ww_fifo *fifo);
-
-/* Sets the bytes that the FIFO can hold, and returns what the kernel made of it. Never blocks.
- *
- * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
- * -EFAULT. */
-ssize_t ww_fifo_set_capacity(const ww_fifo *fifo, size_t size);
-
-/* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
-int ww_fifo_is_reader(const ww_fifo *fifo);
-
-/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
-int ww_fifo_fd(const ww_fifo *fifo);
-
-
 /* ---- Disk file ---- */
 
-/* ww_file_options.access: what a file is opened for. Reading, appending, both kinds of locks; reading and shared locks;
- * appending and exclusive locks. */
+/* ww_file_options.access: for reading, appending and both kinds of locks. */
 #define WW_FILE_READ_WRITE 0
+
+/* ww_file_options.access: for reading and shared locks. */
 #define WW_FILE_READ 1
+
+/* ww_file_options.access: for appending and exclusive locks. */
 #define WW_FILE_APPEND 2
 
-/* ww_file_options.create: what if the file is missing. Fail with -ENOENT; make an empty one; make an empty one, and fail
- * with -EEXIST if it is not missing. */
+/* ww_file_options.create: fail with -ENOENT if the file is missing. */
 #define WW_FILE_EXISTING 0
+
+/* ww_file_options.create: make an empty file if it is missing. */
 #define WW_FILE_CREATE 1
+
+/* ww_file_options.create: make an empty file, and fail with -EEXIST if it is not missing. */
 #define WW_FILE_CREATE_NEW 2
 
-/* ww_file_replace_options.durability. A power failure leaves the old or the new content, and once the call has returned
- * the new; the old or the new, for a while after the call maybe still the old; nothing is said about power failures. */
+/* ww_file_replace_options.durability: a power failure leaves the old or the new content, and the new once the call has
+ * returned. */
 #define WW_FILE_DURABLE 0
+
+/* ww_file_replace_options.durability: a power failure leaves the old or the new content, maybe the old for a while
+ * after the call. */
 #define WW_FILE_DURABLE_CONTENT 1
+
+/* ww_file_replace_options.durability: nothing is said about power failures. */
 #define WW_FILE_NOT_DURABLE 2
 
-/* The modes of ww_file_lock(): together with other shared locks; alone. */
+/* ww_file_lock(): together with other shared locks. */
 #define WW_FILE_SHARED 0
+
+/* ww_file_lock(): alone. */
 #define WW_FILE_EXCLUSIVE 1
 
-/* What a ww_filewatch is asked for and tells, to be or'ed. The name came to be (made, linked, or renamed into place); the
- * content may be another (written, truncated, made, or another file renamed into place; not by memory mappings); complete
- * (closed by one that had it open for writing, or renamed into place); the name is gone. WW_FILE_OVERFLOWED comes with all
- * that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each may have happened. */
+/* What a ww_filewatch waits for and tells, joined by |: the name came to be (made, linked, or renamed into place). */
 #define WW_FILE_APPEARED 1
+
+/* The content may be another: written, truncated, made, or another file renamed into place; not by memory mappings. */
 #define WW_FILE_CHANGED 2
+
+/* It is complete: closed by one that had it open for writing, or renamed into place. */
 #define WW_FILE_CLOSED 4
+
+/* The name is gone. */
 #define WW_FILE_REMOVED 8
+
+/* Only told, with all that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each
+ * may have happened. */
 #define WW_FILE_OVERFLOWED 16
 
 /* An open disk file (file:/path). It stays with the file that was opened, also after ww_file_replace() has given the name
@@ -763,7 +638,7 @@ int ww_file_sync(const ww_file *file);
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE since it was opened, the file was removed or replaced: open it again;
  * -EBADF not open for reading (shared), for writing (exclusive); -EINVAL the mode, or a range past 2^63 - 1; -ENOLCK;
  * -EACCES, -EMFILE the file cannot be opened once more, which a lock takes; -ENOENT /proc is not mounted; -EFAULT. */
-int ww_file_lock(const ww_file *file, int mode, uint64_t start, uint64_t length, int64_t timeout_ns, ww_filelock **out);
+int ww_file_lock(const ww_file *file, ww_filelock **out, int mode, uint64_t start, uint64_t length, int64_t timeout_ns);
 
 /* Releases a lock and frees the handle. NULL is allowed. In a child made by fork it frees the child's copy only. */
 void ww_filelock_release(ww_filelock *lock);
@@ -781,7 +656,10 @@ int ww_file_grow(const ww_file *file, uint64_t size);
  *
  * Errors: -EACCES the file was not opened for this access; -EINVAL an option, an offset that is not a multiple of the page
  * size, or a length past the end of the file; -ENODEV the file system cannot map; -ENOMEM, -EPERM for lock; -EFAULT. */
-int ww_file_map(const ww_file *file, const ww_map_options *options, ww_mapping **out);
+int ww_file_map(const ww_file *file, ww_mapping **out, const ww_map_options *options);
+
+/* The descriptor. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_file_fd(const ww_file *file);
 
 /* Where the memory begins, in *data: good until the mapping is closed. Other processes may change it at any time; if one
  * makes the file shorter, touching what is gone raises SIGBUS. Never blocks. Errors: -EFAULT. */
@@ -798,10 +676,8 @@ int ww_mapping_flush(const ww_mapping *mapping, size_t offset, size_t length);
 /* Unmaps and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
 void ww_mapping_close(ww_mapping *mapping);
 
-/* The descriptor. It stays the handle's. Never blocks. Errors: -EFAULT. */
-int ww_file_fd(const ww_file *file);
-
-/* Starts watching the file at the address for any of WW_FILE_APPEARED, …CHANGED, …CLOSED, …REMOVED. Close it with
+/* Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED,
+ * WW_FILE_CLOSED and WW_FILE_REMOVED, joined by |. Close it with
  * ww_filewatch_close(). Never blocks.
  *
  * Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
@@ -809,7 +685,7 @@ int ww_file_fd(const ww_file *file);
 int ww_filewatch_open(ww_filewatch **out, const char *address, int events);
 
 /* Waits until some of the events watched for have happened since the watch was opened or since the last wait, and returns
- * those, or'ed.
+ * those, joined by |.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE the directory was removed, renamed or unmounted: open a new watch;
  * -EFAULT. */
@@ -821,6 +697,53 @@ int ww_filewatch_fd(const ww_filewatch *watch);
 
 /* Closes the watch; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_filewatch_close(ww_filewatch *watch);
+
+
+/* ---- Event counter ---- */
+
+/* An event counter (eventfd:): one side adds to a 64-bit number in the kernel, the other takes from it.
+ *
+ * May be shared between threads. Shared with children made by fork, and with others by passing the descriptor. Gone
+ * with its last descriptor. */
+typedef struct ww_eventfd ww_eventfd;
+
+/* How an event counter is made; initialise with WW_EVENTFD_OPTIONS_INIT. */
+typedef struct ww_eventfd_options {
+    size_t size;
+    /* The value at the start, at most 2^64 - 2. */
+    uint64_t initial;
+    /* 1: each take gives 1 and leaves the rest, instead of taking all at once. */
+    int semaphore;
+    int reserved;
+} ww_eventfd_options;
+#define WW_EVENTFD_OPTIONS_INIT WW_INIT(ww_eventfd_options)
+
+/* Makes a counter; NULL options mean one that starts at 0 and is taken whole. Close it with ww_eventfd_close().
+ *
+ * Never blocks. Errors: -EMFILE, -ENFILE no descriptor is left; -EINVAL the initial value or an option; -EFAULT. */
+int ww_eventfd_open(ww_eventfd **out, const ww_eventfd_options *options);
+
+/* Takes over an eventfd that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE, -EFAULT. */
+int ww_eventfd_from_fd(ww_eventfd **out, int fd);
+
+/* Closes the counter; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_eventfd_close(ww_eventfd *eventfd);
+
+/* Adds to the counter; waits while the sum would pass 2^64 - 2.
+ *
+ * Errors, with nothing added: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the value is 2^64 - 1; -EFAULT. */
+int ww_eventfd_add(const ww_eventfd *eventfd, uint64_t value, int64_t timeout_ns);
+
+/* Takes the whole counter, or 1 in semaphore mode, into *value; waits while it is zero.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADMSG an adopted descriptor is not an eventfd;
+ * -EFAULT. */
+int ww_eventfd_take(const ww_eventfd *eventfd, uint64_t *value, int64_t timeout_ns);
+
+/* The descriptor, to poll or to pass on: readable while the counter is above 0. It stays the handle's.
+ * Never blocks. Errors: -EFAULT. */
+int ww_eventfd_fd(const ww_eventfd *eventfd);
 
 
 /* ---- Anonymous pipe ---- */
@@ -922,6 +845,108 @@ int ww_pipe_inherit(const ww_pipe *pipe);
 int ww_pipe_fd(const ww_pipe *pipe);
 
 
+/* ---- Named pipe ---- */
+
+/* One end of a named pipe (fifo:/path), for reading or for writing.
+ *
+ * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process; a later writer
+ * starts it again, and a reader opened with keep_open never sees it. Writing when no read end is left is -EPIPE, and never
+ * SIGPIPE. Closed on exec. What nobody has read when the last end is closed is lost; the name stays until
+ * ww_fifo_remove(). May be shared between threads. */
+typedef struct ww_fifo ww_fifo;
+
+/* How to make or open a FIFO; initialise with WW_FIFO_OPTIONS_INIT. */
+typedef struct ww_fifo_options {
+    size_t size;
+    /* The bytes it can hold, rounded up by the kernel; 0: the address's capacity=, else what it has already. */
+    size_t capacity;
+    /* 1: make the FIFO if it is missing. */
+    int create;
+    /* 1: a reader stays without an end of the stream while writers come and go, and need not wait for the first when
+     * opening; it takes the permission to write. Also by the address's keep-open=1. A writer is not affected. */
+    int keep_open;
+    /* Permissions of a FIFO made here, set against the umask; 0: the address's mode=, else 0600. */
+    uint32_t mode;
+    int reserved;
+} ww_fifo_options;
+#define WW_FIFO_OPTIONS_INIT WW_INIT(ww_fifo_options)
+
+/* Makes the FIFO at the address without opening it. Never blocks.
+ *
+ * Errors: -EEXIST the name is taken, by a FIFO or something else; -ENOENT, -ENOTDIR no such directory; -EACCES, -EROFS,
+ * -ENOSPC, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
+int ww_fifo_create(const char *address, const ww_fifo_options *options);
+
+/* Removes the name at the address; who has the FIFO open keeps it. Never blocks.
+ *
+ * Errors: -ENOENT; -ENOTSUP it is no FIFO, and was left alone; -EACCES, -EPERM, -EROFS; -EINVAL the address; -EFAULT. */
+int ww_fifo_remove(const char *address);
+
+/* Opens the read end; waits until a writer has it open too, as the kernel's open does, but at most for the timeout. What a
+ * writer left in it counts as a writer; with keep_open it waits for nothing. Close it with ww_fifo_close().
+ *
+ * A writer that waits for a reader is let go as soon as this call has begun, also if it then runs out.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no writer came; -ENOENT no such FIFO; -ENOTSUP it is something else, which is
+ * left untouched; -EACCES; -EMFILE; -EPERM the capacity is above what an unprivileged process may have; -EINVAL an address
+ * or option; -EFAULT. */
+int ww_fifo_open_reader(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
+
+/* Opens the write end; waits until a reader has it open too, as the kernel's open does, but at most for the timeout. Close
+ * it with ww_fifo_close().
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no reader came; otherwise as ww_fifo_open_reader(). */
+int ww_fifo_open_writer(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
+
+/* Takes over one end that something else opened; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_fifo_from_fd(ww_fifo **out, int fd);
+
+/* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_fifo_close(ww_fifo *fifo);
+
+/* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EFAULT. */
+ssize_t ww_fifo_read(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns);
+
+/* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also after an
+ * error.
+ *
+ * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EFAULT. */
+int ww_fifo_read_exact(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
+
+/* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written whole
+ * or not at all, and not mixed with another writer's.
+ *
+ * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
+ * -EFAULT. */
+ssize_t ww_fifo_write(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns);
+
+/* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written, also
+ * after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
+ *
+ * Errors: as ww_fifo_write(). */
+int ww_fifo_write_all(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns, size_t *done);
+
+/* The bytes that the FIFO can hold. Never blocks. Errors: -EFAULT. */
+ssize_t ww_fifo_capacity(const ww_fifo *fifo);
+
+/* Sets the bytes that the FIFO can hold, and returns what the kernel made of it. Never blocks.
+ *
+ * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
+ * -EFAULT. */
+ssize_t ww_fifo_set_capacity(const ww_fifo *fifo, size_t size);
+
+/* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
+int ww_fifo_is_reader(const ww_fifo *fifo);
+
+/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_fifo_fd(const ww_fifo *fifo);
+
+
 /* ---- Signals ---- */
 
 /* The numbers of the classic signals on Linux, so that signal.h is not needed; real-time signals come from
@@ -958,12 +983,19 @@ int ww_pipe_fd(const ww_pipe *pipe);
 #define WW_SIGPWR 30
 #define WW_SIGSYS 31
 
-/* What a signal does to a process that has made no arrangements: ends it, ends it with a core dump where they are on,
- * nothing, stops it, continues it. */
+/* What a signal does to a process that has made no arrangements: it ends it. */
 #define WW_SIGNAL_TERMINATES 1
+
+/* It ends the process, with a core dump where they are on. */
 #define WW_SIGNAL_DUMPS_CORE 2
+
+/* Nothing. */
 #define WW_SIGNAL_IGNORED 3
+
+/* It stops the process. */
 #define WW_SIGNAL_STOPS 4
+
+/* It lets a stopped process go on. */
 #define WW_SIGNAL_CONTINUES 5
 
 /* Signals that came, in order, each with its sender and value: taken one by one, or handed to callbacks outside of
@@ -1271,6 +1303,326 @@ int ww_signal_shutdown_count(const ww_signal_shutdown *shutdown);
 int ww_signal_shutdown_fd(const ww_signal_shutdown *shutdown);
 
 
+/* ---- Shared memory: what all kinds have in common, and System V segments ---- */
+
+/* A System V shared memory segment (sysv-shm:), attached.
+ *
+ * It outlives its processes: it is there until somebody removes it, and its memory until the last process that is
+ * attached then has gone, by whatever death. Its size is fixed from the moment it exists; its content starts as
+ * zeroes. A child made by fork is attached as well. May be shared between threads. */
+typedef struct ww_sysv_shm ww_sysv_shm;
+
+/* How shared memory is created or opened; initialise with WW_MEMORY_OPTIONS_INIT. What the address says counts where
+ * a member is 0. */
+typedef struct ww_memory_options {
+    size_t size;
+    /* How many bytes of memory; needed to create. When opening, what is there must be at least as large. */
+    size_t length;
+    /* The size of a huge page in bytes; 0 is the system's default. */
+    size_t huge_page_size;
+    /* The permissions of what is created, such as 0640, whatever the umask; 0 is 0600. */
+    uint32_t mode;
+    /* 1: attach for reading only; writing through the pointer is SIGSEGV then. Not for what is created. */
+    int read_only;
+    /* 1: create on huge pages, which the administrator must have reserved (vm.nr_hugepages). System V and memfd. */
+    int huge_pages;
+    /* 1: have all pages present from the start, so that no first access is slow. */
+    int populate;
+    /* 1: keep the pages in memory, never in swap; counts against RLIMIT_MEMLOCK. */
+    int lock;
+    /* 1: create without reserving the pages; where there is none left when one is first touched, the process is
+     * killed by SIGBUS. POSIX and memfd. */
+    int sparse;
+} ww_memory_options;
+#define WW_MEMORY_OPTIONS_INIT WW_INIT(ww_memory_options)
+
+/* What the kernel keeps about a System V segment. Times are seconds of the wall clock, 0 for never. */
+typedef struct ww_sysv_shm_status {
+    /* The size in bytes. */
+    size_t length;
+    /* How often it is attached, over all processes. */
+    uint64_t attached;
+    int64_t attached_at;
+    int64_t detached_at;
+    /* When it was created, or its owner or mode changed. */
+    int64_t changed_at;
+    /* The process that created it; 0 if it lives in a pid namespace that cannot be seen from here. */
+    pid_t creator_pid;
+    /* The process that attached or detached last; 0 for none. */
+    pid_t last_pid;
+    /* The owner, and who created it. */
+    uid_t uid;
+    gid_t gid;
+    uid_t creator_uid;
+    gid_t creator_gid;
+    /* The permissions. */
+    uint32_t mode;
+    /* 1: removed, and gone with the last that detaches. */
+    int removed;
+    /* 1: somebody has locked the whole segment in memory. */
+    int locked;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_sysv_shm_status;
+
+/* Creates the segment that the address names, such as "sysv-shm:shmfile#65", and attaches it. Close it with
+ * ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -EEXIST there is one with this key; -EINVAL no length, or one above kernel.shmmax; -ENOENT the file that
+ * the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
+ * -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
+ * -EFAULT. */
+int ww_sysv_shm_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
+
+/* Attaches the segment that exists. Close it with ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -ENOENT there is none with this key, or the file that the key is derived from does not exist; -EACCES its
+ * mode does not allow this access; -EINVAL it is smaller than asked for, or the address is private; -ENOMEM, -EPERM
+ * as ww_sysv_shm_create(); -EFAULT. */
+int ww_sysv_shm_open(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
+
+/* Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
+ * once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open(). */
+int ww_sysv_shm_open_or_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
+
+/* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
+ * populate and lock count of the options. Close it with ww_sysv_shm_close().
+ *
+ * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
+int ww_sysv_shm_from_id(ww_sysv_shm **out, int id, const ww_memory_options *options);
+
+/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
+void ww_sysv_shm_close(ww_sysv_shm *shm);
+
+/* Where the memory begins, in *data: good until the handle is closed. Other processes may change what is there at any
+ * time. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_data(const ww_sysv_shm *shm, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_shm_size(const ww_sysv_shm *shm);
+
+/* Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
+ * there are. Errors: -ENOTSUP it is smaller; -EFAULT. */
+ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm, size_t length);
+
+/* What the kernel keeps about it, in *status. Never blocks. Errors: -EACCES the mode does not allow reading;
+ * -EFAULT. */
+int ww_sysv_shm_get_status(const ww_sysv_shm *shm, ww_sysv_shm_status *status);
+
+/* The kernel's id, which works in every process of the same IPC namespace. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_id(const ww_sysv_shm *shm);
+
+/* The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
+ * Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_key(const ww_sysv_shm *shm, int32_t *key);
+
+/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_created(const ww_sysv_shm *shm);
+
+/* Whether its name still leads to this object: 0 if so. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+int ww_sysv_shm_check_name(const ww_sysv_shm *shm);
+
+/* Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
+ * as good as once. Errors: -EPERM it belongs to somebody else; -EFAULT. */
+int ww_sysv_shm_unlink(const ww_sysv_shm *shm);
+
+/* Removes the segment that the address names. Its memory stays for those that are attached.
+ *
+ * Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT. */
+int ww_sysv_shm_remove(const char *address);
+
+
+/* ---- POSIX shared memory ---- */
+
+/* A POSIX shared memory object (shm:/name), mapped as a whole.
+ *
+ * It outlives its processes: its name is there until somebody removes it, and its memory until the last process has
+ * let go of it, by whatever death. It gets its name only when it is complete, so that nobody finds it half made. Its
+ * pages are reserved at creation: a full /dev/shm is -ENOSPC there, and never SIGBUS later. Its content starts as
+ * zeroes. A child made by fork has it as well. May be shared between threads. */
+typedef struct ww_shm ww_shm;
+
+/* Creates the object that the address names, such as "shm:/frames". Close it with ww_shm_close(). Never waits for
+ * others.
+ *
+ * Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
+ * -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
+ * -EFAULT. */
+int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *options);
+
+/* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
+ * making and sizing it. Close it with ww_shm_close().
+ *
+ * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
+ * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
+ * -EFAULT. */
+int ww_shm_open(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
+
+/* Opens the object, made if there is none; ww_shm_created() tells which. Of several processes that do so at once,
+ * exactly one creates it, and all get the whole size. Waits as ww_shm_open(). Errors: as ww_shm_create() and
+ * ww_shm_open(). */
+int ww_shm_open_or_create(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
+
+/* Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
+ * the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
+ *
+ * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
+ * -EBADF; -EMFILE; -EFAULT. */
+int ww_shm_from_fd(ww_shm **out, int fd, const ww_memory_options *options);
+
+/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
+void ww_shm_close(ww_shm *shm);
+
+/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
+ * what is there at any time. Never blocks. Errors: -EFAULT. */
+int ww_shm_data(const ww_shm *shm, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_shm_size(const ww_shm *shm);
+
+/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
+ * may move: ask for the pointer again. Others see the new part after ww_shm_refresh(). It never becomes smaller. No
+ * other thread may use the handle meanwhile.
+ *
+ * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
+ * attached read-only; -EFBIG more than a file can have; -EFAULT. */
+ssize_t ww_shm_grow(ww_shm *shm, size_t length);
+
+/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
+ * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
+ssize_t ww_shm_refresh(ww_shm *shm);
+
+/* Takes all pages now, for an object that was made without, by another program or as sparse.
+ *
+ * Errors: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EBADF attached read-only; -EFAULT. */
+int ww_shm_reserve(const ww_shm *shm);
+
+/* What the kernel keeps, which of POSIX shared memory is neither attach count nor creator: always -ENOTSUP, or
+ * -EFAULT. System V segments have them. Never blocks. */
+int ww_shm_get_status(const ww_shm *shm, ww_sysv_shm_status *status);
+
+/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
+int ww_shm_inherit(const ww_shm *shm);
+
+/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_shm_fd(const ww_shm *shm);
+
+/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
+int ww_shm_created(const ww_shm *shm);
+
+/* Whether its name still leads to this object: 0 if so. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+int ww_shm_check_name(const ww_shm *shm);
+
+/* Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
+ * meanwhile stays.
+ *
+ * Errors: -ENOENT the name is gone already; -ESTALE it belongs to a newer object by now; -EACCES, -EPERM it belongs
+ * to somebody else; -ENOTSUP adopted without a name; -EFAULT. */
+int ww_shm_unlink(const ww_shm *shm);
+
+/* Removes the name in the address. The memory stays for those that have it open.
+ *
+ * Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT. */
+int ww_shm_remove(const char *address);
+
+
+/* ---- Shared memory with a descriptor instead of a name, which can be sealed ---- */
+
+/* No further seals. */
+#define WW_SEAL_SEAL 1
+
+/* It never becomes shorter: touching it never raises SIGBUS. */
+#define WW_SEAL_SHRINK 2
+
+/* It never becomes longer. */
+#define WW_SEAL_GROW 4
+
+/* Its content never changes. Nobody may have it mapped writable when this seal is set. */
+#define WW_SEAL_WRITE 8
+
+/* Its content changes only through mappings that are writable already. */
+#define WW_SEAL_FUTURE_WRITE 16
+
+/* The permission to execute it never changes. */
+#define WW_SEAL_EXEC 32
+
+/* Anonymous memory (memfd:), mapped as a whole, that others get by its descriptor: inherited, or passed over a
+ * socket.
+ *
+ * Gone when the last process has let go of it, by whatever death. Its pages are reserved at creation; its content
+ * starts as zeroes. Seals are promises that nobody can take back, its creator included. A child made by fork has it
+ * as well. May be shared between threads. */
+typedef struct ww_memfd ww_memfd;
+
+/* Makes memory; the address is "memfd:", or "memfd:label" for a label that shows in /proc. On huge pages the size is
+ * rounded up to whole ones. Close it with ww_memfd_close(). Never waits for others.
+ *
+ * Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
+ * too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
+ * 249 bytes; -EMFILE; -EFAULT. */
+int ww_memfd_create(ww_memfd **out, const char *address, const ww_memory_options *options);
+
+/* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
+ * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
+ * error fd stays the caller's.
+ *
+ * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
+ * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
+int ww_memfd_from_fd(ww_memfd **out, int fd, uint32_t required_seals, const ww_memory_options *options);
+
+/* Unmaps, closes and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
+void ww_memfd_close(ww_memfd *memfd);
+
+/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
+ * what is there at any time. Never blocks. Errors: -EFAULT. */
+int ww_memfd_data(const ww_memfd *memfd, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_memfd_size(const ww_memfd *memfd);
+
+/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
+ * may move: ask for the pointer again. Others see the new part after ww_memfd_refresh(). It never becomes smaller. No
+ * other thread may use the handle meanwhile.
+ *
+ * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
+ * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
+ssize_t ww_memfd_grow(ww_memfd *memfd, size_t length);
+
+/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
+ * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
+ssize_t ww_memfd_refresh(ww_memfd *memfd);
+
+/* Takes all pages now, for memory that was made without, by another program or as sparse.
+ *
+ * Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
+ * -EFAULT. */
+int ww_memfd_reserve(const ww_memfd *memfd);
+
+/* What the kernel keeps, which of a memfd is neither attach count nor creator: always -ENOTSUP, or
+ * -EFAULT. System V segments have them. Never blocks. */
+int ww_memfd_get_status(const ww_memfd *memfd, ww_sysv_shm_status *status);
+
+/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
+int ww_memfd_inherit(const ww_memfd *memfd);
+
+/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_memfd_fd(const ww_memfd *memfd);
+
+/* The seals that are set, WW_SEAL_... joined by |, in *seals. Never blocks. Errors: -EFAULT. */
+int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
+
+/* Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
+ * same address. No other thread may use the handle meanwhile. Never blocks.
+ *
+ * Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
+ * mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT. */
+int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
+
+
 /* ---- System V message queue ---- */
 
 /* What a message queue of either kind is opened for. */
@@ -1278,17 +1630,19 @@ int ww_signal_shutdown_fd(const ww_signal_shutdown *shutdown);
 #define WW_MQ_RECEIVE 1
 #define WW_MQ_SEND 2
 
-/* With ww_sysv_mq_recv(): any type but the one given. */
-#define WW_SYSV_MQ_ALL_BUT 1
+/* With ww_sysv_mq_recv() and ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the
+ * rest. */
+#define WW_MQ_CUT 1
 
-/* With ww_sysv_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
-#define WW_SYSV_MQ_CUT 2
+/* With ww_sysv_mq_recv() and ww_sysv_mq_doorbell(): any type but the one given. */
+#define WW_SYSV_MQ_ALL_BUT 2
 
 /* A System V message queue (sysv-mq:path#65, sysv-mq:0xKEY, sysv-mq:private): messages with a type each, picked by
  * type.
  *
  * A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
- * removes the queue; closing a handle leaves it as it is. It has no descriptor. May be shared between threads. */
+ * removes the queue; closing a handle leaves it as it is. It has no descriptor
+ * but what ww_sysv_mq_doorbell() makes. May be shared between threads. */
 typedef struct ww_sysv_mq ww_sysv_mq;
 
 /* How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT. */
@@ -1312,8 +1666,8 @@ typedef struct ww_sysv_mq_status {
     /* The most bytes that it may hold. */
     size_t bytes_max;
     /* The processes that sent and received last; 0 for none. */
-    int32_t last_sender;
-    int32_t last_receiver;
+    pid_t last_sender;
+    pid_t last_receiver;
     /* Seconds of the wall clock: last sent, last received (0 for never), created or resized. */
     int64_t sent_at;
     int64_t received_at;
@@ -1321,8 +1675,8 @@ typedef struct ww_sysv_mq_status {
     /* Its key, 0 if it is private; permissions; owner. */
     int32_t key;
     uint32_t mode;
-    uint32_t uid;
-    uint32_t gid;
+    uid_t uid;
+    gid_t gid;
     /* Room for what later versions tell; 0. */
     uint64_t reserved[4];
 } ww_sysv_mq_status;
@@ -1380,7 +1734,7 @@ int ww_sysv_mq_send(const ww_sysv_mq *queue, int64_t type, const void *data, siz
  *
  * *type and *true_size, each of which may be NULL, get its type and its size; *true_size also with -EMSGSIZE.
  *
- * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
+ * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_MQ_CUT (a *true_size
  * of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
  * -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue, int64_t select, uint32_t flags, void *buffer, size_t size,
@@ -1447,9 +1801,6 @@ int ww_sysv_mq_id(const ww_sysv_mq *queue);
 
 /* The highest priority of a message. */
 #define WW_MQ_PRIORITY_MAX 32767
-
-/* With ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
-#define WW_MQ_CUT 1
 
 /* A POSIX message queue (mq:/name): the oldest message of the highest priority first, on a descriptor to poll.
  *
@@ -1569,6 +1920,185 @@ int ww_mq_cancel_notify(const ww_mq *queue);
 int ww_mq_fd(const ww_mq *queue);
 
 
+/* ---- System V semaphore set ---- */
+
+/* Flag of ww_sysv_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO). */
+#define WW_SYSV_SEM_UNDO 1
+
+/* A System V semaphore set (sysv-sem:path#65, sysv-sem:0xKEY, sysv-sem:private): counters that one call can change
+ * together. Semaphores are numbered from 0.
+ *
+ * Every operation is a system call. A set lives until it is removed or the next boot; calls on one that was removed,
+ * before or meanwhile, fail with -EIDRM. May be shared between threads, and used by children made by fork; what is
+ * undone at the end of a process is what this process did. */
+typedef struct ww_sysv_sem ww_sysv_sem;
+
+/* How a set is made; initialise with WW_SYSV_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sysv-sem:semfile#65?mode=0660&count=3&initial=1". */
+typedef struct ww_sysv_sem_options {
+    size_t size;
+    /* How many semaphores; 0 means 1. Opening refuses a set that has fewer. */
+    size_t count;
+    /* The values at the start, count of them; NULL: each starts at initial. */
+    const uint16_t *values;
+    /* How long to wait for another creator to put its values in before taking over; 0 means one second. */
+    int64_t settle_ns;
+    /* The value of each at the start, at most 32767. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
+    uint32_t mode;
+} ww_sysv_sem_options;
+#define WW_SYSV_SEM_OPTIONS_INIT WW_INIT(ww_sysv_sem_options)
+
+/* What to do to one semaphore of a set, in ww_sysv_sem_operate(). */
+typedef struct ww_sysv_sem_op {
+    /* Which semaphore. */
+    uint16_t number;
+    /* Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0. */
+    int16_t change;
+    /* 0 or WW_SYSV_SEM_UNDO. */
+    uint16_t flags;
+} ww_sysv_sem_op;
+
+/* What the kernel keeps about a set. */
+typedef struct ww_sysv_sem_status {
+    /* Seconds of the wall clock: when an operation last succeeded (0 for never), when it was created or values were set. */
+    int64_t operated_at;
+    int64_t changed_at;
+    /* How many semaphores it has. */
+    size_t count;
+    /* Its key, 0 for a private one. */
+    int32_t key;
+    /* Owner and creator, and the permissions. */
+    uid_t uid;
+    gid_t gid;
+    uid_t creator_uid;
+    gid_t creator_gid;
+    uint32_t mode;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_sysv_sem_status;
+
+/* Opens a set that exists. Close it with ww_sysv_sem_close().
+ *
+ * Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
+ * have its values. After that second it is opened as it is.
+ *
+ * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
+ * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
+int ww_sysv_sem_open(ww_sysv_sem **out, const char *address);
+
+/* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
+ *
+ * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
+ * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
+int ww_sysv_sem_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
+
+/* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
+ *
+ * No process that opens it by this library sees it without its values. A set that another program has made and nobody
+ * has operated on is waited for, for settle_ns at most. If by then its values are all 0 and no process has set any, its
+ * creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
+ *
+ * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
+ * caller's to remove; -ECANCELED. */
+int ww_sysv_sem_open_or_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
+
+/* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
+ * the set. Never blocks. Errors: -EIDRM there is no such set; -EACCES; -EFAULT. */
+int ww_sysv_sem_from_id(ww_sysv_sem **out, int id);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
+ * NULL is allowed. */
+void ww_sysv_sem_close(ww_sysv_sem *set);
+
+/* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
+ * ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
+ *
+ * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
+ * be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sysv_sem_acquire(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* Gives back a permit that this process has acquired. Never blocks. For permits that one process gives and another
+ * takes use ww_sysv_sem_add(): what is released here is taken back when this process ends.
+ *
+ * Errors: -ERANGE the value would pass 32767; -EFBIG, -EIDRM, -EACCES; -EFAULT. */
+int ww_sysv_sem_release(const ww_sysv_sem *set, uint32_t number);
+
+/* Adds change to one semaphore; below 0 takes that many at once, waiting until there are as many. Nothing is undone when
+ * the process ends.
+ *
+ * Errors: -EINVAL the change is 0; -ERANGE the value would pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_add(const ww_sysv_sem *set, uint32_t number, int change, int64_t timeout_ns);
+
+/* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* A descriptor that is readable when change may be possible for one semaphore: -1 for a permit, less for several at once,
+ * 0 for the value being 0; to poll, or for ww_waitset_add_fd(). It hears processes that know nothing of this library. It
+ * stays the handle's. Never blocks.
+ *
+ * It stays readable until an operation by this handle with the same number and change (ww_sysv_sem_acquire() is -1) gives
+ * -EAGAIN; it may be readable for nothing when another process was faster. A child made by fork asks again and gets one of
+ * its own. The cost, from the first call on: a helper thread that sleeps in the kernel, a descriptor, and each time that
+ * the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
+ * the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
+ *
+ * Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
+ * -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_sysv_sem_doorbell(const ww_sysv_sem *set, uint32_t number, int change);
+
+/* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
+ *
+ * Errors: -EINVAL no operation, or an unknown flag; -E2BIG more than the system allows in a call; -ERANGE a value would
+ * pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_operate(const ww_sysv_sem *set, const ww_sysv_sem_op *ops, size_t count, int64_t timeout_ns);
+
+/* The value of one semaphore at this moment. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_value(const ww_sysv_sem *set, uint32_t number);
+
+/* Sets the value of one semaphore and wakes those whom it lets go on. All processes forget what they would have undone
+ * for it. Never blocks. Errors: -ERANGE a value above 32767; -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_value(const ww_sysv_sem *set, uint32_t number, uint32_t value);
+
+/* Writes all values at one moment to values, which has room for count. Never blocks. Returns how many semaphores the
+ * set has. Errors: -EMSGSIZE it has more than count, with nothing written; -EIDRM, -EACCES, -EFAULT. */
+ssize_t ww_sysv_sem_values(const ww_sysv_sem *set, uint16_t *values, size_t count);
+
+/* Sets all values at one moment, count of them, one for each semaphore; otherwise as ww_sysv_sem_set_value().
+ *
+ * Errors: -EINVAL more or fewer values than semaphores; -ERANGE, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_values(const ww_sysv_sem *set, const uint16_t *values, size_t count);
+
+/* How many threads wait until the value of one semaphore grows. Never blocks.
+ * Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting(const ww_sysv_sem *set, uint32_t number);
+
+/* How many threads wait until one semaphore is zero. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting_for_zero(const ww_sysv_sem *set, uint32_t number);
+
+/* The process that last changed or set the value of one semaphore; 0 if none has, or if it lives in a pid namespace that
+ * this process cannot see into. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_last_pid(const ww_sysv_sem *set, uint32_t number);
+
+/* What the kernel keeps about the set, into *status. Never blocks. Errors: -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_get_status(const ww_sysv_sem *set, ww_sysv_sem_status *status);
+
+/* How many semaphores the set has. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_sem_count(const ww_sysv_sem *set);
+
+/* The kernel's id of the set, for calls of the C library. Never blocks. Errors: -EFAULT. */
+int ww_sysv_sem_id(const ww_sysv_sem *set);
+
+/* Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
+ * Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT. */
+int ww_sysv_sem_unlink(const ww_sysv_sem *set);
+
+/* Removes the set that an address names, without opening it first. Never blocks.
+ * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sysv_sem_remove(const char *address);
+
+
 /* ---- POSIX semaphore ---- */
 
 /* The bytes that a semaphore takes in memory, for ww_sem_init_at(). */
@@ -1658,501 +2188,6 @@ void *ww_sem_pointer(const ww_sem *sem);
 int ww_sem_remove(const char *address);
 
 
-/* ---- System V semaphore set ---- */
-
-/* Flag of ww_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO). */
-#define WW_SEM_UNDO 1
-
-/* A System V semaphore set (sysv-sem:path#65, sysv-sem:0xKEY, sysv-sem:private): counters that one call can change
- * together. Semaphores are numbered from 0.
- *
- * Every operation is a system call. A set lives until it is removed or the next boot; calls on one that was removed,
- * before or meanwhile, fail with -EIDRM. May be shared between threads, and used by children made by fork; what is
- * undone at the end of a process is what this process did. */
-typedef struct ww_sysv_sem ww_sysv_sem;
-
-/* How a set is made; initialise with WW_SYSV_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
- * "sysv-sem:semfile#65?mode=0660&count=3&initial=1". */
-typedef struct ww_sysv_sem_options {
-    size_t size;
-    /* How many semaphores; 0 means 1. Opening refuses a set that has fewer. */
-    size_t count;
-    /* The values at the start, count of them; NULL: each starts at initial. */
-    const uint16_t *values;
-    /* How long to wait for another creator to put its values in before taking over; 0 means one second. */
-    int64_t settle_ns;
-    /* The value of each at the start, at most 32767. */
-    uint32_t initial;
-    /* Permissions, whatever the umask; 0 means 0600. */
-    uint32_t mode;
-} ww_sysv_sem_options;
-#define WW_SYSV_SEM_OPTIONS_INIT WW_INIT(ww_sysv_sem_options)
-
-/* What to do to one semaphore of a set, in ww_sysv_sem_operate(). */
-typedef struct ww_sem_op {
-    /* Which semaphore. */
-    uint16_t number;
-    /* Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0. */
-    int16_t change;
-    /* 0 or WW_SEM_UNDO. */
-    uint16_t flags;
-} ww_sem_op;
-
-/* What the kernel keeps about a set. */
-typedef struct ww_sysv_sem_status {
-    /* When an operation last succeeded, in seconds since 1970; 0 if none has yet. */
-    int64_t last_operation;
-    /* When it was made, or values were last set, in seconds since 1970. */
-    int64_t last_change;
-    /* How many semaphores it has. */
-    size_t count;
-    /* Its key, 0 for a private one. */
-    int32_t key;
-    /* Owner and creator, and the permissions. */
-    uint32_t uid;
-    uint32_t gid;
-    uint32_t creator_uid;
-    uint32_t creator_gid;
-    uint32_t mode;
-} ww_sysv_sem_status;
-
-/* Opens a set that exists. Close it with ww_sysv_sem_close().
- *
- * Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
- * have its values. After that second it is opened as it is.
- *
- * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
- * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
-int ww_sysv_sem_open(ww_sysv_sem **out, const char *address);
-
-/* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
- *
- * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
- * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
-int ww_sysv_sem_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
-
-/* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
- *
- * No process that opens it by this library sees it without its values. A set that another program has made and nobody
- * has operated on is waited for, for settle_ns at most. If by then its values are all 0 and no process has set any, its
- * creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
- *
- * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
- * caller's to remove; -ECANCELED. */
-int ww_sysv_sem_open_or_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
-
-/* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
- * the set. Never blocks. Errors: -EIDRM there is no such set; -EACCES; -EFAULT. */
-int ww_sysv_sem_from_id(ww_sysv_sem **out, int id);
-
-/* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
- * NULL is allowed. */
-void ww_sysv_sem_close(ww_sysv_sem *set);
-
-/* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
- * ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
- *
- * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
- * be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_sysv_sem_acquire(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
-
-/* Gives back a permit that this process has acquired. Never blocks. For permits that one process gives and another
- * takes use ww_sysv_sem_add(): what is released here is taken back when this process ends.
- *
- * Errors: -ERANGE the value would pass 32767; -EFBIG, -EIDRM, -EACCES; -EFAULT. */
-int ww_sysv_sem_release(const ww_sysv_sem *set, uint32_t number);
-
-/* Adds change to one semaphore; below 0 takes that many at once, waiting until there are as many. Nothing is undone when
- * the process ends.
- *
- * Errors: -EINVAL the change is 0; -ERANGE the value would pass 32767; and as ww_sysv_sem_acquire(). */
-int ww_sysv_sem_add(const ww_sysv_sem *set, uint32_t number, int change, int64_t timeout_ns);
-
-/* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
-int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
-
-/* A descriptor that is readable when change may be possible for one semaphore: -1 for a permit, less for several at once,
- * 0 for the value being 0; to poll, or for ww_waitset_add_fd(). It hears processes that know nothing of this library. It
- * stays the handle's. Never blocks.
- *
- * It stays readable until an operation by this handle with the same number and change (ww_sysv_sem_acquire() is -1) gives
- * -EAGAIN; it may be readable for nothing when another process was faster. A child made by fork asks again and gets one of
- * its own. The cost, from the first call on: a helper thread that sleeps in the kernel, a descriptor, and each time that
- * the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
- * the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
- *
- * Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
- * -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
-int ww_sysv_sem_doorbell(const ww_sysv_sem *set, uint32_t number, int change);
-
-/* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
- *
- * Errors: -EINVAL no operation, or an unknown flag; -E2BIG more than the system allows in a call; -ERANGE a value would
- * pass 32767; and as ww_sysv_sem_acquire(). */
-int ww_sysv_sem_operate(const ww_sysv_sem *set, const ww_sem_op *ops, size_t count, int64_t timeout_ns);
-
-/* The value of one semaphore at this moment. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_value(const ww_sysv_sem *set, uint32_t number);
-
-/* Sets the value of one semaphore and wakes those whom it lets go on. All processes forget what they would have undone
- * for it. Never blocks. Errors: -ERANGE a value above 32767; -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_set_value(const ww_sysv_sem *set, uint32_t number, uint32_t value);
-
-/* Writes all values at one moment to values, which has room for count. Never blocks. Returns how many semaphores the
- * set has. Errors: -EMSGSIZE it has more than count, with nothing written; -EIDRM, -EACCES, -EFAULT. */
-ssize_t ww_sysv_sem_values(const ww_sysv_sem *set, uint16_t *values, size_t count);
-
-/* Sets all values at one moment, count of them, one for each semaphore; otherwise as ww_sysv_sem_set_value().
- *
- * Errors: -EINVAL more or fewer values than semaphores; -ERANGE, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_set_values(const ww_sysv_sem *set, const uint16_t *values, size_t count);
-
-/* How many threads wait until the value of one semaphore grows. Never blocks.
- * Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_waiting(const ww_sysv_sem *set, uint32_t number);
-
-/* How many threads wait until one semaphore is zero. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_waiting_for_zero(const ww_sysv_sem *set, uint32_t number);
-
-/* The process that last changed or set the value of one semaphore; 0 if none has, or if it lives in a pid namespace that
- * this process cannot see into. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_last_pid(const ww_sysv_sem *set, uint32_t number);
-
-/* What the kernel keeps about the set, into *status. Never blocks. Errors: -EIDRM, -EACCES, -EFAULT. */
-int ww_sysv_sem_get_status(const ww_sysv_sem *set, ww_sysv_sem_status *status);
-
-/* How many semaphores the set has. Never blocks. Errors: -EFAULT. */
-ssize_t ww_sysv_sem_count(const ww_sysv_sem *set);
-
-/* The kernel's id of the set, for calls of the C library. Never blocks. Errors: -EFAULT. */
-int ww_sysv_sem_id(const ww_sysv_sem *set);
-
-/* Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
- * Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT. */
-int ww_sysv_sem_unlink(const ww_sysv_sem *set);
-
-/* Removes the set that an address names, without opening it first. Never blocks.
- * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
-int ww_sysv_sem_remove(const char *address);
-
-
-/* ---- Shared memory: what all kinds have in common, and System V segments ---- */
-
-/* A System V shared memory segment (sysv-shm:), attached.
- *
- * It outlives its processes: it is there until somebody removes it, and its memory until the last process that is
- * attached then has gone, by whatever death. Its size is fixed from the moment it exists; its content starts as
- * zeroes. A child made by fork is attached as well. May be shared between threads. */
-typedef struct ww_sysv_shm ww_sysv_shm;
-
-/* How shared memory is created or opened; initialise with WW_MEMORY_OPTIONS_INIT. What the address says counts where
- * a member is 0. */
-typedef struct ww_memory_options {
-    size_t size;
-    /* How many bytes of memory; needed to create. When opening, what is there must be at least as large. */
-    size_t length;
-    /* The size of a huge page in bytes; 0 is the system's default. */
-    size_t huge_page_size;
-    /* The permissions of what is created, such as 0640, whatever the umask; 0 is 0600. */
-    uint32_t mode;
-    /* 1: attach for reading only; writing through the pointer is SIGSEGV then. Not for what is created. */
-    int read_only;
-    /* 1: create on huge pages, which the administrator must have reserved (vm.nr_hugepages). System V and memfd. */
-    int huge_pages;
-    /* 1: have all pages present from the start, so that no first access is slow. */
-    int populate;
-    /* 1: keep the pages in memory, never in swap; counts against RLIMIT_MEMLOCK. */
-    int lock;
-    /* 1: create without reserving the pages; where there is none left when one is first touched, the process is
-     * killed by SIGBUS. POSIX and memfd. */
-    int sparse;
-} ww_memory_options;
-#define WW_MEMORY_OPTIONS_INIT WW_INIT(ww_memory_options)
-
-/* What the kernel keeps about a System V segment. Times are seconds of the wall clock, 0 for never. */
-typedef struct ww_sysv_shm_status {
-    /* The size in bytes. */
-    size_t length;
-    /* How often it is attached, over all processes. */
-    uint64_t attached;
-    int64_t attached_at;
-    int64_t detached_at;
-    /* When it was created, or its owner or mode changed. */
-    int64_t changed_at;
-    /* The process that created it; 0 if it lives in a pid namespace that cannot be seen from here. */
-    int32_t creator_pid;
-    /* The process that attached or detached last; 0 for none. */
-    int32_t last_pid;
-    /* The owner. */
-    uint32_t uid;
-    uint32_t gid;
-    uint32_t creator_uid;
-    uint32_t creator_gid;
-    /* The permissions. */
-    uint32_t mode;
-    /* 1: removed, and gone with the last that detaches. */
-    int removed;
-    /* 1: somebody has locked the whole segment in memory. */
-    int locked;
-    int reserved;
-} ww_sysv_shm_status;
-
-/* Creates the segment that the address names, such as "sysv-shm:shmfile#65", and attaches it. Close it with
- * ww_sysv_shm_close(). Never waits for others.
- *
- * Errors: -EEXIST there is one with this key; -EINVAL no length, or one above kernel.shmmax; -ENOENT the file that
- * the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
- * -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
- * -EFAULT. */
-int ww_sysv_shm_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
-
-/* Attaches the segment that exists. Close it with ww_sysv_shm_close(). Never waits for others.
- *
- * Errors: -ENOENT there is none with this key, or the file that the key is derived from does not exist; -EACCES its
- * mode does not allow this access; -EINVAL it is smaller than asked for, or the address is private; -ENOMEM, -EPERM
- * as ww_sysv_shm_create(); -EFAULT. */
-int ww_sysv_shm_open(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
-
-/* Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
- * once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open(). */
-int ww_sysv_shm_open_or_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
-
-/* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
- * populate and lock count of the options. Close it with ww_sysv_shm_close().
- *
- * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
-int ww_sysv_shm_from_id(ww_sysv_shm **out, int id, const ww_memory_options *options);
-
-/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
-void ww_sysv_shm_close(ww_sysv_shm *shm);
-
-/* Where the memory begins, in *data: good until the handle is closed. Other processes may change what is there at any
- * time. Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_data(const ww_sysv_shm *shm, void **data);
-
-/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
-ssize_t ww_sysv_shm_size(const ww_sysv_shm *shm);
-
-/* Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
- * there are. Errors: -ENOTSUP it is smaller; -EFAULT. */
-ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm, size_t length);
-
-/* What the kernel keeps about it, in *status. Never blocks. Errors: -EACCES the mode does not allow reading;
- * -EFAULT. */
-int ww_sysv_shm_get_status(const ww_sysv_shm *shm, ww_sysv_shm_status *status);
-
-/* The kernel's id, which works in every process of the same IPC namespace, in *id. Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_id(const ww_sysv_shm *shm, int *id);
-
-/* The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
- * Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_key(const ww_sysv_shm *shm, int32_t *key);
-
-/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
-int ww_sysv_shm_created(const ww_sysv_shm *shm);
-
-/* Whether its name still leads to this object: 0 if so. Never blocks.
- *
- * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
-int ww_sysv_shm_check_name(const ww_sysv_shm *shm);
-
-/* Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
- * as good as once. Errors: -EPERM it belongs to somebody else; -EFAULT. */
-int ww_sysv_shm_unlink(const ww_sysv_shm *shm);
-
-/* Removes the segment that the address names. Its memory stays for those that are attached.
- *
- * Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT. */
-int ww_sysv_shm_remove(const char *address);
-
-
-/* ---- Shared memory with a descriptor instead of a name, which can be sealed ---- */
-
-/* No further seals. */
-#define WW_SEAL_SEAL 1
-
-/* It never becomes shorter: touching it never raises SIGBUS. */
-#define WW_SEAL_SHRINK 2
-
-/* It never becomes longer. */
-#define WW_SEAL_GROW 4
-
-/* Its content never changes. Nobody may have it mapped writable when this seal is set. */
-#define WW_SEAL_WRITE 8
-
-/* Its content changes only through mappings that are writable already. */
-#define WW_SEAL_FUTURE_WRITE 16
-
-/* The permission to execute it never changes. */
-#define WW_SEAL_EXEC 32
-
-/* Anonymous memory (memfd:), mapped as a whole, that others get by its descriptor: inherited, or passed over a
- * socket.
- *
- * Gone when the last process has let go of it, by whatever death. Its pages are reserved at creation; its content
- * starts as zeroes. Seals are promises that nobody can take back, its creator included. A child made by fork has it
- * as well. May be shared between threads. */
-typedef struct ww_memfd ww_memfd;
-
-/* Makes memory; the address is "memfd:", or "memfd:label" for a label that shows in /proc. On huge pages the size is
- * rounded up to whole ones. Close it with ww_memfd_close(). Never waits for others.
- *
- * Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
- * too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
- * 249 bytes; -EMFILE; -EFAULT. */
-int ww_memfd_create(ww_memfd **out, const char *address, const ww_memory_options *options);
-
-/* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
- * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
- * error fd stays the caller's.
- *
- * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
- * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
-int ww_memfd_from_fd(ww_memfd **out, int fd, uint32_t required_seals, const ww_memory_options *options);
-
-/* Unmaps, closes and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
-void ww_memfd_close(ww_memfd *memfd);
-
-/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
- * what is there at any time. Never blocks. Errors: -EFAULT. */
-int ww_memfd_data(const ww_memfd *memfd, void **data);
-
-/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
-ssize_t ww_memfd_size(const ww_memfd *memfd);
-
-/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
- * may move: ask for the pointer again. Others see the new part after ww_memfd_refresh(). It never becomes smaller. No
- * other thread may use the handle meanwhile.
- *
- * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
- * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
-ssize_t ww_memfd_grow(ww_memfd *memfd, size_t length);
-
-/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
- * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
-ssize_t ww_memfd_refresh(ww_memfd *memfd);
-
-/* Takes all pages now, for memory that was made without, by another program or as sparse.
- *
- * Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
- * -EFAULT. */
-int ww_memfd_reserve(const ww_memfd *memfd);
-
-/* -ENOTSUP: the kernel keeps neither attach count nor creator of a memfd; System V segments have them. */
-int ww_memfd_get_status(const ww_memfd *memfd, ww_sysv_shm_status *status);
-
-/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
-int ww_memfd_inherit(const ww_memfd *memfd);
-
-/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
-int ww_memfd_fd(const ww_memfd *memfd);
-
-/* The seals that are set, WW_SEAL_... joined by |, in *seals. Never blocks. Errors: -EFAULT. */
-int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
-
-/* Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
- * same address. No other thread may use the handle meanwhile. Never blocks.
- *
- * Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
- * mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT. */
-int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
-
-
-/* ---- POSIX shared memory ---- */
-
-/* A POSIX shared memory object (shm:/name), mapped as a whole.
- *
- * It outlives its processes: its name is there until somebody removes it, and its memory until the last process has
- * let go of it, by whatever death. It gets its name only when it is complete, so that nobody finds it half made. Its
- * pages are reserved at creation: a full /dev/shm is -ENOSPC there, and never SIGBUS later. Its content starts as
- * zeroes. A child made by fork has it as well. May be shared between threads. */
-typedef struct ww_shm ww_shm;
-
-/* Creates the object that the address names, such as "shm:/frames". Close it with ww_shm_close(). Never waits for
- * others.
- *
- * Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
- * -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
- * -EFAULT. */
-int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *options);
-
-/* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
- * making and sizing it. Close it with ww_shm_close().
- *
- * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
- * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
- * -EFAULT. */
-int ww_shm_open(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
-
-/* Opens the object, made if there is none; ww_shm_created() tells which. Of several processes that do so at once,
- * exactly one creates it, and all get the whole size. Waits as ww_shm_open(). Errors: as ww_shm_create() and
- * ww_shm_open(). */
-int ww_shm_open_or_create(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
-
-/* Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
- * the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
- *
- * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
- * -EBADF; -EMFILE; -EFAULT. */
-int ww_shm_from_fd(ww_shm **out, int fd, const ww_memory_options *options);
-
-/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
-void ww_shm_close(ww_shm *shm);
-
-/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
- * what is there at any time. Never blocks. Errors: -EFAULT. */
-int ww_shm_data(const ww_shm *shm, void **data);
-
-/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
-ssize_t ww_shm_size(const ww_shm *shm);
-
-/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
- * may move: ask for the pointer again. Others see the new part after ww_shm_refresh(). It never becomes smaller. No
- * other thread may use the handle meanwhile.
- *
- * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
- * attached read-only; -EFBIG more than a file can have; -EFAULT. */
-ssize_t ww_shm_grow(ww_shm *shm, size_t length);
-
-/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
- * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
-ssize_t ww_shm_refresh(ww_shm *shm);
-
-/* Takes all pages now, for an object that was made without, by another program or as sparse.
- *
- * Errors: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EBADF attached read-only; -EFAULT. */
-int ww_shm_reserve(const ww_shm *shm);
-
-/* -ENOTSUP: the kernel keeps neither attach count nor creator of POSIX shared memory; System V segments have them. */
-int ww_shm_get_status(const ww_shm *shm, ww_sysv_shm_status *status);
-
-/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
-int ww_shm_inherit(const ww_shm *shm);
-
-/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
-int ww_shm_fd(const ww_shm *shm);
-
-/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
-int ww_shm_created(const ww_shm *shm);
-
-/* Whether its name still leads to this object: 0 if so. Never blocks.
- *
- * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
-int ww_shm_check_name(const ww_shm *shm);
-
-/* Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
- * meanwhile stays.
- *
- * Errors: -ENOENT the name is gone already; -ESTALE it belongs to a newer object by now; -EACCES, -EPERM it belongs
- * to somebody else; -ENOTSUP adopted without a name; -EFAULT. */
-int ww_shm_unlink(const ww_shm *shm);
-
-/* Removes the name in the address. The memory stays for those that have it open.
- *
- * Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT. */
-int ww_shm_remove(const char *address);
-
-
 /* ---- Wait set ---- */
 
 /* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */
@@ -2228,7 +2263,7 @@ int ww_waitset_add_timer(const ww_waitset *set, int64_t first_ns, int64_t period
  * is used. Errors: -ESRCH no such process; -ECHILD not a child of this process, and there is no pidfd; -EINVAL not the
  * pid of a process; -ENOMEM no helper thread can be had; -EEXIST the token is in the set already; -EMFILE, -ENFILE,
  * -ENOSPC, -ENOTSUP as ww_waitset_add_timer(); -EFAULT. */
-int ww_waitset_add_child(const ww_waitset *set, int pid, uint64_t token);
+int ww_waitset_add_child(const ww_waitset *set, pid_t pid, uint64_t token);
 
 /* Changes what a descriptor is watched for; see ww_waitset_add_fd(). Never blocks.
  *

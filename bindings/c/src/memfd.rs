@@ -122,7 +122,8 @@ pub unsafe extern "C" fn ww_memfd_reserve(memfd: *const ww_memfd) -> c_int {
     call(|| unsafe { object(memfd, "memfd")?.0.reserve() })
 }
 
-/// -ENOTSUP: the kernel keeps neither attach count nor creator of a memfd; System V segments have them.
+/// What the kernel keeps, which of a memfd is neither attach count nor creator: always -ENOTSUP, or
+/// -EFAULT. System V segments have them. Never blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_get_status(memfd: *const ww_memfd, status: *mut ww_sysv_shm_status) -> c_int {
     // SAFETY: as above.

@@ -140,7 +140,8 @@ pub unsafe extern "C" fn ww_shm_reserve(shm: *const ww_shm) -> c_int {
     call(|| unsafe { object(shm, "shm")?.0.reserve() })
 }
 
-/// -ENOTSUP: the kernel keeps neither attach count nor creator of POSIX shared memory; System V segments have them.
+/// What the kernel keeps, which of POSIX shared memory is neither attach count nor creator: always -ENOTSUP, or
+/// -EFAULT. System V segments have them. Never blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_get_status(shm: *const ww_shm, status: *mut ww_sysv_shm_status) -> c_int {
     // SAFETY: as above.

@@ -50,21 +50,22 @@ pub struct ww_sysv_shm_status {
     /// When it was created, or its owner or mode changed.
     pub changed_at: i64,
     /// The process that created it; 0 if it lives in a pid namespace that cannot be seen from here.
-    pub creator_pid: i32,
+    pub creator_pid: libc::pid_t,
     /// The process that attached or detached last; 0 for none.
-    pub last_pid: i32,
-    /// The owner.
-    pub uid: u32,
-    pub gid: u32,
-    pub creator_uid: u32,
-    pub creator_gid: u32,
+    pub last_pid: libc::pid_t,
+    /// The owner, and who created it.
+    pub uid: libc::uid_t,
+    pub gid: libc::gid_t,
+    pub creator_uid: libc::uid_t,
+    pub creator_gid: libc::gid_t,
     /// The permissions.
     pub mode: u32,
     /// 1: removed, and gone with the last that detaches.
     pub removed: c_int,
     /// 1: somebody has locked the whole segment in memory.
     pub locked: c_int,
-    pub reserved: c_int,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// # Safety
@@ -118,7 +119,7 @@ pub(crate) unsafe fn put_status(out: *mut ww_sysv_shm_status, found: &SysvShmSta
         mode: found.mode,
         removed: found.removed.into(),
         locked: found.locked.into(),
-        reserved: 0,
+        reserved: [0; 4],
     };
     // SAFETY: as the caller promises.
     unsafe { put(out, status, "output pointer") }
@@ -242,11 +243,11 @@ pub unsafe extern "C" fn ww_sysv_shm_get_status(shm: *const ww_sysv_shm, status:
     })
 }
 
-/// The kernel's id, which works in every process of the same IPC namespace, in *id. Never blocks. Errors: -EFAULT.
+/// The kernel's id, which works in every process of the same IPC namespace. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_shm_id(shm: *const ww_sysv_shm, id: *mut c_int) -> c_int {
+pub unsafe extern "C" fn ww_sysv_shm_id(shm: *const ww_sysv_shm) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { put(id, object(shm, "sysv_shm")?.0.id(), "output pointer") })
+    call(|| unsafe { Ok(object(shm, "sysv_shm")?.0.id()) })
 }
 
 /// The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
