@@ -398,8 +398,8 @@ pub unsafe extern "C" fn ww_sysv_sem_get_status(set: *const ww_sysv_sem, status:
     call(|| unsafe {
         let found = object(set, "sysv_sem")?.0.status()?;
         let status_found = ww_sysv_sem_status {
-            operated_at: found.last_operation.map_or(0, seconds),
-            changed_at: seconds(found.last_change),
+            operated_at: found.operated_at.map_or(0, seconds),
+            changed_at: seconds(found.changed_at),
             count: found.count,
             key: found.key,
             uid: found.uid,
