@@ -24,6 +24,7 @@ def test_every_name_exists_and_is_documented():
         value = getattr(wigwag, name)
         if inspect.isclass(value):
             assert value.__doc__, name
+            assert "\n--\n" not in value.__doc__ and not value.__doc__.startswith(f"{name}("), "the signature is apart"
             assert value.__module__ == "wigwag", name
             for method_name, method in vars(value).items():
                 if not method_name.startswith("_") and callable(method):

@@ -322,9 +322,6 @@ impl FileLock {
     }
 }
 
-/// FileWatch(address, events)
-/// --
-///
 /// A watch over the name of a file, which need not exist yet, for any of APPEARED, CHANGED, CLOSED and REMOVED, or'ed.
 ///
 /// Everything from the moment it is made is seen, so the way to miss nothing is: make the watch, look at the file, wait, look

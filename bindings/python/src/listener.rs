@@ -10,10 +10,6 @@ use crate::handle::Handle;
 use crate::socket::{Socket, python};
 use crate::support::{adopt, coroutine, raise, timeout, wait};
 
-/// Listener(address, timeout=None, *, backlog=0, reuse=None, nodelay=False, keepalive=False, send_buffer=0,
-/// receive_buffer=0, mode=0, any_user=False)
-/// --
-///
 /// A socket that accepts connections: ``tcp:``, ``unix:`` or ``unix-seqpacket:``.
 ///
 /// An empty host means all interfaces; port 0 any free one, see ``local_address``. A path is taken over if it is a socket

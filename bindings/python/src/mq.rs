@@ -8,7 +8,7 @@ use wigwag::MqOptions;
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, adopt, coroutine, raise, wait};
+use crate::support::{Bytes, Room, adopt, coroutine, fields, raise, wait};
 use crate::sysv_mq::access;
 
 /// A message that was received: ``data`` (bytes) and ``priority``.
@@ -38,7 +38,7 @@ pub struct MqAttributes {
 #[pymethods]
 impl MqAttributes {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -59,7 +59,7 @@ pub struct MqLimits {
 #[pymethods]
 impl MqLimits {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 

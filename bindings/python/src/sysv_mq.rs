@@ -9,7 +9,7 @@ use wigwag::{MqAccess, SysvMqOptions, SysvSelect};
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, coroutine_on, fileno_with, raise, wait};
+use crate::support::{Bytes, Room, coroutine_on, fields, fileno_with, raise, wait};
 
 pub(crate) fn access(word: &str) -> PyResult<MqAccess> {
     match word {
@@ -63,7 +63,7 @@ pub struct SysvMqStatus {
 #[pymethods]
 impl SysvMqStatus {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -83,7 +83,7 @@ pub struct SysvMqLimits {
 #[pymethods]
 impl SysvMqLimits {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
