@@ -1151,7 +1151,7 @@ ssize_t ww_signal_dispatch(const ww_signal *signal, int64_t timeout_ns);
  * Errors: -EALREADY it runs already; -EAGAIN the system has no further thread; -EFAULT. */
 int ww_signal_start(const ww_signal *signal);
 
-/* Stops the dispatcher thread, after a callback that is running (unless it is the caller). Nothing happens if there is
+/* Stops the dispatcher thread; waits for a callback that is running (unless it is the caller). Nothing happens if there is
  * none. Errors: -EFAULT. */
 int ww_signal_stop(const ww_signal *signal);
 
@@ -1386,7 +1386,7 @@ int ww_sysv_shm_open(ww_sysv_shm **out, const char *address, const ww_memory_opt
 int ww_sysv_shm_open_or_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
- * populate and lock count of the options. Close it with ww_sysv_shm_close().
+ * populate and lock count of the options. Close it with ww_sysv_shm_close(). Never waits for others.
  *
  * Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open(). */
 int ww_sysv_shm_from_id(ww_sysv_shm **out, int id, const ww_memory_options *options);
@@ -1402,7 +1402,7 @@ int ww_sysv_shm_data(const ww_sysv_shm *shm, void **data);
 ssize_t ww_sysv_shm_size(const ww_sysv_shm *shm);
 
 /* Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
- * there are. Errors: -ENOTSUP it is smaller; -EFAULT. */
+ * there are. Never blocks. Errors: -ENOTSUP it is smaller; -EFAULT. */
 ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm, size_t length);
 
 /* What the kernel keeps about it, in *status. Never blocks. Errors: -EACCES the mode does not allow reading;
@@ -1425,10 +1425,10 @@ int ww_sysv_shm_created(const ww_sysv_shm *shm);
 int ww_sysv_shm_check_name(const ww_sysv_shm *shm);
 
 /* Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
- * as good as once. Errors: -EPERM it belongs to somebody else; -EFAULT. */
+ * as good as once. Never blocks. Errors: -EPERM it belongs to somebody else; -EFAULT. */
 int ww_sysv_shm_unlink(const ww_sysv_shm *shm);
 
-/* Removes the segment that the address names. Its memory stays for those that are attached.
+/* Removes the segment that the address names. Its memory stays for those that are attached. Never blocks.
  *
  * Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT. */
 int ww_sysv_shm_remove(const char *address);
@@ -1467,6 +1467,7 @@ int ww_shm_open_or_create(ww_shm **out, const char *address, const ww_memory_opt
 
 /* Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
  * the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
+ * Never waits for others.
  *
  * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
  * -EBADF; -EMFILE; -EFAULT. */
@@ -1484,7 +1485,7 @@ ssize_t ww_shm_size(const ww_shm *shm);
 
 /* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
  * may move: ask for the pointer again. Others see the new part after ww_shm_refresh(). It never becomes smaller. No
- * other thread may use the handle meanwhile.
+ * other thread may use the handle meanwhile. Never waits for others.
  *
  * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
  * attached read-only; -EFBIG more than a file can have; -EFAULT. */
@@ -1494,7 +1495,7 @@ ssize_t ww_shm_grow(ww_shm *shm, size_t length);
  * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
 ssize_t ww_shm_refresh(ww_shm *shm);
 
-/* Takes all pages now, for an object that was made without, by another program or as sparse.
+/* Takes all pages now, for an object that was made without, by another program or as sparse. Never waits for others.
  *
  * Errors: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EBADF attached read-only; -EFAULT. */
 int ww_shm_reserve(const ww_shm *shm);
@@ -1518,13 +1519,13 @@ int ww_shm_created(const ww_shm *shm);
 int ww_shm_check_name(const ww_shm *shm);
 
 /* Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
- * meanwhile stays.
+ * meanwhile stays. Never blocks.
  *
  * Errors: -ENOENT the name is gone already; -ESTALE it belongs to a newer object by now; -EACCES, -EPERM it belongs
  * to somebody else; -ENOTSUP adopted without a name; -EFAULT. */
 int ww_shm_unlink(const ww_shm *shm);
 
-/* Removes the name in the address. The memory stays for those that have it open.
+/* Removes the name in the address. The memory stays for those that have it open. Never blocks.
  *
  * Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT. */
 int ww_shm_remove(const char *address);
@@ -1568,7 +1569,7 @@ int ww_memfd_create(ww_memfd **out, const char *address, const ww_memory_options
 
 /* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
  * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
- * error fd stays the caller's.
+ * error fd stays the caller's. Never waits for others.
  *
  * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
  * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
@@ -1586,7 +1587,7 @@ ssize_t ww_memfd_size(const ww_memfd *memfd);
 
 /* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
  * may move: ask for the pointer again. Others see the new part after ww_memfd_refresh(). It never becomes smaller. No
- * other thread may use the handle meanwhile.
+ * other thread may use the handle meanwhile. Never waits for others.
  *
  * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
  * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
@@ -1596,7 +1597,7 @@ ssize_t ww_memfd_grow(ww_memfd *memfd, size_t length);
  * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
 ssize_t ww_memfd_refresh(ww_memfd *memfd);
 
-/* Takes all pages now, for memory that was made without, by another program or as sparse.
+/* Takes all pages now, for memory that was made without, by another program or as sparse. Never waits for others.
  *
  * Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
  * -EFAULT. */
@@ -2179,7 +2180,8 @@ int ww_sem_release_many(const ww_sem *sem, uint32_t count, size_t *done);
 /* The value at this moment: how many permits are left. Never blocks. Errors: -EFAULT. */
 int ww_sem_value(const ww_sem *sem);
 
-/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Returns NULL for NULL. */
+/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Never
+ * blocks. Returns NULL for NULL. */
 void *ww_sem_pointer(const ww_sem *sem);
 
 /* Removes the name: those who have it open go on using it, and the name is free for a new one. Never blocks.

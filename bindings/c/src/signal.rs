@@ -381,7 +381,7 @@ pub unsafe extern "C" fn ww_signal_start(signal: *const ww_signal) -> c_int {
     call(|| unsafe { object(signal, "signal")?.0.start() })
 }
 
-/// Stops the dispatcher thread, after a callback that is running (unless it is the caller). Nothing happens if there is
+/// Stops the dispatcher thread; waits for a callback that is running (unless it is the caller). Nothing happens if there is
 /// none. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_stop(signal: *const ww_signal) -> c_int {

@@ -186,7 +186,7 @@ pub unsafe extern "C" fn ww_sysv_shm_open_or_create(
 }
 
 /// Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
-/// populate and lock count of the options. Close it with ww_sysv_shm_close().
+/// populate and lock count of the options. Close it with ww_sysv_shm_close(). Never waits for others.
 ///
 /// Errors: -ENOENT there is no segment with this id; the others as ww_sysv_shm_open().
 #[unsafe(no_mangle)]
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn ww_sysv_shm_size(shm: *const ww_sysv_shm) -> ssize_t {
 }
 
 /// Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
-/// there are. Errors: -ENOTSUP it is smaller; -EFAULT.
+/// there are. Never blocks. Errors: -ENOTSUP it is smaller; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_grow(shm: *mut ww_sysv_shm, length: usize) -> ssize_t {
     // SAFETY: as above.
@@ -275,14 +275,14 @@ pub unsafe extern "C" fn ww_sysv_shm_check_name(shm: *const ww_sysv_shm) -> c_in
 }
 
 /// Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
-/// as good as once. Errors: -EPERM it belongs to somebody else; -EFAULT.
+/// as good as once. Never blocks. Errors: -EPERM it belongs to somebody else; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_unlink(shm: *const ww_sysv_shm) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { object(shm, "sysv_shm")?.0.unlink() })
 }
 
-/// Removes the segment that the address names. Its memory stays for those that are attached.
+/// Removes the segment that the address names. Its memory stays for those that are attached. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT.
 #[unsafe(no_mangle)]
