@@ -67,7 +67,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_eventfd_from_fd(&other, -1), -EBADF, "not an open descriptor");
     CHECK_ERROR(ww_eventfd_from_fd(&other, 100000), -EBADF, "eventfd");
     options.size = 0;
-    CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "WW_…_INIT");
+    CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "WW_..._INIT");
     options.size = sizeof options;
     options.semaphore = 2;
     CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "0 or 1");

@@ -122,20 +122,20 @@ TEST(locks) {
     ww_filelock *lock, *other;
     enter();
     file = open_file("file:x");
-    OK(ww_file_lock(file, WW_FILE_EXCLUSIVE, 0, 10, WW_NOW, &lock));
-    CHECK_ERROR(ww_file_lock(file, WW_FILE_SHARED, 9, 1, WW_NOW, &other), -EAGAIN, "lock file:x: EAGAIN");
-    OK(ww_file_lock(file, WW_FILE_EXCLUSIVE, 10, 0, WW_NOW, &other));
+    OK(ww_file_lock(file, &lock, WW_FILE_EXCLUSIVE, 0, 10, WW_NOW));
+    CHECK_ERROR(ww_file_lock(file, &other, WW_FILE_SHARED, 9, 1, WW_NOW), -EAGAIN, "lock file:x: EAGAIN");
+    OK(ww_file_lock(file, &other, WW_FILE_EXCLUSIVE, 10, 0, WW_NOW));
     ww_filelock_release(lock);
     ww_file_close(file); /* a lock stands on its own */
     file = open_file("file:x");
     CHECK_ERROR(ww_file_append_locked(file, "x", 1, WW_NOW, NULL), -EAGAIN, "append_locked");
     ww_filelock_release(other);
-    OK(ww_file_lock(file, WW_FILE_SHARED, 0, 0, WW_NOW, &lock));
-    OK(ww_file_lock(file, WW_FILE_SHARED, 0, 0, WW_NOW, &other));
+    OK(ww_file_lock(file, &lock, WW_FILE_SHARED, 0, 0, WW_NOW));
+    OK(ww_file_lock(file, &other, WW_FILE_SHARED, 0, 0, WW_NOW));
     ww_filelock_release(lock);
     ww_filelock_release(other);
     replace("file:x", "another file of this name");
-    CHECK_ERROR(ww_file_lock(file, WW_FILE_SHARED, 0, 0, WW_NOW, &lock), -ESTALE, "open it again");
+    CHECK_ERROR(ww_file_lock(file, &lock, WW_FILE_SHARED, 0, 0, WW_NOW), -ESTALE, "open it again");
     ww_file_close(file);
     LEAVE("x");
 }
@@ -146,14 +146,14 @@ TEST(a_child_has_no_lock_of_its_parent) {
     pid_t pid;
     enter();
     file = open_file("file:x");
-    OK(ww_file_lock(file, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW, &lock));
+    OK(ww_file_lock(file, &lock, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW));
     pid = fork();
     if (pid == 0) {
         ww_filelock_release(lock);
-        _exit(ww_file_lock(file, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW, &other) != -EAGAIN);
+        _exit(ww_file_lock(file, &other, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW) != -EAGAIN);
     }
     reap(pid, 0);
-    CHECK_INT(ww_file_lock(file, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW, &other), -EAGAIN);
+    CHECK_INT(ww_file_lock(file, &other, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW), -EAGAIN);
     ww_filelock_release(lock);
     ww_file_close(file);
     LEAVE("x");
@@ -161,7 +161,7 @@ TEST(a_child_has_no_lock_of_its_parent) {
 
 static void *lock_for_ever(void *file) {
     ww_filelock *lock;
-    return (void *)(intptr_t)ww_file_lock(file, WW_FILE_SHARED, 0, 0, WW_FOREVER, &lock);
+    return (void *)(intptr_t)ww_file_lock(file, &lock, WW_FILE_SHARED, 0, 0, WW_FOREVER);
 }
 
 static void *watch_for_ever(void *watch) { return (void *)(intptr_t)ww_filewatch_wait(watch, WW_FOREVER); }
@@ -172,8 +172,8 @@ TEST(a_wait_for_a_lock_is_bounded) {
     int64_t start = now_ns();
     enter();
     file = open_file("file:x");
-    OK(ww_file_lock(file, WW_FILE_EXCLUSIVE, 0, 10, WW_NOW, &lock));
-    CHECK_ERROR(ww_file_lock(file, WW_FILE_SHARED, 9, 1, SHORT, &other), -ETIMEDOUT, "deadline");
+    OK(ww_file_lock(file, &lock, WW_FILE_EXCLUSIVE, 0, 10, WW_NOW));
+    CHECK_ERROR(ww_file_lock(file, &other, WW_FILE_SHARED, 9, 1, SHORT), -ETIMEDOUT, "deadline");
     CHECK(now_ns() - start >= SHORT);
     ww_filelock_release(lock);
     ww_file_close(file);
@@ -188,7 +188,7 @@ TEST(close_during_a_wait_for_a_lock) {
     enter();
     file = open_file("file:x");
     holder = open_file("file:x");
-    OK(ww_file_lock(holder, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW, &lock));
+    OK(ww_file_lock(holder, &lock, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW));
     OK(pthread_create(&thread, NULL, lock_for_ever, file));
     until_blocked(1);
     ww_file_close(file);
@@ -290,7 +290,7 @@ TEST(bad_input) {
     OK(ww_file_from_fd(&none, open("x", O_RDONLY | O_CLOEXEC)));
     CHECK_ERROR(ww_file_append(none, "x", 1, &done), -EINVAL, "lacks O_APPEND");
     CHECK_INT(done, 0);
-    CHECK_ERROR(ww_file_lock(none, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW, &lock), -EBADF, "open for writing");
+    CHECK_ERROR(ww_file_lock(none, &lock, WW_FILE_EXCLUSIVE, 0, 0, WW_NOW), -EBADF, "open for writing");
     ww_file_close(none);
 
     how.durability = 9;
@@ -321,10 +321,10 @@ TEST(bad_input) {
     CHECK_ERROR(ww_file_sync(NULL), -EFAULT, "file");
     CHECK_ERROR(ww_file_fd(NULL), -EFAULT, "file");
     CHECK(ww_file_fd(file) >= 0);
-    CHECK_ERROR(ww_file_lock(NULL, WW_FILE_SHARED, 0, 0, WW_NOW, &lock), -EFAULT, "file");
-    CHECK_ERROR(ww_file_lock(file, 2, 0, 0, WW_NOW, &lock), -EINVAL, "WW_FILE_SHARED");
-    CHECK_ERROR(ww_file_lock(file, WW_FILE_SHARED, UINT64_MAX, 0, WW_NOW, &lock), -EINVAL, "2^63 - 1");
-    CHECK_ERROR(ww_file_lock(file, WW_FILE_SHARED, 0, 0, WW_NOW, NULL), -EFAULT, "output pointer");
+    CHECK_ERROR(ww_file_lock(NULL, &lock, WW_FILE_SHARED, 0, 0, WW_NOW), -EFAULT, "file");
+    CHECK_ERROR(ww_file_lock(file, &lock, 2, 0, 0, WW_NOW), -EINVAL, "WW_FILE_SHARED");
+    CHECK_ERROR(ww_file_lock(file, &lock, WW_FILE_SHARED, UINT64_MAX, 0, WW_NOW), -EINVAL, "2^63 - 1");
+    CHECK_ERROR(ww_file_lock(file, NULL, WW_FILE_SHARED, 0, 0, WW_NOW), -EFAULT, "output pointer");
     CHECK_ERROR(ww_filewatch_open(NULL, "file:x", WW_FILE_CHANGED), -EFAULT, "output pointer");
     CHECK_ERROR(ww_filewatch_open(&watch, NULL, WW_FILE_CHANGED), -EFAULT, "address");
     CHECK_ERROR(ww_filewatch_open(&watch, "file:x", 0), -EINVAL, "at least one");
@@ -349,11 +349,11 @@ TEST(map) {
     file = open_file("file:x");
     OK(ww_file_grow(file, 5000));
     CHECK_ERROR(ww_file_grow(file, UINT64_MAX), -EFBIG, "grow file:x");
-    OK(ww_file_map(file, NULL, &mapping));
+    OK(ww_file_map(file, &mapping, NULL));
     CHECK_INT(ww_mapping_size(mapping), 5000);
     options.read_only = 1;
     options.offset = 4096;
-    OK(ww_file_map(file, &options, &view));
+    OK(ww_file_map(file, &view, &options));
     CHECK_INT(ww_mapping_size(view), 904);
     OK(ww_mapping_data(mapping, &data));
     OK(ww_mapping_data(view, &seen));
@@ -362,13 +362,13 @@ TEST(map) {
     OK(ww_mapping_flush(mapping, 0, 5000));
     CHECK_ERROR(ww_mapping_flush(mapping, 0, 5001), -EINVAL, "pass the end");
     options.offset = 1;
-    CHECK_ERROR(ww_file_map(file, &options, &none), -EINVAL, "page size");
+    CHECK_ERROR(ww_file_map(file, &none, &options), -EINVAL, "page size");
     options.populate = 2;
-    CHECK_ERROR(ww_file_map(file, &options, &none), -EINVAL, "0 or 1");
+    CHECK_ERROR(ww_file_map(file, &none, &options), -EINVAL, "0 or 1");
     options.reserved = 1;
-    CHECK_ERROR(ww_file_map(file, &options, &none), -EINVAL, "reserved");
+    CHECK_ERROR(ww_file_map(file, &none, &options), -EINVAL, "reserved");
     CHECK_ERROR(ww_file_map(file, NULL, NULL), -EFAULT, "output pointer");
-    CHECK_ERROR(ww_file_map(NULL, NULL, &none), -EFAULT, "file");
+    CHECK_ERROR(ww_file_map(NULL, &none, NULL), -EFAULT, "file");
     CHECK_ERROR(ww_file_grow(NULL, 1), -EFAULT, "file");
     CHECK_ERROR(ww_mapping_data(NULL, &data), -EFAULT, "mapping");
     CHECK_ERROR(ww_mapping_data(mapping, NULL), -EFAULT, "output pointer");
@@ -395,7 +395,7 @@ TEST(removed_by_another_process) {
     reap(pid, 0);
     OK(ww_file_append(file, "x", 1, NULL)); /* who has it open keeps it */
     CHECK_INT(ww_file_read_all(file, &byte, 1, NULL), 1);
-    CHECK_ERROR(ww_file_lock(file, WW_FILE_SHARED, 0, 0, WW_NOW, &lock), -ESTALE, "removed");
+    CHECK_ERROR(ww_file_lock(file, &lock, WW_FILE_SHARED, 0, 0, WW_NOW), -ESTALE, "removed");
     ww_file_close(file);
     leave((const char *const[]){NULL});
 }
@@ -415,16 +415,16 @@ TEST(a_program_that_knows_only_libc) {
     CHECK_INT(peer("expect", "x", "from wigwag from libc and back"), 0);
     CHECK_INT(ww_file_load("file:x", buffer, sizeof buffer, NULL), 30);
 
-    OK(ww_file_lock(file, WW_FILE_SHARED, 5, 1, GENEROUS, &lock));
+    OK(ww_file_lock(file, &lock, WW_FILE_SHARED, 5, 1, GENEROUS));
     CHECK_INT(peer("try-lock", "x", NULL), 3);
     ww_filelock_release(lock);
     CHECK_INT(peer("try-lock", "x", NULL), 0);
     pid = spawn_peer("file", hold);
     OK(ww_file_until_exists("file:sign", GENEROUS));
-    CHECK_INT(ww_file_lock(file, WW_FILE_SHARED, 5, 1, WW_NOW, &lock), -EAGAIN);
+    CHECK_INT(ww_file_lock(file, &lock, WW_FILE_SHARED, 5, 1, WW_NOW), -EAGAIN);
     kill(pid, 9);
     reap_killed(pid);
-    OK(ww_file_lock(file, WW_FILE_SHARED, 5, 1, GENEROUS, &lock));
+    OK(ww_file_lock(file, &lock, WW_FILE_SHARED, 5, 1, GENEROUS));
     ww_filelock_release(lock);
     ww_file_close(file);
     LEAVE("x", "sign");

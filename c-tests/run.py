@@ -52,17 +52,19 @@ def check_symbols(directory):
 
 
 def check_header(found):
-    """The header alone, in every dialect."""
+    """The header alone, in every dialect, with the warnings that users turn on."""
     with tempfile.TemporaryDirectory() as scratch:
         source = pathlib.Path(scratch, "alone.c")
         names = sorted(set(re.findall(r"\b(WW_\w+_OPTIONS)_INIT\b", (ROOT / "include/wigwag.h").read_text())))
         uses = "\n".join(f"    {{ {name.lower()} options = {name}_INIT; (void)options; }}" for name in names)
-        source.write_text(f'#include "wigwag.h"\nint main(void) {{\n{uses}\n    return 0;\n}}\n')
-        jobs = []
+        source.write_text(f'#include "wigwag.h"\nint main(void) {{\n{uses}\n'
+                          "    int64_t times[] = {WW_FOREVER, WW_NOW, WW_MS(5), WW_SEC(1) + WW_MS(1)};\n"
+                          "    return times[0] < 0 ? 0 : 1;\n}\n")
+        strict, jobs = [*WARNINGS, "-Wconversion", "-Wsign-conversion", "-Wshadow"], []
         for compiler in found:
             for dialect in ("c99", "c11", "c2x"):
-                jobs.append([compiler, f"-std={dialect}", *WARNINGS, INCLUDE, "-fsyntax-only", source])
-            jobs.append([compiler, "-x", "c++", "-std=c++17", *WARNINGS, INCLUDE, "-fsyntax-only", source])
+                jobs.append([compiler, f"-std={dialect}", *strict, "-Wstrict-prototypes", INCLUDE, "-fsyntax-only", source])
+            jobs.append([compiler, "-x", "c++", "-std=c++17", *strict, "-Wold-style-cast", INCLUDE, "-fsyntax-only", source])
         suite.parallel(build, jobs)
 
 

@@ -123,7 +123,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sem_remove(NULL), -EFAULT, "address");
     CHECK(ww_sem_pointer(NULL) == NULL);
     options.size = 1;
-    CHECK_ERROR(ww_sem_create(&sem, "sem:/x", &options), -EINVAL, "WW_…_INIT");
+    CHECK_ERROR(ww_sem_create(&sem, "sem:/x", &options), -EINVAL, "WW_..._INIT");
     options.size = sizeof options;
     options.initial = 2147483648u;
     CHECK_ERROR(ww_sem_create(&sem, "sem:/x", &options), -EINVAL, "initial value 2147483648");

@@ -62,7 +62,7 @@ TEST(nothing_is_cut_unless_asked) {
     size = 0;
     CHECK_ERROR(ww_sysv_mq_peek(queue, 0, buffer, 4, &type, &size), -EMSGSIZE, "stays in the queue");
     CHECK_INT(size, 6);
-    CHECK_INT(ww_sysv_mq_recv(queue, 0, WW_SYSV_MQ_CUT, buffer, 4, WW_NOW, &type, &size), 4);
+    CHECK_INT(ww_sysv_mq_recv(queue, 0, WW_MQ_CUT, buffer, 4, WW_NOW, &type, &size), 4);
     CHECK_INT(size, 6);
     CHECK_INT(type, 7);
     CHECK(memcmp(buffer, "1234", 4) == 0);

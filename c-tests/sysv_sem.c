@@ -34,8 +34,8 @@ static void make_key(struct key *key) {
     (void)!ww_sysv_sem_remove(key->address); /* another file may have given the same key, and left a set behind */
 }
 
-static ww_sem_op op(uint16_t number, int16_t change, uint16_t flags) {
-    ww_sem_op made;
+static ww_sysv_sem_op op(uint16_t number, int16_t change, uint16_t flags) {
+    ww_sysv_sem_op made;
     made.number = number;
     made.change = change;
     made.flags = flags;
@@ -63,11 +63,11 @@ TEST(acquires_and_releases) {
 TEST(several_at_once) {
     uint16_t values[3] = {3, 0, 5};
     ww_sysv_sem *set = open_set(values, 3);
-    ww_sem_op ops[3], many[20];
+    ww_sysv_sem_op ops[3], many[20];
     int n;
     ops[0] = op(0, -1, 0);
     ops[1] = op(1, -1, 0);
-    ops[2] = op(2, 1, WW_SEM_UNDO);
+    ops[2] = op(2, 1, WW_SYSV_SEM_UNDO);
     CHECK_ERROR(ww_sysv_sem_operate(set, ops, 3, WW_NOW), -EAGAIN, "operate sysv-sem:private");
     CHECK_INT(ww_sysv_sem_values(set, values, 3), 3);
     CHECK(values[0] == 3 && values[1] == 0 && values[2] == 5);
@@ -85,7 +85,7 @@ TEST(several_at_once) {
     CHECK_ERROR(ww_sysv_sem_values(set, values, 2), -EMSGSIZE, "ww_sysv_sem_count()");
     CHECK_INT(values[0], 77);
     ops[0].flags = 2;
-    CHECK_ERROR(ww_sysv_sem_operate(set, ops, 3, WW_NOW), -EINVAL, "0 or WW_SEM_UNDO");
+    CHECK_ERROR(ww_sysv_sem_operate(set, ops, 3, WW_NOW), -EINVAL, "0 or WW_SYSV_SEM_UNDO");
     CHECK_ERROR(ww_sysv_sem_operate(set, ops, 0, WW_NOW), -EINVAL, "no operation was given");
     CHECK_ERROR(ww_sysv_sem_operate(set, NULL, 3, WW_NOW), -EFAULT, "array");
     CHECK_ERROR(ww_sysv_sem_operate(set, ops, (size_t)-1, WW_NOW), -EINVAL, "negative number");
@@ -93,7 +93,7 @@ TEST(several_at_once) {
 }
 
 TEST(too_many_operations) {
-    static ww_sem_op ops[100000];
+    static ww_sysv_sem_op ops[100000];
     ww_sysv_sem *set = open_one(0);
     CHECK_ERROR(ww_sysv_sem_operate(set, ops, 100000, WW_NOW), -E2BIG, "100000 operations in one call, of semopm=");
     remove_set(set);
@@ -104,7 +104,7 @@ TEST(status) {
     ww_sysv_sem *set = open_one(5), *same;
     OK(ww_sysv_sem_get_status(set, &status));
     CHECK(status.count == 1 && status.key == 0 && status.mode == 0600 && status.uid == geteuid());
-    CHECK(status.last_operation > 0 && status.last_change > 0);
+    CHECK(status.operated_at > 0 && status.changed_at > 0);
     CHECK(status.creator_uid == geteuid() && status.gid == getegid() && status.creator_gid == getegid());
     OK(ww_sysv_sem_from_id(&same, ww_sysv_sem_id(set)));
     CHECK_INT(ww_sysv_sem_value(same, 0), 5);
@@ -143,7 +143,7 @@ TEST(bad_input) {
     ww_sysv_sem *set = open_one(1), *other = (ww_sysv_sem *)1;
     ww_sysv_sem_status status;
     uint16_t values[2] = {1, 40000};
-    ww_sem_op none = op(0, 0, 0);
+    ww_sysv_sem_op none = op(0, 0, 0);
     CHECK_ERROR(ww_sysv_sem_open(NULL, "sysv-sem:0x1"), -EFAULT, "output pointer");
     CHECK_ERROR(ww_sysv_sem_open(&other, NULL), -EFAULT, "address");
     CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-mq:0x1"), -EINVAL, "expected sysv-sem:");
@@ -186,7 +186,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sysv_sem_set_value(set, 0, 65536), -ERANGE, "semvmx=32767");
 
     options.size = 0;
-    CHECK_ERROR(ww_sysv_sem_create(&other, "sysv-sem:private", &options), -EINVAL, "WW_…_INIT");
+    CHECK_ERROR(ww_sysv_sem_create(&other, "sysv-sem:private", &options), -EINVAL, "WW_..._INIT");
     options.size = sizeof options;
     options.values = values;
     CHECK_ERROR(ww_sysv_sem_create(&other, "sysv-sem:private", &options), -EINVAL, "values need their count");

@@ -73,5 +73,9 @@ pub fn paths() -> Vec<(&'static str, &'static str)> {
         ("write without SIGPIPE", sys::nosigpipe::path()),
         ("signal to a process for certain", sys::signal_send::path()),
         ("end of a child", sys::pidfd::path()),
+        ("end of a wait", sys::taken::END_OF_WAITS.path()),
+        ("all pages present", sys::taken::POPULATE.path()),
+        ("name of POSIX shared memory", sys::taken::SHM_NAME.path()),
+        ("new content of a file", sys::taken::NEW_CONTENT.path()),
     ]
 }

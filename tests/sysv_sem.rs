@@ -132,7 +132,7 @@ fn values_are_set_and_told() {
     assert_eq!((status.count, status.mode, status.key), (3, 0o600, 0));
     // SAFETY: takes nothing.
     assert_eq!((status.uid, status.creator_uid), unsafe { (libc::geteuid(), libc::geteuid()) });
-    assert!(status.last_operation.is_some(), "putting the values in is an operation");
+    assert!(status.operated_at.is_some(), "putting the values in is an operation");
 }
 
 #[test]
@@ -225,10 +225,10 @@ fn sets_larger_than_one_operation_are_made_too() {
     let values: Vec<u16> = (0..1000).map(|n| n % 7).collect();
     let set = Private::new(&values);
     assert_eq!(set.values().unwrap(), values);
-    assert!(set.status().unwrap().last_operation.is_some());
+    assert!(set.status().unwrap().operated_at.is_some());
     let ones = Private::new(&[1; 1000]);
     assert_eq!(ones.values().unwrap(), [1; 1000]);
-    assert!(ones.status().unwrap().last_operation.is_some());
+    assert!(ones.status().unwrap().operated_at.is_some());
 }
 
 #[test]

@@ -165,3 +165,19 @@ def test_event_loop(address, reader):
             assert await reader.read_async(10, timeout=GENEROUS) == b"x"
 
     asyncio.run(main())
+
+
+def test_open_in_an_event_loop(tmp_path):
+    address = f"fifo:{tmp_path}/f"
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await wigwag.Fifo.open_reader_async(address, timeout=0.01, create=True)
+        reader, writer = await asyncio.gather(
+            wigwag.Fifo.open_reader_async(address), wigwag.Fifo.open_writer_async(address, timeout=30, capacity=4096)
+        )
+        with reader, writer:
+            await writer.write_all_async(b"Hello")
+            assert await reader.read_async() == b"Hello"
+
+    asyncio.run(main())

@@ -250,3 +250,47 @@ def test_map(path, file):
             reader.map()
         with pytest.raises(OSError, match="reading only"):
             reader.grow(10_000)
+
+
+def test_lock_in_an_event_loop(tmp_path):
+    address = f"file:{tmp_path}/x"
+
+    async def main():
+        with wigwag.File.open(address, create="if-missing") as one, wigwag.File.open(address) as other:
+            with one.lock():
+                with pytest.raises(BlockingIOError):
+                    await other.lock_async(timeout=0)
+                with pytest.raises(TimeoutError):
+                    await other.append_locked_async(b"x", timeout=0.01)
+                waiting = asyncio.ensure_future(other.lock_async(exclusive=False))
+                await asyncio.sleep(0.01)
+                assert not waiting.done()
+            with await waiting as lock:
+                assert not lock.released
+            await other.append_locked_async(b"record\n", timeout=5)
+
+            # A task that is cancelled leaves no lock behind.
+            with one.lock():
+                waiting = asyncio.ensure_future(other.lock_async())
+                await asyncio.sleep(0.01)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
+            one.lock(timeout=0).release()
+            assert one.read_all() == b"record\n"
+
+    asyncio.run(main())
+
+
+def test_until_exists_in_an_event_loop(tmp_path):
+    address = f"file:{tmp_path}/x"
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await wigwag.File.until_exists_async(address, timeout=0.01)
+        waiting = asyncio.ensure_future(wigwag.File.until_exists_async(wigwag.Address(address)))
+        await asyncio.sleep(0.01)
+        wigwag.File.replace(address, b"", durability="none")
+        await waiting
+
+    asyncio.run(main())

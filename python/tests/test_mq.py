@@ -83,7 +83,7 @@ def test_names_and_attributes(address):
     with wigwag.Mq.open_or_create(wigwag.Address(address), mode=0o640, size=100) as queue:
         attributes = queue.attributes()
         assert (attributes.depth, attributes.size, attributes.messages) == (limits.depth_default, 100, 0)
-        assert "size: 100" in repr(attributes)
+        assert "size=100" in repr(attributes)
         assert os.fstat(queue.fileno()).st_mode & 0o777 == 0o640
         with pytest.raises(FileExistsError, match="exists already"):
             wigwag.Mq.create(address)

@@ -100,7 +100,7 @@ def test_names(address):
     other = wigwag.SysvSem.from_id(semaphores.id)
     status = other.status()
     assert (status.mode, status.count, status.uid) == (0o640, 2, os.geteuid())
-    assert status.last_operation is not None and status.last_change <= time.time() + 1
+    assert status.operated_at is not None and status.changed_at <= time.time() + 1
     semaphores.unlink()
     for call in (semaphores.unlink, other.acquire, other.value, other.status):
         with pytest.raises(OSError, match="the set was removed") as caught:

@@ -18,6 +18,7 @@ use super::{DEFAULT_MODE, File, mode, named, require_regular};
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::paths;
+use crate::sys::taken::NEW_CONTENT;
 use crate::sys::{self, SysResult};
 use crate::wait::Object;
 
@@ -153,6 +154,7 @@ impl<'a> New<'a> {
 
     fn with_name(directory: BorrowedFd<'a>) -> SysResult<New<'a>> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        NEW_CONTENT.found(false);
         let (fd, name) = with_fresh_name(|name| openat(directory, name, flags, DEFAULT_MODE))?;
         Ok(New { fd, directory, name: Some(name) })
     }
@@ -174,6 +176,7 @@ impl<'a> New<'a> {
             let path = paths::of_descriptor(self.fd.as_fd());
             let link = |name: &str| linkat(AT_FDCWD, path.as_str(), self.directory, name, AtFlags::AT_SYMLINK_FOLLOW);
             self.name = Some(with_fresh_name(link)?.1);
+            NEW_CONTENT.found(true);
         }
         Ok(())
     }

@@ -82,9 +82,9 @@ pub struct SysvSemStatus {
     /// How many semaphores it has.
     pub count: usize,
     /// When an operation last succeeded, in whole seconds; `None` if none has yet.
-    pub last_operation: Option<SystemTime>,
+    pub operated_at: Option<SystemTime>,
     /// When it was made, or values were last set, in whole seconds.
-    pub last_change: SystemTime,
+    pub changed_at: SystemTime,
 }
 
 /// A System V semaphore set: [`acquire`](SysvSem::acquire) takes a permit of one semaphore and the kernel gives it back
@@ -370,8 +370,8 @@ impl SysvSem {
             creator_gid: stat.creator_gid,
             mode: stat.mode,
             count: stat.count,
-            last_operation: (stat.last_operation != 0).then(|| time(stat.last_operation)),
-            last_change: time(stat.last_change),
+            operated_at: (stat.operated_at != 0).then(|| time(stat.operated_at)),
+            changed_at: time(stat.changed_at),
         })
     }
 

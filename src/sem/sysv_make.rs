@@ -239,7 +239,7 @@ fn wait_for_values(object: &Object, id: i32, settle: Duration, old_is_complete: 
             Err(errno) if is_gone(errno) => return Ok(Seen::Gone),
             Err(errno) => return Err(sysv_text::of_object(object, errno, "semctl")),
         };
-        if stat.last_operation != 0 || (old_is_complete && is_old(stat.last_change, settle)) {
+        if stat.operated_at != 0 || (old_is_complete && is_old(stat.changed_at, settle)) {
             return Ok(Seen::Complete(stat.count));
         }
         let left = deadline.remaining().unwrap_or(pause);
@@ -351,7 +351,7 @@ mod tests {
         let id = kernel::create(Some(key.0), 2, 0o600).unwrap();
         let set = open_or_create(&key.address(), &options(0, 5)).unwrap();
         assert_eq!(set.id(), id);
-        assert!(set.status().unwrap().last_operation.is_some(), "the next opener need not wait");
+        assert!(set.status().unwrap().operated_at.is_some(), "the next opener need not wait");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::refusal;
 use crate::error::{Error, Result};
 use crate::sys::SysResult;
 use crate::sys::memory::Region;
+use crate::sys::taken::POPULATE;
 
 /// What a process may do with memory that it attaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -245,9 +246,15 @@ impl Mapping {
     /// System call: madvise with MADV_POPULATE_WRITE or MADV_POPULATE_READ; on kernels before 5.14 each page is touched.
     pub fn populate(&self) -> Result<()> {
         match self.region.populate(self.access.is_writable()) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                POPULATE.found(true);
+                Ok(())
+            }
             // What an old kernel answers (EINVAL), or a sandbox (ENOSYS, EPERM).
-            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => self.touch(),
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+                POPULATE.found(false);
+                self.touch()
+            }
             Err(Errno::EFAULT) => Err(self
                 .error(Errno::ENOMEM, "populate")
                 .because("not all pages can be had: memory, huge pages or the file system ran out, or the file is shorter by now")),

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
 use crate::paths::{name_of, of_descriptor};
 use crate::sys::SysResult;
+use crate::sys::taken::SHM_NAME;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -155,7 +156,7 @@ impl Shm {
         };
         prepare(&object, fd.as_fd(), options)?;
         match linkat(AT_FDCWD, of_descriptor(fd.as_fd()).as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW) {
-            Ok(()) => {}
+            Ok(()) => SHM_NAME.found(true),
             // Without /proc, for one, or in a sandbox.
             Err(Errno::ENOENT | Errno::EPERM | Errno::EXDEV | Errno::ENOSYS) => {
                 return Shm::make_in_steps(address, object, options);
@@ -167,6 +168,7 @@ impl Shm {
 
     /// The usual way: the name first, then the mode, then size and pages at once.
     fn make_in_steps(address: &Address, object: Object, options: &MemoryOptions) -> Result<Shm> {
+        SHM_NAME.found(false);
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
         let fd = shm_open(address.name(), flags, Mode::from_bits_truncate(options.mode))
             .map_err(|errno| explain_name(object.error(errno, "shm_open")))?;

@@ -26,6 +26,7 @@ pub(crate) mod socket;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
 pub(crate) mod sysv_sem;
+pub(crate) mod taken;
 pub(crate) mod thread_timer;
 pub(crate) mod wake_signal;
 

@@ -3,26 +3,17 @@
 //! System calls: pidfd_open, waitid with WNOWAIT.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 
+use super::taken::Taken;
 use super::{SysResult, check};
 
-const UNKNOWN: u8 = 0;
-const BY_PIDFD: u8 = 1;
-const WITHOUT: u8 = 2;
-
-// What the kernel answered last; every value is right at any time, so relaxed accesses need no partner.
-static PATH: AtomicU8 = AtomicU8::new(UNKNOWN);
+static PATH: Taken = Taken::new("pidfd_open", "waitid in a helper thread");
 
 /// Which way of waiting for the end of a child is in use, once one was waited for.
 pub(crate) fn path() -> &'static str {
-    match PATH.load(Ordering::Relaxed) {
-        BY_PIDFD => "pidfd_open",
-        WITHOUT => "waitid in a helper thread",
-        _ => "not yet probed",
-    }
+    PATH.path()
 }
 
 /// A descriptor of the process `pid` that polls readable once it has ended; close-on-exec by itself. ENOSYS, EPERM: the
@@ -31,7 +22,7 @@ pub(crate) fn open(pid: libc::pid_t) -> SysResult<OwnedFd> {
     // SAFETY: takes two numbers.
     let opened = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) });
     let refused = matches!(opened, Err(Errno::ENOSYS | Errno::EPERM));
-    PATH.store(if refused { WITHOUT } else { BY_PIDFD }, Ordering::Relaxed);
+    PATH.found(!refused);
     let fd = opened?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EIO)?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.

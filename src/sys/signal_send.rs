@@ -4,29 +4,20 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::taken::Taken;
 use super::{SysResult, check, direct};
 
-const UNKNOWN: u8 = 0;
-const BY_DESCRIPTOR: u8 = 1;
-const BY_NUMBER: u8 = 2;
-
-// What the last target that was opened found; any value is right at any time, so relaxed accesses need no partner.
-static PATH: AtomicU8 = AtomicU8::new(UNKNOWN);
+static PATH: Taken = Taken::new("pidfd_send_signal", "kill after a look at the start time");
 
 /// Which way signals for a certain process go, once one was opened or sent to.
 pub(crate) fn path() -> &'static str {
-    match PATH.load(Ordering::Relaxed) {
-        BY_DESCRIPTOR => "pidfd_send_signal",
-        BY_NUMBER => "kill after a look at the start time",
-        _ => "not yet probed",
-    }
+    PATH.path()
 }
 
 /// Remembers the way for [`path`].
 pub(crate) fn found(by_descriptor: bool) {
-    PATH.store(if by_descriptor { BY_DESCRIPTOR } else { BY_NUMBER }, Ordering::Relaxed);
+    PATH.found(by_descriptor);
 }
 
 /// What a sender fills in of a `siginfo_t` (64-bit Linux); the rest stays zero.

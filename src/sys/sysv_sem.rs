@@ -19,8 +19,8 @@ pub(crate) struct Stat {
     pub(crate) mode: u32,
     pub(crate) count: usize,
     /// Seconds since 1970; 0 if there has been no operation.
-    pub(crate) last_operation: i64,
-    pub(crate) last_change: i64,
+    pub(crate) operated_at: i64,
+    pub(crate) changed_at: i64,
 }
 
 /// What to do to one semaphore of a set.
@@ -108,8 +108,8 @@ pub(crate) fn stat(id: i32) -> SysResult<Stat> {
         creator_gid: ds.sem_perm.cgid,
         mode: u32::from(ds.sem_perm.mode) & 0o777,
         count: usize::try_from(ds.sem_nsems).unwrap_or(0),
-        last_operation: ds.sem_otime,
-        last_change: ds.sem_ctime,
+        operated_at: ds.sem_otime,
+        changed_at: ds.sem_ctime,
     })
 }
 

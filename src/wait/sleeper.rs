@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::sys::taken::END_OF_WAITS;
 use crate::sys::thread_timer::{self, TimerId};
 use crate::sys::{fork, wake_signal};
 
@@ -105,6 +106,7 @@ impl Sleeper {
             return;
         }
         let timer = wake_signal::install(on_wake_signal).and_then(thread_timer::create);
+        END_OF_WAITS.found(timer.is_ok());
         // SeqCst, as with every access that an interrupter makes: see `interrupt`.
         self.timer.store(timer.map_or(NO_TIMER, |id| id.0), Ordering::SeqCst);
         self.generation.store(generation, Ordering::SeqCst);

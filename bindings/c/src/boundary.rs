@@ -35,7 +35,7 @@ fn failed(error: Error) -> c_int {
     code
 }
 
-/// The text of the thread's last error; valid until its next failing call.
+/// The text of the thread's last error; valid until it is asked for again.
 pub(crate) fn last_error_text() -> *const c_char {
     LAST.try_with(|last| {
         let mut last = last.borrow_mut();
@@ -331,7 +331,7 @@ pub(crate) unsafe fn options<T: Options>(given: *const T, noun: &'static str) ->
     // SAFETY: the first member is its size, and a struct has at least that.
     let size = unsafe { given.cast::<usize>().read() };
     if size < size_of::<usize>() || size > 4096 {
-        return Err(invalid(noun, "the options' size member is not set; initialise them with the WW_…_INIT macro"));
+        return Err(invalid(noun, "the options' size member is not set; initialise them with the WW_..._INIT macro"));
     }
     // SAFETY: the caller's struct has `size` bytes.
     let given = unsafe { std::slice::from_raw_parts(given.cast::<u8>(), size) };

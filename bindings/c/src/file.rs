@@ -15,36 +15,44 @@ use crate::boundary::{
 };
 use crate::sysv_shm::put_data;
 
-/// ww_file_options.access: what a file is opened for. Reading, appending, both kinds of locks; reading and shared locks;
-/// appending and exclusive locks.
+/// ww_file_options.access: for reading, appending and both kinds of locks.
 pub const WW_FILE_READ_WRITE: c_int = 0;
+/// ww_file_options.access: for reading and shared locks.
 pub const WW_FILE_READ: c_int = 1;
+/// ww_file_options.access: for appending and exclusive locks.
 pub const WW_FILE_APPEND: c_int = 2;
 
-/// ww_file_options.create: what if the file is missing. Fail with -ENOENT; make an empty one; make an empty one, and fail
-/// with -EEXIST if it is not missing.
+/// ww_file_options.create: fail with -ENOENT if the file is missing.
 pub const WW_FILE_EXISTING: c_int = 0;
+/// ww_file_options.create: make an empty file if it is missing.
 pub const WW_FILE_CREATE: c_int = 1;
+/// ww_file_options.create: make an empty file, and fail with -EEXIST if it is not missing.
 pub const WW_FILE_CREATE_NEW: c_int = 2;
 
-/// ww_file_replace_options.durability. A power failure leaves the old or the new content, and once the call has returned
-/// the new; the old or the new, for a while after the call maybe still the old; nothing is said about power failures.
+/// ww_file_replace_options.durability: a power failure leaves the old or the new content, and the new once the call has
+/// returned.
 pub const WW_FILE_DURABLE: c_int = 0;
+/// ww_file_replace_options.durability: a power failure leaves the old or the new content, maybe the old for a while
+/// after the call.
 pub const WW_FILE_DURABLE_CONTENT: c_int = 1;
+/// ww_file_replace_options.durability: nothing is said about power failures.
 pub const WW_FILE_NOT_DURABLE: c_int = 2;
 
-/// The modes of ww_file_lock(): together with other shared locks; alone.
+/// ww_file_lock(): together with other shared locks.
 pub const WW_FILE_SHARED: c_int = 0;
+/// ww_file_lock(): alone.
 pub const WW_FILE_EXCLUSIVE: c_int = 1;
 
-/// What a ww_filewatch is asked for and tells, to be or'ed. The name came to be (made, linked, or renamed into place); the
-/// content may be another (written, truncated, made, or another file renamed into place; not by memory mappings); complete
-/// (closed by one that had it open for writing, or renamed into place); the name is gone. WW_FILE_OVERFLOWED comes with all
-/// that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each may have happened.
+/// What a ww_filewatch waits for and tells, joined by |: the name came to be (made, linked, or renamed into place).
 pub const WW_FILE_APPEARED: c_int = 1;
+/// The content may be another: written, truncated, made, or another file renamed into place; not by memory mappings.
 pub const WW_FILE_CHANGED: c_int = 2;
+/// It is complete: closed by one that had it open for writing, or renamed into place.
 pub const WW_FILE_CLOSED: c_int = 4;
+/// The name is gone.
 pub const WW_FILE_REMOVED: c_int = 8;
+/// Only told, with all that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each
+/// may have happened.
 pub const WW_FILE_OVERFLOWED: c_int = 16;
 
 /// An open disk file (file:/path). It stays with the file that was opened, also after ww_file_replace() has given the name
@@ -176,7 +184,12 @@ pub unsafe extern "C" fn ww_file_replace(
             WW_FILE_DURABLE => Durability::Full,
             WW_FILE_DURABLE_CONTENT => Durability::Content,
             WW_FILE_NOT_DURABLE => Durability::None,
-            _ => return Err(invalid("ww_file_replace_options.durability", "expected one of the WW_FILE_…DURABLE…")),
+            _ => {
+                return Err(invalid(
+                    "ww_file_replace_options.durability",
+                    "expected WW_FILE_DURABLE, WW_FILE_DURABLE_CONTENT or WW_FILE_NOT_DURABLE",
+                ));
+            }
         };
         let options = ReplaceOptions { durability, mode: mode(given.mode) };
         File::replace(&self::address(address)?, bytes(data, size)?, &options)
@@ -243,13 +256,23 @@ pub unsafe extern "C" fn ww_file_open(
             WW_FILE_READ_WRITE => FileAccess::ReadWrite,
             WW_FILE_READ => FileAccess::Read,
             WW_FILE_APPEND => FileAccess::Append,
-            _ => return Err(invalid("ww_file_options.access", "expected WW_FILE_READ_WRITE, …READ or …APPEND")),
+            _ => {
+                return Err(invalid(
+                    "ww_file_options.access",
+                    "expected WW_FILE_READ_WRITE, WW_FILE_READ or WW_FILE_APPEND",
+                ));
+            }
         };
         let create = match given.create {
             WW_FILE_EXISTING => FileCreate::Never,
             WW_FILE_CREATE => FileCreate::IfMissing,
             WW_FILE_CREATE_NEW => FileCreate::Exclusively,
-            _ => return Err(invalid("ww_file_options.create", "expected WW_FILE_EXISTING, …CREATE or …CREATE_NEW")),
+            _ => {
+                return Err(invalid(
+                    "ww_file_options.create",
+                    "expected WW_FILE_EXISTING, WW_FILE_CREATE or WW_FILE_CREATE_NEW",
+                ));
+            }
         };
         let options = FileOptions { access, create, mode: mode(given.mode) };
         give(out, ww_file(File::open(&self::address(address)?, &options)?))
@@ -370,11 +393,11 @@ pub unsafe extern "C" fn ww_file_sync(file: *const ww_file) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_file_lock(
     file: *const ww_file,
+    out: *mut *mut ww_filelock,
     mode: c_int,
     start: u64,
     length: u64,
     timeout_ns: i64,
-    out: *mut *mut ww_filelock,
 ) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
@@ -418,8 +441,8 @@ pub unsafe extern "C" fn ww_file_grow(file: *const ww_file, size: u64) -> c_int 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_file_map(
     file: *const ww_file,
-    options: *const ww_map_options,
     out: *mut *mut ww_mapping,
+    options: *const ww_map_options,
 ) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
@@ -427,6 +450,13 @@ pub unsafe extern "C" fn ww_file_map(
         let options = map_options(options)?;
         give(out, ww_mapping(object(file, "file")?.0.map(&options)?))
     })
+}
+
+/// The descriptor. It stays the handle's. Never blocks. Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_file_fd(file: *const ww_file) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(file, "file")?.0.as_fd().as_raw_fd()) })
 }
 
 /// Where the memory begins, in *data: good until the mapping is closed. Other processes may change it at any time; if one
@@ -460,14 +490,8 @@ pub unsafe extern "C" fn ww_mapping_close(mapping: *mut ww_mapping) {
     drop(unsafe { take(mapping) });
 }
 
-/// The descriptor. It stays the handle's. Never blocks. Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_file_fd(file: *const ww_file) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { Ok(object(file, "file")?.0.as_fd().as_raw_fd()) })
-}
-
-/// Starts watching the file at the address for any of WW_FILE_APPEARED, …CHANGED, …CLOSED, …REMOVED. Close it with
+/// Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED,
+/// WW_FILE_CLOSED and WW_FILE_REMOVED, joined by |. Close it with
 /// ww_filewatch_close(). Never blocks.
 ///
 /// Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
@@ -487,7 +511,7 @@ pub unsafe extern "C" fn ww_filewatch_open(
 }
 
 /// Waits until some of the events watched for have happened since the watch was opened or since the last wait, and returns
-/// those, or'ed.
+/// those, joined by |.
 ///
 /// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE the directory was removed, renamed or unmounted: open a new watch;
 /// -EFAULT.

@@ -51,7 +51,7 @@ pub unsafe extern "C" fn ww_memfd_create(
 
 /// Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
 /// read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
-/// error fd stays the caller's.
+/// error fd stays the caller's. Never waits for others.
 ///
 /// Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
 /// or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT.
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn ww_memfd_size(memfd: *const ww_memfd) -> ssize_t {
 
 /// Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
 /// may move: ask for the pointer again. Others see the new part after ww_memfd_refresh(). It never becomes smaller. No
-/// other thread may use the handle meanwhile.
+/// other thread may use the handle meanwhile. Never waits for others.
 ///
 /// Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
 /// more than a file can have; -ENOTSUP it is on huge pages; -EFAULT.
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn ww_memfd_refresh(memfd: *mut ww_memfd) -> ssize_t {
     call(|| unsafe { object_mut(memfd, "memfd")?.0.refresh() })
 }
 
-/// Takes all pages now, for memory that was made without, by another program or as sparse.
+/// Takes all pages now, for memory that was made without, by another program or as sparse. Never waits for others.
 ///
 /// Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
 /// -EFAULT.
@@ -122,7 +122,8 @@ pub unsafe extern "C" fn ww_memfd_reserve(memfd: *const ww_memfd) -> c_int {
     call(|| unsafe { object(memfd, "memfd")?.0.reserve() })
 }
 
-/// -ENOTSUP: the kernel keeps neither attach count nor creator of a memfd; System V segments have them.
+/// What the kernel keeps, which of a memfd is neither attach count nor creator: always -ENOTSUP, or
+/// -EFAULT. System V segments have them. Never blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_get_status(memfd: *const ww_memfd, status: *mut ww_sysv_shm_status) -> c_int {
     // SAFETY: as above.

@@ -10,13 +10,10 @@ use crate::boundary::{
     Options, address, adopt, bytes, call, close, expect_out, give, invalid, object, options, put, put_if_wanted, room,
     timeout,
 };
-use crate::sysv_mq::access;
+use crate::sysv_mq::{WW_MQ_CUT, access};
 
 /// The highest priority of a message.
 pub const WW_MQ_PRIORITY_MAX: u32 = 32767;
-
-/// With ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest.
-pub const WW_MQ_CUT: u32 = 1;
 
 /// A POSIX message queue (mq:/name): the oldest message of the highest priority first, on a descriptor to poll.
 ///

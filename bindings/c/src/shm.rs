@@ -76,6 +76,7 @@ pub unsafe extern "C" fn ww_shm_open_or_create(
 
 /// Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
 /// the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
+/// Never waits for others.
 ///
 /// Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
 /// -EBADF; -EMFILE; -EFAULT.
@@ -113,7 +114,7 @@ pub unsafe extern "C" fn ww_shm_size(shm: *const ww_shm) -> ssize_t {
 
 /// Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
 /// may move: ask for the pointer again. Others see the new part after ww_shm_refresh(). It never becomes smaller. No
-/// other thread may use the handle meanwhile.
+/// other thread may use the handle meanwhile. Never waits for others.
 ///
 /// Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
 /// attached read-only; -EFBIG more than a file can have; -EFAULT.
@@ -131,7 +132,7 @@ pub unsafe extern "C" fn ww_shm_refresh(shm: *mut ww_shm) -> ssize_t {
     call(|| unsafe { object_mut(shm, "shm")?.0.refresh() })
 }
 
-/// Takes all pages now, for an object that was made without, by another program or as sparse.
+/// Takes all pages now, for an object that was made without, by another program or as sparse. Never waits for others.
 ///
 /// Errors: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EBADF attached read-only; -EFAULT.
 #[unsafe(no_mangle)]
@@ -140,7 +141,8 @@ pub unsafe extern "C" fn ww_shm_reserve(shm: *const ww_shm) -> c_int {
     call(|| unsafe { object(shm, "shm")?.0.reserve() })
 }
 
-/// -ENOTSUP: the kernel keeps neither attach count nor creator of POSIX shared memory; System V segments have them.
+/// What the kernel keeps, which of POSIX shared memory is neither attach count nor creator: always -ENOTSUP, or
+/// -EFAULT. System V segments have them. Never blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_get_status(shm: *const ww_shm, status: *mut ww_sysv_shm_status) -> c_int {
     // SAFETY: as above.
@@ -181,7 +183,7 @@ pub unsafe extern "C" fn ww_shm_check_name(shm: *const ww_shm) -> c_int {
 }
 
 /// Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
-/// meanwhile stays.
+/// meanwhile stays. Never blocks.
 ///
 /// Errors: -ENOENT the name is gone already; -ESTALE it belongs to a newer object by now; -EACCES, -EPERM it belongs
 /// to somebody else; -ENOTSUP adopted without a name; -EFAULT.
@@ -191,7 +193,7 @@ pub unsafe extern "C" fn ww_shm_unlink(shm: *const ww_shm) -> c_int {
     call(|| unsafe { object(shm, "shm")?.0.unlink() })
 }
 
-/// Removes the name in the address. The memory stays for those that have it open.
+/// Removes the name in the address. The memory stays for those that have it open. Never blocks.
 ///
 /// Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT.
 #[unsafe(no_mangle)]

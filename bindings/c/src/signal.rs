@@ -50,12 +50,15 @@ pub const WW_SIGIO: c_int = 29;
 pub const WW_SIGPWR: c_int = 30;
 pub const WW_SIGSYS: c_int = 31;
 
-/// What a signal does to a process that has made no arrangements: ends it, ends it with a core dump where they are on,
-/// nothing, stops it, continues it.
+/// What a signal does to a process that has made no arrangements: it ends it.
 pub const WW_SIGNAL_TERMINATES: c_int = 1;
+/// It ends the process, with a core dump where they are on.
 pub const WW_SIGNAL_DUMPS_CORE: c_int = 2;
+/// Nothing.
 pub const WW_SIGNAL_IGNORED: c_int = 3;
+/// It stops the process.
 pub const WW_SIGNAL_STOPS: c_int = 4;
+/// It lets a stopped process go on.
 pub const WW_SIGNAL_CONTINUES: c_int = 5;
 
 // Compared with the C library's when this is compiled.
@@ -378,7 +381,7 @@ pub unsafe extern "C" fn ww_signal_start(signal: *const ww_signal) -> c_int {
     call(|| unsafe { object(signal, "signal")?.0.start() })
 }
 
-/// Stops the dispatcher thread, after a callback that is running (unless it is the caller). Nothing happens if there is
+/// Stops the dispatcher thread; waits for a callback that is running (unless it is the caller). Nothing happens if there is
 /// none. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_stop(signal: *const ww_signal) -> c_int {

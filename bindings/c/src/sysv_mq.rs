@@ -15,16 +15,18 @@ pub const WW_MQ_BOTH: u32 = 0;
 pub const WW_MQ_RECEIVE: u32 = 1;
 pub const WW_MQ_SEND: u32 = 2;
 
-/// With ww_sysv_mq_recv(): any type but the one given.
-pub const WW_SYSV_MQ_ALL_BUT: u32 = 1;
-/// With ww_sysv_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest.
-pub const WW_SYSV_MQ_CUT: u32 = 2;
+/// With ww_sysv_mq_recv() and ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the
+/// rest.
+pub const WW_MQ_CUT: u32 = 1;
+/// With ww_sysv_mq_recv() and ww_sysv_mq_doorbell(): any type but the one given.
+pub const WW_SYSV_MQ_ALL_BUT: u32 = 2;
 
 /// A System V message queue (sysv-mq:path#65, sysv-mq:0xKEY, sysv-mq:private): messages with a type each, picked by
 /// type.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
-/// removes the queue; closing a handle leaves it as it is. It has no descriptor. May be shared between threads.
+/// removes the queue; closing a handle leaves it as it is. It has no descriptor
+/// but what ww_sysv_mq_doorbell() makes. May be shared between threads.
 pub struct ww_sysv_mq(SysvMq);
 
 /// How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT.
@@ -53,8 +55,8 @@ pub struct ww_sysv_mq_status {
     /// The most bytes that it may hold.
     pub bytes_max: usize,
     /// The processes that sent and received last; 0 for none.
-    pub last_sender: i32,
-    pub last_receiver: i32,
+    pub last_sender: libc::pid_t,
+    pub last_receiver: libc::pid_t,
     /// Seconds of the wall clock: last sent, last received (0 for never), created or resized.
     pub sent_at: i64,
     pub received_at: i64,
@@ -62,8 +64,8 @@ pub struct ww_sysv_mq_status {
     /// Its key, 0 if it is private; permissions; owner.
     pub key: i32,
     pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
+    pub uid: libc::uid_t,
+    pub gid: libc::gid_t,
     /// Room for what later versions tell; 0.
     pub reserved: [u64; 4],
 }
@@ -189,8 +191,8 @@ pub unsafe extern "C" fn ww_sysv_mq_send(
 
 fn selection(select: i64, flags: u32) -> Result<SysvSelect> {
     match (select, flags & WW_SYSV_MQ_ALL_BUT != 0) {
-        _ if flags & !(WW_SYSV_MQ_ALL_BUT | WW_SYSV_MQ_CUT) != 0 => {
-            Err(invalid("recv", "flags other than WW_SYSV_MQ_ALL_BUT and WW_SYSV_MQ_CUT"))
+        _ if flags & !(WW_SYSV_MQ_ALL_BUT | WW_MQ_CUT) != 0 => {
+            Err(invalid("recv", "flags other than WW_SYSV_MQ_ALL_BUT and WW_MQ_CUT"))
         }
         (number, true) => Ok(SysvSelect::AllBut(number)),
         (0, false) => Ok(SysvSelect::Any),
@@ -233,7 +235,7 @@ unsafe fn received(
 ///
 /// *type and *true_size, each of which may be NULL, get its type and its size; *true_size also with -EMSGSIZE.
 ///
-/// Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
+/// Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_MQ_CUT (a *true_size
 /// of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
 /// -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
@@ -251,7 +253,7 @@ pub unsafe extern "C" fn ww_sysv_mq_recv(
     call(|| unsafe {
         let (queue, buffer) = (&object(queue, "queue")?.0, room(buffer, size)?);
         let (select, timeout) = (selection(select, flags)?, timeout(timeout_ns)?);
-        let result = if flags & WW_SYSV_MQ_CUT != 0 {
+        let result = if flags & WW_MQ_CUT != 0 {
             queue.recv_into_cut(select, buffer, timeout)
         } else {
             queue.recv_into(select, buffer, timeout)

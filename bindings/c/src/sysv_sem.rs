@@ -9,8 +9,8 @@ use wigwag::{Address, Error, Result, SemOp, SysvSem, SysvSemOptions};
 
 use crate::boundary::{Options, address, call, close, expect_out, give, invalid, object, options, put, timeout};
 
-/// Flag of ww_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO).
-pub const WW_SEM_UNDO: u16 = 1;
+/// Flag of ww_sysv_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO).
+pub const WW_SYSV_SEM_UNDO: u16 = 1;
 
 /// A System V semaphore set (sysv-sem:path#65, sysv-sem:0xKEY, sysv-sem:private): counters that one call can change
 /// together. Semaphores are numbered from 0.
@@ -57,12 +57,12 @@ unsafe impl Options for ww_sysv_sem_options {}
 /// What to do to one semaphore of a set, in ww_sysv_sem_operate().
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct ww_sem_op {
+pub struct ww_sysv_sem_op {
     /// Which semaphore.
     pub number: u16,
     /// Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0.
     pub change: i16,
-    /// 0 or WW_SEM_UNDO.
+    /// 0 or WW_SYSV_SEM_UNDO.
     pub flags: u16,
 }
 
@@ -70,20 +70,21 @@ pub struct ww_sem_op {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ww_sysv_sem_status {
-    /// When an operation last succeeded, in seconds since 1970; 0 if none has yet.
-    pub last_operation: i64,
-    /// When it was made, or values were last set, in seconds since 1970.
-    pub last_change: i64,
+    /// Seconds of the wall clock: when an operation last succeeded (0 for never), when it was created or values were set.
+    pub operated_at: i64,
+    pub changed_at: i64,
     /// How many semaphores it has.
     pub count: usize,
     /// Its key, 0 for a private one.
     pub key: i32,
     /// Owner and creator, and the permissions.
-    pub uid: u32,
-    pub gid: u32,
-    pub creator_uid: u32,
-    pub creator_gid: u32,
+    pub uid: libc::uid_t,
+    pub gid: libc::gid_t,
+    pub creator_uid: libc::uid_t,
+    pub creator_gid: libc::gid_t,
     pub mode: u32,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// Opens a set that exists. Close it with ww_sysv_sem_close().
@@ -293,15 +294,15 @@ pub unsafe extern "C" fn ww_sysv_sem_doorbell(set: *const ww_sysv_sem, number: u
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_sem_operate(
     set: *const ww_sysv_sem,
-    ops: *const ww_sem_op,
+    ops: *const ww_sysv_sem_op,
     count: usize,
     timeout_ns: i64,
 ) -> c_int {
     const FEW: usize = 8;
-    let converted = |op: &ww_sem_op| match op.flags {
+    let converted = |op: &ww_sysv_sem_op| match op.flags {
         0 => Ok(SemOp::new(op.number, op.change)),
-        WW_SEM_UNDO => Ok(SemOp::new(op.number, op.change).with_undo()),
-        _ => Err(invalid("ww_sem_op", "flags are 0 or WW_SEM_UNDO")),
+        WW_SYSV_SEM_UNDO => Ok(SemOp::new(op.number, op.change).with_undo()),
+        _ => Err(invalid("ww_sysv_sem_op", "flags are 0 or WW_SYSV_SEM_UNDO")),
     };
     // SAFETY: as above.
     call(|| unsafe {
@@ -395,8 +396,8 @@ pub unsafe extern "C" fn ww_sysv_sem_get_status(set: *const ww_sysv_sem, status:
     call(|| unsafe {
         let found = object(set, "sysv_sem")?.0.status()?;
         let status_found = ww_sysv_sem_status {
-            last_operation: found.last_operation.map_or(0, seconds),
-            last_change: seconds(found.last_change),
+            operated_at: found.operated_at.map_or(0, seconds),
+            changed_at: seconds(found.changed_at),
             count: found.count,
             key: found.key,
             uid: found.uid,
@@ -404,6 +405,7 @@ pub unsafe extern "C" fn ww_sysv_sem_get_status(set: *const ww_sysv_sem, status:
             creator_uid: found.creator_uid,
             creator_gid: found.creator_gid,
             mode: found.mode,
+            reserved: [0; 4],
         };
         put(status, status_found, "status")
     })

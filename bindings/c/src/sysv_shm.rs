@@ -50,21 +50,22 @@ pub struct ww_sysv_shm_status {
     /// When it was created, or its owner or mode changed.
     pub changed_at: i64,
     /// The process that created it; 0 if it lives in a pid namespace that cannot be seen from here.
-    pub creator_pid: i32,
+    pub creator_pid: libc::pid_t,
     /// The process that attached or detached last; 0 for none.
-    pub last_pid: i32,
-    /// The owner.
-    pub uid: u32,
-    pub gid: u32,
-    pub creator_uid: u32,
-    pub creator_gid: u32,
+    pub last_pid: libc::pid_t,
+    /// The owner, and who created it.
+    pub uid: libc::uid_t,
+    pub gid: libc::gid_t,
+    pub creator_uid: libc::uid_t,
+    pub creator_gid: libc::gid_t,
     /// The permissions.
     pub mode: u32,
     /// 1: removed, and gone with the last that detaches.
     pub removed: c_int,
     /// 1: somebody has locked the whole segment in memory.
     pub locked: c_int,
-    pub reserved: c_int,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// # Safety
@@ -118,7 +119,7 @@ pub(crate) unsafe fn put_status(out: *mut ww_sysv_shm_status, found: &SysvShmSta
         mode: found.mode,
         removed: found.removed.into(),
         locked: found.locked.into(),
-        reserved: 0,
+        reserved: [0; 4],
     };
     // SAFETY: as the caller promises.
     unsafe { put(out, status, "output pointer") }
@@ -185,7 +186,7 @@ pub unsafe extern "C" fn ww_sysv_shm_open_or_create(
 }
 
 /// Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
-/// populate and lock count of the options. Close it with ww_sysv_shm_close().
+/// populate and lock count of the options. Close it with ww_sysv_shm_close(). Never waits for others.
 ///
 /// Errors: -EIDRM there is no segment with this id (any more); the others as ww_sysv_shm_open().
 #[unsafe(no_mangle)]
@@ -224,7 +225,7 @@ pub unsafe extern "C" fn ww_sysv_shm_size(shm: *const ww_sysv_shm) -> ssize_t {
 }
 
 /// Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
-/// there are. Errors: -ENOTSUP it is smaller; -EFAULT.
+/// there are. Never blocks. Errors: -ENOTSUP it is smaller; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_grow(shm: *mut ww_sysv_shm, length: usize) -> ssize_t {
     // SAFETY: as above.
@@ -242,11 +243,11 @@ pub unsafe extern "C" fn ww_sysv_shm_get_status(shm: *const ww_sysv_shm, status:
     })
 }
 
-/// The kernel's id, which works in every process of the same IPC namespace, in *id. Never blocks. Errors: -EFAULT.
+/// The kernel's id, which works in every process of the same IPC namespace. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_shm_id(shm: *const ww_sysv_shm, id: *mut c_int) -> c_int {
+pub unsafe extern "C" fn ww_sysv_shm_id(shm: *const ww_sysv_shm) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { put(id, object(shm, "sysv_shm")?.0.id(), "output pointer") })
+    call(|| unsafe { Ok(object(shm, "sysv_shm")?.0.id()) })
 }
 
 /// The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
@@ -274,14 +275,14 @@ pub unsafe extern "C" fn ww_sysv_shm_check_name(shm: *const ww_sysv_shm) -> c_in
 }
 
 /// Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
-/// as good as once. Errors: -EPERM it belongs to somebody else; -EFAULT.
+/// as good as once. Never blocks. Errors: -EPERM it belongs to somebody else; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_unlink(shm: *const ww_sysv_shm) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { object(shm, "sysv_shm")?.0.unlink() })
 }
 
-/// Removes the segment that the address names. Its memory stays for those that are attached.
+/// Removes the segment that the address names. Its memory stays for those that are attached. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT.
 #[unsafe(no_mangle)]

@@ -132,7 +132,7 @@ pub unsafe extern "C" fn ww_waitset_add_timer(
 /// pid of a process; -ENOMEM no helper thread can be had; -EEXIST the token is in the set already; -EMFILE, -ENFILE,
 /// -ENOSPC, -ENOTSUP as ww_waitset_add_timer(); -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_waitset_add_child(set: *const ww_waitset, pid: c_int, token: u64) -> c_int {
+pub unsafe extern "C" fn ww_waitset_add_child(set: *const ww_waitset, pid: libc::pid_t, token: u64) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { object(set, "waitset")?.0.add_child(pid, token) })
 }

@@ -7,9 +7,6 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::support::raise;
 
-/// Address(text)
-/// --
-///
 /// One line of text that names an IPC object, parsed:
 /// ``scheme ":" name ["#" id] ["?" key "=" value *("&" key "=" value)]``.
 ///

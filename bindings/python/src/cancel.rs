@@ -2,9 +2,6 @@
 
 use pyo3::prelude::*;
 
-/// Cancel()
-/// --
-///
 /// Ends the waits of every thread that is in its scope.
 ///
 /// Inside ``with cancel:`` every blocking wigwag call of that thread raises OSError with errno ECANCELED once the cancel

@@ -3,14 +3,15 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use wigwag::FifoOptions;
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::support::{
-    Bytes, Room, adopt, coroutine, coroutine_for_all, new_bytes, raise, timeout, wait, wait_for_all, with_partial,
+    Bytes, Room, adopt, coroutine, coroutine_for_all, in_thread, new_bytes, raise, timeout, wait, wait_for_all,
+    with_partial,
 };
-use crate::sysv_mq::parse;
 
 /// One end of a named pipe (``fifo:/path``), for reading or for writing; made by ``Fifo.open_reader()`` and
 /// ``Fifo.open_writer()``.
@@ -26,12 +27,12 @@ type Open = fn(&wigwag::Address, &FifoOptions, wigwag::Timeout) -> wigwag::Resul
 /// Detached at once, without the usual try: a try would let a waiting peer go and then not be there.
 fn opened(
     py: Python<'_>,
-    address: &Bound<'_, PyAny>,
+    address: AddressLike,
     options: &FifoOptions,
     seconds: Option<f64>,
     open: Open,
 ) -> PyResult<Fifo> {
-    let (address, timeout) = (parse(address)?, timeout(seconds)?);
+    let (address, timeout) = (address.0, timeout(seconds)?);
     let fifo = py.detach(|| open(&address, options, timeout)).map_err(|error| raise(py, error))?;
     Ok(Fifo(Handle::new("Fifo", fifo)))
 }
@@ -44,16 +45,16 @@ impl Fifo {
     /// FileNotFoundError for a missing directory, PermissionError.
     #[staticmethod]
     #[pyo3(signature = (address, mode = None))]
-    fn create(py: Python<'_>, address: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<()> {
+    fn create(py: Python<'_>, address: AddressLike, mode: Option<u32>) -> PyResult<()> {
         let options = FifoOptions { mode, ..FifoOptions::default() };
-        wigwag::Fifo::create(&parse(address)?, &options).map_err(|error| raise(py, error))
+        wigwag::Fifo::create(&address.0, &options).map_err(|error| raise(py, error))
     }
 
     /// Remove the name at ``address``; who has the FIFO open keeps it. Raises FileNotFoundError, PermissionError, OSError
     /// (ENOTSUP it is no FIFO, and was left alone).
     #[staticmethod]
-    fn remove(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::Fifo::remove(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::Fifo::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// Open the read end; waits until a writer has it open too, as ``os.open`` does, but at most ``timeout`` seconds. What a
@@ -66,7 +67,7 @@ impl Fifo {
     #[pyo3(signature = (address, keep_open = false, create = false, mode = None, capacity = 0, timeout = None))]
     fn open_reader(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         keep_open: bool,
         create: bool,
         mode: Option<u32>,
@@ -83,7 +84,7 @@ impl Fifo {
     #[pyo3(signature = (address, create = false, mode = None, capacity = 0, timeout = None))]
     fn open_writer(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         create: bool,
         mode: Option<u32>,
         capacity: usize,
@@ -91,6 +92,30 @@ impl Fifo {
     ) -> PyResult<Fifo> {
         let options = FifoOptions { create, mode, keep_open: false, capacity };
         opened(py, address, &options, timeout, wigwag::Fifo::open_writer)
+    }
+
+    /// As open_reader, to be awaited; the waiting is done on a thread of the event loop's executor.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None, **options))]
+    fn open_reader_async<'py>(
+        py: Python<'py>,
+        address: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&py.get_type::<Fifo>().getattr("open_reader")?, (address,), timeout, options)
+    }
+
+    /// As open_writer, to be awaited; the waiting is done on a thread of the event loop's executor.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None, **options))]
+    fn open_writer_async<'py>(
+        py: Python<'py>,
+        address: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&py.get_type::<Fifo>().getattr("open_writer")?, (address,), timeout, options)
     }
 
     /// Take over one end that something else opened; its mode is left as it is. The descriptor then belongs to the object.

@@ -10,10 +10,10 @@ use wigwag::{
     ReplaceOptions,
 };
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::mapping::Mapping;
-use crate::support::{Bytes, Room, adopt, coroutine, new_bytes, raise, wait};
-use crate::sysv_mq::parse;
+use crate::support::{Bytes, Room, adopt, coroutine, in_thread, new_bytes, raise, wait};
 
 /// An open disk file (``file:/path``); made by ``File.open()``. What names a file works on its address: ``File.replace()``,
 /// ``File.load()``, ``File.until_exists()``, ``File.remove()``.
@@ -34,20 +34,14 @@ impl File {
     /// being untouched.
     #[staticmethod]
     #[pyo3(signature = (address, data, durability = "full", mode = None))]
-    fn replace(
-        py: Python<'_>,
-        address: &Bound<'_, PyAny>,
-        data: Bytes,
-        durability: &str,
-        mode: Option<u32>,
-    ) -> PyResult<()> {
+    fn replace(py: Python<'_>, address: AddressLike, data: Bytes, durability: &str, mode: Option<u32>) -> PyResult<()> {
         let durability = match durability {
             "full" => Durability::Full,
             "content" => Durability::Content,
             "none" => Durability::None,
             _ => return Err(PyValueError::new_err("durability must be 'full', 'content' or 'none'")),
         };
-        let (address, bytes) = (parse(address)?, data.as_slice());
+        let (address, bytes) = (address.0, data.as_slice());
         py.detach(|| wigwag::File::replace(&address, bytes, &ReplaceOptions { durability, mode }))
             .map_err(|error| raise(py, error))
     }
@@ -58,8 +52,8 @@ impl File {
     /// PermissionError, IsADirectoryError.
     #[staticmethod]
     #[pyo3(signature = (address, limit = 1073741824))]
-    fn load<'py>(py: Python<'py>, address: &Bound<'py, PyAny>, limit: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let address = parse(address)?;
+    fn load<'py>(py: Python<'py>, address: AddressLike, limit: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let address = address.0;
         let bytes = py.detach(|| wigwag::File::load(&address, limit)).map_err(|error| raise(py, error))?;
         Ok(PyBytes::new(py, &bytes))
     }
@@ -67,8 +61,8 @@ impl File {
     /// Remove the name at ``address``; who has the file open keeps it. Raises FileNotFoundError, IsADirectoryError,
     /// PermissionError, OSError (ENOTSUP no regular file).
     #[staticmethod]
-    fn remove(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::File::remove(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::File::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// Wait until something has the name ``address``; returns at once if something has. Its directory must exist.
@@ -77,9 +71,20 @@ impl File {
     /// BlockingIOError with a timeout of 0, FileNotFoundError for a missing directory.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None))]
-    fn until_exists(py: Python<'_>, address: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
-        let address = parse(address)?;
+    fn until_exists(py: Python<'_>, address: AddressLike, timeout: Option<f64>) -> PyResult<()> {
+        let address = address.0;
         wait(py, timeout, |timeout| wigwag::File::until_exists(&address, timeout))
+    }
+
+    /// As until_exists, to be awaited; the waiting is done on a thread of the event loop's executor.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None))]
+    fn until_exists_async<'py>(
+        py: Python<'py>,
+        address: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&py.get_type::<File>().getattr("until_exists")?, (address,), timeout, None)
     }
 
     /// Open the file at ``address``.
@@ -89,13 +94,7 @@ impl File {
     /// OSError (ENOTSUP no regular file, which is left untouched).
     #[staticmethod]
     #[pyo3(signature = (address, access = "read-write", create = "never", mode = None))]
-    fn open(
-        py: Python<'_>,
-        address: &Bound<'_, PyAny>,
-        access: &str,
-        create: &str,
-        mode: Option<u32>,
-    ) -> PyResult<File> {
+    fn open(py: Python<'_>, address: AddressLike, access: &str, create: &str, mode: Option<u32>) -> PyResult<File> {
         let access = match access {
             "read-write" => FileAccess::ReadWrite,
             "read" => FileAccess::Read,
@@ -108,7 +107,7 @@ impl File {
             "exclusively" => FileCreate::Exclusively,
             _ => return Err(PyValueError::new_err("create must be 'never', 'if-missing' or 'exclusively'")),
         };
-        let file = wigwag::File::open(&parse(address)?, &FileOptions { access, create, mode });
+        let file = wigwag::File::open(&address.0, &FileOptions { access, create, mode });
         Ok(File(Handle::new("File", file.map_err(|error| raise(py, error))?)))
     }
 
@@ -187,6 +186,29 @@ impl File {
         let mode = if exclusive { LockMode::Exclusive } else { LockMode::Shared };
         let lock = wait(py, timeout, |timeout| file.lock(mode, FileRange { start, length }, timeout))?;
         Ok(FileLock(Handle::new("FileLock", lock)))
+    }
+
+    /// As lock, to be awaited: ``async`` programs use it as ``with await file.lock_async(): …``. The waiting is done on a
+    /// thread of the event loop's executor, because no descriptor tells when a lock is free.
+    #[pyo3(signature = (exclusive = true, start = 0, length = 0, timeout = None))]
+    fn lock_async<'py>(
+        slf: &Bound<'py, Self>,
+        exclusive: bool,
+        start: u64,
+        length: u64,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&slf.getattr("lock")?, (exclusive, start, length), timeout, None)
+    }
+
+    /// As append_locked, to be awaited; the waiting is done on a thread of the event loop's executor.
+    #[pyo3(signature = (record, timeout = None))]
+    fn append_locked_async<'py>(
+        slf: &Bound<'py, Self>,
+        record: Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&slf.getattr("append_locked")?, (record,), timeout, None)
     }
 
     /// Make the file at least ``size`` bytes long, with its place on the disk reserved; what is new reads as zeroes. It
@@ -300,9 +322,6 @@ impl FileLock {
     }
 }
 
-/// FileWatch(address, events)
-/// --
-///
 /// A watch over the name of a file, which need not exist yet, for any of APPEARED, CHANGED, CLOSED and REMOVED, or'ed.
 ///
 /// Everything from the moment it is made is seen, so the way to miss nothing is: make the watch, look at the file, wait, look
@@ -330,8 +349,8 @@ impl FileWatch {
     const OVERFLOWED: u32 = FileEvents::OVERFLOWED.bits();
 
     #[new]
-    fn new(py: Python<'_>, address: &Bound<'_, PyAny>, events: u32) -> PyResult<FileWatch> {
-        let watch = wigwag::FileWatch::open(&parse(address)?, FileEvents::from_bits_retain(events));
+    fn new(py: Python<'_>, address: AddressLike, events: u32) -> PyResult<FileWatch> {
+        let watch = wigwag::FileWatch::open(&address.0, FileEvents::from_bits_retain(events));
         Ok(FileWatch(Handle::new("FileWatch", watch.map_err(|error| raise(py, error))?)))
     }
 

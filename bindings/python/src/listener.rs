@@ -5,14 +5,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use pyo3::prelude::*;
 use wigwag::SocketOptions;
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::socket::{Socket, parse, python};
+use crate::socket::{Socket, python};
 use crate::support::{adopt, coroutine, raise, timeout, wait};
 
-/// Listener(address, timeout=None, *, backlog=0, reuse=None, nodelay=False, keepalive=False, send_buffer=0,
-/// receive_buffer=0, mode=0, any_user=False)
-/// --
-///
 /// A socket that accepts connections: ``tcp:``, ``unix:`` or ``unix-seqpacket:``.
 ///
 /// An empty host means all interfaces; port 0 any free one, see ``local_address``. A path is taken over if it is a socket
@@ -31,7 +28,7 @@ impl Listener {
     #[allow(clippy::too_many_arguments)] // keywords
     fn new(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         timeout: Option<f64>,
         backlog: u32,
         reuse: Option<bool>,
@@ -42,7 +39,7 @@ impl Listener {
         mode: u32,
         any_user: bool,
     ) -> PyResult<Listener> {
-        let (address, timeout) = (parse(py, address)?, self::timeout(timeout)?);
+        let (address, timeout) = (address.0, self::timeout(timeout)?);
         let options = SocketOptions { backlog, reuse, nodelay, keepalive, send_buffer, receive_buffer, mode, any_user };
         let listener = py.detach(|| wigwag::Listener::open(&address, &options, timeout));
         listener.map(|listener| Listener(Handle::new("Listener", listener))).map_err(|error| raise(py, error))

@@ -11,9 +11,6 @@ use wigwag::{DefaultAction, SignalAction as CoreAction, SignalMask as CoreMask, 
 use crate::handle::Handle;
 use crate::support::{adopt, raise, wait};
 
-/// Signal(signal)
-/// --
-///
 /// A signal, by its name with or without SIG (``"USR1"``, ``"SIGTERM"``, ``"RTMIN+3"``) or its number.
 ///
 /// Equal to its number, and so to the standard library's ``signal.SIGUSR1``; ``int(signal)`` gives it, ``str(signal)``
@@ -330,9 +327,6 @@ impl SignalAction {
     }
 }
 
-/// SignalTarget(pid)
-/// --
-///
 /// A process to send signals to that stays the same one: once it has ended and is reaped, sending raises
 /// ProcessLookupError, also when its number has gone to another. ``pid`` may be an address such as
 /// ``"signal:USR1@1234"``, whose signal is then the default of ``send()``.

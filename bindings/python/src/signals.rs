@@ -18,9 +18,6 @@ thread_local! {
     static DISPATCHING: RefCell<Option<Option<PyErr>>> = const { RefCell::new(None) };
 }
 
-/// Signals(signals, capacity=0, chain=None)
-/// --
-///
 /// Signals that came, in order, each with its sender and value: taken one by one, or handed to functions.
 ///
 /// ``signals`` is one signal or an iterable of them (names, numbers, ``signal.SIGUSR1``, ``wigwag.Signal``), or an
@@ -231,9 +228,6 @@ fn keep_or_print(py: Python<'_>, raised: PyErr, function: &Py<PyAny>) {
     }
 }
 
-/// Shutdown(signals=None, cancel=None, second_ends=False, chain=None)
-/// --
-///
 /// The wish that this process should end, as its user or supervisor sends it: SIGTERM and SIGINT, unless ``signals`` says
 /// otherwise.
 ///

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wigwag::{KeepAlive, Scheme, ShutdownSide, SocketOptions};
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::support::{
     Bytes, Room, adopt, borrow, coroutine, coroutine_of, in_thread, new_bytes, raise, timeout, wait, wait_for_all,
@@ -22,15 +23,6 @@ use crate::support::{
 /// its end, or died. Descriptors are closed on exec unless ``inherit()`` says otherwise.
 #[pyclass(frozen, module = "wigwag")]
 pub struct Socket(Handle<wigwag::Socket>);
-
-/// An address given as text or as an Address.
-pub(crate) fn parse(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<wigwag::Address> {
-    let text = match given.cast::<crate::address::Address>() {
-        Ok(address) => address.str()?.to_string(),
-        Err(_) => given.extract::<String>()?,
-    };
-    wigwag::Address::parse(text).map_err(|error| raise(py, error))
-}
 
 pub(crate) fn python(socket: wigwag::Socket) -> Socket {
     Socket(Handle::new("Socket", socket))
@@ -50,7 +42,7 @@ impl Socket {
     #[allow(clippy::too_many_arguments)] // keywords
     fn connect(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         timeout: Option<f64>,
         nodelay: bool,
         keepalive: bool,
@@ -58,7 +50,7 @@ impl Socket {
         receive_buffer: usize,
         any_user: bool,
     ) -> PyResult<Socket> {
-        let (address, timeout) = (parse(py, address)?, self::timeout(timeout)?);
+        let (address, timeout) = (address.0, self::timeout(timeout)?);
         let options =
             SocketOptions { nodelay, keepalive, send_buffer, receive_buffer, any_user, ..SocketOptions::default() };
         let connected = py.detach(|| wigwag::Socket::connect(&address, &options, timeout));
@@ -88,7 +80,7 @@ impl Socket {
     #[allow(clippy::too_many_arguments)] // keywords
     fn bind(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         timeout: Option<f64>,
         reuse: Option<bool>,
         send_buffer: usize,
@@ -96,7 +88,7 @@ impl Socket {
         mode: u32,
         any_user: bool,
     ) -> PyResult<Socket> {
-        let (address, timeout) = (parse(py, address)?, self::timeout(timeout)?);
+        let (address, timeout) = (address.0, self::timeout(timeout)?);
         let options = SocketOptions { reuse, send_buffer, receive_buffer, mode, any_user, ..SocketOptions::default() };
         let bound = py.detach(|| wigwag::Socket::bind(&address, &options, timeout));
         bound.map(python).map_err(|error| raise(py, error))
@@ -209,8 +201,8 @@ impl Socket {
     /// Raises ConnectionRefusedError when nobody receives there, FileNotFoundError, TimeoutError, BlockingIOError with a
     /// timeout of 0, OSError (EMSGSIZE; ENOTSUP if the socket carries a stream).
     #[pyo3(signature = (data, address, timeout = None))]
-    fn send_to(&self, py: Python<'_>, data: Bytes, address: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
-        let (socket, address) = (self.0.get()?, parse(py, address)?);
+    fn send_to(&self, py: Python<'_>, data: Bytes, address: AddressLike, timeout: Option<f64>) -> PyResult<()> {
+        let (socket, address) = (self.0.get()?, address.0);
         let bytes = data.as_slice();
         if socket.scheme() == Scheme::Udp {
             // A host's name is looked up once, not again after a first try without waiting.

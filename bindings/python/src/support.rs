@@ -54,6 +54,12 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     exception
 }
 
+/// The repr of a record of numbers: ``<wigwag.MqLimits depth_max=10 …>``.
+pub(crate) fn fields(record: &impl std::fmt::Debug) -> String {
+    let text = format!("{record:?}").replace(" { ", " ").replace(" }", "").replace(", ", " ").replace(": ", "=");
+    format!("<wigwag.{text}>")
+}
+
 /// Seconds as the standard library takes them: `None` is for ever, 0 is now.
 pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Timeout> {
     match seconds {

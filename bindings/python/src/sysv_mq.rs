@@ -7,14 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wigwag::{MqAccess, SysvMqOptions, SysvSelect};
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, coroutine_on, fileno_with, raise, wait};
-
-/// The address that a str or an Address spells.
-pub(crate) fn parse(address: &Bound<'_, PyAny>) -> PyResult<wigwag::Address> {
-    let text = address.str()?;
-    wigwag::Address::parse(text.to_cow()?.as_bytes()).map_err(|error| raise(address.py(), error))
-}
+use crate::support::{Bytes, Room, coroutine_on, fields, fileno_with, raise, wait};
 
 pub(crate) fn access(word: &str) -> PyResult<MqAccess> {
     match word {
@@ -68,7 +63,7 @@ pub struct SysvMqStatus {
 #[pymethods]
 impl SysvMqStatus {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -88,7 +83,7 @@ pub struct SysvMqLimits {
 #[pymethods]
 impl SysvMqLimits {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -122,9 +117,9 @@ impl SysvMq {
     /// Raises FileNotFoundError, PermissionError, FileExistsError if it may hold another number of bytes.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", bytes = 0))]
-    fn open(py: Python<'_>, address: &Bound<'_, PyAny>, access: &str, bytes: usize) -> PyResult<SysvMq> {
+    fn open(py: Python<'_>, address: AddressLike, access: &str, bytes: usize) -> PyResult<SysvMq> {
         let options = SysvMqOptions { access: self::access(access)?, mode: 0, bytes };
-        made(py, wigwag::SysvMq::open(&parse(address)?, &options))
+        made(py, py.detach(|| wigwag::SysvMq::open(&address.0, &options)))
     }
 
     /// Create a queue, which must not exist yet; ``"sysv-mq:private"`` is another one each time. Never blocks.
@@ -134,23 +129,17 @@ impl SysvMq {
     /// exist; OSError with errno ENOSPC if the system has no room for one more; PermissionError for too many bytes.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", mode = 0, bytes = 0))]
-    fn create(py: Python<'_>, address: &Bound<'_, PyAny>, access: &str, mode: u32, bytes: usize) -> PyResult<SysvMq> {
+    fn create(py: Python<'_>, address: AddressLike, access: &str, mode: u32, bytes: usize) -> PyResult<SysvMq> {
         let options = SysvMqOptions { access: self::access(access)?, mode, bytes };
-        made(py, wigwag::SysvMq::create(&parse(address)?, &options))
+        made(py, wigwag::SysvMq::create(&address.0, &options))
     }
 
     /// Open a queue, or create it if it does not exist. Never blocks. Otherwise as open and create.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", mode = 0, bytes = 0))]
-    fn open_or_create(
-        py: Python<'_>,
-        address: &Bound<'_, PyAny>,
-        access: &str,
-        mode: u32,
-        bytes: usize,
-    ) -> PyResult<SysvMq> {
+    fn open_or_create(py: Python<'_>, address: AddressLike, access: &str, mode: u32, bytes: usize) -> PyResult<SysvMq> {
         let options = SysvMqOptions { access: self::access(access)?, mode, bytes };
-        made(py, wigwag::SysvMq::open_or_create(&parse(address)?, &options))
+        made(py, py.detach(|| wigwag::SysvMq::open_or_create(&address.0, &options)))
     }
 
     /// Take over a queue by its id, as another process has passed it on. Never blocks.
@@ -163,8 +152,8 @@ impl SysvMq {
 
     /// Remove a queue by its address, with all messages in it. Never blocks. Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn remove(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::SysvMq::remove(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::SysvMq::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// The limits of the system, and what is in use. Never blocks.

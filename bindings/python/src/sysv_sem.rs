@@ -40,9 +40,9 @@ pub struct SysvSemStatus {
     /// How many semaphores it has.
     count: usize,
     /// When an operation last succeeded, in whole seconds since 1970; None if none has yet.
-    last_operation: Option<u64>,
+    operated_at: Option<u64>,
     /// When it was made, or values were last set, in whole seconds since 1970.
-    last_change: u64,
+    changed_at: u64,
 }
 
 /// Which semaphore of a set, or ValueError.
@@ -323,8 +323,8 @@ impl SysvSem {
             creator_gid: status.creator_gid,
             mode: status.mode,
             count: status.count,
-            last_operation: status.last_operation.map(seconds),
-            last_change: seconds(status.last_change),
+            operated_at: status.operated_at.map(seconds),
+            changed_at: seconds(status.changed_at),
         })
     }
 

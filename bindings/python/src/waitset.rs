@@ -11,9 +11,6 @@ use wigwag::{Interest, Readiness, WAITSET_BATCH};
 use crate::handle::Handle;
 use crate::support::{borrow, coroutine, raise, wait};
 
-/// WaitSet()
-/// --
-///
 /// Waits for whichever comes first of any number of descriptors, timers and children.
 ///
 /// Each entry has a token of the caller's choice, an int from 0 to 2**64 - 1 that no other entry has. Level-triggered: an
