@@ -238,3 +238,16 @@ def test_addresses_as_objects(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         wigwag.Fifo.remove(address)
     assert caught.value.filename == str(address)
+
+
+def test_a_signal_handler_may_close_what_its_thread_waits_for():
+    events = wigwag.EventFd()
+    before = signal.signal(signal.SIGALRM, lambda *_: events.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises((OSError, ValueError)) as caught:
+            events.take(timeout=GENEROUS)
+        assert getattr(caught.value, "errno", errno.ECANCELED) == errno.ECANCELED
+        assert events.closed
+    finally:
+        signal.signal(signal.SIGALRM, before)
