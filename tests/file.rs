@@ -3,6 +3,7 @@
 mod support;
 
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -239,6 +240,19 @@ fn a_watch_hears_another_process() {
     assert_eq!(watch.wait(GENEROUS).unwrap(), FileEvents::CLOSED);
     File::remove(&address).unwrap();
     assert_eq!(watch.wait(GENEROUS).unwrap(), FileEvents::REMOVED);
+}
+
+#[test]
+fn replacing_keeps_the_owner_where_it_may() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip!("only root may give files away");
+    }
+    let (_directory, address) = place();
+    File::replace(&address, b"1", &FAST).unwrap();
+    std::os::unix::fs::chown(address.path(), Some(12), Some(34)).unwrap();
+    File::replace(&address, b"2", &FAST).unwrap();
+    let metadata = std::fs::metadata(address.path()).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
 }
 
 #[test]
