@@ -34,9 +34,12 @@ macro_rules! skip {
 /// by the usual way, and a forked child must not touch the harness's buffer.
 pub fn say_skipped(here: &str, reason: &dyn std::fmt::Display) {
     let line = format!("\nskip {}: {reason}\n", here.replace("::{{closure}}", "").trim_end_matches("::here"));
-    // SAFETY: the text is live; a test's standard output is open.
-    let written = unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
-    assert_eq!(written, line.len() as isize);
+    write_at_once(1, &line);
+}
+
+fn write_at_once(fd: libc::c_int, text: &str) {
+    // SAFETY: the text is live.
+    let _ = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
 }
 
 /// In a forked child: namespaces of its own (`libc::CLONE_NEW…`), in which it may do what root may. Why not, if not.
@@ -86,6 +89,10 @@ pub fn fork(body: impl FnOnce()) -> Child {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::alarm(60);
             }
+            // What the harness catches of a child's output it never shows.
+            std::panic::set_hook(Box::new(|panic| {
+                write_at_once(2, &format!("child {}: {panic}\n", std::process::id()))
+            }));
             let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };
             // SAFETY: ends the process without destructors of the harness.
             unsafe { libc::_exit(code) }
