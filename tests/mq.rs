@@ -177,7 +177,9 @@ fn every_queue_taken() {
         }
         let _one = queue(1, 1);
         let error = Mq::create(&fresh_address(), &MqOptions { depth: 1, size: 1, ..Default::default() });
-        expect(error, "ENOSPC", "fs.mqueue.queues_max=1 queues exist");
+        let error = expect(error, "ENOSPC", "fs.mqueue.queues_max=1 queues exist");
+        let text = "unlink one (ls /dev/mqueue, where it is mounted) or raise the limit with sysctl"; // the README's
+        assert!(error.to_string().starts_with("mq_open mq:/") && error.reason().ends_with(text), "{error}");
     })
     .join();
 }
