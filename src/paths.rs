@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::error::Error;
+use crate::limits::explain_descriptors;
 use crate::sys::SysResult;
 
 /// Says what is wrong with a path, and what to do, where the system's words leave that open.
@@ -30,7 +31,7 @@ pub(crate) fn explain(error: Error) -> Error {
         libc::EPERM => error.because("only its owner and root may do that, and nobody if it is marked immutable"),
         libc::EROFS => error.because("its file system is mounted read-only; choose another place"),
         libc::ENAMETOOLONG => error.because("a name has at most 255 bytes, and a path 4095"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }
 

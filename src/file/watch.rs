@@ -16,7 +16,7 @@ use nix::sys::stat::lstat;
 use super::{File, named};
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::limits::setting;
+use crate::limits::{explain_descriptors, setting};
 use crate::paths;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -248,7 +248,7 @@ fn explain(error: Error) -> Error {
             "this user watches as many directories as {} allows; close some watches or raise the limit",
             limit("max_user_watches")
         )),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }
 
