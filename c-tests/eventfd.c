@@ -1,6 +1,7 @@
 /* Event counter. */
 #include "test.h"
 
+#include <signal.h>
 #include <sys/eventfd.h>
 
 static ww_eventfd *open_eventfd(void) {
@@ -65,7 +66,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_eventfd_fd(NULL), -EFAULT, "eventfd");
     CHECK_ERROR(ww_eventfd_from_fd(NULL, 0), -EFAULT, "output pointer");
     CHECK_ERROR(ww_eventfd_from_fd(&other, -1), -EBADF, "not an open descriptor");
-    CHECK_ERROR(ww_eventfd_from_fd(&other, 100000), -EBADF, "eventfd");
+    CHECK_ERROR(ww_eventfd_from_fd(&other, 100000), -EBADF, "eventfd: EBADF: not an open descriptor");
     options.size = 0;
     CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "WW_..._INIT");
     options.size = sizeof options;
@@ -118,6 +119,56 @@ TEST(close_during_a_wait) {
     ww_eventfd_close(events);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);
+}
+
+TEST(killed_peer) {
+    ww_eventfd *events = open_eventfd(), *never = open_eventfd();
+    uint64_t value;
+    pid_t pid = fork();
+    if (pid == 0) {
+        ww_eventfd_add(events, 5, GENEROUS);
+        ww_eventfd_take(never, &value, WW_FOREVER);
+        _exit(1);
+    }
+    OK(ww_eventfd_take(events, &value, GENEROUS));
+    kill(pid, SIGKILL);
+    reap_killed(pid);
+    CHECK_ERROR(ww_eventfd_take(events, &value, SHORT), -ETIMEDOUT, "deadline"); /* its death is no event */
+    OK(ww_eventfd_add(never, 2, WW_NOW));
+    OK(ww_eventfd_take(never, &value, WW_NOW)); /* it took nothing */
+    CHECK_INT(value, 2);
+    ww_eventfd_close(events);
+    ww_eventfd_close(never);
+}
+
+/* The counters are wigwag's in one round, and libc's, adopted and blocking, in the other. */
+static void echo_of_libc(ww_eventfd *there, ww_eventfd *back) {
+    int in = dup(ww_eventfd_fd(there)), out = dup(ww_eventfd_fd(back)); /* not closed on exec */
+    char fds[2][16];
+    const char *args[] = {"echo", fds[0], fds[1], "100", NULL};
+    uint64_t n, value;
+    pid_t pid;
+    snprintf(fds[0], sizeof fds[0], "%d", in);
+    snprintf(fds[1], sizeof fds[1], "%d", out);
+    pid = spawn_peer("eventfd", args);
+    for (n = 1; n <= 100; n++) {
+        OK(ww_eventfd_add(there, n, GENEROUS));
+        OK(ww_eventfd_take(back, &value, GENEROUS));
+        CHECK_INT(value, n);
+    }
+    reap(pid, 0);
+    close(in);
+    close(out);
+    ww_eventfd_close(there);
+    ww_eventfd_close(back);
+}
+
+TEST(a_program_that_knows_only_libc) {
+    ww_eventfd *there, *back;
+    echo_of_libc(open_eventfd(), open_eventfd());
+    OK(ww_eventfd_from_fd(&there, eventfd(0, EFD_CLOEXEC)));
+    OK(ww_eventfd_from_fd(&back, eventfd(0, EFD_CLOEXEC)));
+    echo_of_libc(there, back);
 }
 
 TEST(adopted_with_libc_on_the_other_side) {

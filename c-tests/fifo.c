@@ -49,6 +49,24 @@ TEST(opening_alone_is_bounded) {
     leave();
 }
 
+TEST(removed_by_another_process) {
+    ww_fifo *reader, *writer, *none = (ww_fifo *)1;
+    char byte;
+    enter();
+    reader = keeper();
+    OK(ww_fifo_open_writer(&writer, "fifo:f", NULL, WW_NOW));
+    ELSEWHERE(ww_fifo_remove("fifo:f"));
+    OK(ww_fifo_write_all(writer, "x", 1, WW_NOW, NULL)); /* those that have it go on */
+    CHECK_INT(ww_fifo_read(reader, &byte, 1, WW_NOW), 1);
+    CHECK_ERROR(ww_fifo_open_writer(&none, "fifo:f", NULL, WW_NOW), -ENOENT, "open for writing fifo:f");
+    CHECK_ERROR(ww_fifo_open_reader(&none, "fifo:f", NULL, GENEROUS), -ENOENT, "open for reading fifo:f");
+    CHECK(none == (ww_fifo *)1);
+    ww_fifo_close(writer);
+    ww_fifo_close(reader);
+    OK(ww_fifo_create("fifo:f", NULL)); /* for leave() */
+    leave();
+}
+
 TEST(between_strangers) {
     ww_fifo_options options = WW_FIFO_OPTIONS_INIT;
     ww_fifo *fifo;

@@ -123,8 +123,9 @@ def run_rust(program, wrapper=(), environment=None, directory=ROOT, without=()):
     skips = [argument for name in without for argument in ("--skip", name)]
     status, printed = run_bounded([*wrapper, program, *skips], environment or {}, directory)
     passed = re.search(r"^test result: ok\. (\d+) passed", printed, re.M)
-    skipped = [f"skip {name}: {reason}" for name, reason in re.findall(r"^test (\S+) \.\.\. ignored(?:, (.*))?$", printed, re.M)]
-    return int(passed[1]) if passed else 0, skipped, None if status == 0 and passed else printed
+    skipped = re.findall(r"^skip .*", printed, re.M)  # to the harness they have passed
+    ignored = [f"skip {name}: {reason}" for name, reason in re.findall(r"^test (\S+) \.\.\. ignored(?:, (.*))?$", printed, re.M)]
+    return int(passed[1]) - len(skipped) if passed else 0, skipped + ignored, None if status == 0 and passed else printed
 
 
 class Totals:
@@ -139,7 +140,7 @@ class Totals:
         name = name_of(program)
         print(f"{label} {name}: {'FAILED' if trouble else f'{passed} passed'}", flush=True)
         for line in skipped:
-            print(line.replace("skip ", f"skip {label}/{name}/", 1))
+            print(line.replace("skip ", f"skip {label.replace(' ', '-')}/{name}/", 1))
         if trouble:
             self.failed += 1
             print(trouble, flush=True)

@@ -146,6 +146,15 @@ static inline void reap_killed(pid_t pid) {
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == 9);
 }
 
+/* The call, which must give 0, in another process. */
+#define ELSEWHERE(call)                                                                                                \
+    do {                                                                                                               \
+        pid_t pid_ = fork();                                                                                           \
+        if (pid_ == 0) _exit((call) != 0);                                                                             \
+        CHECK(pid_ > 0);                                                                                               \
+        reap(pid_, 0);                                                                                                 \
+    } while (0)
+
 static inline int open_descriptors(void) {
     DIR *dir = opendir("/proc/self/fd");
     int count = 0;

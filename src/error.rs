@@ -145,6 +145,8 @@ fn own_meaning(errno: i32) -> Option<&'static str> {
         libc::EAGAIN => "it would have to wait, and the timeout is zero",
         libc::ECANCELED => "the wait was cancelled, or the object was closed meanwhile",
         libc::EPIPE => "no peer is left on the other side",
+        libc::EBADF => "not an open descriptor, or not one that is open for this",
+        libc::EISDIR => "it is a directory, which is left alone; name a file",
         libc::EFAULT => "a NULL pointer where none may be",
         libc::ENOTSUP => "this mechanism cannot do that",
         _ => return None,

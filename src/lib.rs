@@ -79,3 +79,8 @@ pub fn paths() -> Vec<(&'static str, &'static str)> {
         ("new content of a file", sys::taken::NEW_CONTENT.path()),
     ]
 }
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

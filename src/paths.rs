@@ -11,7 +11,29 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
+use crate::error::Error;
+use crate::limits::explain_descriptors;
 use crate::sys::SysResult;
+
+/// Says what is wrong with a path, and what to do, where the system's words leave that open.
+#[cold]
+pub(crate) fn explain(error: Error) -> Error {
+    match error.errno() {
+        libc::ENOENT => {
+            error.because("nothing lies at this path, or one of its directories is missing; create it first")
+        }
+        libc::EEXIST => error.because("something lies at this path already; open it, or remove it first"),
+        libc::ENOTDIR => error.because("a part of the path that should be a directory is none"),
+        libc::EACCES => error.because(
+            "its permissions, or those of a directory on the way to it, do not allow that to this user; its owner can \
+             change them",
+        ),
+        libc::EPERM => error.because("only its owner and root may do that, and nobody if it is marked immutable"),
+        libc::EROFS => error.because("its file system is mounted read-only; choose another place"),
+        libc::ENAMETOOLONG => error.because("a name has at most 255 bytes, and a path 4095"),
+        _ => explain_descriptors(error),
+    }
+}
 
 /// A file that was found, and not yet opened for reading or writing.
 pub(crate) struct Found {

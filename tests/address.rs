@@ -86,6 +86,7 @@ proptest! {
     #[test]
     fn no_text_panics(text in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Address::parse(&text);
+        let _ = String::from_utf8_lossy(&text).parse::<wigwag::Signal>();
     }
 
     #[test]

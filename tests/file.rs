@@ -3,10 +3,11 @@
 mod support;
 
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use support::{Child, GENEROUS, SHORT, eventually, fork, fork_without, is_asleep};
+use support::{Child, GENEROUS, SHORT, eventually, fork, fork_without, is_asleep, unshare};
 use tempfile::TempDir;
 use wigwag::{
     Address, Durability, File, FileCreate, FileEvents, FileOptions, FileRange, FileWatch, LockMode, ReplaceOptions,
@@ -239,6 +240,74 @@ fn a_watch_hears_another_process() {
     assert_eq!(watch.wait(GENEROUS).unwrap(), FileEvents::CLOSED);
     File::remove(&address).unwrap();
     assert_eq!(watch.wait(GENEROUS).unwrap(), FileEvents::REMOVED);
+}
+
+#[test]
+fn permission_refused() {
+    let (directory, address) = place();
+    File::replace(&address, b"kept", &FAST).unwrap();
+    let watch = || FileWatch::open(&address, FileEvents::CLOSED);
+    for (mode, may_look) in [(0o500, true), (0o000, false)] {
+        fork(|| {
+            if nix::unistd::geteuid().is_root() {
+                std::os::unix::fs::chown(directory.path(), Some(65534), None).unwrap();
+                std::os::unix::fs::chown(address.path(), Some(65534), None).unwrap();
+                nix::unistd::setuid(65534.into()).unwrap();
+            }
+            let set = |mode| std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(mode)).unwrap();
+            set(mode);
+            let refused = |result: wigwag::Result<()>| {
+                let error = result.unwrap_err();
+                assert_eq!(error.name(), "EACCES", "{error}");
+                assert_eq!(error.object(), Some(address.to_string().as_str()));
+                assert_ne!(error.reason(), "Permission denied", "what to do is said: {error}");
+            };
+            refused(File::replace(&address, b"new", &FAST));
+            refused(File::remove(&address));
+            if may_look {
+                assert_eq!(File::load(&address, 10).unwrap(), b"kept");
+                watch().unwrap();
+                std::fs::set_permissions(address.path(), PermissionsExt::from_mode(0o200)).unwrap();
+            } else {
+                refused(watch().map(drop));
+            }
+            refused(File::load(&address, 10).map(drop));
+            refused(File::open(&address, &FileOptions::default()).map(drop));
+            set(0o700);
+            assert_eq!(directory.path().read_dir().unwrap().count(), 1, "nothing is left behind");
+        })
+        .join();
+    }
+    std::fs::set_permissions(address.path(), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(File::load(&address, 10).unwrap(), b"kept");
+}
+
+#[test]
+fn no_more_watches_for_this_user() {
+    let (_directory, address) = place();
+    fork(|| {
+        if let Err(why) = unshare(0) {
+            return skip!(why);
+        }
+        std::fs::write("/proc/sys/user/max_inotify_instances", "0").unwrap();
+        let error = FileWatch::open(&address, FileEvents::CLOSED).unwrap_err();
+        assert_eq!(error.name(), "EMFILE");
+        assert!(error.reason().contains("watches as fs.inotify.max_user_instances="), "{error}");
+    })
+    .join();
+}
+
+#[test]
+fn replacing_keeps_the_owner_where_it_may() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip!("only root may give files away");
+    }
+    let (_directory, address) = place();
+    File::replace(&address, b"1", &FAST).unwrap();
+    std::os::unix::fs::chown(address.path(), Some(12), Some(34)).unwrap();
+    File::replace(&address, b"2", &FAST).unwrap();
+    let metadata = std::fs::metadata(address.path()).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use support::{GENEROUS, SHORT, eventually, fork, fresh, is_asleep};
+use support::{GENEROUS, SHORT, eventually, fork, fresh, is_asleep, unshare_ipc};
 use wigwag::{Address, Cancel, Error, MQ_PRIORITY_MAX, Mq, MqAccess, MqOptions, Timeout};
 
 fn fresh_address() -> Address {
@@ -164,22 +164,22 @@ fn no_more_bytes_for_this_user_and_no_more_descriptors() {
 
 #[test]
 fn every_queue_taken() {
-    // In an IPC namespace of its own, where the limit can be lowered, and without the privilege to pass it.
-    if !is_root() {
-        return;
-    }
+    // In an IPC namespace of its own, where the limit can be lowered, and without the privilege to pass it, which an
+    // ordinary user does not get in a namespace either.
     fork(|| {
-        // SAFETY: this child is single-threaded and keeps namespace and user to its end.
-        unsafe {
-            if libc::unshare(libc::CLONE_NEWIPC) != 0 || std::fs::write("/proc/sys/fs/mqueue/queues_max", "1").is_err()
-            {
-                return;
-            }
-            assert_eq!(libc::setuid(65534), 0);
+        let is_root = is_root();
+        if let Err(why) = unshare_ipc(&[("fs/mqueue/queues_max", "1")]) {
+            return skip!(why);
+        }
+        if is_root {
+            // SAFETY: takes a number; a child's user is its own.
+            assert_eq!(unsafe { libc::setuid(65534) }, 0);
         }
         let _one = queue(1, 1);
         let error = Mq::create(&fresh_address(), &MqOptions { depth: 1, size: 1, ..Default::default() });
-        expect(error, "ENOSPC", "fs.mqueue.queues_max=1 queues exist");
+        let error = expect(error, "ENOSPC", "fs.mqueue.queues_max=1 queues exist");
+        let text = "unlink one (ls /dev/mqueue, where it is mounted) or raise the limit with sysctl"; // the README's
+        assert!(error.to_string().starts_with("mq_open mq:/") && error.reason().ends_with(text), "{error}");
     })
     .join();
 }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use support::{GENEROUS, SHORT, eventually, fork, is_asleep};
+use support::{GENEROUS, SHORT, eventually, fork, is_asleep, unshare_ipc};
 use wigwag::{Address, Cancel, Error, MqAccess, SysvMq, SysvMqOptions, SysvSelect, Timeout};
 
 /// A key that no other test and no other run uses.
@@ -115,7 +115,7 @@ fn peeking_leaves_messages() {
     match queue.peek(0) {
         Err(error) => {
             expect::<()>(Err(error), "ENOTSUP", "CONFIG_CHECKPOINT_RESTORE");
-            return;
+            return skip!("the kernel has no MSG_COPY");
         }
         Ok(message) => assert_eq!(message.data, b"first"),
     }
@@ -318,17 +318,21 @@ fn cancel_and_end_of_waits() {
 
 #[test]
 fn one_direction_only() {
-    if is_root() {
-        return; // to whom everything is allowed
-    }
     let address = fresh_address();
-    let queue = Queue(SysvMq::create(&address, &SysvMqOptions { mode: 0o200, ..Default::default() }).unwrap());
-    let options = |access| SysvMqOptions { access, ..Default::default() };
-    expect(SysvMq::open(&address, &options(MqAccess::Receive)), "EACCES", "receive");
-    let sender = SysvMq::open(&address, &options(MqAccess::Send)).unwrap();
-    sender.send(b"x", 1, Timeout::Now).unwrap();
-    expect(sender.recv(SysvSelect::Any, Timeout::Now), "EACCES", "receive");
-    expect(queue.status(), "EACCES", "look at it");
+    fork(|| {
+        if is_root() {
+            // To whom everything is allowed. SAFETY: takes a number; a child's user is its own.
+            assert_eq!(unsafe { libc::setuid(65534) }, 0);
+        }
+        let queue = Queue(SysvMq::create(&address, &SysvMqOptions { mode: 0o200, ..Default::default() }).unwrap());
+        let options = |access| SysvMqOptions { access, ..Default::default() };
+        expect(SysvMq::open(&address, &options(MqAccess::Receive)), "EACCES", "receive");
+        let sender = SysvMq::open(&address, &options(MqAccess::Send)).unwrap();
+        sender.send(b"x", 1, Timeout::Now).unwrap();
+        expect(sender.recv(SysvSelect::Any, Timeout::Now), "EACCES", "receive");
+        expect(queue.status(), "EACCES", "look at it");
+    })
+    .join();
 }
 
 #[test]
@@ -343,17 +347,9 @@ fn the_system_has_limits() {
 
 #[test]
 fn every_queue_taken() {
-    // In an IPC namespace of its own, where the limit can be lowered: that takes root.
-    if !is_root() {
-        return;
-    }
     fork(|| {
-        // SAFETY: this child is single-threaded and keeps the namespace to its end.
-        if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
-            return;
-        }
-        if std::fs::write("/proc/sys/kernel/msgmni", "2").is_err() {
-            return;
+        if let Err(why) = unshare_ipc(&[("kernel/msgmni", "2")]) {
+            return skip!(why);
         }
         let (_one, _two) = (queue(), queue());
         let error = SysvMq::create(&fresh_address(), &SysvMqOptions::default());
@@ -406,17 +402,9 @@ fn a_kernel_that_does_not_let_messages_be_looked_at() {
 
 #[test]
 fn messages_larger_than_what_is_usual() {
-    // In an IPC namespace of its own, where the limit can be raised: that takes root.
-    if !is_root() {
-        return;
-    }
     fork(|| {
-        // SAFETY: this child is single-threaded and keeps the namespace to its end.
-        if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0
-            || std::fs::write("/proc/sys/kernel/msgmax", "1000000").is_err()
-            || std::fs::write("/proc/sys/kernel/msgmnb", "3000000").is_err()
-        {
-            return;
+        if let Err(why) = unshare_ipc(&[("kernel/msgmax", "1000000"), ("kernel/msgmnb", "3000000")]) {
+            return skip!(why);
         }
         let queue = queue_with(&bytes(3_000_000));
         let large: Vec<u8> = (0..300_000).map(|n| n as u8).collect();

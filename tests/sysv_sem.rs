@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use support::{GENEROUS, SHORT, eventually, fork, fresh, is_asleep};
+use support::{GENEROUS, SHORT, eventually, fork, fresh, is_asleep, unshare_ipc};
 use wigwag::{Address, Cancel, SemOp, SysvSem, SysvSemOptions, Timeout};
 
 /// A set without a key, removed when dropped.
@@ -234,13 +234,9 @@ fn sets_larger_than_one_operation_are_made_too() {
 #[test]
 fn system_full_of_sets_names_the_limit() {
     fork(|| {
-        // SAFETY: takes a number and concerns the child only; its namespace, with all sets in it, ends with it.
-        let alone = unsafe {
-            libc::unshare(libc::CLONE_NEWIPC) == 0 || libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWIPC) == 0
-        };
-        if !alone {
-            eprintln!("skipped: no IPC namespace of its own: {}", std::io::Error::last_os_error());
-            return;
+        // All sets made here end with the namespace.
+        if let Err(why) = unshare_ipc(&[]) {
+            return skip!(why);
         }
         let _ = std::fs::write("/proc/sys/kernel/sem", "250 32000 32 10"); // else it takes as many as there may be
         let address = Address::parse("sysv-sem:private").unwrap();

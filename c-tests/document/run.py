@@ -59,7 +59,8 @@ SCENARIOS = [
              signals=[(signal.SIGINT, "Received signal 2"), (signal.SIGINT, "Received signal 2"), (signal.SIGTERM, None)])],
     [Program("shm", prints="Data written in memory: Hello Shared Memory\n")],
     [Program("msgqueue", prints="Received: Hello Message Queue\n")],
-    [Program("semaphore", "0", prints="In critical section\n"),
+    # The second comes while the first is inside, and waits for it.
+    [Program("semaphore", "0.2", ready="In critical section", prints="In critical section\n"),
      Program("semaphore", "0.01", "remove", prints="In critical section\n")],
 ]
 LANGUAGES = ["c", "libc", "rust", "python"]

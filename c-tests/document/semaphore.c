@@ -6,7 +6,7 @@
  * What changed: the file that the key comes from is made if it is missing (the document's ftok fails without it, and goes
  * on with key -1); only the first process gives the semaphore its value (the document's sets it to 1 in every process,
  * and so opens the lock while another is inside); the kernel releases the lock of a process that dies inside; the wait is
- * bounded.
+ * bounded, and the line is seen while the work goes on.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +40,7 @@ int main(int argc, char **argv) {
 
     check(ww_sysv_sem_acquire(lock, 0, WW_SEC(60)));
     printf("In critical section\n");
+    fflush(stdout);
     work.tv_sec = (time_t)seconds;
     work.tv_nsec = (long)((seconds - (double)work.tv_sec) * 1e9);
     nanosleep(&work, NULL);

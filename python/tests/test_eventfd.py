@@ -3,12 +3,17 @@
 import asyncio
 import errno
 import os
+import pathlib
+import signal
+import subprocess
 import threading
 
 import pytest
 from conftest import GENEROUS, SHORT
 
 import wigwag
+
+PEER = pathlib.Path(__file__).resolve().parents[2] / "c-tests/peers/eventfd.c"
 
 
 def test_add_and_take():
@@ -99,6 +104,34 @@ def test_adopted():
     with pytest.raises(OSError) as caught:
         wigwag.EventFd.from_fd(-1)
     assert caught.value.errno == errno.EBADF
+
+
+def test_killed_peer():
+    with wigwag.EventFd() as events, wigwag.EventFd() as never:
+        pid = os.fork()
+        if pid == 0:
+            events.add(7)
+            never.take()
+            os._exit(1)
+        assert events.take(timeout=GENEROUS) == 7
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        with pytest.raises(TimeoutError):
+            events.take(timeout=SHORT)
+        never.add(2)
+        assert never.take(timeout=0) == 2  # the dead took nothing
+
+
+def test_with_a_peer_that_knows_only_libc(tmp_path):
+    program = tmp_path / "eventfd"
+    subprocess.run([os.environ.get("CC", "cc"), "-o", program, PEER], check=True)
+    with wigwag.EventFd() as there, wigwag.EventFd() as back:
+        fds = there.fileno(), back.fileno()
+        with subprocess.Popen([program, "echo", *map(str, fds), "100"], pass_fds=fds) as peer:
+            for n in range(1, 101):
+                there.add(n)
+                assert back.take(timeout=GENEROUS) == n
+        assert peer.returncode == 0
 
 
 def test_async():

@@ -5,6 +5,7 @@ import inspect
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def test_every_name_exists_and_is_documented():
             for method_name, method in vars(value).items():
                 if not method_name.startswith("_") and callable(method):
                     assert method.__doc__, f"{name}.{method_name}"
+
+
+def test_readme():
+    text = (ROOT / "README.md").read_text()
+    exec(re.search(r"^```python\n(.*?)^```", text, re.M | re.S)[1], {})
 
 
 def test_stubs_match_the_build(tmp_path):  # where mypy leaves its cache

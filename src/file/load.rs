@@ -10,7 +10,7 @@ use nix::sys::uio::pread;
 use super::{File, named, require_regular};
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::paths::Found;
+use crate::paths::{self, Found};
 use crate::sys::SysResult;
 use crate::wait::Object;
 
@@ -78,7 +78,7 @@ struct Source<O, F> {
 impl Source<Object, std::os::fd::OwnedFd> {
     fn open(address: &Address, name: &'static str) -> Result<Self> {
         let (object, path) = named(address, name)?;
-        let failed = |errno| object.error(errno, name);
+        let failed = |errno| paths::explain(object.error(errno, name));
         let found = Found::at(path).map_err(failed)?;
         require_regular(&object, name, found.kind())?;
         let fd = found.open(path, OFlag::O_RDONLY).map_err(failed)?;

@@ -138,7 +138,7 @@ impl File {
     /// System calls: fstatat, unlinkat.
     pub fn remove(address: &Address) -> Result<()> {
         let (object, path) = named(address, "remove")?;
-        let failed = |errno| object.error(errno, "remove");
+        let failed = |errno| paths::explain(object.error(errno, "remove"));
         let stat = nix::sys::stat::lstat(path).map_err(failed)?;
         require_regular(&object, "remove", paths::kind(&stat))?;
         unlinkat(nix::fcntl::AT_FDCWD, path, UnlinkatFlags::NoRemoveDir).map_err(failed)
@@ -333,7 +333,7 @@ fn open_or_create(
     create: FileCreate,
     mode: Option<Mode>,
 ) -> Result<OwnedFd> {
-    let failed = |errno| object.error(errno, "open");
+    let failed = |errno| paths::explain(object.error(errno, "open"));
     // Each round either ends or has seen the file come or go; a link that leads nowhere never ends, hence the bound.
     for _ in 0..16 {
         if create != FileCreate::Exclusively {

@@ -17,6 +17,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, linkat, unlinkat};
 use super::{DEFAULT_MODE, File, mode, named, require_regular};
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::paths;
 use crate::sys::taken::NEW_CONTENT;
 use crate::sys::{self, SysResult};
@@ -223,7 +224,7 @@ fn without_directory(error: Error) -> Error {
             "the new content is written beside the old and renamed, for which its directory must be writable, and \
              readable for full durability",
         ),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }
 

@@ -71,19 +71,6 @@ fn replacing_keeps_permissions_unless_told() {
 }
 
 #[test]
-fn replacing_keeps_the_owner_where_it_may() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let (_directory, address) = place();
-    replace(&address, b"1").unwrap();
-    std::os::unix::fs::chown(address.path(), Some(12), Some(34)).unwrap();
-    replace(&address, b"2").unwrap();
-    let metadata = std::fs::metadata(address.path()).unwrap();
-    assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
-}
-
-#[test]
 fn replace_leaves_what_is_no_regular_file() {
     let (directory, address) = place();
     let refused = |address: &Address| replace(address, b"new").unwrap_err();

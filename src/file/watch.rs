@@ -16,7 +16,7 @@ use nix::sys::stat::lstat;
 use super::{File, named};
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::limits::setting;
+use crate::limits::{explain_descriptors, setting};
 use crate::paths;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -239,15 +239,16 @@ fn explain(error: Error) -> Error {
         libc::ENOENT => error.because("its directory does not exist; make the directory first"),
         libc::ENOTDIR => error.because("what should be its directory is none"),
         libc::EACCES => error.because("its directory may not be read, which watching takes"),
-        libc::EMFILE => error.because_found(format!(
-            "no descriptor is left, or this user has as many watches as {} allows; close some or raise the limit",
+        // The kernel says it for two limits; another descriptor tells which.
+        libc::EMFILE if std::fs::File::open("/dev/null").is_ok() => error.because_found(format!(
+            "this user has as many watches as {} allows; close some or raise the limit",
             limit("max_user_instances")
         )),
         libc::ENOSPC => error.because_found(format!(
             "this user watches as many directories as {} allows; close some watches or raise the limit",
             limit("max_user_watches")
         )),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }
 

@@ -71,7 +71,7 @@ impl Fifo {
             if errno == Errno::EEXIST {
                 error.because("the name is taken already; open it, or remove it first")
             } else {
-                error
+                paths::explain(error)
             }
         })
     }
@@ -85,7 +85,7 @@ impl Fifo {
     #[doc(alias = "unlink")]
     pub fn remove(address: &Address) -> Result<()> {
         let object = named(address, "remove")?;
-        let failed = |errno| object.error(errno, "remove");
+        let failed = |errno| paths::explain(object.error(errno, "remove"));
         require_fifo(&object, "remove", paths::kind(&lstat(address.path()).map_err(failed)?))?;
         unlinkat(AT_FDCWD, address.path(), UnlinkatFlags::NoRemoveDir).map_err(failed)
     }
@@ -139,7 +139,8 @@ impl Fifo {
                 result => result,
             },
             |_| found.open(address.path(), OFlag::O_WRONLY),
-        )?;
+        );
+        let fd = fd.map_err(paths::explain)?;
         Fifo::finish(object.address(), fd, Direction::Write, address, options)
     }
 
@@ -284,7 +285,7 @@ fn require_fifo(object: &Object, operation: &'static str, kind: SFlag) -> Result
 
 /// The FIFO at `address`, made if it is missing and that is wanted.
 fn find(object: &Object, address: &Address, options: &FifoOptions, operation: &'static str) -> Result<Found> {
-    let failed = |errno| object.error(errno, operation);
+    let failed = |errno| paths::explain(object.error(errno, operation));
     let mode = mode(object, address, options, operation)?;
     let mut found = Found::at(address.path());
     // Each round has seen the FIFO come or go; a link that leads nowhere would do so for ever, hence the bound.
@@ -330,7 +331,7 @@ fn wait_for_writer(operation: &mut Operation<'_>, found: &Found, path: &Path, ti
             result => result,
         }
     };
-    result.map_err(|errno| operation.error(errno))
+    result.map_err(|errno| paths::explain(operation.error(errno)))
 }
 
 /// Whether a writer has the FIFO open, or has been there since `reader` was opened, or left something.

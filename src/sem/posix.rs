@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::sys::posix_sem::{self, Open, Semaphore};
 use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
@@ -409,7 +410,7 @@ fn open_error(object: &Object, errno: Errno) -> Error {
             error.because("what is in /dev/shm under this name is not a semaphore; unlink it if it is left over")
         }
         Errno::ENOSPC => error.because("/dev/shm is full; remove what is left over there, or mount it larger"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }
 

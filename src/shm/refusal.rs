@@ -16,18 +16,23 @@ pub(super) fn map(error: Error, access: Access) -> Error {
         Errno::EACCES => error.because("the descriptor was opened without the permission to read"),
         Errno::EPERM => error.because("a seal forbids writing; attach read-only"),
         Errno::ENODEV => error.because("the descriptor is of a kind that cannot be mapped; only files and memory can"),
-        Errno::ENOMEM => error.because_found(match limit(libc::RLIMIT_AS) {
-            Some(most) => format!(
-                "no memory or address space is left; RLIMIT_AS allows {most} bytes, and vm.max_map_count={} mappings",
-                setting("vm/max_map_count")
-            ),
-            None => format!(
-                "no memory or address space is left, or the process has vm.max_map_count={} mappings",
-                setting("vm/max_map_count")
-            ),
-        }),
+        Errno::ENOMEM => no_room(error),
         _ => error,
     }
+}
+
+/// ENOMEM of mmap and shmat.
+pub(super) fn no_room(error: Error) -> Error {
+    error.because_found(match limit(libc::RLIMIT_AS) {
+        Some(most) => format!(
+            "no memory or address space is left; RLIMIT_AS allows {most} bytes, and vm.max_map_count={} mappings",
+            setting("vm/max_map_count")
+        ),
+        None => format!(
+            "no memory or address space is left, or the process has vm.max_map_count={} mappings",
+            setting("vm/max_map_count")
+        ),
+    })
 }
 
 /// Of mlock.

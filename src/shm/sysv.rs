@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::mapping::{Access, Mapping};
 use super::options::MemoryOptions;
+use super::refusal;
 use super::space;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
@@ -175,7 +176,7 @@ impl SysvShm {
         let id = kernel::get(key, options.size, flags).map_err(|errno| explain_make(&object, errno, options))?;
         // A failure from here on must leave no segment behind.
         SysvShm::attach(object, Some(address.without_options()), id, true, options)
-            .map_err(|(object, errno)| object.error(errno, "shmat"))
+            .map_err(|(object, errno)| denied(object.error(errno, "shmat"), &object, options))
             .and_then(|shm| shm.settled(options))
             .inspect_err(|_| {
                 let _ = kernel::remove(id);
@@ -420,6 +421,7 @@ fn denied(error: Error, object: &Object, options: &MemoryOptions) -> Error {
         Errno::EACCES => object
             .error(Errno::EACCES, "shmat")
             .because("the mode of the segment does not let this user read; ask its owner"),
+        Errno::ENOMEM => refusal::no_room(error),
         _ => error,
     }
 }

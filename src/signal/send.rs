@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::Signal;
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::sys::{SysResult, signal_send as kernel};
 
 impl Signal {
@@ -150,7 +151,7 @@ impl SignalTarget {
     ///
     /// System call: pidfd_open; without it, a look into /proc.
     pub fn open(pid: i32) -> Result<SignalTarget> {
-        let fail = |errno| Error::new(errno, "pidfd_open").on_text(format!("process {pid}"));
+        let fail = |errno| explain_descriptors(Error::new(errno, "pidfd_open").on_text(format!("process {pid}")));
         if pid < 1 {
             return Err(fail(Errno::EINVAL).because("a process is a number from 1"));
         }

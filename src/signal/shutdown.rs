@@ -13,6 +13,7 @@ use super::registry::{self, Registration, To};
 use super::{Signal, SignalInfo};
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::limits::explain_descriptors;
 use crate::sys::SysResult;
 use crate::timeout::Timeout;
 use crate::wait::Object;
@@ -106,7 +107,7 @@ impl Shutdown {
         let signals = if options.signals.is_empty() { vec![Signal::TERM, Signal::INT] } else { options.signals };
         signals.iter().try_for_each(|signal| signal.check_queueable("shutdown"))?;
         let object = Object::new(address_of(&signals));
-        let fail = |errno| object.error(errno, "shutdown");
+        let fail = |errno| explain_descriptors(object.error(errno, "shutdown"));
         let state = Arc::new(State {
             queue: Queue::new(0).map_err(fail)?,
             first: AtomicI32::new(0),

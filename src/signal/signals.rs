@@ -18,7 +18,7 @@ use super::{Signal, SignalInfo};
 use crate::address::Address;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::limits::setting;
+use crate::limits::{explain_descriptors, setting};
 use crate::sys::{SysResult, fork, signal as kernel};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -112,7 +112,7 @@ impl Signals {
             let error = object.error(errno, "subscribe");
             match errno {
                 Errno::EPERM | Errno::EINVAL | Errno::EBUSY => error.because_found(too_large(options.capacity)),
-                _ => error,
+                _ => explain_descriptors(error),
             }
         })?;
         let queue = Arc::new(queue);

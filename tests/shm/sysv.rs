@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering;
 
 use wigwag::{Access, Address, MemoryOptions, SysvShm};
 
+use crate::skip;
 use crate::support::{eventually, fork};
 use crate::{Gone, become_ordinary, fresh_key, sized};
 
@@ -181,7 +182,7 @@ fn mode_is_kept_against_the_umask_and_enforced() {
 fn somebody_elses_segment() {
     // SAFETY: plain system call.
     if unsafe { libc::geteuid() } != 0 {
-        return; // needs two users
+        return skip!("needs two users, and root to be both");
     }
     let address = fresh_key();
     let shm = SysvShm::create(&address, &MemoryOptions { size: 1, mode: 0o644, ..Default::default() }).unwrap();

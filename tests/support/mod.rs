@@ -20,6 +20,55 @@ pub fn fresh(prefix: &str) -> String {
     format!("wwtest-{prefix}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Says that the test it stands in is left out here, and why; the test returns then. tools/test counts these, and fails
+/// on those that tests/skips.txt does not list when CI=true.
+#[macro_export]
+macro_rules! skip {
+    ($reason:expr) => {{
+        fn here() {}
+        $crate::support::say_skipped(std::any::type_name_of_val(&here), &$reason)
+    }};
+}
+
+/// For [`skip`], with the path of a function inside the test. Written at once: the harness keeps back what a test prints
+/// by the usual way, and a forked child must not touch the harness's buffer.
+pub fn say_skipped(here: &str, reason: &dyn std::fmt::Display) {
+    let line = format!("\nskip {}: {reason}\n", here.replace("::{{closure}}", "").trim_end_matches("::here"));
+    write_at_once(1, &line);
+}
+
+fn write_at_once(fd: libc::c_int, text: &str) {
+    // SAFETY: the text is live.
+    let _ = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
+}
+
+/// In a forked child: namespaces of its own (`libc::CLONE_NEW…`), in which it may do what root may. Why not, if not.
+pub fn unshare(namespaces: libc::c_int) -> Result<(), String> {
+    // SAFETY: plain system calls, in a child with one thread.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    // SAFETY: as above.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER | namespaces) } != 0 {
+        return Err(format!("no namespaces of its own: {}", std::io::Error::last_os_error()));
+    }
+    std::fs::write("/proc/self/setgroups", "deny").unwrap();
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
+    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
+    Ok(())
+}
+
+/// In a forked child: an IPC namespace of its own, with these settings (`/proc/sys/…`). Why not, if not: kernels before
+/// 5.19 leave the settings to root.
+pub fn unshare_ipc(settings: &[(&str, &str)]) -> Result<(), String> {
+    // SAFETY: a plain system call, in a child with one thread.
+    if unsafe { libc::unshare(libc::CLONE_NEWIPC) } != 0 {
+        unshare(libc::CLONE_NEWIPC)?;
+    }
+    for (setting, value) in settings {
+        std::fs::write(format!("/proc/sys/{setting}"), value).map_err(|error| format!("{setting}: {error}"))?;
+    }
+    Ok(())
+}
+
 /// A forked child; killed when dropped.
 pub struct Child {
     pid: libc::pid_t,
@@ -40,6 +89,10 @@ pub fn fork(body: impl FnOnce()) -> Child {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::alarm(60);
             }
+            // What the harness catches of a child's output it never shows.
+            std::panic::set_hook(Box::new(|panic| {
+                write_at_once(2, &format!("child {}: {panic}\n", std::process::id()))
+            }));
             let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };
             // SAFETY: ends the process without destructors of the harness.
             unsafe { libc::_exit(code) }

@@ -39,6 +39,7 @@ int main(int argc, char **argv) {
 
     if (change(id, -1, SEM_UNDO) != 0) return 1;
     printf("In critical section\n");
+    fflush(stdout);
     work.tv_sec = (time_t)seconds;
     work.tv_nsec = (long)((seconds - (double)work.tv_sec) * 1e9);
     nanosleep(&work, NULL);
