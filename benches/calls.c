@@ -256,7 +256,7 @@ static void mq_wigwag(void) {
 /* --- FIFO --- */
 
 static char fifo_path[] = "/tmp/wwcalls-XXXXXX/f";
-static int fifo_plain_fd, fifo_raw_fd;
+static int fifo_plain_fds[2], fifo_raw_fds[2]; /* reader and writer, as wigwag has them */
 static ww_fifo *fifo_reader, *fifo_writer;
 
 static void in_temporary_directory(char *path) {
@@ -275,12 +275,14 @@ static void fifo_setup(void) {
     ww_fifo_options options = WW_FIFO_OPTIONS_INIT;
     in_temporary_directory(fifo_path);
     MUST(mkfifo(fifo_path, 0600) == 0);
-    MUST((fifo_plain_fd = open(fifo_path, O_RDWR)) >= 0);
+    MUST((fifo_plain_fds[0] = open(fifo_path, O_RDWR)) >= 0);
+    MUST((fifo_plain_fds[1] = open(fifo_path, O_WRONLY)) >= 0);
     leave_temporary_directory(fifo_path);
     strcpy(fifo_path, "/tmp/wwcalls-XXXXXX/f");
     in_temporary_directory(fifo_path);
     MUST(mkfifo(fifo_path, 0600) == 0);
-    MUST((fifo_raw_fd = open(fifo_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)) >= 0);
+    MUST((fifo_raw_fds[0] = open(fifo_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)) >= 0);
+    MUST((fifo_raw_fds[1] = open(fifo_path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) >= 0);
     leave_temporary_directory(fifo_path);
     strcpy(fifo_path, "/tmp/wwcalls-XXXXXX/f");
     in_temporary_directory(fifo_path);
@@ -292,12 +294,12 @@ static void fifo_setup(void) {
     leave_temporary_directory(fifo_path);
 }
 static void fifo_plain(void) {
-    MUST(write(fifo_plain_fd, message, SIZE) == SIZE);
-    MUST(read(fifo_plain_fd, received, sizeof received) == SIZE);
+    MUST(write(fifo_plain_fds[1], message, SIZE) == SIZE);
+    MUST(read(fifo_plain_fds[0], received, sizeof received) == SIZE);
 }
 static void fifo_raw(void) {
-    MUST(write_quietly(fifo_raw_fd, message, SIZE) == SIZE);
-    MUST(read(fifo_raw_fd, received, sizeof received) == SIZE);
+    MUST(write_quietly(fifo_raw_fds[1], message, SIZE) == SIZE);
+    MUST(read(fifo_raw_fds[0], received, sizeof received) == SIZE);
 }
 static void fifo_wigwag(void) {
     MUST(ww_fifo_write(fifo_writer, message, SIZE, WW_SEC(1)) == SIZE);
