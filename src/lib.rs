@@ -6,6 +6,7 @@
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
+//! | pass messages through memory, to one consumer each | [`Ring`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -17,6 +18,10 @@ mod error;
 mod eventfd;
 mod mq;
 mod pipe;
+mod ring;
+#[allow(unsafe_code)]
+mod segment;
+mod sync_atomics;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -33,6 +38,10 @@ pub use mq::{
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
+
+pub use ring::{
+    Ring, RingBorrowed, RingFull, RingOptions, RingParticipant, RingReceived, RingReserved, RingRole, RingStatistics,
+};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 

@@ -8,8 +8,10 @@
 
 pub(crate) mod direct;
 pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
+pub(crate) mod shared;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
 pub(crate) mod thread_timer;

@@ -60,6 +60,10 @@ impl<'a> Operation<'a> {
         self.object.error(errno, self.name)
     }
 
+    pub(crate) fn timeout(&self) -> Timeout {
+        self.timeout
+    }
+
     pub(crate) fn wait(&mut self) -> &Wait<'a> {
         self.wait.get_or_insert_with(|| Wait::begin(&self.object.ending, self.timeout))
     }

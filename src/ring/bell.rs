@@ -1,0 +1,57 @@
+//! Sleeping until the other side has done something, at no cost to it while nobody sleeps.
+//!
+//! A bell is one word: bit 0 says that somebody sleeps or is about to, the rest changes when the bit is taken down.
+//!
+//! * A sleeper sets the bit, looks once more, and sleeps while the word stays as it was.
+//! * Whoever has made something to find loads the word, and only if the bit is set makes a system call. It wakes one
+//!   sleeper; when nobody was asleep it takes the bit down, which changes the word, so that one who is about to sleep
+//!   does not.
+//!
+//! No wake-up is lost: setting the bit and looking are SeqCst, as are making and looking at the bit, so either the
+//! sleeper finds what was made, or the maker finds the bit. A process that dies after it was woken takes that wake-up
+//! with it; others who sleep look again within two seconds (`Ring::sleep`), as they do for any other trace of the dead.
+
+use crate::sync_atomics::{AtomicU32, Ordering};
+use crate::sys::futex;
+
+const SLEEPING: u32 = 1;
+const STEP: u32 = 2;
+
+/// Says that the caller is about to sleep; the value to sleep on.
+pub(super) fn announce(bell: &AtomicU32) -> u32 {
+    // SeqCst pairs with the load in `ring`.
+    bell.fetch_or(SLEEPING, Ordering::SeqCst) | SLEEPING
+}
+
+/// Wakes one sleeper, if there is any.
+#[inline(always)]
+pub(super) fn ring(bell: &AtomicU32) {
+    // SeqCst pairs with the exchange in `announce`.
+    let seen = bell.load(Ordering::SeqCst);
+    if seen & SLEEPING != 0 {
+        wake_one(bell, seen);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wake_one(bell: &AtomicU32, seen: u32) {
+    if futex::wake(bell, 1) == 0 {
+        // A failure means that the word has changed, so nobody can fall asleep on the value that was seen.
+        let _ = bell.compare_exchange(seen, calm(seen), Ordering::SeqCst, Ordering::Relaxed);
+    }
+}
+
+/// Has all sleepers look again: something has changed that is no message.
+pub(super) fn ring_all(bell: &AtomicU32) {
+    let seen = bell.load(Ordering::SeqCst);
+    if seen & SLEEPING != 0 {
+        // A failure means that another has changed it, and so has kept those about to sleep awake.
+        let _ = bell.compare_exchange(seen, calm(seen), Ordering::SeqCst, Ordering::Relaxed);
+        futex::wake(bell, u32::MAX >> 1);
+    }
+}
+
+fn calm(seen: u32) -> u32 {
+    seen.wrapping_add(STEP) & !SLEEPING
+}
