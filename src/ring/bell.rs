@@ -5,7 +5,7 @@
 //! * A sleeper sets the bit, looks once more, and sleeps while the word stays as it was.
 //! * Whoever has made something to find loads the word, and only if the bit is set makes a system call. It wakes one
 //!   sleeper; when nobody was asleep it takes the bit down, which changes the word, so that one who is about to sleep
-//!   does not.
+//!   does not, and wakes whoever has fallen asleep in between.
 //!
 //! No wake-up is lost: setting the bit and looking are SeqCst, as are making and looking at the bit, so either the
 //! sleeper finds what was made, or the maker finds the bit. A process that dies after it was woken takes that wake-up
@@ -37,8 +37,7 @@ pub(super) fn ring(bell: &AtomicU32) {
 #[inline(never)]
 fn wake_one(bell: &AtomicU32, seen: u32) {
     if futex::wake(bell, 1) == 0 {
-        // A failure means that the word has changed, so nobody can fall asleep on the value that was seen.
-        let _ = bell.compare_exchange(seen, calm(seen), Ordering::SeqCst, Ordering::Relaxed);
+        take_down(bell, seen);
     }
 }
 
@@ -46,12 +45,16 @@ fn wake_one(bell: &AtomicU32, seen: u32) {
 pub(super) fn ring_all(bell: &AtomicU32) {
     let seen = bell.load(Ordering::SeqCst);
     if seen & SLEEPING != 0 {
-        // A failure means that another has changed it, and so has kept those about to sleep awake.
-        let _ = bell.compare_exchange(seen, calm(seen), Ordering::SeqCst, Ordering::Relaxed);
-        futex::wake(bell, u32::MAX >> 1);
+        take_down(bell, seen);
     }
 }
 
-fn calm(seen: u32) -> u32 {
-    seen.wrapping_add(STEP) & !SLEEPING
+/// Takes the bit down and wakes everybody, in this order: whoever fell asleep on the old value before it changed must
+/// not stay asleep without the bit, and who comes later does not fall asleep on it.
+fn take_down(bell: &AtomicU32, seen: u32) {
+    let calm = seen.wrapping_add(STEP) & !SLEEPING;
+    // A failure means that another is just doing the same.
+    if bell.compare_exchange(seen, calm, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        futex::wake(bell, i32::MAX.cast_unsigned());
+    }
 }

@@ -148,8 +148,24 @@ impl Places {
     }
 }
 
+/// No look at what is available for less than this.
+const SMALL: usize = 1 << 20;
+
+/// Memory that could be had without taking it from anybody, as the kernel estimates it.
+fn available() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+}
+
 /// Gives a file its length and all its memory at once, so that none can be missing later.
+///
+/// The kernel takes the pages one by one and finds out in the middle that there are no more, which on a file system without
+/// a limit of its own (a memfd has none) means that it kills processes to get some. So what cannot fit is refused first.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, length: usize) -> SysResult<()> {
+    if length > SMALL && available().is_some_and(|available| length > available) {
+        return Err(Errno::ENOSPC);
+    }
     let length = libc::off_t::try_from(length).map_err(|_| Errno::EFBIG)?;
     loop {
         // SAFETY: takes numbers only.
