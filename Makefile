@@ -64,6 +64,10 @@ test-rust: needs ## unit, integration, property and documentation tests
 	$(CARGO) clippy --quiet --all-targets -- --deny warnings
 	$(CARGO) test --quiet --package wigwag --package wigwag-c
 
+.PHONY: torture
+torture: needs ## kill and stop processes at every point that differs, and at random for a minute
+	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_soak -- --nocapture
+
 .PHONY: test-c
 test-c: lib ## the C tests, with every compiler there is
 	$(CARGO) run --quiet --package wigwag-header -- --check

@@ -7,11 +7,12 @@
 //!   sleeper; when nobody was asleep it takes the bit down, which changes the word, so that one who is about to sleep
 //!   does not, and wakes whoever has fallen asleep in between.
 //!
-//! No wake-up is lost: setting the bit and looking are SeqCst, as are making and looking at the bit, so either the
-//! sleeper finds what was made, or the maker finds the bit. A process that dies after it was woken takes that wake-up
+//! No wake-up is lost: what is made is made by a SeqCst exchange, and the bit is looked at after it; the bit is set, and
+//! what was made is looked at after that, with a SeqCst fence in between. So either the sleeper finds what was made, or
+//! the maker finds the bit. A process that dies after it was woken takes that wake-up
 //! with it; others who sleep look again within two seconds (`Ring::sleep`), as they do for any other trace of the dead.
 
-use crate::sync_atomics::{AtomicU32, Ordering};
+use crate::sync_atomics::{AtomicU32, Ordering, fence};
 use crate::sys::futex;
 
 const SLEEPING: u32 = 1;
@@ -19,8 +20,12 @@ const STEP: u32 = 2;
 
 /// Says that the caller is about to sleep; the value to sleep on.
 pub(super) fn announce(bell: &AtomicU32) -> u32 {
-    // SeqCst pairs with the load in `ring`.
-    bell.fetch_or(SLEEPING, Ordering::SeqCst) | SLEEPING
+    // SeqCst pairs with the load in `ring`: if that one misses the bit, it comes before this in the one order of all
+    // SeqCst accesses, and the exchange that it follows does too; the fence then makes what that exchange wrote visible to
+    // the look that follows here, whose loads are only Acquire.
+    let announced = bell.fetch_or(SLEEPING, Ordering::SeqCst) | SLEEPING;
+    fence(Ordering::SeqCst);
+    announced
 }
 
 /// Wakes one sleeper, if there is any.

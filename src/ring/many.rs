@@ -124,11 +124,9 @@ impl Many {
                     }
                 }
                 (0.., _) => Self::help(tail, position, position + 1),
-                (-1, Phase::Ready | Phase::Returned) => {
-                    if tail.load(Ordering::Acquire) == position {
-                        return Ok(None);
-                    }
-                }
+                // Full, unless the tail was old.
+                (-1, Phase::Ready | Phase::Returned) if tail.load(Ordering::Acquire) == position => return Ok(None),
+                (-1, Phase::Ready | Phase::Returned) => {}
                 (-1, Phase::Writing | Phase::Reading) => {
                     if !self.member.is_current(word.owner()) {
                         self.recover(position, word)?;

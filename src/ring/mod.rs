@@ -420,6 +420,8 @@ impl Ring {
             let known = self.roles.load(Ordering::Relaxed);
             let kept = if known >> ROLE_BITS == fork::seen() { known } else { fork::seen() << ROLE_BITS };
             self.roles.store(kept | roles, Ordering::Relaxed);
+            // Also after joining in a child: those who sleep learn that there is somebody whose death could matter.
+            self.announce_change()?;
         }
         Ok(())
     }

@@ -1,11 +1,16 @@
 //! Which process somebody is, as far as the reader can see it: a pid counts only in its namespace, and only together
 //! with the time that the process started.
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::sys::stat::stat;
+use nix::unistd::Pid;
+
 /// What tells a process from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub pid: u32,
-    /// The inode of its pid namespace; 0 if /proc does not say.
+    /// Its namespaces of pids and of time, see [`namespace`]; 0 if /proc does not say.
     pub namespace: u64,
     /// Ticks from boot to its start; 0 if /proc does not say.
     pub started: u64,
@@ -25,33 +30,42 @@ impl Identity {
         }
         match status(&self.pid.to_string()) {
             Some(status) => status.started != self.started || status.ended,
-            // Without its directory there is no such process, provided that /proc shows this namespace at all.
-            None => status("self").is_some_and(|own| own.pid == std::process::id()),
+            // /proc may hide the processes of others; the kernel's answer to a signal does not.
+            None => i32::try_from(self.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)),
         }
     }
 }
 
-/// The pid namespace of the calling process.
+/// The namespaces of the calling process in which its pid and its start time mean something: the inode of its pid
+/// namespace, and above that of its time namespace, by which the kernel shifts what it shows (none before Linux 5.6).
 pub(super) fn namespace() -> u64 {
-    nix::sys::stat::stat("/proc/self/ns/pid").map_or(0, |status| status.st_ino)
+    let inode = |name| stat(name).map_or(0, |status| status.st_ino & u64::from(u32::MAX));
+    match inode("/proc/self/ns/pid") {
+        0 => 0,
+        pids => inode("/proc/self/ns/time") << 32 | pids,
+    }
 }
 
 struct Status {
-    pid: u32,
     started: u64,
     /// A zombie: not one whose main thread alone has ended.
     ended: bool,
 }
 
 fn status(pid: &str) -> Option<Status> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    // The name in parentheses may hold anything; the numbers come after its last parenthesis.
-    let (front, rest) = text.rsplit_once(") ")?;
-    let pid = front.split_once(' ')?.0.parse().ok()?;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    let (state, threads, started) = (*fields.first()?, fields.get(17)?, fields.get(19)?.parse().ok()?);
-    Some(Status { pid, started, ended: matches!(state, "X" | "x") || (state == "Z" && *threads == "1") })
+    let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&bytes); // a process may have any bytes for a name
+    // The name in parentheses may hold anything; the other fields, from the third on, come after its last parenthesis.
+    let mut rest = text.get(text.rfind(')')? + 2..)?;
+    let mut field = || {
+        let (first, others) = rest.split_at(rest.find(' ')?);
+        rest = others.get(1..)?;
+        Some(first)
+    };
+    let state = field()?;
+    let threads = (0..17).map(|_| field()).last()??;
+    let started = (0..2).map(|_| field()).last()??.parse().ok()?;
+    Some(Status { started, ended: matches!(state, "X" | "x") || (state == "Z" && threads == "1") })
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(super) struct Participant {
     /// As the participant sees itself.
     pub pid: AtomicU32,
     pub roles: AtomicU32,
-    /// The pid's namespace (the inode of /proc/self/ns/pid), 0 if unknown.
+    /// The namespaces in which `pid` and `started` mean something, 0 if unknown.
     pub namespace: AtomicU64,
     /// When the process started, in ticks since boot, 0 if unknown: with the pid, a process's identity.
     pub started: AtomicU64,

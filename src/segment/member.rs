@@ -25,7 +25,8 @@
 //! compare-exchange, and finds the reason in its own state.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
@@ -109,8 +110,12 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 pub(crate) struct Member {
     segment: Segment,
-    /// The description that holds the lock; replaced in a child, which takes part as itself.
-    seat: Mutex<Option<NotInherited>>,
+    /// The description that holds the lock, in a box of its own, or null. Replaced in a child, which takes part as itself
+    /// and leaks what it inherited, so that other threads may look at it without a lock: a lock that another thread
+    /// of the parent held during fork would be held for ever.
+    seat: AtomicPtr<NotInherited>,
+    /// The generation, plus one, in which a thread is joining; one of another generation was left behind by fork.
+    joining: AtomicU64,
     /// Index and state as of joining: `state >> 32 << 32 | index`. Valid while `generation` is current.
     place: AtomicU64,
     generation: AtomicU32,
@@ -123,7 +128,8 @@ impl Member {
     pub(crate) fn join(segment: Segment) -> SysResult<Member> {
         let member = Member {
             segment,
-            seat: Mutex::new(None),
+            seat: AtomicPtr::new(ptr::null_mut()),
+            joining: AtomicU64::new(0),
             place: AtomicU64::new(0),
             generation: AtomicU32::new(fork::generation().wrapping_sub(1)),
             asked: AtomicU64::new(0),
@@ -185,31 +191,47 @@ impl Member {
             );
         }
         // Explicitly: a fork at this moment may copy the description that is about to be closed.
-        let mut seat = self.seat();
-        if let Some(fd) = seat.as_ref().and_then(NotInherited::fd) {
+        if let Some(fd) = self.seat().and_then(NotInherited::fd) {
             let _ = lock(fd, index, libc::F_UNLCK);
         }
-        *seat = None;
     }
 
-    fn seat(&self) -> MutexGuard<'_, Option<NotInherited>> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seat(&self) -> Option<&NotInherited> {
+        // SAFETY: null, or a box that is freed only by `drop`, which has the member to itself.
+        unsafe { self.seat.load(Ordering::Acquire).as_ref() }
     }
 
     #[cold]
     #[inline(never)]
     fn rejoin(&self) -> SysResult<()> {
-        let mut seat = self.seat();
         let generation = fork::generation();
+        let own = u64::from(generation) + 1;
+        loop {
+            if self.generation.load(Ordering::Acquire) == generation {
+                return Ok(()); // another thread was faster
+            }
+            let other = self.joining.load(Ordering::Relaxed);
+            if other == own {
+                std::thread::yield_now();
+            } else if self.joining.compare_exchange(other, own, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        let joined = self.join_as(generation);
+        self.joining.store(0, Ordering::Release); // pairs with the Acquire above
+        joined
+    }
+
+    fn join_as(&self, generation: u32) -> SysResult<()> {
         if self.generation.load(Ordering::Acquire) == generation {
-            return Ok(()); // another thread was faster
+            return Ok(());
         }
         let lock = NotInherited::open(|| self.open_anew())?;
         let fd = lock.fd().ok_or(Errno::EBADF)?;
         for index in 0..self.segment.shape.participants {
             if let Some(epoch) = self.try_seat(fd, index)? {
                 self.place.store(state(epoch, 0) | u64::from(index), Ordering::Relaxed);
-                *seat = Some(lock);
+                self.seat.store(Box::into_raw(Box::new(lock)), Ordering::Release); // what was there is leaked, see `seat`
                 // Release pairs with the Acquire in `tag`: who sees the generation sees the place.
                 self.generation.store(generation, Ordering::Release);
                 return Ok(());
@@ -354,8 +376,7 @@ impl Member {
     /// Asks the kernel about all others, and notes who is dead.
     pub(crate) fn ask(&self) -> SysResult<()> {
         self.tag()?;
-        let seat = self.seat();
-        let Some(fd) = seat.as_ref().and_then(NotInherited::fd) else { return Err(Errno::ESTALE) };
+        let Some(fd) = self.seat().and_then(NotInherited::fd) else { return Err(Errno::ESTALE) };
         let (own, own_namespace) = (self.place.load(Ordering::Relaxed) as u32, namespace());
         for index in 0..self.used()? {
             let participant = self.participant(index)?;
@@ -417,6 +438,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         if self.is_settled() {
             self.leave();
+        }
+        let seat = *self.seat.get_mut();
+        if !seat.is_null() {
+            // SAFETY: came from Box::into_raw in `join_as`, and `&mut self` says that nobody looks at it any more. In a
+            // child that has not joined it is a copy of the parent's, which knows that its descriptor is not the child's.
+            drop(unsafe { Box::from_raw(seat) });
         }
     }
 }

@@ -120,8 +120,7 @@ impl Victim {
             if self.at_call() {
                 return Some(Point::BeforeCall);
             }
-            let Some(changed) = self.step(view) else { return None };
-            if changed {
+            if self.step(view)? {
                 return Some(Point::Changed);
             }
         }
