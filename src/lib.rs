@@ -6,7 +6,7 @@
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
-//! | pass messages through memory, to one consumer each | [`Ring`] |
+//! | pass messages through memory, to one consumer each | [`Ring`]; between two, [`RingProducer`] and [`RingConsumer`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -40,7 +40,8 @@ pub use mq::{
 pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
 
 pub use ring::{
-    Ring, RingBorrowed, RingFull, RingOptions, RingParticipant, RingReceived, RingReserved, RingRole, RingStatistics,
+    Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingParticipant, RingProducer, RingReceived, RingReserved,
+    RingRole, RingStatistics,
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use stepping::{Point, Victim, View};
 use support::GENEROUS;
-use wigwag::{Ring, RingBorrowed, RingFull, RingOptions, RingReserved, Timeout};
+use wigwag::{Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingProducer, RingReserved, Timeout};
 
 /// The id of the message that a victim sends.
 const VICTIMS: u64 = 1 << 32;
@@ -384,4 +384,192 @@ fn killed_and_stopped_everywhere() {
     stepping::unpin(before);
     let (killed, stopped) = totals.into_inner();
     println!("all in all: {killed} killed, {stopped} stopped and continued");
+}
+
+// --- one-to-one ---
+
+fn one_options() -> RingOptions {
+    RingOptions { capacity: 1024, largest: 100, ..options() }
+}
+
+fn consumer_of(ring: &impl AsFd) -> wigwag::Result<RingConsumer> {
+    RingConsumer::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), one_options())
+}
+
+fn producer_of(ring: &impl AsFd) -> wigwag::Result<RingProducer> {
+    RingProducer::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), one_options())
+}
+
+fn take(seen: &mut Seen, consumer: &mut RingConsumer, timeout: Timeout) -> u64 {
+    let mut buffer = [0; 100];
+    match consumer.recv(&mut buffer, timeout) {
+        Ok(received) => {
+            let id = id_of(&buffer[..received.length]);
+            seen.note(id, received.is_redelivered());
+            id
+        }
+        Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::ETIMEDOUT) => 0,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the victim, who is one end, is stopped in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum OneStep {
+    Send,
+    Receive,
+    ReceiveInVain,
+    OpenProducer,
+    OpenConsumer,
+    CloseProducer,
+    CloseConsumer,
+}
+
+enum End {
+    None,
+    Producer(RingProducer),
+    Consumer(RingConsumer),
+}
+
+impl OneStep {
+    const ALL: [OneStep; 7] = [
+        OneStep::Send,
+        OneStep::Receive,
+        OneStep::ReceiveInVain,
+        OneStep::OpenProducer,
+        OneStep::OpenConsumer,
+        OneStep::CloseProducer,
+        OneStep::CloseConsumer,
+    ];
+
+    fn is_producer(self) -> bool {
+        matches!(self, OneStep::Send | OneStep::OpenProducer | OneStep::CloseProducer)
+    }
+
+    fn start(self, ring: &impl AsFd, result: &Result) -> Victim {
+        Victim::start(
+            || match self {
+                OneStep::OpenProducer | OneStep::OpenConsumer => End::None,
+                step if step.is_producer() => End::Producer(producer_of(ring).unwrap()),
+                _ => End::Consumer(consumer_of(ring).unwrap()),
+            },
+            |end| {
+                let mut seen = Seen::default();
+                match (self, end) {
+                    (OneStep::Send, End::Producer(mut end)) => {
+                        end.send(&message(VICTIMS), Timeout::Now).unwrap();
+                        std::mem::forget(end);
+                    }
+                    (OneStep::Receive | OneStep::ReceiveInVain, End::Consumer(mut end)) => {
+                        let taken = take(&mut seen, &mut end, Timeout::After(Duration::from_millis(1)));
+                        result.taken.store(taken, std::sync::atomic::Ordering::SeqCst);
+                        std::mem::forget(end);
+                    }
+                    (OneStep::OpenProducer, _) => std::mem::forget(producer_of(ring).unwrap()),
+                    (OneStep::OpenConsumer, _) => std::mem::forget(consumer_of(ring).unwrap()),
+                    (_, end) => drop(end),
+                }
+            },
+        )
+    }
+
+    /// A ring in its second lap, with the messages 1 and 2 in it; one end is the survivor's, the other the victim's.
+    fn set_up(self) -> (End, u64) {
+        let (mut producer, mut consumer) = RingProducer::anonymous(one_options()).unwrap();
+        for _ in 0..20 {
+            producer.send(&message(0), Timeout::Now).unwrap();
+            consumer.recv(&mut [0; 100], Timeout::Now).unwrap();
+        }
+        let queued = if self == OneStep::ReceiveInVain { 0 } else { 2 };
+        (1..=queued).for_each(|id| producer.send(&message(id), Timeout::Now).unwrap());
+        let survivor = if self.is_producer() { End::Consumer(consumer) } else { End::Producer(producer) };
+        (survivor, queued)
+    }
+
+    fn run(self, number: usize, kill: bool) -> Option<Point> {
+        let (survivor, queued) = self.set_up();
+        let (result, mut seen) = (Result::new(), Seen::default());
+        let fd = match &survivor {
+            End::Producer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+            End::Consumer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+            End::None => unreachable!(),
+        };
+        let mut view = View::new(&fd);
+        let mut victim = self.start(&fd, &result);
+        let point = stepping::go_to(&mut victim, &mut view, number)?;
+        let begun = Instant::now();
+        let mut sent = queued;
+        let mut survivor = survivor;
+        if !kill {
+            // The other end goes on as far as it can by itself.
+            match &mut survivor {
+                End::Producer(end) => {
+                    while end.send(&message(100 + sent), Timeout::Now).is_ok() {
+                        sent += 1;
+                    }
+                }
+                End::Consumer(end) => while take(&mut seen, end, Timeout::Now) != 0 {},
+                End::None => unreachable!(),
+            }
+            victim.go_on();
+        }
+        drop(victim);
+        // A successor takes the victim's place.
+        let (mut producer, mut consumer) = match survivor {
+            End::Producer(end) => (end, consumer_of(&fd).unwrap()),
+            End::Consumer(end) => (producer_of(&fd).unwrap(), end),
+            End::None => unreachable!(),
+        };
+        while take(&mut seen, &mut consumer, Timeout::Now) != 0 {}
+        for round in 0..40 {
+            producer.send(&message(1000 + round), GENEROUS).unwrap();
+            sent += 1;
+            assert_ne!(take(&mut seen, &mut consumer, GENEROUS), 0);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "held up");
+
+        let books = consumer.statistics().unwrap();
+        assert_eq!((books.borrowed, books.queued, books.participants.len()), (0, 0, 2), "{books:?}");
+        assert_eq!(books.sent, books.released, "{books:?}");
+        let victims = u64::from(seen.0.contains_key(&VICTIMS));
+        assert_eq!(books.sent, 20 + sent + victims, "{books:?}");
+        assert!(seen.0.values().all(|(times, marked)| times - marked <= 1 && *times == 1), "{:?}", seen.0);
+        // What the victim took: whoever was killed may have been done with it, and then nobody else sees it.
+        let taken = result.taken.load(std::sync::atomic::Ordering::SeqCst);
+        let missing = (20 + sent + victims) - 20 - seen.0.len() as u64;
+        if kill {
+            assert!(missing <= u64::from(self == OneStep::Receive), "{missing} lost");
+        } else if taken != 0 && !seen.0.contains_key(&taken) {
+            assert_eq!(missing, 1);
+        } else {
+            assert_eq!(missing, 0, "{taken} {:?}", seen.0);
+        }
+        Some(point)
+    }
+}
+
+#[test]
+fn one_to_one_killed_and_stopped_everywhere() {
+    let before = stepping::pin();
+    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
+    for step in OneStep::ALL {
+        let points = {
+            let (survivor, _) = step.set_up();
+            let fd = match &survivor {
+                End::Producer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+                End::Consumer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+                End::None => unreachable!(),
+            };
+            stepping::all(&mut step.start(&fd, &Result::new()), &mut View::new(&fd)).len()
+        };
+        let sample = if points > 20 { SAMPLE / 2 } else { SAMPLE };
+        let stride = if whole { 1 } else { points.div_ceil(sample) };
+        let (mut killed, mut stopped) = (0, 0);
+        for number in (0..points).step_by(stride) {
+            killed += usize::from(step.run(number, true).is_some());
+            stopped += usize::from(step.run(number, false).is_some());
+        }
+        println!("one-to-one, {:22} {points:7} points {killed:7} killed {stopped:7} stopped", format!("{step:?}"));
+    }
+    stepping::unpin(before);
 }

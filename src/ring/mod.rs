@@ -9,6 +9,7 @@
 //! | `word.rs` | the state word of a slot |
 //! | `bell.rs` | sleeping and waking |
 //! | `layout.rs` | what lies where |
+//! | `one.rs`, `one_layout.rs` | the declared one-to-one ring |
 //!
 //! docs/ALGORITHMS.md tells the whole in one place.
 
@@ -16,6 +17,8 @@ mod bell;
 mod held;
 mod layout;
 mod many;
+mod one;
+mod one_layout;
 mod options;
 mod word;
 
@@ -26,6 +29,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 pub use held::{RingBorrowed, RingReserved};
+pub use one::{RingConsumer, RingProducer};
 pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatistics};
 
 use crate::address::{Address, Scheme};

@@ -9,6 +9,7 @@
 pub(crate) mod direct;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod membarrier;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
 pub(crate) mod shared;
