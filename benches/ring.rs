@@ -1,16 +1,17 @@
-//! A many-to-many ring beside what two processors can do: the bare cache line for the round trip, a bare Lamport ring for
+//! Rings, one-to-one and many-to-many, beside what two processors can do: the bare cache line for the round trip, a bare Lamport ring for
 //! one way. Two processes, each on a processor of its own, contestants in turn, the bare line before and after each.
 //!
 //! Medians over short batches, so that a neighbour on the same machine spoils some batches and not the figure.
 //! `cargo bench --bench ring`
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::unistd::Pid;
-use wigwag::{Ring, RingOptions, Timeout};
+use wigwag::{Ring, RingConsumer, RingOptions, RingProducer, Timeout};
 
 const BATCHES: usize = 400;
 
@@ -133,6 +134,73 @@ fn one_way(size: usize) -> f64 {
     )
 }
 
+fn one_options(size: usize) -> RingOptions {
+    let spin = Duration::from_secs(3600);
+    let (capacity, largest) = (((size + 8) * 1024).next_power_of_two() as u64, size as u64);
+    RingOptions { capacity, largest, spin, persistent: true, ..Default::default() }
+}
+
+/// A one-to-one ring's descriptor, with both roles to be had.
+fn one(size: usize) -> OwnedFd {
+    RingProducer::anonymous(one_options(size)).unwrap().0.as_fd().try_clone_to_owned().unwrap()
+}
+
+fn ends(there: &OwnedFd, back: &OwnedFd, size: usize) -> (RingProducer, RingConsumer) {
+    let (there, back) = (there.try_clone().unwrap(), back.try_clone().unwrap());
+    let producer = RingProducer::from_fd(there, one_options(size)).unwrap();
+    (producer, RingConsumer::from_fd(back, one_options(size)).unwrap())
+}
+
+fn one_round_trip(size: usize, same_cpu: bool) -> f64 {
+    let (there, back) = (one(size), one(size));
+    let spin = if same_cpu { Duration::ZERO } else { one_options(size).spin };
+    let open = |there: &OwnedFd, back: &OwnedFd| {
+        let options = RingOptions { spin, ..one_options(size) };
+        let producer = RingProducer::from_fd(there.try_clone().unwrap(), options.clone()).unwrap();
+        (producer, RingConsumer::from_fd(back.try_clone().unwrap(), options).unwrap())
+    };
+    let bytes = vec![7; size];
+    pair(
+        || {
+            if same_cpu {
+                pin(0);
+            }
+            let (mut producer, mut consumer) = open(&back, &there);
+            let mut buffer = vec![0; size];
+            loop {
+                consumer.recv(&mut buffer, Timeout::Forever).unwrap();
+                producer.send(&buffer, Timeout::Forever).unwrap();
+            }
+        },
+        || {
+            let (mut producer, mut consumer) = open(&there, &back);
+            let mut buffer = vec![0; size];
+            median(if same_cpu { 50 } else { 200 }, || {
+                producer.send(&bytes, Timeout::Forever).unwrap();
+                consumer.recv(&mut buffer, Timeout::Forever).unwrap();
+            })
+        },
+    )
+}
+
+fn one_one_way(size: usize) -> f64 {
+    let (there, unused) = (one(size), one(size));
+    let bytes = vec![7; size];
+    pair(
+        || {
+            let (mut producer, _unused) = ends(&there, &unused, size);
+            while producer.send(&bytes, Timeout::Forever).is_ok() {}
+        },
+        || {
+            let (_unused, mut consumer) = ends(&unused, &there, size);
+            let mut buffer = vec![0; size];
+            median(2000, || {
+                consumer.recv(&mut buffer, Timeout::Forever).unwrap();
+            })
+        },
+    )
+}
+
 /// The limit: one producer, one consumer, own index private, the other's cached, nobody may die.
 fn lamport(size: usize) -> f64 {
     const SLOTS: usize = 1024;
@@ -235,6 +303,11 @@ fn main() {
         let after = bare_line();
         println!("{name:34} {ours:7.1} ns {limit:7.1} ns {:7.2}  {before:.0} ns, {after:.0} ns", ours / limit);
     };
+    row("1:1 round trip, 64 B, polled", &|| one_round_trip(64, false), &bare_line);
+    for size in [8, 64, 1024] {
+        row(&format!("1:1 one way, {size} B, polled"), &|| one_one_way(size), &|| lamport(size));
+    }
+    row("1:1 round trip, one CPU, asleep", &|| one_round_trip(64, true), &|| blocking(false));
     row("round trip, 64 B, polled", &|| round_trip(64), &bare_line);
     for size in [8, 64, 1024] {
         row(&format!("one way, {size} B, polled"), &|| one_way(size), &|| lamport(size));
