@@ -405,8 +405,15 @@ fn full_file_system_is_an_error_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let child = fork(|| {
         let flags = nix::sched::CloneFlags::CLONE_NEWNS;
-        let unshared =
-            nix::sched::unshare(flags).or_else(|_| nix::sched::unshare(flags | nix::sched::CloneFlags::CLONE_NEWUSER));
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let unshared = nix::sched::unshare(flags).or_else(|_| {
+            // As an ordinary user, in a namespace in which it is root.
+            nix::sched::unshare(flags | nix::sched::CloneFlags::CLONE_NEWUSER)?;
+            let write = |file, text: String| fs::write(file, text).map_err(|_| Errno::EPERM);
+            write("/proc/self/setgroups", "deny".into())?;
+            write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+            write("/proc/self/gid_map", format!("0 {gid} 1"))
+        });
         let private = nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC;
         let mounted = unshared
             .and_then(|()| nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>))
