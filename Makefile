@@ -15,7 +15,7 @@ VENV := $(BUILD)/venv
 
 .PHONY: help
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .PHONY: needs
 needs:
@@ -56,31 +56,33 @@ header: ## write include/wigwag.h anew from bindings/c
 # --- tests ---
 
 .PHONY: test
-test: test-rust test-c test-python ## everything that decides: Rust, C and Python
+test: needs ## everything that decides: Rust, C and Python
+	@tools/test
 
-.PHONY: test-rust
-test-rust: needs ## unit, integration, property and documentation tests
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --all-targets -- --deny warnings
-	$(CARGO) test --quiet --package wigwag --package wigwag-c
+# Parts of it: make test-rust, test-c, test-python; also test-lint, test-sanitize, test-valgrind, test-documents,
+# test-old_kernel and test-ordinary_user. tools/test --verbose shows their output as it comes.
+.PHONY: test-%
+test-%: needs ## one part of it: test-rust, test-c, test-python, …
+	@tools/test $*
 
 .PHONY: torture
 torture: needs ## kill and stop processes at every point that differs, and at random for a minute
 	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_soak -- --nocapture
 
-.PHONY: test-c
-test-c: lib ## the C tests, with every compiler there is
-	$(CARGO) run --quiet --package wigwag-header -- --check
-	$(PYTHON) c-tests/run.py
-
-.PHONY: test-python
-test-python: venv ## the Python tests
-	$(VENV)/bin/python -m pytest -q python/tests
-
 .PHONY: venv
 venv: needs ## a virtual environment with the Python package in it, in build/venv
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check '.[test]'
+
+# --- figures ---
+
+.PHONY: tour
+tour: lib ## run the document's programs on each mechanism, and measure them on this machine
+	@$(PYTHON) c-tests/document/tour.py
+
+.PHONY: bench
+bench: lib venv ## measure the calls beside the system calls and the standard library's, in Markdown
+	@$(PYTHON) benches/run.py --cc $(CC) --python $(VENV)/bin/python
 
 .PHONY: clean
 clean: ## remove what was built

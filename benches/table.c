@@ -54,7 +54,7 @@ static void must(int ok, const char *what) {
 #define MUST(condition) must(condition, #condition)
 
 static const char *address(const char *scheme, int direction, const char *rest) {
-    static char text[512];
+    static char text[1024];
     snprintf(text, sizeof text, "%s:%s%s", scheme, path[direction], rest);
     return text;
 }
@@ -102,37 +102,39 @@ static void socket_close_receiving(int direction) {
 
 /* --- file: records appended to one, watched by the reader --- */
 
-static ww_file *files[2];
-static ww_file_watch *watches[2];
+static ww_file *appended[2], *readable[2];
+static ww_filewatch *watches[2];
 static uint64_t offsets[2];
 
 static void file_open(size_t size) {
     int direction;
-    ww_file_options options = WW_FILE_OPTIONS_INIT;
+    ww_file_options append = WW_FILE_OPTIONS_INIT, read = WW_FILE_OPTIONS_INIT;
     (void)size;
-    options.create = 1;
-    options.write = 1;
+    append.access = WW_FILE_APPEND;
+    append.create = WW_FILE_CREATE_NEW;
+    read.access = WW_FILE_READ;
     in_directory();
     for (direction = THERE; direction <= BACK; direction++) {
-        MUST(ww_file_open(&files[direction], address("file", direction, ""), &options) == 0);
-        MUST(ww_file_watch_open(&watches[direction], address("file", direction, ""), WW_FILE_CHANGED) == 0);
+        MUST(ww_file_open(&appended[direction], address("file", direction, ""), &append) == 0);
+        MUST(ww_file_open(&readable[direction], address("file", direction, ""), &read) == 0);
+        MUST(ww_filewatch_open(&watches[direction], address("file", direction, ""), WW_FILE_CHANGED) == 0);
         offsets[direction] = 0;
     }
 }
 static int file_send(int direction, const char *message, size_t size, int64_t timeout) {
     (void)timeout;
-    return ww_file_append(files[direction], message, size);
+    return ww_file_append(appended[direction], message, size, NULL);
 }
 static int file_recv(int direction, char *message, size_t size, int64_t timeout) {
     for (;;) {
-        ssize_t n = ww_file_read_at(files[direction], offsets[direction], message, size);
+        ssize_t n = ww_file_read_at(readable[direction], offsets[direction], message, size);
         if (n == (ssize_t)size) {
             offsets[direction] += size;
             return 0;
         }
         if (n < 0) return (int)n;
         if (timeout == WW_NOW) return -EAGAIN;
-        n = ww_file_watch_wait(watches[direction], timeout);
+        n = ww_filewatch_wait(watches[direction], timeout);
         if (n < 0) return (int)n;
     }
 }
@@ -340,11 +342,11 @@ static void sysv_sem_open(size_t size) {
 }
 static int sysv_sem_send(int direction, const char *message, size_t size, int64_t timeout) {
     (void)message, (void)size, (void)timeout;
-    return ww_sysv_sem_release(set, (uint32_t)direction, 0);
+    return ww_sysv_sem_add(set, (uint32_t)direction, 1, WW_NOW);
 }
 static int sysv_sem_recv(int direction, char *message, size_t size, int64_t timeout) {
     (void)message, (void)size;
-    return ww_sysv_sem_acquire(set, (uint32_t)direction, 0, timeout);
+    return ww_sysv_sem_add(set, (uint32_t)direction, -1, timeout);
 }
 static void sysv_sem_remove(void) { ww_sysv_sem_unlink(set); }
 

@@ -7,6 +7,46 @@ TEST(version_and_paths) {
     CHECK(strcmp(ww_last_error(), "") == 0);
 }
 
+/* Whether a way was taken for this, either way. */
+static int known(const char *what) {
+    const char *line = strstr(ww_paths(), what);
+    CHECK(line != NULL && line[strlen(what)] == ':');
+    return strncmp(line + strlen(what), ": not yet probed", 16) != 0;
+}
+
+TEST(paths_tell_what_was_taken) {
+    ww_memory_options options = WW_MEMORY_OPTIONS_INIT;
+    char directory[] = "/tmp/wwpaths-XXXXXX", file[64], memory[80];
+    ww_eventfd *events;
+    ww_pipe *reader, *writer;
+    ww_shm *shm;
+    uint64_t value;
+    CHECK(!known("write without SIGPIPE") && !known("end of a wait") && !known("all pages present"));
+    CHECK(!known("name of POSIX shared memory") && !known("new content of a file") && !known("end of a child"));
+
+    OK(ww_pipe_open(&reader, &writer, NULL));
+    OK(ww_pipe_write_all(writer, "x", 1, WW_NOW, NULL));
+    ww_pipe_close(reader);
+    ww_pipe_close(writer);
+    OK(ww_eventfd_open(&events, NULL));
+    CHECK_INT(ww_eventfd_take(events, &value, SHORT), -ETIMEDOUT);
+    ww_eventfd_close(events);
+    snprintf(memory, sizeof memory, "shm:/%s", fresh_name("paths"));
+    options.length = 4096;
+    options.populate = 1;
+    OK(ww_shm_create(&shm, memory, &options));
+    OK(ww_shm_unlink(shm));
+    ww_shm_close(shm);
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(file, sizeof file, "file:%s/f", directory);
+    OK(ww_file_replace(file, "x", 1, NULL));
+    OK(ww_file_remove(file));
+    OK(rmdir(directory));
+
+    CHECK(known("write without SIGPIPE") && known("end of a wait") && known("all pages present"));
+    CHECK(known("name of POSIX shared memory") && known("new content of a file") && !known("end of a child"));
+}
+
 TEST(addresses) {
     ww_address *address, *same;
     char text[64];

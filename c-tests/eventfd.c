@@ -67,7 +67,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_eventfd_from_fd(&other, -1), -EBADF, "not an open descriptor");
     CHECK_ERROR(ww_eventfd_from_fd(&other, 100000), -EBADF, "eventfd");
     options.size = 0;
-    CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "WW_…_INIT");
+    CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "WW_..._INIT");
     options.size = sizeof options;
     options.semaphore = 2;
     CHECK_ERROR(ww_eventfd_open(&other, &options), -EINVAL, "0 or 1");
@@ -114,7 +114,7 @@ TEST(close_during_a_wait) {
     pthread_t thread;
     void *result;
     OK(pthread_create(&thread, NULL, take_for_ever, events));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(1);
     ww_eventfd_close(events);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);

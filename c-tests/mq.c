@@ -20,7 +20,7 @@ static ww_mq *create(size_t depth, size_t message_size) {
 }
 
 static void finish(ww_mq *queue) {
-    OK(ww_mq_unlink(address));
+    OK(ww_mq_remove(address));
     ww_mq_close(queue);
 }
 
@@ -70,7 +70,7 @@ TEST(names_and_attributes) {
     CHECK(limits.depth_max >= 1 && limits.message_size_max >= 1 && limits.queues_max >= 1 && limits.user_bytes > 0);
     snprintf(address, sizeof address, "mq:/%s", fresh_name("mq"));
     CHECK_ERROR(ww_mq_open(&none, address, NULL), -ENOENT, "no queue has this name");
-    CHECK_ERROR(ww_mq_unlink(address), -ENOENT, "no queue has this name");
+    CHECK_ERROR(ww_mq_remove(address), -ENOENT, "no queue has this name");
     options.message_size = 100;
     OK(ww_mq_open_or_create(&queue, address, &options));
     OK(ww_mq_get_attributes(queue, &attributes));
@@ -181,8 +181,8 @@ TEST(bad_input) {
     options.mode = 01000;
     CHECK_ERROR(ww_mq_open(&none, address, &options), -EINVAL, "0777");
     CHECK_ERROR(ww_mq_from_fd(NULL, 0), -EFAULT, "output pointer");
-    CHECK_ERROR(ww_mq_unlink(NULL), -EFAULT, "address");
-    CHECK_ERROR(ww_mq_unlink("file:/x"), -EINVAL, "expected mq:");
+    CHECK_ERROR(ww_mq_remove(NULL), -EFAULT, "address");
+    CHECK_ERROR(ww_mq_remove("file:/x"), -EINVAL, "expected mq:");
     CHECK(none == (ww_mq *)1);
     CHECK_ERROR(ww_mq_send(NULL, "x", 1, 0, WW_NOW), -EFAULT, "queue");
     CHECK_ERROR(ww_mq_send(queue, NULL, 1, 0, WW_NOW), -EFAULT, "buffer");
@@ -213,7 +213,7 @@ TEST(close_during_a_wait) {
     ww_mq *queue = create(2, 16);
     pthread_t thread;
     pthread_create(&thread, NULL, waiting, queue);
-    sleep_ms(20);
+    until_blocked(1);
     finish(queue);
     pthread_join(thread, NULL);
 }
@@ -222,7 +222,7 @@ TEST(unlinked_by_another_process) {
     ww_mq *queue = create(2, 16), *none = NULL;
     char buffer[16];
     pid_t pid = fork();
-    if (pid == 0) _exit(ww_mq_unlink(address) != 0);
+    if (pid == 0) _exit(ww_mq_remove(address) != 0);
     reap(pid, 0);
     OK(ww_mq_send(queue, "x", 1, 0, WW_NOW));
     CHECK_INT(ww_mq_recv(queue, 0, buffer, sizeof buffer, WW_NOW, NULL, NULL), 1);

@@ -161,7 +161,7 @@ TEST(close_during_a_wait) {
     void *result;
     open_pipe(&reader, &writer);
     OK(pthread_create(&thread, NULL, read_for_ever, reader));
-    sleep_ms(20); /* a thread that is not waiting yet would be a use after close */
+    until_blocked(1);
     ww_pipe_close(reader);
     OK(pthread_join(thread, &result));
     CHECK_INT((intptr_t)result, -ECANCELED);

@@ -13,7 +13,7 @@ static ww_sysv_mq *create(size_t bytes) {
 }
 
 static void finish(ww_sysv_mq *queue) {
-    OK(ww_sysv_mq_remove(queue));
+    OK(ww_sysv_mq_unlink(queue));
     ww_sysv_mq_close(queue);
 }
 
@@ -62,7 +62,7 @@ TEST(nothing_is_cut_unless_asked) {
     size = 0;
     CHECK_ERROR(ww_sysv_mq_peek(queue, 0, buffer, 4, &type, &size), -EMSGSIZE, "stays in the queue");
     CHECK_INT(size, 6);
-    CHECK_INT(ww_sysv_mq_recv(queue, 0, WW_SYSV_MQ_CUT, buffer, 4, WW_NOW, &type, &size), 4);
+    CHECK_INT(ww_sysv_mq_recv(queue, 0, WW_MQ_CUT, buffer, 4, WW_NOW, &type, &size), 4);
     CHECK_INT(size, 6);
     CHECK_INT(type, 7);
     CHECK(memcmp(buffer, "1234", 4) == 0);
@@ -116,7 +116,7 @@ TEST(names) {
     ww_sysv_mq_options options = WW_SYSV_MQ_OPTIONS_INIT;
     ww_sysv_mq *queue, *same, *none = (ww_sysv_mq *)1;
     CHECK_ERROR(ww_sysv_mq_open(&none, address, NULL), -ENOENT, "no queue has this key");
-    CHECK_ERROR(ww_sysv_mq_unlink(address), -ENOENT, "no queue has this key");
+    CHECK_ERROR(ww_sysv_mq_remove(address), -ENOENT, "no queue has this key");
     options.bytes = 300;
     options.mode = 0640;
     OK(ww_sysv_mq_open_or_create(&queue, address, &options));
@@ -129,8 +129,8 @@ TEST(names) {
     ww_sysv_mq_close(same);
     options.bytes = 400;
     CHECK_ERROR(ww_sysv_mq_open_or_create(&none, address, &options), -EEXIST, "may hold 300 bytes, not the 400");
-    OK(ww_sysv_mq_unlink(address));
-    CHECK_ERROR(ww_sysv_mq_remove(queue), -EIDRM, "removed");
+    OK(ww_sysv_mq_remove(address));
+    CHECK_ERROR(ww_sysv_mq_unlink(queue), -EIDRM, "removed");
     CHECK_ERROR(ww_sysv_mq_from_id(&none, ww_sysv_mq_id(queue)), -EIDRM, "removed");
     CHECK_ERROR(ww_sysv_mq_open(&none, "sysv-mq:./no/such/file#65", NULL), -ENOENT, "create it");
     CHECK_ERROR(ww_sysv_mq_open(&none, "sysv-mq:private", NULL), -EINVAL, "adopt");
@@ -158,8 +158,8 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sysv_mq_create(&none, "sysv-mq:private", &options), -EINVAL, "_INIT");
     CHECK_ERROR(ww_sysv_mq_from_id(NULL, 1), -EFAULT, "output pointer");
     CHECK_ERROR(ww_sysv_mq_from_id(&none, -1), -EIDRM, "removed");
-    CHECK_ERROR(ww_sysv_mq_unlink(NULL), -EFAULT, "address");
-    CHECK_ERROR(ww_sysv_mq_unlink("sysv-mq:private"), -EINVAL, "adopt");
+    CHECK_ERROR(ww_sysv_mq_remove(NULL), -EFAULT, "address");
+    CHECK_ERROR(ww_sysv_mq_remove("sysv-mq:private"), -EINVAL, "adopt");
     CHECK(none == (ww_sysv_mq *)1);
     CHECK_ERROR(ww_sysv_mq_send(NULL, 1, "x", 1, WW_NOW), -EFAULT, "queue");
     CHECK_ERROR(ww_sysv_mq_send(queue, 1, NULL, 1, WW_NOW), -EFAULT, "buffer");
@@ -182,7 +182,7 @@ TEST(bad_input) {
     CHECK_ERROR(ww_sysv_mq_get_status(queue, NULL), -EFAULT, "output pointer");
     CHECK_ERROR(ww_sysv_mq_get_limits(NULL), -EFAULT, "output pointer");
     CHECK_ERROR(ww_sysv_mq_resize(NULL, 1), -EFAULT, "queue");
-    CHECK_ERROR(ww_sysv_mq_remove(NULL), -EFAULT, "queue");
+    CHECK_ERROR(ww_sysv_mq_unlink(NULL), -EFAULT, "queue");
     CHECK_ERROR(ww_sysv_mq_id(NULL), -EFAULT, "queue");
     ww_sysv_mq_close(NULL);
     finish(queue);
@@ -199,7 +199,7 @@ TEST(close_during_a_wait) {
     pthread_t thread;
     OK(ww_sysv_mq_from_id(&other, ww_sysv_mq_id(queue)));
     pthread_create(&thread, NULL, waiting, other);
-    sleep_ms(20);
+    until_blocked(1);
     ww_sysv_mq_close(other);
     pthread_join(thread, NULL);
     finish(queue);
@@ -211,7 +211,7 @@ TEST(removed_by_another_process) {
     pid_t pid = fork();
     if (pid == 0) {
         sleep_ms(20);
-        _exit(ww_sysv_mq_remove(queue) != 0);
+        _exit(ww_sysv_mq_unlink(queue) != 0);
     }
     CHECK_ERROR(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, GENEROUS, NULL, NULL), -EIDRM, "open or create it again");
     reap(pid, 0);
@@ -272,4 +272,44 @@ TEST(the_key_is_that_of_ftok) {
     CHECK(size == (ssize_t)strlen(id) && memcmp(buffer, id, strlen(id)) == 0);
     unlink(file);
     finish(queue);
+}
+
+TEST(a_descriptor_that_hears_libc) {
+    ww_sysv_mq *queue = create(0);
+    ww_waitset *set;
+    ww_waitset_event event;
+    char id[16], buffer[16];
+    const char *args[] = {"send", id, "5", "hello", NULL};
+    int fd = ww_sysv_mq_doorbell(queue, 0, 0), five = ww_sysv_mq_doorbell(queue, 5, 0);
+    int64_t type;
+    pid_t pid;
+    CHECK(fd >= 0 && five >= 0 && fd != five);
+    CHECK_INT(ww_sysv_mq_doorbell(queue, 0, 0), fd);
+    OK(ww_waitset_new(&set));
+    OK(ww_waitset_add_fd(set, fd, WW_READABLE, 1));
+    CHECK_INT(ww_waitset_wait(set, &event, 1, SHORT), -ETIMEDOUT);
+    snprintf(id, sizeof id, "%d", ww_sysv_mq_id(queue));
+    pid = spawn_peer("sysv_mq", args);
+    CHECK_INT(ww_waitset_wait(set, &event, 1, GENEROUS), 1);
+    CHECK_INT(ww_waitset_wait(set, &event, 1, GENEROUS), 1); /* level-triggered */
+    reap(pid, 0);
+    CHECK_INT(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, WW_NOW, &type, NULL), 5);
+    CHECK_INT(type, 5);
+    while (ww_waitset_wait(set, &event, 1, SHORT) == 1)
+        CHECK_INT(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, WW_NOW, NULL, NULL), -EAGAIN);
+    CHECK_INT(ww_sysv_mq_handed_back(queue), 0);
+    OK(ww_sysv_mq_send(queue, 7, NULL, 0, WW_NOW));
+    CHECK_INT(ww_waitset_wait(set, &event, 1, GENEROUS), 1);
+    CHECK_INT(ww_sysv_mq_recv(queue, 0, 0, buffer, sizeof buffer, GENEROUS, &type, NULL), 0);
+    CHECK_INT(type, 7);
+    CHECK(ww_sysv_mq_handed_back(queue) <= 1);
+    OK(ww_waitset_remove(set, 1));
+    CHECK_ERROR(ww_sysv_mq_doorbell(NULL, 0, 0), -EFAULT, "queue");
+    CHECK_ERROR(ww_sysv_mq_handed_back(NULL), -EFAULT, "queue");
+    CHECK_ERROR(ww_sysv_mq_doorbell(queue, 0, 77), -EINVAL, "flags");
+    CHECK_ERROR(ww_sysv_mq_doorbell(queue, 0, WW_SYSV_MQ_ALL_BUT), -EINVAL, "types of messages are numbers from 1");
+    ww_waitset_close(set);
+    OK(ww_sysv_mq_unlink(queue));
+    CHECK_ERROR(ww_sysv_mq_doorbell(queue, 9, 0), -EIDRM, "removed");
+    ww_sysv_mq_close(queue);
 }

@@ -7,14 +7,17 @@
  *
  * Errors. Functions return 0 or a count on success and a negated errno on failure, nothing else. Outputs are written only
  * on success; exceptions are `size_t *done` (how far a transfer came, always written) and `*true_size` (with -EMSGSIZE).
- * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Everywhere possible,
- * and not repeated below: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the library
- * was met and stopped at this call; and for calls that can wait:
+ * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Possible
+ * everywhere, named below or not: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the
+ * library was met and stopped at this call; and for calls that can wait:
  *   -EAGAIN      the call would block, and the timeout is WW_NOW
  *   -ETIMEDOUT   the deadline passed; never early
  *   -ECANCELED   a ww_cancel fired, or another thread closed the object
  *   -EINVAL      the timeout is negative and not WW_FOREVER
  * -EINTR never comes back: after a signal the call goes on with the time that is left. SIGPIPE is never raised.
+ *
+ * Parameters. First the handle, or where to put a new one; then the outputs that must be there and what the call is
+ * about, a buffer before its size; then the timeout; last the outputs that may be NULL.
  *
  * Time. Timeouts are nanoseconds on the monotonic clock: WW_FOREVER, WW_NOW, WW_MS(n), WW_SEC(n). A call tries first and
  * waits only if it would block.
@@ -44,10 +47,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Durations in nanoseconds. */
-#define WW_MS(n) ((int64_t)(n) * 1000000)
-#define WW_SEC(n) ((int64_t)(n) * 1000000000)
-
 /* What the WW_..._INIT macros stand for: all zeros, but for the size. */
 #ifdef __cplusplus
 template <typename options> static inline options ww_init_options() {
@@ -56,9 +55,15 @@ template <typename options> static inline options ww_init_options() {
     return zeroed;
 }
 #define WW_INIT(type) ww_init_options<type>()
+#define WW_INT64(n) static_cast<int64_t>(n)
 #else
 #define WW_INIT(type) { .size = sizeof(type) }
+#define WW_INT64(n) ((int64_t)(n))
 #endif
+
+/* Durations in nanoseconds. */
+#define WW_MS(n) (WW_INT64(n) * 1000000)
+#define WW_SEC(n) (WW_INT64(n) * 1000000000)
 
 #ifdef __cplusplus
 extern "C" {
@@ -78,8 +83,8 @@ const char *ww_version(void);
 
 /* The text of the calling thread's last error: operation, object, errno, cause and remedy.
  *
- * Never blocks. Returns an empty string before the first failure. The text is the library's and good until this
- * thread's next call of a wigwag function. */
+ * Never blocks. Calls that succeed leave it as it is; it is empty before the first failure. The text is the library's
+ * and good until this thread's next failing call, or its next call of this function. */
 const char *ww_last_error(void);
 
 /* Which way the library took where kernels differ, one line for each, such as
@@ -109,10 +114,7 @@ void ww_address_close(ww_address *address);
  *
  * Never blocks. Returns the length without the NUL. Errors: -EMSGSIZE if size is too small, with nothing written; the
  * length that is needed, without the NUL, is stored in *true_size, which may be NULL. -EFAULT. */
-ssize_t ww_address_print(const ww_address *address,
-                         char *buffer,
-                         size_t size,
-                         size_t *true_size);
+ssize_t ww_address_print(const ww_address *address, char *buffer, size_t size, size_t *true_size);
 
 /* The scheme, such as "sysv-mq", without the colon. Never blocks. The text is the library's and lasts for ever.
  * Returns NULL for NULL. */
@@ -130,11 +132,7 @@ int ww_address_id(const ww_address *address);
  *
  * Never blocks. Returns the length without the NUL. Errors: -ENOENT the address does not have the option; otherwise as
  * ww_address_print(). */
-ssize_t ww_address_option(const ww_address *address,
-                          const char *key,
-                          char *buffer,
-                          size_t size,
-                          size_t *true_size);
+ssize_t ww_address_option(const ww_address *address, const char *key, char *buffer, size_t size, size_t *true_size);
 
 /* Whether two addresses are the same, options included: 1 or 0. Never blocks. Errors: -EFAULT. */
 int ww_address_equals(const ww_address *a, const ww_address *b);
@@ -174,6 +172,533 @@ int ww_cancel_enter(const ww_cancel *cancel);
 int ww_cancel_leave(const ww_cancel *cancel);
 
 
+/* ---- Socket ---- */
+
+/* No socket's address is longer as text, the terminating NUL included. */
+#define WW_SOCKET_ADDRESS_MAX 384
+
+/* The most descriptors that one message can carry. */
+#define WW_SOCKET_FDS_MAX 253
+
+/* ww_socket_shutdown(): nothing more is received. */
+#define WW_SHUTDOWN_RECEIVING 0
+
+/* ww_socket_shutdown(): nothing more is sent; the peer reads the end of the stream. */
+#define WW_SHUTDOWN_SENDING 1
+
+/* ww_socket_shutdown(): both. */
+#define WW_SHUTDOWN_BOTH 2
+
+/* One end of a connection, or a socket for datagrams: tcp://host:port, udp://host:port, unix:/path or unix:@abstract,
+ * unix-dgram: and unix-seqpacket: likewise.
+ *
+ * tcp: and unix: carry bytes; udp:, unix-dgram: and unix-seqpacket: messages, which are never cut. Receiving 0 bytes is
+ * the end of a stream (from a datagram socket an empty datagram): the peer has closed or shut down its end, or died.
+ * Descriptors are closed on exec unless ww_socket_inherit() says otherwise; a child made by fork shares the socket. May
+ * be shared between threads; a stream that several threads send to at once may mix their bytes. */
+typedef struct ww_socket ww_socket;
+
+/* How a socket or a listener is opened; initialise with WW_SOCKET_OPTIONS_INIT. Where a member is zero, the option of the
+ * address counts (backlog, reuse, nodelay, keepalive, sndbuf, rcvbuf, mode, any-user). What concerns listening alone is
+ * ignored by a connecting socket. */
+typedef struct ww_socket_options {
+    size_t size;
+    /* How many connections may wait to be accepted; 0 for as many as the system allows. */
+    uint32_t backlog;
+    /* Whether a port may be bound that was in use a moment ago: 1 yes, -1 no, 0 yes for tcp: and no for udp:. */
+    int reuse;
+    /* 1, tcp: alone: small pieces are sent at once instead of being collected. */
+    int nodelay;
+    /* 1, tcp: alone: the kernel probes an idle connection; see ww_socket_set_keep_alive(). */
+    int keepalive;
+    /* The bytes of the send buffer; 0 for the system's default. */
+    size_t send_buffer;
+    /* The bytes of the receive buffer; 0 for the system's default. */
+    size_t receive_buffer;
+    /* Permissions of a unix path, whatever the umask; 0 for 0600. */
+    uint32_t mode;
+    /* 1: every user may talk to an abstract name, which has no permissions; else only the own user and root. */
+    int any_user;
+} ww_socket_options;
+#define WW_SOCKET_OPTIONS_INIT WW_INIT(ww_socket_options)
+
+/* Connects to a listener, or fixes the peer of a datagram socket; waits for a host's name to be looked up and for the
+ * connection to be made. A host's addresses are tried one after the other; an empty host is this one. A unix-dgram:
+ * socket gets a name of the kernel's choice, so that the peer can answer. Free with ww_socket_close().
+ *
+ * Errors: -ECONNREFUSED nobody listens there; -ENOENT there is no such path or host; -EACCES the path's permissions, or
+ * another user holds the abstract name; -EPROTOTYPE a unix socket of another type; -EHOSTUNREACH, -ENETUNREACH;
+ * -ENAMETOOLONG a unix name of more than 107 bytes; -ENOTSUP a unix-dgram: abstract name without any_user where the
+ * system does not tell who would receive; -ENOBUFS buffers above the system's limit; -EINVAL the address, or an option;
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
+int ww_socket_connect(ww_socket **out, const char *address, const ww_socket_options *options, int64_t timeout_ns);
+
+/* Opens a socket that receives datagrams at a udp: or unix-dgram: address, from anybody; waits at most for a host's name
+ * to be looked up. An empty host means all interfaces, over IPv4 and IPv6; port 0 means any free one.
+ *
+ * A path is taken over if it is a socket where nobody receives any more; closing removes it, if this process made it.
+ * Datagrams to an abstract name from other users are dropped and counted. Free with ww_socket_close().
+ *
+ * Errors: -EADDRINUSE somebody has the address; -EADDRNOTAVAIL no interface has it; -EACCES a privileged port, or the
+ * directory's permissions; -ENOTSOCK the path is something else than a socket (it is left alone); -ENOENT there is no
+ * such directory or host; -EHOSTUNREACH; -ENAMETOOLONG; -ENOBUFS; -EINVAL the address, or an option; -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
+int ww_socket_bind(ww_socket **out, const char *address, const ww_socket_options *options, int64_t timeout_ns);
+
+/* Makes two sockets connected to each other, each to be closed with ww_socket_close(). kind is "unix", "unix-dgram" or
+ * "unix-seqpacket". Never blocks.
+ *
+ * Errors: -EINVAL another kind; -EMFILE, -ENFILE; -EFAULT. */
+int ww_socket_pair(ww_socket **one, ww_socket **other, const char *kind);
+
+/* Takes over a socket that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -ENOTSOCK not a socket; -ENOTSUP of a family or type without a scheme; -EINVAL it listens (see
+ * ww_listener_from_fd()); -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_socket_from_fd(ww_socket **out, int fd);
+
+/* Closes the socket; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_socket_close(ww_socket *socket);
+
+/* Sends what fits of a stream's bytes, or a whole message, and returns how many bytes; waits until there is room.
+ *
+ * Errors, with nothing sent: -EPIPE, -ECONNRESET the peer is gone; -EMSGSIZE the message is larger than the socket can
+ * send; -EINVAL an empty message over unix-seqpacket:, which would look like the end; -EDESTADDRREQ, -ENOTCONN there is
+ * no peer; -ECONNREFUSED nobody receives at the peer's address; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_socket_send(const ww_socket *socket, const void *data, size_t size, int64_t timeout_ns);
+
+/* Sends all bytes of a stream, or a whole message; waits until there is room. *done, which may be NULL, tells how many
+ * bytes were sent, also after an error.
+ *
+ * Errors: as ww_socket_send(). */
+int ww_socket_send_all(const ww_socket *socket, const void *data, size_t size, int64_t timeout_ns, size_t *done);
+
+/* Receives what has come of a stream, at most size bytes, or one whole message, and returns how many bytes; waits for
+ * something to come. 0 is the end of the stream. Descriptors that come along are closed.
+ *
+ * Errors: -EMSGSIZE the message is larger: *true_size, which may be NULL, tells its size, and it stays to be received with
+ * a larger buffer (unless several receivers share the socket: ww_last_error() tells if it was lost); -EINVAL size is 0
+ * for a stream; -ECONNRESET the peer is gone; -ENOTCONN there is no peer; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_socket_recv(const ww_socket *socket, void *buffer, size_t size, int64_t timeout_ns, size_t *true_size);
+
+/* Fills the buffer from a stream; waits until all of it has come. *done, which may be NULL, tells how many bytes it
+ * holds, also after an error.
+ *
+ * Errors: -EPIPE the stream ended before; -ECONNRESET; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ENOTSUP the socket carries
+ * messages; -EFAULT. */
+int ww_socket_recv_exact(const ww_socket *socket, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
+
+/* Sends one datagram to an address; waits until there is room, in the receiver's queue too, and for a host's name to be
+ * looked up. The address may be one that ww_socket_recv_from() gave. An abstract name is sent to whoever holds it.
+ *
+ * Errors: -EMSGSIZE larger than a datagram can be; -ECONNREFUSED nobody receives there; -ENOENT there is no such path or
+ * host; -EACCES the path's permissions; -EPERM the receiver is connected to somebody else; -EISCONN, -ENOTSUP the socket
+ * sends no datagrams to addresses; -EINVAL the address; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_socket_send_to(const ww_socket *socket, const void *data, size_t size, const char *to, int64_t timeout_ns);
+
+/* Receives one whole message as ww_socket_recv() does, and writes its sender's address to from, which has room for
+ * WW_SOCKET_ADDRESS_MAX bytes or is NULL. A sender without a name, which cannot be answered, gives "unix-dgram:".
+ *
+ * Errors: as ww_socket_recv(); -ENOTSUP the socket carries a stream; -EINVAL from_size is below WW_SOCKET_ADDRESS_MAX. */
+ssize_t ww_socket_recv_from(const ww_socket *socket, void *buffer, size_t size, char *from, size_t from_size,
+                            int64_t timeout_ns, size_t *true_size);
+
+/* Sends bytes, at least one, over a unix socket, with count open descriptors attached, all or none of them; waits until
+ * there is room. The receiver gets descriptors of its own to the same open files; these stay the caller's. *done, which
+ * may be NULL, tells how many bytes were sent, also after an error: once it is not 0, the descriptors are.
+ *
+ * Errors: -EINVAL more than WW_SOCKET_FDS_MAX, or no byte; -ENOTSUP tcp: or udp:; -EBADF one is not open; -ETOOMANYREFS
+ * too many are on their way; otherwise as ww_socket_send(). */
+int ww_socket_send_fds(const ww_socket *socket, const void *data, size_t size, const int *fds, size_t count,
+                       int64_t timeout_ns, size_t *done);
+
+/* Receives bytes as ww_socket_recv() does, and the descriptors attached to them: writes up to capacity of them to fds, and
+ * how many to *count. They belong to the caller, and are closed on exec.
+ *
+ * Errors: -EBADMSG more descriptors came than capacity, or not all could be delivered, because this process may have no
+ * more: those that came are closed, and the bytes are lost; -ENOTSUP tcp: or udp:; otherwise as ww_socket_recv(). */
+ssize_t ww_socket_recv_fds(const ww_socket *socket, void *buffer, size_t size, int *fds, size_t capacity, size_t *count,
+                           int64_t timeout_ns, size_t *true_size);
+
+/* Closes one direction of a connection, or both (WW_SHUTDOWN_...), for every process that shares the socket. Never
+ * blocks.
+ *
+ * Errors: -ENOTCONN there is no connection; -EINVAL; -EFAULT. */
+int ww_socket_shutdown(const ww_socket *socket, int how);
+
+/* Writes the address of this end as text, with a terminating NUL, and returns its length without it; "unix:" for a
+ * socket without a name. WW_SOCKET_ADDRESS_MAX bytes are always enough. Never blocks.
+ *
+ * Errors: -EMSGSIZE size is too small, *true_size, which may be NULL, tells the length without the NUL; -EFAULT. */
+ssize_t ww_socket_local_address(const ww_socket *socket, char *buffer, size_t size, size_t *true_size);
+
+/* Writes the address of the other end, as ww_socket_local_address().
+ *
+ * Errors: -ENOTCONN there is no peer; otherwise as ww_socket_local_address(). */
+ssize_t ww_socket_peer_address(const ww_socket *socket, char *buffer, size_t size, size_t *true_size);
+
+/* The process on the other side of a unix connection or pair, as the kernel vouches for it, when it connected, began to
+ * listen or made the pair. Each output may be NULL. pid is 0 for a process outside of this pid namespace. Never blocks.
+ *
+ * Errors: -ENOTSUP tcp:, udp:, or datagrams without a pair; -ENOTCONN not connected; -EFAULT. */
+int ww_socket_peer_credentials(const ww_socket *socket, pid_t *pid, uid_t *uid, gid_t *gid);
+
+/* Whether small pieces are sent at once: 1 or 0. Never blocks. Errors: -ENOTSUP not tcp:; -EFAULT. */
+int ww_socket_nodelay(const ww_socket *socket);
+
+/* Has small pieces sent at once (1), or collected (0). Never blocks. Errors: -ENOTSUP not tcp:; -EINVAL; -EFAULT. */
+int ww_socket_set_nodelay(const ww_socket *socket, int on);
+
+/* Whether the kernel probes the connection while it is idle: 1 or 0; if so, writes after how long, in which intervals, in
+ * seconds, and how many unanswered probes break it. Each output may be NULL. Never blocks.
+ *
+ * Errors: -ENOTSUP not tcp:; -EFAULT. */
+int ww_socket_keep_alive(const ww_socket *socket, uint32_t *idle_s, uint32_t *interval_s, uint32_t *probes);
+
+/* Has the kernel probe the connection while it is idle (on is 1), and break it with -ETIMEDOUT when the peer does not
+ * answer, or stops that (0). 0 for idle_s, interval_s and probes leaves the system's default. Never blocks.
+ *
+ * Errors: -ENOTSUP not tcp:; -EINVAL above 32767 seconds or 127 probes; -EFAULT. */
+int ww_socket_set_keep_alive(const ww_socket *socket, int on, uint32_t idle_s, uint32_t interval_s, uint32_t probes);
+
+/* The bytes that the send buffer has for data. Never blocks. Errors: -EFAULT. */
+ssize_t ww_socket_send_buffer(const ww_socket *socket);
+
+/* Sets the bytes of the send buffer; the kernel may give more. Never blocks. Errors: -ENOBUFS above the system's limit
+ * net.core.wmem_max, and the buffer has that size then; -EFAULT. */
+int ww_socket_set_send_buffer(const ww_socket *socket, size_t size);
+
+/* The bytes that the receive buffer has for data. Never blocks. Errors: -EFAULT. */
+ssize_t ww_socket_receive_buffer(const ww_socket *socket);
+
+/* Sets the bytes of the receive buffer; the kernel may give more. Never blocks. Errors: -ENOBUFS above the system's limit
+ * net.core.rmem_max, and the buffer has that size then; -EFAULT. */
+int ww_socket_set_receive_buffer(const ww_socket *socket, size_t size);
+
+/* How many datagrams to an abstract name were dropped because another user had sent them. Never blocks. Errors: -EFAULT. */
+ssize_t ww_socket_refused(const ww_socket *socket);
+
+/* Keeps the socket open over exec, in blocking mode as programs expect of one that they inherit. Never blocks; not to be
+ * called while another thread uses it. Errors: -EFAULT. */
+int ww_socket_inherit(const ww_socket *socket);
+
+/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_socket_fd(const ww_socket *socket);
+
+
+/* ---- Listener ---- */
+
+/* A socket that accepts connections: tcp://host:port, unix:/path or unix:@abstract, unix-seqpacket: likewise.
+ *
+ * A unix path stays behind when the process is killed; the next listener on it takes it over. Closed on exec unless
+ * ww_listener_inherit() says otherwise; a child made by fork shares the listener. May be shared between threads. */
+typedef struct ww_listener ww_listener;
+
+/* Listens at an address; waits at most for a host's name to be looked up. An empty host means all interfaces, over IPv4
+ * and IPv6; port 0 means any free one, see ww_listener_local_address(). Free with ww_listener_close().
+ *
+ * A path is taken over if it is a socket where nobody listens any more; closing removes it, if this process made it.
+ * Accepted connections have the listener's nodelay, keepalive and buffer sizes.
+ *
+ * Errors: -EADDRINUSE somebody listens there; -EADDRNOTAVAIL no interface has the address; -EACCES a privileged port, or
+ * the directory's permissions; -ENOTSOCK the path is something else than a socket (it is left alone); -ENOENT there is no
+ * such directory or host; -EHOSTUNREACH; -ENAMETOOLONG; -ENOBUFS buffers above the system's limit; -EINVAL the address,
+ * or an option; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMFILE, -ENFILE; -EFAULT. */
+int ww_listener_open(ww_listener **out, const char *address, const ww_socket_options *options, int64_t timeout_ns);
+
+/* Takes over a listening socket that something else made, such as a service manager; its mode is left as it is, and so is
+ * its path when it is closed. The handle uses a copy of the descriptor and closes fd; after an error fd stays the
+ * caller's. Never blocks.
+ *
+ * Errors: -ENOTSOCK not a socket; -ENOTSUP of a family or type without a scheme; -EINVAL it does not listen; -EBADF not an
+ * open descriptor; -EMFILE; -EFAULT. */
+int ww_listener_from_fd(ww_listener **out, int fd);
+
+/* Closes the listener and removes its path, if this process made it; threads that wait on it return -ECANCELED first.
+ * NULL is allowed. */
+void ww_listener_close(ww_listener *listener);
+
+/* Accepts the connection that has waited longest; waits for one. Free it with ww_socket_close(). On an abstract name,
+ * connections of users other than the own and root are closed at once and counted.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left (the connection goes on waiting); -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -EFAULT. */
+int ww_listener_accept(const ww_listener *listener, ww_socket **out, int64_t timeout_ns);
+
+/* Writes the address that it listens at as text, with the port that the kernel chose and a terminating NUL, and returns
+ * its length without the NUL. WW_SOCKET_ADDRESS_MAX bytes are always enough. Never blocks.
+ *
+ * Errors: -EMSGSIZE size is too small, *true_size, which may be NULL, tells the length without the NUL; -EFAULT. */
+ssize_t ww_listener_local_address(const ww_listener *listener, char *buffer, size_t size, size_t *true_size);
+
+/* How many connections to an abstract name were refused because they were another user's. Never blocks. Errors: -EFAULT. */
+ssize_t ww_listener_refused(const ww_listener *listener);
+
+/* Keeps the listener open over exec, in blocking mode as programs expect of one that they inherit. Never blocks; not to
+ * be called while another thread uses it. Errors: -EFAULT. */
+int ww_listener_inherit(const ww_listener *listener);
+
+/* The descriptor, to poll or to pass on; readable while a connection waits. It stays the handle's. Never blocks. Errors:
+ * -EFAULT. */
+int ww_listener_fd(const ww_listener *listener);
+
+
+/* ---- Disk file ---- */
+
+/* ww_file_options.access: for reading, appending and both kinds of locks. */
+#define WW_FILE_READ_WRITE 0
+
+/* ww_file_options.access: for reading and shared locks. */
+#define WW_FILE_READ 1
+
+/* ww_file_options.access: for appending and exclusive locks. */
+#define WW_FILE_APPEND 2
+
+/* ww_file_options.create: fail with -ENOENT if the file is missing. */
+#define WW_FILE_EXISTING 0
+
+/* ww_file_options.create: make an empty file if it is missing. */
+#define WW_FILE_CREATE 1
+
+/* ww_file_options.create: make an empty file, and fail with -EEXIST if it is not missing. */
+#define WW_FILE_CREATE_NEW 2
+
+/* ww_file_replace_options.durability: a power failure leaves the old or the new content, and the new once the call has
+ * returned. */
+#define WW_FILE_DURABLE 0
+
+/* ww_file_replace_options.durability: a power failure leaves the old or the new content, maybe the old for a while
+ * after the call. */
+#define WW_FILE_DURABLE_CONTENT 1
+
+/* ww_file_replace_options.durability: nothing is said about power failures. */
+#define WW_FILE_NOT_DURABLE 2
+
+/* ww_file_lock(): together with other shared locks. */
+#define WW_FILE_SHARED 0
+
+/* ww_file_lock(): alone. */
+#define WW_FILE_EXCLUSIVE 1
+
+/* What a ww_filewatch waits for and tells, joined by |: the name came to be (made, linked, or renamed into place). */
+#define WW_FILE_APPEARED 1
+
+/* The content may be another: written, truncated, made, or another file renamed into place; not by memory mappings. */
+#define WW_FILE_CHANGED 2
+
+/* It is complete: closed by one that had it open for writing, or renamed into place. */
+#define WW_FILE_CLOSED 4
+
+/* The name is gone. */
+#define WW_FILE_REMOVED 8
+
+/* Only told, with all that was asked for: more happened than the kernel keeps (fs.inotify.max_queued_events), so each
+ * may have happened. */
+#define WW_FILE_OVERFLOWED 16
+
+/* An open disk file (file:/path). It stays with the file that was opened, also after ww_file_replace() has given the name
+ * to another one or the name was removed. May be shared between threads and with children made by fork. */
+typedef struct ww_file ww_file;
+
+/* A lock that is held on a file. It stands on its own: the ww_file may be closed meanwhile. It is of one process: a child
+ * made by fork does not have it. When the process dies, the kernel releases it, and does not tell the next holder. */
+typedef struct ww_filelock ww_filelock;
+
+/* A watch over the name of a file, which need not exist yet. Everything from the moment it is opened is seen, so the way
+ * to miss nothing is: open the watch, look at the file, wait, look again. What happens more than once before a wait is told
+ * once; of several threads that wait on one watch, one is told. Not seen is what is done through another hard link, on
+ * another machine of a network file system, or to the file that a symbolic link leads to. */
+typedef struct ww_filewatch ww_filewatch;
+
+/* A file as memory. May be shared between threads; a child made by fork has it as well. */
+typedef struct ww_mapping ww_mapping;
+
+/* How to replace a file; initialise with WW_FILE_REPLACE_OPTIONS_INIT. */
+typedef struct ww_file_replace_options {
+    size_t size;
+    /* WW_FILE_DURABLE, WW_FILE_DURABLE_CONTENT or WW_FILE_NOT_DURABLE. */
+    int durability;
+    /* Permissions of the file; 0: the address's mode=, else those that the old file had, else 0600. */
+    uint32_t mode;
+} ww_file_replace_options;
+#define WW_FILE_REPLACE_OPTIONS_INIT WW_INIT(ww_file_replace_options)
+
+/* How to open a file; initialise with WW_FILE_OPTIONS_INIT. */
+typedef struct ww_file_options {
+    size_t size;
+    /* WW_FILE_READ_WRITE, WW_FILE_READ or WW_FILE_APPEND. */
+    int access;
+    /* WW_FILE_EXISTING, WW_FILE_CREATE or WW_FILE_CREATE_NEW. */
+    int create;
+    /* Permissions of a file made here, set against the umask; 0: the address's mode=, else 0600. */
+    uint32_t mode;
+    int reserved;
+} ww_file_options;
+#define WW_FILE_OPTIONS_INIT WW_INIT(ww_file_options)
+
+/* Which part of a file to map, and how; initialise with WW_MAP_OPTIONS_INIT. */
+typedef struct ww_map_options {
+    size_t size;
+    /* The first byte; a multiple of the page size. */
+    uint64_t offset;
+    /* How many bytes; 0 is all up to the end of the file. */
+    size_t length;
+    /* 1: map for reading only; writing through the pointer is SIGSEGV then. */
+    int read_only;
+    /* 1: have all pages present from the start, so that no first access is slow. */
+    int populate;
+    /* 1: keep the pages in memory, never in swap; counts against RLIMIT_MEMLOCK. */
+    int lock;
+    int reserved;
+} ww_map_options;
+#define WW_MAP_OPTIONS_INIT WW_INIT(ww_map_options)
+
+/* Makes the bytes the content of the file at the address, so that every reader sees the old or the new content, never a
+ * part, also if this process is killed at any moment; makes the file if it is missing. Blocks for the disk.
+ *
+ * It becomes another file of the same name: who has the old one open, locked or mapped keeps the old one. Permissions and
+ * group are kept, the owner where the process may give files away.
+ *
+ * Errors, with the old content untouched: -ENOSPC, -EDQUOT, -EFBIG the new content does not fit; -EACCES, -EROFS the
+ * directory may not be written; -EPERM the old file's group is not this process's and no mode was given, or the directory
+ * is sticky; -ENOENT, -ENOTDIR no such directory; -EISDIR; -ENOTSUP no regular file; -ELOOP a symbolic link; -EINVAL an
+ * address or option; -EIO. An error of the directory's fsync says in its text that the new content is in place. */
+int ww_file_replace(const char *address, const void *data, size_t size, const ww_file_replace_options *options);
+
+/* Reads the whole file at the address if it has no more than size bytes, and returns how many. A file that is only ever
+ * replaced is seen as it was before or after. Blocks for the disk only.
+ *
+ * Errors: -EMSGSIZE it is larger, and *true_size, which may be NULL, tells how large (0: not known); -ENOENT; -EACCES;
+ * -EISDIR; -ENOTSUP no regular file; -EINVAL the address; -EIO; -EFAULT. */
+ssize_t ww_file_load(const char *address, void *buffer, size_t size, size_t *true_size);
+
+/* Removes the name at the address; who has the file open keeps it. Never blocks, other than for the disk.
+ *
+ * Errors: -ENOENT; -EISDIR, -ENOTSUP, -ELOOP no regular file, which is left alone; -EACCES, -EPERM, -EROFS; -EINVAL. */
+int ww_file_remove(const char *address);
+
+/* Waits until something has the name at the address; returns at once if something has. That it is there does not say that
+ * it is complete: a writer should use ww_file_replace(), or a ww_filewatch for WW_FILE_CLOSED be opened before it begins.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; as ww_filewatch_open() and ww_filewatch_wait(). */
+int ww_file_until_exists(const char *address, int64_t timeout_ns);
+
+/* Opens the file at the address; NULL options open an existing one for all purposes. Close it with ww_file_close(). Never
+ * blocks, other than for the disk.
+ *
+ * Errors: -ENOENT; -EEXIST with WW_FILE_CREATE_NEW; -EISDIR a directory; -ENOTSUP something else that is no regular file,
+ * which is left untouched; -EACCES, -EROFS, -ENOSPC, -EMFILE, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
+int ww_file_open(ww_file **out, const char *address, const ww_file_options *options);
+
+/* Takes over a descriptor of a regular file (also a memfd) that something else opened. The handle uses a copy of the
+ * descriptor and closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EISDIR, -ENOTSUP no regular file; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_file_from_fd(ww_file **out, int fd);
+
+/* Closes the file; threads that wait for a lock on it return -ECANCELED first. NULL is allowed. */
+void ww_file_close(ww_file *file);
+
+/* Appends a record in one write: no other process that appends can come in between. *done, which may be NULL, tells how
+ * many bytes are in the file, also after an error: a part stays there if the disk became full in the middle, since cutting
+ * it off could cut off what others have appended meanwhile; ww_file_append_locked() can take it back. Never blocks, other
+ * than for the disk.
+ *
+ * Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ);
+ * -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT. */
+int ww_file_append(const ww_file *file, const void *data, size_t size, size_t *done);
+
+/* As ww_file_append() under an exclusive lock of the whole file, so that a record which did not fit is taken back: among
+ * processes that all append this way, each record is there as a whole or not at all. Waits for the lock.
+ *
+ * Errors: as ww_file_append() and ww_file_lock(). */
+int ww_file_append_locked(const ww_file *file, const void *data, size_t size, int64_t timeout_ns, size_t *done);
+
+/* Reads the whole of the open file, as ww_file_load() does by name. Errors: as there; -EBADF opened for appending only. */
+ssize_t ww_file_read_all(const ww_file *file, void *buffer, size_t size, size_t *true_size);
+
+/* Reads what is there from the offset on, at most size bytes, and returns how many; 0 at or past the end. Blocks for the
+ * disk only. Errors: -EBADF opened for appending only; -EINVAL an offset past 2^63 - 1; -EIO; -EFAULT. */
+ssize_t ww_file_read_at(const ww_file *file, uint64_t offset, void *buffer, size_t size);
+
+/* The size in bytes. Never blocks. Errors: -EFAULT. */
+int ww_file_size(const ww_file *file, uint64_t *size);
+
+/* Returns once what was appended is on the disk, to survive a power failure. Blocks for the disk.
+ *
+ * Errors: -EIO, -ENOSPC, -EDQUOT some of it may be lost, which a later call may not tell again; -EFAULT. */
+int ww_file_sync(const ww_file *file);
+
+/* Locks length bytes of the file from start on (0: all to the end, however far it grows) in the mode WW_FILE_SHARED or
+ * WW_FILE_EXCLUSIVE, against the same call by any process or thread, and F_OFD_SETLK and F_SETLK (not flock) by programs
+ * that know nothing of wigwag. Release it with ww_filelock_release(). A thread that asks for what it has locked itself
+ * waits too. Lock a file that stays: of one that is replaced or removed meanwhile, the lock is not given.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE since it was opened, the file was removed or replaced: open it again;
+ * -EBADF not open for reading (shared), for writing (exclusive); -EINVAL the mode, or a range past 2^63 - 1; -ENOLCK;
+ * -EACCES, -EMFILE the file cannot be opened once more, which a lock takes; -ENOENT /proc is not mounted; -EFAULT. */
+int ww_file_lock(const ww_file *file, ww_filelock **out, int mode, uint64_t start, uint64_t length, int64_t timeout_ns);
+
+/* Releases a lock and frees the handle. NULL is allowed. In a child made by fork it frees the child's copy only. */
+void ww_filelock_release(ww_filelock *lock);
+
+/* Makes the file at least size bytes long, with its place on the disk reserved, so that a full disk is an error now and not
+ * a SIGBUS later; what is new reads as zeroes. It never becomes shorter. Blocks for the disk.
+ *
+ * Errors: -ENOSPC the disk is full, with the mount in the text; -EFBIG more than a file or the process may have; -EBADF
+ * opened for reading only; -EDQUOT; -EIO; -EFAULT. */
+int ww_file_grow(const ww_file *file, uint64_t size);
+
+/* Maps the file, or a part of it, as memory that all who map it share; NULL options map all of it for reading and writing.
+ * The mapping stands on its own: the file may be closed. Make the file large enough first (ww_file_grow()). Close it with
+ * ww_mapping_close(). Never waits for others.
+ *
+ * Errors: -EACCES the file was not opened for this access; -EINVAL an option, an offset that is not a multiple of the page
+ * size, or a length past the end of the file; -ENODEV the file system cannot map; -ENOMEM, -EPERM for lock; -EFAULT. */
+int ww_file_map(const ww_file *file, ww_mapping **out, const ww_map_options *options);
+
+/* The descriptor. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_file_fd(const ww_file *file);
+
+/* Where the memory begins, in *data: good until the mapping is closed. Other processes may change it at any time; if one
+ * makes the file shorter, touching what is gone raises SIGBUS. Never blocks. Errors: -EFAULT. */
+int ww_mapping_data(const ww_mapping *mapping, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_mapping_size(const ww_mapping *mapping);
+
+/* Waits until the disk has what was written to length bytes from offset on. Blocks for the disk.
+ *
+ * Errors: -EINVAL outside; -EIO; -EFAULT. */
+int ww_mapping_flush(const ww_mapping *mapping, size_t offset, size_t length);
+
+/* Unmaps and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
+void ww_mapping_close(ww_mapping *mapping);
+
+/* Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED,
+ * WW_FILE_CLOSED and WW_FILE_REMOVED, joined by |. Close it with
+ * ww_filewatch_close(). Never blocks.
+ *
+ * Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
+ * watches exist, with the limit in the text; -EINVAL the address, no events, or unknown ones; -EISDIR; -EFAULT. */
+int ww_filewatch_open(ww_filewatch **out, const char *address, int events);
+
+/* Waits until some of the events watched for have happened since the watch was opened or since the last wait, and returns
+ * those, joined by |.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE the directory was removed, renamed or unmounted: open a new watch;
+ * -EFAULT. */
+int ww_filewatch_wait(const ww_filewatch *watch, int64_t timeout_ns);
+
+/* The descriptor, to poll: readable when something happened in the directory, to this file or another; a wait with WW_NOW
+ * tells. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_filewatch_fd(const ww_filewatch *watch);
+
+/* Closes the watch; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_filewatch_close(ww_filewatch *watch);
+
+
 /* ---- Event counter ---- */
 
 /* An event counter (eventfd:): one side adds to a 64-bit number in the kernel, the other takes from it.
@@ -196,13 +721,11 @@ typedef struct ww_eventfd_options {
 /* Makes a counter; NULL options mean one that starts at 0 and is taken whole. Close it with ww_eventfd_close().
  *
  * Never blocks. Errors: -EMFILE, -ENFILE no descriptor is left; -EINVAL the initial value or an option; -EFAULT. */
-int ww_eventfd_open(ww_eventfd **out,
-                    const ww_eventfd_options *options);
+int ww_eventfd_open(ww_eventfd **out, const ww_eventfd_options *options);
 
 /* Takes over an eventfd that something else made; its mode is left as it is. The handle uses a copy of the descriptor and
  * closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE, -EFAULT. */
-int ww_eventfd_from_fd(ww_eventfd **out,
-                       int fd);
+int ww_eventfd_from_fd(ww_eventfd **out, int fd);
 
 /* Closes the counter; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_eventfd_close(ww_eventfd *eventfd);
@@ -216,9 +739,7 @@ int ww_eventfd_add(const ww_eventfd *eventfd, uint64_t value, int64_t timeout_ns
  *
  * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADMSG an adopted descriptor is not an eventfd;
  * -EFAULT. */
-int ww_eventfd_take(const ww_eventfd *eventfd,
-                    uint64_t *value,
-                    int64_t timeout_ns);
+int ww_eventfd_take(const ww_eventfd *eventfd, uint64_t *value, int64_t timeout_ns);
 
 /* The descriptor, to poll or to pass on: readable while the counter is above 0. It stays the handle's.
  * Never blocks. Errors: -EFAULT. */
@@ -252,16 +773,13 @@ typedef struct ww_pipe_options {
  *
  * Errors: -EMFILE, -ENFILE no descriptor is left; -EPERM the capacity is above what an unprivileged process may have;
  * -EINVAL an option; -EFAULT. */
-int ww_pipe_open(ww_pipe **reader,
-                 ww_pipe **writer,
-                 const ww_pipe_options *options);
+int ww_pipe_open(ww_pipe **reader, ww_pipe **writer, const ww_pipe_options *options);
 
 /* Takes over one end that something else made, such as standard input; its mode is left as it is. The handle uses a copy
  * of the descriptor and closes fd; after an error fd stays the caller's. Never blocks.
  *
  * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
-int ww_pipe_from_fd(ww_pipe **out,
-                    int fd);
+int ww_pipe_from_fd(ww_pipe **out, int fd);
 
 /* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_pipe_close(ww_pipe *pipe);
@@ -270,65 +788,42 @@ void ww_pipe_close(ww_pipe *pipe);
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EMSGSIZE in packet mode
  * size is below WW_PIPE_ATOMIC, so that a packet could be cut (nothing is taken); -EFAULT. */
-ssize_t ww_pipe_read(const ww_pipe *pipe,
-                     void *buffer,
-                     size_t size,
-                     int64_t timeout_ns);
+ssize_t ww_pipe_read(const ww_pipe *pipe, void *buffer, size_t size, int64_t timeout_ns);
 
 /* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also
  * after an error.
  *
  * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -ENOTSUP the
  * pipe is in packet mode; -EFAULT. */
-int ww_pipe_read_exact(const ww_pipe *pipe,
-                       void *buffer,
-                       size_t size,
-                       int64_t timeout_ns,
-                       size_t *done);
+int ww_pipe_read_exact(const ww_pipe *pipe, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written
  * whole or not at all.
  *
  * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
  * -EMSGSIZE longer than a packet, -EINVAL an empty packet; -EFAULT. */
-ssize_t ww_pipe_write(const ww_pipe *pipe,
-                      const void *data,
-                      size_t size,
-                      int64_t timeout_ns);
+ssize_t ww_pipe_write(const ww_pipe *pipe, const void *data, size_t size, int64_t timeout_ns);
 
 /* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written,
  * also after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
  *
  * Errors: as ww_pipe_write(). */
-int ww_pipe_write_all(const ww_pipe *pipe,
-                      const void *data,
-                      size_t size,
-                      int64_t timeout_ns,
-                      size_t *done);
+int ww_pipe_write_all(const ww_pipe *pipe, const void *data, size_t size, int64_t timeout_ns, size_t *done);
 
 /* Moves up to size bytes from this read end to the pipe, file or socket behind fd, without copying them through this
  * process, and returns how many; waits until some can be moved. 0 is the end of the stream.
  *
  * Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF;
  * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_pipe_splice_to(const ww_pipe *pipe,
-                          int fd,
-                          size_t size,
-                          int64_t timeout_ns);
+ssize_t ww_pipe_splice_to(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Moves up to size bytes from the pipe, file or socket behind fd into this write end; as ww_pipe_splice_to(). 0 is the
  * end of the input. */
-ssize_t ww_pipe_splice_from(const ww_pipe *pipe,
-                            int fd,
-                            size_t size,
-                            int64_t timeout_ns);
+ssize_t ww_pipe_splice_from(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Copies up to size bytes from this read end into another pipe's write end and leaves them here to be read; returns
  * how many. 0 is the end of the stream. Errors: as ww_pipe_splice_to(). */
-ssize_t ww_pipe_tee(const ww_pipe *pipe,
-                    const ww_pipe *to,
-                    size_t size,
-                    int64_t timeout_ns);
+ssize_t ww_pipe_tee(const ww_pipe *pipe, const ww_pipe *to, size_t size, int64_t timeout_ns);
 
 /* The bytes that the pipe can hold. Never blocks. Errors: -EFAULT. */
 ssize_t ww_pipe_capacity(const ww_pipe *pipe);
@@ -337,8 +832,7 @@ ssize_t ww_pipe_capacity(const ww_pipe *pipe);
  *
  * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
  * -EFAULT. */
-ssize_t ww_pipe_set_capacity(const ww_pipe *pipe,
-                             size_t size);
+ssize_t ww_pipe_set_capacity(const ww_pipe *pipe, size_t size);
 
 /* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
 int ww_pipe_is_reader(const ww_pipe *pipe);
@@ -351,26 +845,805 @@ int ww_pipe_inherit(const ww_pipe *pipe);
 int ww_pipe_fd(const ww_pipe *pipe);
 
 
+/* ---- Named pipe ---- */
+
+/* One end of a named pipe (fifo:/path), for reading or for writing.
+ *
+ * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process; a later writer
+ * starts it again, and a reader opened with keep_open never sees it. Writing when no read end is left is -EPIPE, and never
+ * SIGPIPE. Closed on exec. What nobody has read when the last end is closed is lost; the name stays until
+ * ww_fifo_remove(). May be shared between threads. */
+typedef struct ww_fifo ww_fifo;
+
+/* How to make or open a FIFO; initialise with WW_FIFO_OPTIONS_INIT. */
+typedef struct ww_fifo_options {
+    size_t size;
+    /* The bytes it can hold, rounded up by the kernel; 0: the address's capacity=, else what it has already. */
+    size_t capacity;
+    /* 1: make the FIFO if it is missing. */
+    int create;
+    /* 1: a reader stays without an end of the stream while writers come and go, and need not wait for the first when
+     * opening; it takes the permission to write. Also by the address's keep-open=1. A writer is not affected. */
+    int keep_open;
+    /* Permissions of a FIFO made here, set against the umask; 0: the address's mode=, else 0600. */
+    uint32_t mode;
+    int reserved;
+} ww_fifo_options;
+#define WW_FIFO_OPTIONS_INIT WW_INIT(ww_fifo_options)
+
+/* Makes the FIFO at the address without opening it. Never blocks.
+ *
+ * Errors: -EEXIST the name is taken, by a FIFO or something else; -ENOENT, -ENOTDIR no such directory; -EACCES, -EROFS,
+ * -ENOSPC, -ENAMETOOLONG; -EINVAL an address or option; -EFAULT. */
+int ww_fifo_create(const char *address, const ww_fifo_options *options);
+
+/* Removes the name at the address; who has the FIFO open keeps it. Never blocks.
+ *
+ * Errors: -ENOENT; -ENOTSUP it is no FIFO, and was left alone; -EACCES, -EPERM, -EROFS; -EINVAL the address; -EFAULT. */
+int ww_fifo_remove(const char *address);
+
+/* Opens the read end; waits until a writer has it open too, as the kernel's open does, but at most for the timeout. What a
+ * writer left in it counts as a writer; with keep_open it waits for nothing. Close it with ww_fifo_close().
+ *
+ * A writer that waits for a reader is let go as soon as this call has begun, also if it then runs out.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no writer came; -ENOENT no such FIFO; -ENOTSUP it is something else, which is
+ * left untouched; -EACCES; -EMFILE; -EPERM the capacity is above what an unprivileged process may have; -EINVAL an address
+ * or option; -EFAULT. */
+int ww_fifo_open_reader(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
+
+/* Opens the write end; waits until a reader has it open too, as the kernel's open does, but at most for the timeout. Close
+ * it with ww_fifo_close().
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED no reader came; otherwise as ww_fifo_open_reader(). */
+int ww_fifo_open_writer(ww_fifo **out, const char *address, const ww_fifo_options *options, int64_t timeout_ns);
+
+/* Takes over one end that something else opened; its mode is left as it is. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EINVAL not a pipe's descriptor; -EBADF not an open descriptor; -EMFILE; -EFAULT. */
+int ww_fifo_from_fd(ww_fifo **out, int fd);
+
+/* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_fifo_close(ww_fifo *fifo);
+
+/* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EFAULT. */
+ssize_t ww_fifo_read(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns);
+
+/* Fills the buffer; waits until all of it has come. *done, which may be NULL, tells how many bytes it holds, also after an
+ * error.
+ *
+ * Errors: -EPIPE the stream ended before; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EFAULT. */
+int ww_fifo_read_exact(const ww_fifo *fifo, void *buffer, size_t size, int64_t timeout_ns, size_t *done);
+
+/* Writes what fits and returns how many bytes did; waits until something does. Up to WW_PIPE_ATOMIC bytes are written whole
+ * or not at all, and not mixed with another writer's.
+ *
+ * Errors, with nothing written: -EPIPE no reader is left; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the read end;
+ * -EFAULT. */
+ssize_t ww_fifo_write(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns);
+
+/* Writes all of it; waits as long as there is no room. *done, which may be NULL, tells how many bytes were written, also
+ * after an error. Above WW_PIPE_ATOMIC bytes other writers may come between.
+ *
+ * Errors: as ww_fifo_write(). */
+int ww_fifo_write_all(const ww_fifo *fifo, const void *data, size_t size, int64_t timeout_ns, size_t *done);
+
+/* The bytes that the FIFO can hold. Never blocks. Errors: -EFAULT. */
+ssize_t ww_fifo_capacity(const ww_fifo *fifo);
+
+/* Sets the bytes that the FIFO can hold, and returns what the kernel made of it. Never blocks.
+ *
+ * Errors: -EPERM more than an unprivileged process may have; -EBUSY more is waiting to be read; -EINVAL 2 GiB or more;
+ * -EFAULT. */
+ssize_t ww_fifo_set_capacity(const ww_fifo *fifo, size_t size);
+
+/* Whether this end is the read end: 1 or 0. Never blocks. Errors: -EFAULT. */
+int ww_fifo_is_reader(const ww_fifo *fifo);
+
+/* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_fifo_fd(const ww_fifo *fifo);
+
+
+/* ---- Signals ---- */
+
+/* The numbers of the classic signals on Linux, so that signal.h is not needed; real-time signals come from
+ * ww_signal_number("RTMIN+3"), as their numbers are not constants. */
+#define WW_SIGHUP 1
+#define WW_SIGINT 2
+#define WW_SIGQUIT 3
+#define WW_SIGILL 4
+#define WW_SIGTRAP 5
+#define WW_SIGABRT 6
+#define WW_SIGBUS 7
+#define WW_SIGFPE 8
+#define WW_SIGKILL 9
+#define WW_SIGUSR1 10
+#define WW_SIGSEGV 11
+#define WW_SIGUSR2 12
+#define WW_SIGPIPE 13
+#define WW_SIGALRM 14
+#define WW_SIGTERM 15
+#define WW_SIGSTKFLT 16
+#define WW_SIGCHLD 17
+#define WW_SIGCONT 18
+#define WW_SIGSTOP 19
+#define WW_SIGTSTP 20
+#define WW_SIGTTIN 21
+#define WW_SIGTTOU 22
+#define WW_SIGURG 23
+#define WW_SIGXCPU 24
+#define WW_SIGXFSZ 25
+#define WW_SIGVTALRM 26
+#define WW_SIGPROF 27
+#define WW_SIGWINCH 28
+#define WW_SIGIO 29
+#define WW_SIGPWR 30
+#define WW_SIGSYS 31
+
+/* What a signal does to a process that has made no arrangements: it ends it. */
+#define WW_SIGNAL_TERMINATES 1
+
+/* It ends the process, with a core dump where they are on. */
+#define WW_SIGNAL_DUMPS_CORE 2
+
+/* Nothing. */
+#define WW_SIGNAL_IGNORED 3
+
+/* It stops the process. */
+#define WW_SIGNAL_STOPS 4
+
+/* It lets a stopped process go on. */
+#define WW_SIGNAL_CONTINUES 5
+
+/* Signals that came, in order, each with its sender and value: taken one by one, or handed to callbacks outside of
+ * signal context.
+ *
+ * The handler only writes to a queue. Several handles may subscribe to one signal, and each gets it. Handlers that
+ * were there before are called as well, after the queues are filled; the end of the last subscription puts them back.
+ * Calls that a signal would interrupt go on, unless an earlier handler was installed to interrupt them.
+ *
+ * Of a classic signal the kernel keeps one pending and merges further ones; real-time signals all queue, in order if
+ * one thread alone does not block them. What came and found the queue full is counted by ww_signal_lost().
+ *
+ * May be shared between threads. Fork: the subscriptions are the parent's. A child that does nothing about them meets
+ * each signal as if nobody had subscribed (WW_SIGTERM ends it); once it calls a function on the handle, that is its
+ * own, with an empty queue and without dispatcher thread, and takes nothing from the parent. exec ends them. */
+typedef struct ww_signal ww_signal;
+
+/* A signal that is ignored, or left to its default action, until this is closed. */
+typedef struct ww_signal_action ww_signal_action;
+
+/* A function that runs inside the signal handler. */
+typedef struct ww_signal_raw ww_signal_raw;
+
+/* The wish that this process should end, as its user or supervisor sends it: WW_SIGTERM or WW_SIGINT.
+ *
+ * While it is open these signals no longer end the process. May be shared between threads. Fork: as ww_signal; the wish
+ * to the parent is none to the child. */
+typedef struct ww_signal_shutdown ww_signal_shutdown;
+
+/* A process to send signals to that stays the same one: once it has ended and is reaped, sending fails with -ESRCH,
+ * also when its number has gone to another.
+ *
+ * That holds from the opening on: do it while the process cannot have been reaped, as its parent or with a message from
+ * it at hand. May be shared between threads. */
+typedef struct ww_signal_target ww_signal_target;
+
+/* How signals are received; initialise with WW_SIGNAL_OPTIONS_INIT. */
+typedef struct ww_signal_options {
+    size_t size;
+    /* Room for at least this many signals that came and were not taken; 0 for the kernel's usual, about 1,300. */
+    size_t capacity;
+    /* 1: handlers that were there before are not called for the signals of this handle, until it is closed. */
+    int unchained;
+    int reserved;
+} ww_signal_options;
+#define WW_SIGNAL_OPTIONS_INIT WW_INIT(ww_signal_options)
+
+/* One signal that came. What the kernel does not say for a signal's kind is 0. */
+typedef struct ww_signal_info {
+    /* Which signal. */
+    int signal;
+    /* How it came, the kernel's si_code: 0 by kill, -1 with a value, -6 to a thread, above 0 from the kernel. */
+    int code;
+    /* The sender as this process sees it, 0 if it cannot; with WW_SIGCHLD the child. */
+    pid_t pid;
+    /* The sender's real user. */
+    uid_t uid;
+    /* The number that was sent along. */
+    int value;
+    /* With WW_SIGCHLD: the exit status, or the signal that ended or stopped the child. */
+    int status;
+    /* With a timer: how many further expirations this signal stands for. With WW_SIGIO: the descriptor. */
+    int detail;
+    int reserved;
+    /* The value as a whole machine word, for senders that send a pointer. */
+    void *pointer;
+    /* With a fault (WW_SIGSEGV, WW_SIGBUS, WW_SIGFPE, WW_SIGILL): the address. */
+    void *fault_address;
+} ww_signal_info;
+
+/* A function for a signal that came, and the pointer given with it; info is good during the call. */
+typedef void (*ww_signal_callback)(const struct ww_signal_info *info, void *user);
+
+/* What ww_signal_block() or ww_signal_unblock() has changed, for ww_signal_restore(). The members are the library's. */
+typedef struct ww_signal_mask {
+    uint64_t changed;
+    int blocked;
+    int reserved;
+} ww_signal_mask;
+
+/* How a wish to end is received; initialise with WW_SIGNAL_SHUTDOWN_OPTIONS_INIT. */
+typedef struct ww_signal_shutdown_options {
+    size_t size;
+    /* The signals that ask for the end; NULL for WW_SIGTERM and WW_SIGINT. */
+    const int *signals;
+    /* How many signals there are; 0 with NULL. */
+    size_t count;
+    /* Fired by the first of them: every wait in its scope returns -ECANCELED. NULL for none; may be closed any time. */
+    const ww_cancel *cancel;
+    /* 1: a second one is left to the earlier handler or the default action, which ends the process at once. */
+    int second_ends;
+    /* 1: handlers that were there before are not called. */
+    int unchained;
+} ww_signal_shutdown_options;
+#define WW_SIGNAL_SHUTDOWN_OPTIONS_INIT WW_INIT(ww_signal_shutdown_options)
+
+/* The number of a signal by its name, with or without SIG: "USR1", "SIGTERM", "RTMIN+3", "10".
+ *
+ * Never blocks. Errors: -EINVAL there is none of that name. */
+int ww_signal_number(const char *name);
+
+/* The name of a signal, such as "SIGUSR1" or "SIGRTMIN+3"; NULL for a number that is none.
+ *
+ * Never blocks. The text is the library's and good for ever. */
+const char *ww_signal_name(int signal);
+
+/* What a signal does by default: WW_SIGNAL_TERMINATES and so on. Never blocks. Errors: -EINVAL no signal. */
+int ww_signal_default_action(int signal);
+
+/* Subscribes to signals, given as an array of numbers; NULL options mean defaults. Close it with ww_signal_close().
+ *
+ * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault (for which there is
+ * ww_signal_raw_open()), a number that is no signal, or none at all; -EBUSY the signal that this library uses itself;
+ * -EMFILE, -ENFILE no descriptor is left; -EPERM the capacity is more than fs.pipe-max-size. */
+int ww_signal_open(ww_signal **out, const int *signals, size_t count, const ww_signal_options *options);
+
+/* Subscribes to the signals of an address such as "signal:USR1" or "signal:INT,TERM?capacity=64".
+ *
+ * Never blocks. Errors: as ww_signal_open(); -EINVAL the address, also one with a pid. */
+int ww_signal_open_address(ww_signal **out, const char *address, const ww_signal_options *options);
+
+/* Ends the subscriptions: threads that wait on them return -ECANCELED, a callback that is running is waited for (unless
+ * it is the caller), and no other begins. NULL is allowed. */
+void ww_signal_close(ww_signal *signal);
+
+/* Takes the oldest signal that came into *info, waiting for one.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; in a forked child -EMFILE, -ENFILE; -EFAULT. */
+int ww_signal_take(const ww_signal *signal, ww_signal_info *info, int64_t timeout_ns);
+
+/* Adds a function that runs when this signal has been taken by ww_signal_dispatch() or the dispatcher thread, and
+ * writes its number for ww_signal_off() to *id (which may be NULL). Callbacks run one at a time, for one signal in the
+ * order they were added; they may call all of wigwag but ww_signal_dispatch() on this handle.
+ *
+ * Never blocks. Errors: -EINVAL the signal is not among those of this handle; -EFAULT. */
+int ww_signal_on(const ww_signal *signal, int number, ww_signal_callback callback, void *user, uint64_t *id);
+
+/* Removes a callback. When it returns, the callback neither runs nor will: it waits for one that is running, unless it
+ * is called from there.
+ *
+ * Errors: -ENOENT none has this number; -EFAULT. */
+int ww_signal_off(const ww_signal *signal, uint64_t id);
+
+/* Waits for a signal and runs the callbacks for it and for those that came meanwhile, in this thread; how many signals
+ * that were. Signals without a callback are taken too.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks;
+ * -EFAULT. */
+ssize_t ww_signal_dispatch(const ww_signal *signal, int64_t timeout_ns);
+
+/* Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
+ *
+ * Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT. */
+int ww_signal_start(const ww_signal *signal);
+
+/* Stops the dispatcher thread; waits for a callback that is running (unless it is the caller). Nothing happens if there is
+ * none. Errors: -EFAULT. */
+int ww_signal_stop(const ww_signal *signal);
+
+/* How many signals came and were lost because the queue was full. Never blocks. Errors: -EFAULT. */
+ssize_t ww_signal_lost(const ww_signal *signal);
+
+/* The descriptor, to poll: readable while there is a signal to take. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_signal_fd(const ww_signal *signal);
+
+/* Has a function called inside the handler of a signal, in whatever thread the kernel chose, beside other
+ * subscriptions, until ww_signal_raw_close().
+ *
+ * The function calls async-signal-safe functions only, none of this library but those that say so, and returns (never
+ * by longjmp). For a fault (WW_SIGSEGV, WW_SIGBUS, WW_SIGFPE, WW_SIGILL) returning means that the instruction runs
+ * again. After fork it runs in the child as well.
+ *
+ * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, or none; -EBUSY the signal that this
+ * library uses itself; -EFAULT. */
+int ww_signal_raw_open(ww_signal_raw **out, int signal, ww_signal_callback handler, void *user);
+
+/* Ends the subscription; returns when no thread runs the function any more. Not to be called in a signal handler. NULL
+ * is allowed. */
+void ww_signal_raw_close(ww_signal_raw *raw);
+
+/* Ignores a signal in this process, until ww_signal_action_close(), or for good if out is NULL. Passes over exec.
+ *
+ * Never blocks. Errors: -EBUSY it has subscriptions in this process, or is the one that this library uses itself;
+ * -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, or none. */
+int ww_signal_ignore(ww_signal_action **out, int signal);
+
+/* Gives a signal its default action, until ww_signal_action_close(), or for good if out is NULL. Never blocks.
+ * Errors: as ww_signal_ignore(). */
+int ww_signal_default(ww_signal_action **out, int signal);
+
+/* Puts back what the signal did before. NULL is allowed. */
+void ww_signal_action_close(ww_signal_action *action);
+
+/* Blocks signals for the calling thread; *saved, which may be NULL, is for ww_signal_restore() by the same thread.
+ *
+ * The mask is the thread's own and passes to threads and children that it makes: to keep a signal from the whole
+ * process, block it in the main thread first. Never blocks the caller. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal
+ * of the C library, or none; -EBUSY the signal that this library uses itself. */
+int ww_signal_block(const int *signals, size_t count, ww_signal_mask *saved);
+
+/* Lets signals through to the calling thread: pending ones act before this returns. Otherwise as ww_signal_block(). */
+int ww_signal_unblock(const int *signals, size_t count, ww_signal_mask *saved);
+
+/* Undoes what ww_signal_block() or ww_signal_unblock() has changed, in the same thread; what was so before stays.
+ * Never blocks the caller. Errors: -EINVAL the struct comes from neither; -EFAULT. */
+int ww_signal_restore(const ww_signal_mask *saved);
+
+/* Takes the next pending signal of a set into *info, waiting for one, without a handler.
+ *
+ * The signals are blocked in the calling thread while this runs. Before and after they act as arranged, which for most
+ * ends the process, and so they do at any time in a thread that has not blocked them: call ww_signal_block() first,
+ * before further threads are made. The lowest number comes first, of one real-time signal the oldest.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C
+ * library, or none at all; -EBUSY the signal that this library uses itself; -EFAULT. */
+int ww_signal_wait(const int *signals, size_t count, ww_signal_info *info, int64_t timeout_ns);
+
+/* Sends a signal to a process. Never blocks. The number may by now belong to another process than the one meant:
+ * ww_signal_target excludes that.
+ *
+ * Errors: -ESRCH there is no such process; -EPERM it belongs to another user; -EINVAL a pid below 1, or no signal. */
+int ww_signal_send(pid_t pid, int signal);
+
+/* Sends a signal to a process with a number: real-time signals queue up, in order; of a classic signal one is pending
+ * at a time. Never blocks.
+ *
+ * Errors: -EAGAIN the receiver has as many signals pending as its RLIMIT_SIGPENDING allows, nothing was sent;
+ * otherwise as ww_signal_send(). */
+int ww_signal_send_value(pid_t pid, int signal, int value);
+
+/* Sends a signal to every process of a process group. Never blocks. Errors: as ww_signal_send(); -EINVAL below 2. */
+int ww_signal_send_group(pid_t group, int signal);
+
+/* Sends a signal to one thread of a process. Never blocks. Errors: as ww_signal_send(); -ESRCH also if the thread is
+ * not one of that process. */
+int ww_signal_send_thread(pid_t pid, pid_t thread, int signal);
+
+/* The calling thread's number, for ww_signal_send_thread(). Never blocks, never fails. */
+pid_t ww_signal_this_thread(void);
+
+/* Takes hold of the process that has this number now. Close it with ww_signal_target_close().
+ *
+ * Never blocks. Errors: -ESRCH there is none; -EINVAL a number below 1, or a further thread's; -EMFILE, -ENFILE. */
+int ww_signal_target_open(ww_signal_target **out, pid_t pid);
+
+/* The same by an address such as "signal:USR1@1234", whose signal goes to *signal (which may be NULL).
+ *
+ * Never blocks. Errors: as ww_signal_target_open(); -EINVAL the address, also one without a pid. */
+int ww_signal_target_open_address(ww_signal_target **out, const char *address, int *signal);
+
+/* Takes over a pidfd. The handle uses a copy and closes fd; after an error fd stays the caller's. Never blocks.
+ * Errors: -EBADF it is none; -EMFILE. */
+int ww_signal_target_from_fd(ww_signal_target **out, int fd);
+
+/* Lets go of the process, which is not affected. NULL is allowed. */
+void ww_signal_target_close(ww_signal_target *target);
+
+/* Sends a signal. Never blocks. Errors: -ESRCH the process has ended and was reaped; -EPERM it belongs to another user;
+ * -EINVAL no signal; -EFAULT. */
+int ww_signal_target_send(const ww_signal_target *target, int signal);
+
+/* Sends a signal with a number. Never blocks. Errors: as ww_signal_target_send(); -EAGAIN as ww_signal_send_value(). */
+int ww_signal_target_send_value(const ww_signal_target *target, int signal, int value);
+
+/* Whether the process is there still, 1 or 0; one that has ended and is not reaped yet is. Never blocks.
+ * Errors: -EFAULT. */
+int ww_signal_target_exists(const ww_signal_target *target);
+
+/* Its number. Never blocks. Errors: -EFAULT. */
+pid_t ww_signal_target_pid(const ww_signal_target *target);
+
+/* The pidfd, readable once the process has ended. It stays the handle's. Never blocks.
+ * Errors: -ENOTSUP the kernel has none; -EFAULT. */
+int ww_signal_target_fd(const ww_signal_target *target);
+
+/* How signals get there: "pidfd_send_signal", which cannot meet another process, or "kill" where the kernel lacks it:
+ * then the time at which the process started is compared first, which leaves a moment for the number to change hands.
+ * NULL for a NULL target. Never blocks. The text is the library's and good for ever. */
+const char *ww_signal_target_path(const ww_signal_target *target);
+
+/* Turns WW_SIGTERM and WW_SIGINT, or the signals of the options, into a wish that this process should end; NULL options
+ * mean defaults. Close it with ww_signal_shutdown_close().
+ *
+ * Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault, or an option; -EBUSY the
+ * signal that this library uses itself; -EMFILE, -ENFILE no descriptor is left. */
+int ww_signal_shutdown_open(ww_signal_shutdown **out, const ww_signal_shutdown_options *options);
+
+/* Puts back what the signals did before; threads that wait return -ECANCELED first. NULL is allowed. */
+void ww_signal_shutdown_close(ww_signal_shutdown *shutdown);
+
+/* The signal that asked for the end, or 0 if none has. Never blocks. Errors: -EFAULT. */
+int ww_signal_shutdown_requested(const ww_signal_shutdown *shutdown);
+
+/* Waits until the end is asked for, again at once each time after; the signal that asked.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; in a forked child -EMFILE, -ENFILE; -EFAULT. */
+int ww_signal_shutdown_wait(const ww_signal_shutdown *shutdown, int64_t timeout_ns);
+
+/* How often the end was asked for. Never blocks. Errors: -EFAULT. */
+int ww_signal_shutdown_count(const ww_signal_shutdown *shutdown);
+
+/* The descriptor, to poll: readable from the first wish on; not to be read from. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_signal_shutdown_fd(const ww_signal_shutdown *shutdown);
+
+
+/* ---- Shared memory: what all kinds have in common, and System V segments ---- */
+
+/* A System V shared memory segment (sysv-shm:), attached.
+ *
+ * It outlives its processes: it is there until somebody removes it, and its memory until the last process that is
+ * attached then has gone, by whatever death. Its size is fixed from the moment it exists; its content starts as
+ * zeroes. A child made by fork is attached as well. May be shared between threads. */
+typedef struct ww_sysv_shm ww_sysv_shm;
+
+/* How shared memory is created or opened; initialise with WW_MEMORY_OPTIONS_INIT. What the address says counts where
+ * a member is 0. */
+typedef struct ww_memory_options {
+    size_t size;
+    /* How many bytes of memory; needed to create. When opening, what is there must be at least as large. */
+    size_t length;
+    /* The size of a huge page in bytes; 0 is the system's default. */
+    size_t huge_page_size;
+    /* The permissions of what is created, such as 0640, whatever the umask; 0 is 0600. */
+    uint32_t mode;
+    /* 1: attach for reading only; writing through the pointer is SIGSEGV then. Not for what is created. */
+    int read_only;
+    /* 1: create on huge pages, which the administrator must have reserved (vm.nr_hugepages). System V and memfd. */
+    int huge_pages;
+    /* 1: have all pages present from the start, so that no first access is slow. */
+    int populate;
+    /* 1: keep the pages in memory, never in swap; counts against RLIMIT_MEMLOCK. */
+    int lock;
+    /* 1: create without reserving the pages; where there is none left when one is first touched, the process is
+     * killed by SIGBUS. POSIX and memfd. */
+    int sparse;
+} ww_memory_options;
+#define WW_MEMORY_OPTIONS_INIT WW_INIT(ww_memory_options)
+
+/* What the kernel keeps about a System V segment. Times are seconds of the wall clock, 0 for never. */
+typedef struct ww_sysv_shm_status {
+    /* The size in bytes. */
+    size_t length;
+    /* How often it is attached, over all processes. */
+    uint64_t attached;
+    int64_t attached_at;
+    int64_t detached_at;
+    /* When it was created, or its owner or mode changed. */
+    int64_t changed_at;
+    /* The process that created it; 0 if it lives in a pid namespace that cannot be seen from here. */
+    pid_t creator_pid;
+    /* The process that attached or detached last; 0 for none. */
+    pid_t last_pid;
+    /* The owner, and who created it. */
+    uid_t uid;
+    gid_t gid;
+    uid_t creator_uid;
+    gid_t creator_gid;
+    /* The permissions. */
+    uint32_t mode;
+    /* 1: removed, and gone with the last that detaches. */
+    int removed;
+    /* 1: somebody has locked the whole segment in memory. */
+    int locked;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_sysv_shm_status;
+
+/* Creates the segment that the address names, such as "sysv-shm:shmfile#65", and attaches it. Close it with
+ * ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -EEXIST there is one with this key; -EINVAL no length, or one above kernel.shmmax; -ENOENT the file that
+ * the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
+ * -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
+ * -EFAULT. */
+int ww_sysv_shm_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
+
+/* Attaches the segment that exists. Close it with ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -ENOENT there is none with this key, or the file that the key is derived from does not exist; -EACCES its
+ * mode does not allow this access; -EINVAL it is smaller than asked for, or the address is private; -ENOMEM, -EPERM
+ * as ww_sysv_shm_create(); -EFAULT. */
+int ww_sysv_shm_open(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
+
+/* Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
+ * once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open(). */
+int ww_sysv_shm_open_or_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
+
+/* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
+ * populate and lock count of the options. Close it with ww_sysv_shm_close(). Never waits for others.
+ *
+ * Errors: -EIDRM there is no segment with this id (any more); the others as ww_sysv_shm_open(). */
+int ww_sysv_shm_from_id(ww_sysv_shm **out, int id, const ww_memory_options *options);
+
+/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
+void ww_sysv_shm_close(ww_sysv_shm *shm);
+
+/* Where the memory begins, in *data: good until the handle is closed. Other processes may change what is there at any
+ * time. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_data(const ww_sysv_shm *shm, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_shm_size(const ww_sysv_shm *shm);
+
+/* Makes sure that there are this many bytes, which a System V segment has from the start or never; returns how many
+ * there are. Never blocks. Errors: -ENOTSUP it is smaller; -EFAULT. */
+ssize_t ww_sysv_shm_grow(ww_sysv_shm *shm, size_t length);
+
+/* What the kernel keeps about it, in *status. Never blocks. Errors: -EACCES the mode does not allow reading;
+ * -EFAULT. */
+int ww_sysv_shm_get_status(const ww_sysv_shm *shm, ww_sysv_shm_status *status);
+
+/* The kernel's id, which works in every process of the same IPC namespace. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_id(const ww_sysv_shm *shm);
+
+/* The key, in *key: 0, IPC_PRIVATE, for a segment without one, be it that it never had one or that it was removed.
+ * Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_key(const ww_sysv_shm *shm, int32_t *key);
+
+/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
+int ww_sysv_shm_created(const ww_sysv_shm *shm);
+
+/* Whether its name still leads to this object: 0 if so. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+int ww_sysv_shm_check_name(const ww_sysv_shm *shm);
+
+/* Removes the segment: its name is gone at once, its memory with the last process that is attached. Doing it twice is
+ * as good as once. Never blocks. Errors: -EPERM it belongs to somebody else; -EFAULT. */
+int ww_sysv_shm_unlink(const ww_sysv_shm *shm);
+
+/* Removes the segment that the address names. Its memory stays for those that are attached. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EPERM it belongs to somebody else; -EINVAL the address is private; -EFAULT. */
+int ww_sysv_shm_remove(const char *address);
+
+
+/* ---- POSIX shared memory ---- */
+
+/* A POSIX shared memory object (shm:/name), mapped as a whole.
+ *
+ * It outlives its processes: its name is there until somebody removes it, and its memory until the last process has
+ * let go of it, by whatever death. It gets its name only when it is complete, so that nobody finds it half made. Its
+ * pages are reserved at creation: a full /dev/shm is -ENOSPC there, and never SIGBUS later. Its content starts as
+ * zeroes. A child made by fork has it as well. May be shared between threads. */
+typedef struct ww_shm ww_shm;
+
+/* Creates the object that the address names, such as "shm:/frames". Close it with ww_shm_close(). Never waits for
+ * others.
+ *
+ * Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
+ * -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
+ * -EFAULT. */
+int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *options);
+
+/* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
+ * making and sizing it. Close it with ww_shm_close().
+ *
+ * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
+ * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
+ * -EFAULT. */
+int ww_shm_open(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
+
+/* Opens the object, made if there is none; ww_shm_created() tells which. Of several processes that do so at once,
+ * exactly one creates it, and all get the whole size. Waits as ww_shm_open(). Errors: as ww_shm_create() and
+ * ww_shm_open(). */
+int ww_shm_open_or_create(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
+
+/* Takes over the descriptor of an object that something else opened. length, read_only, populate and lock count of
+ * the options. The handle uses a copy of the descriptor and closes fd; after an error fd stays the caller's.
+ * Never waits for others.
+ *
+ * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
+ * -EBADF; -EMFILE; -EFAULT. */
+int ww_shm_from_fd(ww_shm **out, int fd, const ww_memory_options *options);
+
+/* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
+void ww_shm_close(ww_shm *shm);
+
+/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
+ * what is there at any time. Never blocks. Errors: -EFAULT. */
+int ww_shm_data(const ww_shm *shm, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_shm_size(const ww_shm *shm);
+
+/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
+ * may move: ask for the pointer again. Others see the new part after ww_shm_refresh(). It never becomes smaller. No
+ * other thread may use the handle meanwhile. Never waits for others.
+ *
+ * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
+ * attached read-only; -EFBIG more than a file can have; -EFAULT. */
+ssize_t ww_shm_grow(ww_shm *shm, size_t length);
+
+/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
+ * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
+ssize_t ww_shm_refresh(ww_shm *shm);
+
+/* Takes all pages now, for an object that was made without, by another program or as sparse. Never waits for others.
+ *
+ * Errors: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EBADF attached read-only; -EFAULT. */
+int ww_shm_reserve(const ww_shm *shm);
+
+/* What the kernel keeps, which of POSIX shared memory is neither attach count nor creator: always -ENOTSUP, or
+ * -EFAULT. System V segments have them. Never blocks. */
+int ww_shm_get_status(const ww_shm *shm, ww_sysv_shm_status *status);
+
+/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
+int ww_shm_inherit(const ww_shm *shm);
+
+/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_shm_fd(const ww_shm *shm);
+
+/* Whether this handle made the object, 1, or found it, 0. Never blocks. Errors: -EFAULT. */
+int ww_shm_created(const ww_shm *shm);
+
+/* Whether its name still leads to this object: 0 if so. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+int ww_shm_check_name(const ww_shm *shm);
+
+/* Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
+ * meanwhile stays. Never blocks.
+ *
+ * Errors: -ENOENT the name is gone already; -ESTALE it belongs to a newer object by now; -EACCES, -EPERM it belongs
+ * to somebody else; -ENOTSUP adopted without a name; -EFAULT. */
+int ww_shm_unlink(const ww_shm *shm);
+
+/* Removes the name in the address. The memory stays for those that have it open. Never blocks.
+ *
+ * Errors: -ENOENT there is none of this name; -EACCES, -EPERM it belongs to somebody else; -EFAULT. */
+int ww_shm_remove(const char *address);
+
+
+/* ---- Shared memory with a descriptor instead of a name, which can be sealed ---- */
+
+/* No further seals. */
+#define WW_SEAL_SEAL 1
+
+/* It never becomes shorter: touching it never raises SIGBUS. */
+#define WW_SEAL_SHRINK 2
+
+/* It never becomes longer. */
+#define WW_SEAL_GROW 4
+
+/* Its content never changes. Nobody may have it mapped writable when this seal is set. */
+#define WW_SEAL_WRITE 8
+
+/* Its content changes only through mappings that are writable already. */
+#define WW_SEAL_FUTURE_WRITE 16
+
+/* The permission to execute it never changes. */
+#define WW_SEAL_EXEC 32
+
+/* Anonymous memory (memfd:), mapped as a whole, that others get by its descriptor: inherited, or passed over a
+ * socket.
+ *
+ * Gone when the last process has let go of it, by whatever death. Its pages are reserved at creation; its content
+ * starts as zeroes. Seals are promises that nobody can take back, its creator included. A child made by fork has it
+ * as well. May be shared between threads. */
+typedef struct ww_memfd ww_memfd;
+
+/* Makes memory; the address is "memfd:", or "memfd:label" for a label that shows in /proc. On huge pages the size is
+ * rounded up to whole ones. Close it with ww_memfd_close(). Never waits for others.
+ *
+ * Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
+ * too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
+ * 249 bytes; -EMFILE; -EFAULT. */
+int ww_memfd_create(ww_memfd **out, const char *address, const ww_memory_options *options);
+
+/* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
+ * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
+ * error fd stays the caller's. Never waits for others.
+ *
+ * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
+ * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
+int ww_memfd_from_fd(ww_memfd **out, int fd, uint32_t required_seals, const ww_memory_options *options);
+
+/* Unmaps, closes and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
+void ww_memfd_close(ww_memfd *memfd);
+
+/* Where the memory begins, in *data: good until the handle is closed, grown or refreshed. Other processes may change
+ * what is there at any time. Never blocks. Errors: -EFAULT. */
+int ww_memfd_data(const ww_memfd *memfd, void **data);
+
+/* How many bytes of memory there are behind the pointer. Never blocks. Errors: -EFAULT. */
+ssize_t ww_memfd_size(const ww_memfd *memfd);
+
+/* Makes it at least length bytes large with all pages reserved, and returns how many bytes there are now. The memory
+ * may move: ask for the pointer again. Others see the new part after ww_memfd_refresh(). It never becomes smaller. No
+ * other thread may use the handle meanwhile. Never waits for others.
+ *
+ * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
+ * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
+ssize_t ww_memfd_grow(ww_memfd *memfd, size_t length);
+
+/* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
+ * the pointer again. No other thread may use the handle meanwhile. Never blocks. Errors: -ENOMEM, -EFAULT. */
+ssize_t ww_memfd_refresh(ww_memfd *memfd);
+
+/* Takes all pages now, for memory that was made without, by another program or as sparse. Never waits for others.
+ *
+ * Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
+ * -EFAULT. */
+int ww_memfd_reserve(const ww_memfd *memfd);
+
+/* What the kernel keeps, which of a memfd is neither attach count nor creator: always -ENOTSUP, or
+ * -EFAULT. System V segments have them. Never blocks. */
+int ww_memfd_get_status(const ww_memfd *memfd, ww_sysv_shm_status *status);
+
+/* Keeps the descriptor open over exec. Never blocks. Errors: -EFAULT. */
+int ww_memfd_inherit(const ww_memfd *memfd);
+
+/* The descriptor, to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
+int ww_memfd_fd(const ww_memfd *memfd);
+
+/* The seals that are set, WW_SEAL_... joined by |, in *seals. Never blocks. Errors: -EFAULT. */
+int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
+
+/* Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
+ * same address. No other thread may use the handle meanwhile. Never blocks.
+ *
+ * Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
+ * mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT. */
+int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
+
+
 /* ---- System V message queue ---- */
 
 /* What a message queue of either kind is opened for. */
 #define WW_MQ_BOTH 0
-
 #define WW_MQ_RECEIVE 1
-
 #define WW_MQ_SEND 2
 
-/* With ww_sysv_mq_recv(): any type but the one given. */
-#define WW_SYSV_MQ_ALL_BUT 1
+/* With ww_sysv_mq_recv() and ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the
+ * rest. */
+#define WW_MQ_CUT 1
 
-/* With ww_sysv_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
-#define WW_SYSV_MQ_CUT 2
+/* With ww_sysv_mq_recv() and ww_sysv_mq_doorbell(): any type but the one given. */
+#define WW_SYSV_MQ_ALL_BUT 2
 
 /* A System V message queue (sysv-mq:path#65, sysv-mq:0xKEY, sysv-mq:private): messages with a type each, picked by
  * type.
  *
  * A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
- * removes the queue; closing a handle leaves it as it is. It has no descriptor. May be shared between threads. */
+ * removes the queue; closing a handle leaves it as it is. It has no descriptor
+ * but what ww_sysv_mq_doorbell() makes. May be shared between threads. */
 typedef struct ww_sysv_mq ww_sysv_mq;
 
 /* How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT. */
@@ -394,8 +1667,8 @@ typedef struct ww_sysv_mq_status {
     /* The most bytes that it may hold. */
     size_t bytes_max;
     /* The processes that sent and received last; 0 for none. */
-    int32_t last_sender;
-    int32_t last_receiver;
+    pid_t last_sender;
+    pid_t last_receiver;
     /* Seconds of the wall clock: last sent, last received (0 for never), created or resized. */
     int64_t sent_at;
     int64_t received_at;
@@ -403,8 +1676,8 @@ typedef struct ww_sysv_mq_status {
     /* Its key, 0 if it is private; permissions; owner. */
     int32_t key;
     uint32_t mode;
-    uint32_t uid;
-    uint32_t gid;
+    uid_t uid;
+    gid_t gid;
     /* Room for what later versions tell; 0. */
     uint64_t reserved[4];
 } ww_sysv_mq_status;
@@ -429,29 +1702,22 @@ typedef struct ww_sysv_mq_limits {
  * Errors: -ENOENT there is none, or the file that its key is derived from does not exist; -EACCES its mode does not
  * allow the access; -EEXIST it may hold another number of bytes than asked for (looked at for up to 0.1 s if it has
  * just been created); -EINVAL the address, or an option; -EFAULT. */
-int ww_sysv_mq_open(ww_sysv_mq **out,
-                    const char *address,
-                    const ww_sysv_mq_options *options);
+int ww_sysv_mq_open(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Creates a queue, which must not exist yet; sysv-mq:private is another one each time. Never blocks. Close it with
  * ww_sysv_mq_close().
  *
  * Errors: -EEXIST it exists; -ENOSPC the system has no room for one more queue; -EPERM it may not hold that many bytes;
  * -ENOENT the file that its key is derived from does not exist; -EINVAL the address, or an option; -EFAULT. */
-int ww_sysv_mq_create(ww_sysv_mq **out,
-                      const char *address,
-                      const ww_sysv_mq_options *options);
+int ww_sysv_mq_create(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_sysv_mq_open() and ww_sysv_mq_create(). */
-int ww_sysv_mq_open_or_create(ww_sysv_mq **out,
-                              const char *address,
-                              const ww_sysv_mq_options *options);
+int ww_sysv_mq_open_or_create(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Takes over a queue by its id, as another process has passed it on. Never blocks. Close it with ww_sysv_mq_close().
  *
  * Errors: -EIDRM there is no queue with this id (any more); -EACCES its mode does not let this user read it; -EFAULT. */
-int ww_sysv_mq_from_id(ww_sysv_mq **out,
-                       int id);
+int ww_sysv_mq_from_id(ww_sysv_mq **out, int id);
 
 /* Closes the handle; threads of this process that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
 void ww_sysv_mq_close(ww_sysv_mq *queue);
@@ -461,11 +1727,7 @@ void ww_sysv_mq_close(ww_sysv_mq *queue);
  * Errors, with nothing sent: -EMSGSIZE it is larger than the system or the queue allows, however long one waits; -EINVAL
  * the type is below 1; -EIDRM the queue was removed; -EACCES its mode does not let this user send; -ENOMEM; -EAGAIN,
  * -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_sysv_mq_send(const ww_sysv_mq *queue,
-                    int64_t type,
-                    const void *data,
-                    size_t size,
-                    int64_t timeout_ns);
+int ww_sysv_mq_send(const ww_sysv_mq *queue, int64_t type, const void *data, size_t size, int64_t timeout_ns);
 
 /* Takes a message out of the queue and returns how many bytes of it are in the buffer; waits until there is one that
  * select picks: 0 the oldest; a type the oldest of that type, or with WW_SYSV_MQ_ALL_BUT of any other; a negative
@@ -473,28 +1735,18 @@ int ww_sysv_mq_send(const ww_sysv_mq *queue,
  *
  * *type and *true_size, each of which may be NULL, get its type and its size; *true_size also with -EMSGSIZE.
  *
- * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
+ * Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_MQ_CUT (a *true_size
  * of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
  * -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue,
-                        int64_t select,
-                        uint32_t flags,
-                        void *buffer,
-                        size_t size,
-                        int64_t timeout_ns,
-                        int64_t *type,
-                        size_t *true_size);
+ssize_t ww_sysv_mq_recv(const ww_sysv_mq *queue, int64_t select, uint32_t flags, void *buffer, size_t size,
+                        int64_t timeout_ns, int64_t *type, size_t *true_size);
 
 /* Copies the message at a place in the queue, 0 for the oldest, and leaves it there; returns its size. Never blocks.
  * *type and *true_size as ww_sysv_mq_recv().
  *
  * Errors: -EAGAIN there is no message at this place; -EMSGSIZE it is larger than the buffer; -ENOTSUP the kernel is built
  * without it (CONFIG_CHECKPOINT_RESTORE); -EIDRM, -EACCES; -EFAULT. */
-ssize_t ww_sysv_mq_peek(const ww_sysv_mq *queue,
-                        size_t place,
-                        void *buffer,
-                        size_t size,
-                        int64_t *type,
+ssize_t ww_sysv_mq_peek(const ww_sysv_mq *queue, size_t place, void *buffer, size_t size, int64_t *type,
                         size_t *true_size);
 
 /* Tells what the kernel knows about the queue. Never blocks.
@@ -510,19 +1762,37 @@ int ww_sysv_mq_get_limits(ww_sysv_mq_limits *limits);
  *
  * Errors: -EPERM it belongs to another user, or bytes is above kernel.msgmnb; -EINVAL bytes is 0; -EIDRM; -EACCES;
  * -EFAULT. */
-int ww_sysv_mq_resize(const ww_sysv_mq *queue,
-                      size_t bytes);
+int ww_sysv_mq_resize(const ww_sysv_mq *queue, size_t bytes);
 
 /* Removes the queue with all messages in it; waits on it, in every process, end with -EIDRM. The handle is still to be
  * closed. Never blocks.
  *
  * Errors: -EIDRM it was removed before; -EPERM it belongs to another user; -EFAULT. */
-int ww_sysv_mq_remove(const ww_sysv_mq *queue);
+int ww_sysv_mq_unlink(const ww_sysv_mq *queue);
 
-/* Removes a queue by its address, as ww_sysv_mq_remove(). Never blocks.
+/* Removes a queue by its address, as ww_sysv_mq_unlink(). Never blocks.
  *
  * Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT. */
-int ww_sysv_mq_unlink(const char *address);
+int ww_sysv_mq_remove(const char *address);
+
+/* A descriptor that is readable when there may be a message that select and flags pick, as for ww_sysv_mq_recv(): to poll,
+ * or for ww_waitset_add_fd(). It hears senders that know nothing of this library. It stays the handle's. Never blocks.
+ *
+ * It stays readable until ww_sysv_mq_recv() with the same select gives -EAGAIN, so receive until then; it may be readable
+ * for nothing when another process was faster. A child made by fork asks again and gets one of its own. The cost, from
+ * the first call on: a helper thread that sleeps in the kernel, a descriptor, and for each message that finds the queue
+ * empty two switches of context and a few system calls. A message without bytes that comes while the helper waits is taken
+ * by it and sent again at once: another one that is sent in that instant goes before it, and killing this process in that
+ * instant loses it; ww_sysv_mq_handed_back() counts them. With a select other than 0 also one that lies in the queue
+ * already is moved to its end.
+ *
+ * Errors: -EACCES its mode does not let this user receive, or send, which handing back takes; -EINVAL select, or flags;
+ * -EIDRM the queue was removed; -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_sysv_mq_doorbell(const ww_sysv_mq *queue, int64_t select, uint32_t flags);
+
+/* How many messages without bytes the helpers of ww_sysv_mq_doorbell() have taken and put back. Never blocks.
+ * Errors: -EFAULT. */
+ssize_t ww_sysv_mq_handed_back(const ww_sysv_mq *queue);
 
 /* The kernel's number of the queue, by which other processes can adopt it. Never blocks. Errors: -EFAULT. */
 int ww_sysv_mq_id(const ww_sysv_mq *queue);
@@ -532,9 +1802,6 @@ int ww_sysv_mq_id(const ww_sysv_mq *queue);
 
 /* The highest priority of a message. */
 #define WW_MQ_PRIORITY_MAX 32767
-
-/* With ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest. */
-#define WW_MQ_CUT 1
 
 /* A POSIX message queue (mq:/name): the oldest message of the highest priority first, on a descriptor to poll.
  *
@@ -587,18 +1854,14 @@ typedef struct ww_mq_limits {
  *
  * Errors: -ENOENT there is none; -EACCES its mode does not allow the access; -EEXIST its depth or message size is
  * another than asked for; -EMFILE, -ENFILE no descriptor is left; -EINVAL the address, or an option; -EFAULT. */
-int ww_mq_open(ww_mq **out,
-               const char *address,
-               const ww_mq_options *options);
+int ww_mq_open(ww_mq **out, const char *address, const ww_mq_options *options);
 
 /* Creates a queue, whose name must not exist yet. Never blocks. Close it with ww_mq_close().
  *
  * Errors: -EEXIST it exists; -EINVAL depth or message size is beyond what the system allows, or the address; -ENOSPC the
  * system has no room for one more queue; -EMFILE the user's queues would take more than RLIMIT_MSGQUEUE, or no
  * descriptor is left; -ENOMEM; -EFAULT. */
-int ww_mq_create(ww_mq **out,
-                 const char *address,
-                 const ww_mq_options *options);
+int ww_mq_create(ww_mq **out, const char *address, const ww_mq_options *options);
 
 /* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_mq_open() and ww_mq_create(). */
 int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *options);
@@ -606,8 +1869,7 @@ int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *
 /* Takes over a queue's descriptor (an mqd_t) that something else has opened; its mode is left as it is. The handle uses a
  * copy of the descriptor and closes fd; after an error fd stays the caller's. Never blocks. Errors: -EBADF, -EMFILE,
  * -EFAULT. */
-int ww_mq_from_fd(ww_mq **out,
-                  int fd);
+int ww_mq_from_fd(ww_mq **out, int fd);
 
 /* Closes the handle; threads that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
 void ww_mq_close(ww_mq *queue);
@@ -615,18 +1877,14 @@ void ww_mq_close(ww_mq *queue);
 /* Removes the name of a queue; those who have it open go on. Never blocks.
  *
  * Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT. */
-int ww_mq_unlink(const char *address);
+int ww_mq_remove(const char *address);
 
 /* Puts a message in the queue, with a priority up to WW_MQ_PRIORITY_MAX; waits while the queue is full. A message may be
  * empty.
  *
  * Errors, with nothing sent: -EMSGSIZE it is larger than the queue allows; -EINVAL the priority; -EBADF the queue is
  * open for receiving only, or an adopted descriptor is no queue; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
-int ww_mq_send(const ww_mq *queue,
-               const void *data,
-               size_t size,
-               uint32_t priority,
-               int64_t timeout_ns);
+int ww_mq_send(const ww_mq *queue, const void *data, size_t size, uint32_t priority, int64_t timeout_ns);
 
 /* Takes the oldest message of the highest priority and returns how many bytes of it are in the buffer; waits while the
  * queue is empty. *priority and *true_size, each of which may be NULL, get its priority and its size.
@@ -635,18 +1893,12 @@ int ww_mq_send(const ww_mq *queue,
  * (the kernel wants it so): nothing is taken, and *true_size is what the buffer must have, unless flags have WW_MQ_CUT;
  * -EBADF the queue is open for sending only, or an adopted descriptor is no queue; -EINVAL flags; -ENOMEM; -EAGAIN,
  * -ETIMEDOUT, -ECANCELED; -EFAULT. */
-ssize_t ww_mq_recv(const ww_mq *queue,
-                   uint32_t flags,
-                   void *buffer,
-                   size_t size,
-                   int64_t timeout_ns,
-                   uint32_t *priority,
-                   size_t *true_size);
+ssize_t ww_mq_recv(const ww_mq *queue, uint32_t flags, void *buffer, size_t size, int64_t timeout_ns,
+                   uint32_t *priority, size_t *true_size);
 
 /* Tells what the queue was created with, and how many messages are in it. Never blocks. Errors: -EBADF an adopted
  * descriptor is no queue; -EFAULT. */
-int ww_mq_get_attributes(const ww_mq *queue,
-                         ww_mq_attributes *attributes);
+int ww_mq_get_attributes(const ww_mq *queue, ww_mq_attributes *attributes);
 
 /* Tells the limits of the system (of the IPC namespace, to be exact). Never blocks. Errors: -EFAULT. */
 int ww_mq_get_limits(ww_mq_limits *limits);
@@ -658,9 +1910,7 @@ int ww_mq_get_limits(ww_mq_limits *limits);
  *
  * Errors: -EBUSY a process has the place, maybe this one; -EINVAL there is no such signal, or it cannot be handled;
  * -EBADF an adopted descriptor is no queue; -EFAULT. */
-int ww_mq_notify(const ww_mq *queue,
-                 int signal,
-                 int value);
+int ww_mq_notify(const ww_mq *queue, int signal, int value);
 
 /* Takes back what ww_mq_notify() asked for; no error if there is nothing to take back. Never blocks. Errors: -EBADF an
  * adopted descriptor is no queue; -EFAULT. */
@@ -669,6 +1919,383 @@ int ww_mq_cancel_notify(const ww_mq *queue);
 /* The descriptor, to poll or to pass on: readable while a message is in the queue, writable while there is room. It
  * stays the handle's. Never blocks. Errors: -EFAULT. */
 int ww_mq_fd(const ww_mq *queue);
+
+
+/* ---- System V semaphore set ---- */
+
+/* Flag of ww_sysv_sem_op: when the process ends, however it ends, the kernel takes the change back (SEM_UNDO). */
+#define WW_SYSV_SEM_UNDO 1
+
+/* A System V semaphore set (sysv-sem:path#65, sysv-sem:0xKEY, sysv-sem:private): counters that one call can change
+ * together. Semaphores are numbered from 0.
+ *
+ * Every operation is a system call. A set lives until it is removed or the next boot; calls on one that was removed,
+ * before or meanwhile, fail with -EIDRM. May be shared between threads, and used by children made by fork; what is
+ * undone at the end of a process is what this process did. */
+typedef struct ww_sysv_sem ww_sysv_sem;
+
+/* How a set is made; initialise with WW_SYSV_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sysv-sem:semfile#65?mode=0660&count=3&initial=1". */
+typedef struct ww_sysv_sem_options {
+    size_t size;
+    /* How many semaphores; 0 means 1. Opening refuses a set that has fewer. */
+    size_t count;
+    /* The values at the start, count of them; NULL: each starts at initial. */
+    const uint16_t *values;
+    /* How long to wait for another creator to put its values in before taking over; 0 means one second. */
+    int64_t settle_ns;
+    /* The value of each at the start, at most 32767. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
+    uint32_t mode;
+} ww_sysv_sem_options;
+#define WW_SYSV_SEM_OPTIONS_INIT WW_INIT(ww_sysv_sem_options)
+
+/* What to do to one semaphore of a set, in ww_sysv_sem_operate(). */
+typedef struct ww_sysv_sem_op {
+    /* Which semaphore. */
+    uint16_t number;
+    /* Above 0: add this. Below 0: take this, waiting until the value is as large. 0: wait until the value is 0. */
+    int16_t change;
+    /* 0 or WW_SYSV_SEM_UNDO. */
+    uint16_t flags;
+} ww_sysv_sem_op;
+
+/* What the kernel keeps about a set. */
+typedef struct ww_sysv_sem_status {
+    /* Seconds of the wall clock: when an operation last succeeded (0 for never), when it was created or values were set. */
+    int64_t operated_at;
+    int64_t changed_at;
+    /* How many semaphores it has. */
+    size_t count;
+    /* Its key, 0 for a private one. */
+    int32_t key;
+    /* Owner and creator, and the permissions. */
+    uid_t uid;
+    gid_t gid;
+    uid_t creator_uid;
+    gid_t creator_gid;
+    uint32_t mode;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_sysv_sem_status;
+
+/* Opens a set that exists. Close it with ww_sysv_sem_close().
+ *
+ * Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
+ * have its values. After that second it is opened as it is.
+ *
+ * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
+ * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
+int ww_sysv_sem_open(ww_sysv_sem **out, const char *address);
+
+/* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
+ *
+ * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
+ * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
+int ww_sysv_sem_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
+
+/* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
+ *
+ * No process that opens it by this library sees it without its values. A set that another program has made and nobody
+ * has operated on is waited for, for settle_ns at most. If by then its values are all 0 and no process has set any, its
+ * creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
+ *
+ * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
+ * caller's to remove; -ECANCELED. */
+int ww_sysv_sem_open_or_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
+
+/* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
+ * the set. Never blocks. Errors: -EIDRM there is no such set; -EACCES; -EFAULT. */
+int ww_sysv_sem_from_id(ww_sysv_sem **out, int id);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
+ * NULL is allowed. */
+void ww_sysv_sem_close(ww_sysv_sem *set);
+
+/* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
+ * ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
+ *
+ * Errors, with nothing taken: -EFBIG there is no semaphore of that number; -EIDRM; -EACCES; -ERANGE 32767 permits are to
+ * be given back at the end of this process; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sysv_sem_acquire(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* Gives back a permit that this process has acquired. Never blocks. For permits that one process gives and another
+ * takes use ww_sysv_sem_add(): what is released here is taken back when this process ends.
+ *
+ * Errors: -ERANGE the value would pass 32767; -EFBIG, -EIDRM, -EACCES; -EFAULT. */
+int ww_sysv_sem_release(const ww_sysv_sem *set, uint32_t number);
+
+/* Adds change to one semaphore; below 0 takes that many at once, waiting until there are as many. Nothing is undone when
+ * the process ends.
+ *
+ * Errors: -EINVAL the change is 0; -ERANGE the value would pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_add(const ww_sysv_sem *set, uint32_t number, int change, int64_t timeout_ns);
+
+/* Waits until the value of one semaphore is 0. Errors: as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeout_ns);
+
+/* A descriptor that is readable when change may be possible for one semaphore: -1 for a permit, less for several at once,
+ * 0 for the value being 0; to poll, or for ww_waitset_add_fd(). It hears processes that know nothing of this library. It
+ * stays the handle's. Never blocks.
+ *
+ * It stays readable until an operation by this handle with the same number and change (ww_sysv_sem_acquire() is -1) gives
+ * -EAGAIN; it may be readable for nothing when another process was faster. A child made by fork asks again and gets one of
+ * its own. The cost, from the first call on: a helper thread that sleeps in the kernel, a descriptor, and each time that
+ * the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
+ * the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
+ *
+ * Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
+ * -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_sysv_sem_doorbell(const ww_sysv_sem *set, uint32_t number, int change);
+
+/* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
+ *
+ * Errors: -EINVAL no operation, or an unknown flag; -E2BIG more than the system allows in a call; -ERANGE a value would
+ * pass 32767; and as ww_sysv_sem_acquire(). */
+int ww_sysv_sem_operate(const ww_sysv_sem *set, const ww_sysv_sem_op *ops, size_t count, int64_t timeout_ns);
+
+/* The value of one semaphore at this moment. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_value(const ww_sysv_sem *set, uint32_t number);
+
+/* Sets the value of one semaphore and wakes those whom it lets go on. All processes forget what they would have undone
+ * for it. Never blocks. Errors: -ERANGE a value above 32767; -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_value(const ww_sysv_sem *set, uint32_t number, uint32_t value);
+
+/* Writes all values at one moment to values, which has room for count. Never blocks. Returns how many semaphores the
+ * set has. Errors: -EMSGSIZE it has more than count, with nothing written; -EIDRM, -EACCES, -EFAULT. */
+ssize_t ww_sysv_sem_values(const ww_sysv_sem *set, uint16_t *values, size_t count);
+
+/* Sets all values at one moment, count of them, one for each semaphore; otherwise as ww_sysv_sem_set_value().
+ *
+ * Errors: -EINVAL more or fewer values than semaphores; -ERANGE, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_set_values(const ww_sysv_sem *set, const uint16_t *values, size_t count);
+
+/* How many threads wait until the value of one semaphore grows. Never blocks.
+ * Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting(const ww_sysv_sem *set, uint32_t number);
+
+/* How many threads wait until one semaphore is zero. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_waiting_for_zero(const ww_sysv_sem *set, uint32_t number);
+
+/* The process that last changed or set the value of one semaphore; 0 if none has, or if it lives in a pid namespace that
+ * this process cannot see into. Never blocks. Errors: -EFBIG, -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_last_pid(const ww_sysv_sem *set, uint32_t number);
+
+/* What the kernel keeps about the set, into *status. Never blocks. Errors: -EIDRM, -EACCES, -EFAULT. */
+int ww_sysv_sem_get_status(const ww_sysv_sem *set, ww_sysv_sem_status *status);
+
+/* How many semaphores the set has. Never blocks. Errors: -EFAULT. */
+ssize_t ww_sysv_sem_count(const ww_sysv_sem *set);
+
+/* The kernel's id of the set, for calls of the C library. Never blocks. Errors: -EFAULT. */
+int ww_sysv_sem_id(const ww_sysv_sem *set);
+
+/* Removes the set at once, for everybody: who waits on it gets -EIDRM. The handle is still to be closed. Never blocks.
+ * Errors: -EIDRM it is gone already; -EPERM it is somebody else's; -EFAULT. */
+int ww_sysv_sem_unlink(const ww_sysv_sem *set);
+
+/* Removes the set that an address names, without opening it first. Never blocks.
+ * Errors: -ENOENT there is none; -EPERM it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sysv_sem_remove(const char *address);
+
+
+/* ---- POSIX semaphore ---- */
+
+/* The bytes that a semaphore takes in memory, for ww_sem_init_at(). */
+#define WW_SEM_SIZE 32
+
+/* What the address of a semaphore in memory must be a multiple of. */
+#define WW_SEM_ALIGNMENT 8
+
+/* A POSIX semaphore: a number of permits, by name (sem:/gate) or in memory that processes share.
+ *
+ * Acquiring takes a permit or waits while there is none; without anybody waiting neither that nor releasing is a system
+ * call. Starting at 1 makes a lock. The counter knows no owners: a process that is killed while it holds a permit takes
+ * it along; where that matters use ww_sysv_sem. A named one lives until ww_sem_remove() or the next boot; one in memory
+ * as long as the memory. Same object as of sem_open() and sem_init(). May be shared between threads, and used by
+ * children made by fork. */
+typedef struct ww_sem ww_sem;
+
+/* How a semaphore is made; initialise with WW_SEM_OPTIONS_INIT. What is 0 here counts as the address says, as in
+ * "sem:/gate?mode=0660&initial=1". */
+typedef struct ww_sem_options {
+    size_t size;
+    /* The value at the start, at most 2147483647. */
+    uint32_t initial;
+    /* Permissions, whatever the umask; 0 means 0600. */
+    uint32_t mode;
+} ww_sem_options;
+#define WW_SEM_OPTIONS_INIT WW_INIT(ww_sem_options)
+
+/* Opens a semaphore that exists. Close it with ww_sem_close(). Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EBADMSG, -EINVAL the file of that name holds no
+ * semaphore, or the address is not one; -EMFILE, -ENFILE; -EFAULT. */
+int ww_sem_open(ww_sem **out, const char *address);
+
+/* Makes a semaphore that must not exist yet; NULL options mean the address's. Never blocks.
+ *
+ * Errors: -EEXIST there is one; -EINVAL the address, the initial value or the mode; -ENOSPC /dev/shm is full; and as
+ * ww_sem_open(). */
+int ww_sem_create(ww_sem **out, const char *address, const ww_sem_options *options);
+
+/* Opens a semaphore, or makes it if there is none; no process ever sees it without its value. The options count only
+ * for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST. */
+int ww_sem_open_or_create(ww_sem **out, const char *address, const ww_sem_options *options);
+
+/* Makes a semaphore in shared memory: WW_SEM_SIZE bytes at a multiple of WW_SEM_ALIGNMENT. Never blocks.
+ *
+ * The memory stays the caller's, mapped and writable while the handle is open. Nobody uses a semaphore that was there
+ * before; other processes use this one after the call, by ww_sem_at(). Closing the handle leaves it there.
+ *
+ * Errors: -EINVAL not aligned, or the initial value is above 2147483647; -EFAULT. */
+int ww_sem_init_at(ww_sem **out, void *memory, uint32_t initial);
+
+/* Uses a semaphore in memory that somebody has made there, with ww_sem_init_at() or sem_init(). Never blocks.
+ *
+ * The memory stays the caller's, mapped and writable while the handle is open.
+ *
+ * Errors: -EBADMSG there is no semaphore, as far as can be seen; -EINVAL not aligned; -EFAULT. */
+int ww_sem_at(ww_sem **out, void *memory);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. The semaphore stays. NULL is allowed. */
+void ww_sem_close(ww_sem *sem);
+
+/* Takes a permit; waits while there is none.
+ *
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_sem_acquire(const ww_sem *sem, int64_t timeout_ns);
+
+/* Gives a permit: wakes one that waits, or adds 1 to the value. Never blocks. Allowed in a signal handler where the
+ * value cannot be at its largest.
+ *
+ * Errors: -EOVERFLOW the value is 2147483647 already; -EFAULT. */
+int ww_sem_release(const ww_sem *sem);
+
+/* Gives count permits, one after the other, and writes how many were given to *done, which may be NULL. Never blocks.
+ * Errors: as ww_sem_release(). */
+int ww_sem_release_many(const ww_sem *sem, uint32_t count, size_t *done);
+
+/* The value at this moment: how many permits are left. Never blocks. Errors: -EFAULT. */
+int ww_sem_value(const ww_sem *sem);
+
+/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Never
+ * blocks. Returns NULL for NULL. */
+void *ww_sem_pointer(const ww_sem *sem);
+
+/* Removes the name: those who have it open go on using it, and the name is free for a new one. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EACCES it is somebody else's; -EINVAL the address; -EFAULT. */
+int ww_sem_remove(const char *address);
+
+
+/* ---- Wait set ---- */
+
+/* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */
+#define WW_READABLE 1
+
+/* Wanted, or reported: something can be written. */
+#define WW_WRITABLE 2
+
+/* Reported: the other side is gone; what it left can still be read. */
+#define WW_HANGUP 4
+
+/* Reported: an error is pending, which a read or write tells; or nobody reads this pipe any more. */
+#define WW_ERROR 8
+
+/* Reported: the timer has expired. */
+#define WW_TIMER 16
+
+/* Reported: the child has ended. */
+#define WW_ENDED 32
+
+/* The most events that one ww_waitset_wait() gives. */
+#define WW_WAITSET_BATCH 256
+
+/* Waits for whichever comes first of any number of descriptors, timers and children.
+ *
+ * Each entry has a token of the caller's choice, any 64-bit number that no other entry of the set has. Level-triggered:
+ * an entry is reported by every wait for as long as the condition lasts; a timer's expirations are counted, and reported
+ * to one wait only. Any thread may add, change and remove while others wait. The set does not keep descriptors open:
+ * remove an entry before closing its descriptor. It belongs to the process that made it: a forked child gets -ENOTSUP
+ * from every call, and may only close its handle. */
+typedef struct ww_waitset ww_waitset;
+
+/* One entry that has something to say. */
+typedef struct ww_waitset_event {
+    /* The token that the entry was added with. */
+    uint64_t token;
+    /* For a timer: how often it has expired since it was last reported; more than 1: some were missed. Otherwise 0. */
+    uint64_t expirations;
+    /* What is the case: WW_READABLE, WW_WRITABLE, WW_HANGUP, WW_ERROR, WW_TIMER, WW_ENDED, or several of them. */
+    uint32_t ready;
+    /* For a child: how it ended, as waitpid() gives it; -1 if it has been reaped by now, or is no child of this process. */
+    int status;
+} ww_waitset_event;
+
+/* Makes an empty set; close it with ww_waitset_close(). Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_waitset_new(ww_waitset **out);
+
+/* Closes the set; threads that wait on it return -ECANCELED first. What is in it stays open. NULL is allowed. */
+void ww_waitset_close(ww_waitset *set);
+
+/* Adds a descriptor, such as that of any ww_..._fd(), for WW_READABLE, WW_WRITABLE, both, or 0: WW_HANGUP and WW_ERROR
+ * are reported in any case. Never blocks; waits in progress take it into account at once.
+ *
+ * Errors: -EEXIST the token or the descriptor is in the set already; -EPERM the kernel cannot poll it, being a regular
+ * file or a directory; -EBADF it is not open; -EINVAL the interest, or the set itself; -ELOOP a set that contains this
+ * one; -ENOSPC the user's limit fs.epoll.max_user_watches is reached; -ENOTSUP made before a fork; -EFAULT. */
+int ww_waitset_add_fd(const ww_waitset *set, int fd, uint32_t interest, uint64_t token);
+
+/* Adds a timer that expires first_ns from now and then every period_ns, or once if that is 0, on the monotonic clock.
+ * Never blocks.
+ *
+ * A wait that comes late reports all expirations with one event. A timer without a period stays in the set, at rest;
+ * ww_waitset_change_timer() starts it again. Errors: -EEXIST the token is in the set already; -EINVAL a negative time;
+ * -EMFILE, -ENFILE no descriptor is left; -ENOSPC, -ENOTSUP as ww_waitset_add_fd(); -EFAULT. */
+int ww_waitset_add_timer(const ww_waitset *set, int64_t first_ns, int64_t period_ns, uint64_t token);
+
+/* Adds the end of the child pid; one that has ended already is reported at once. Never blocks.
+ *
+ * The child is not reaped: that stays with whoever started it, before or after. It is reported by every wait until it is
+ * removed. Where the kernel or a sandbox has no pidfd, a helper thread waits for each child; ww_paths() says which way
+ * is used. Errors: -ESRCH no such process; -ECHILD not a child of this process, and there is no pidfd; -EINVAL not the
+ * pid of a process; -ENOMEM no helper thread can be had; -EEXIST the token is in the set already; -EMFILE, -ENFILE,
+ * -ENOSPC, -ENOTSUP as ww_waitset_add_timer(); -EFAULT. */
+int ww_waitset_add_child(const ww_waitset *set, pid_t pid, uint64_t token);
+
+/* Changes what a descriptor is watched for; see ww_waitset_add_fd(). Never blocks.
+ *
+ * Errors: -ENOENT no entry has the token; -EINVAL it is a timer or a child, or the interest; -EBADF its descriptor was
+ * closed while it was in the set; -ENOTSUP made before a fork; -EFAULT. */
+int ww_waitset_change(const ww_waitset *set, uint64_t token, uint32_t interest);
+
+/* Starts a timer anew, with other times, and forgets expirations that were not reported. Never blocks.
+ *
+ * Errors: -ENOENT no entry has the token; -EINVAL it is not a timer, or a negative time; -ENOTSUP made before a fork;
+ * -EFAULT. */
+int ww_waitset_change_timer(const ww_waitset *set, uint64_t token, int64_t first_ns, int64_t period_ns);
+
+/* Removes an entry. Never blocks but for the moment that a child's helper thread needs to end. An event of the entry
+ * that another thread has just received may still be on its way there.
+ *
+ * Errors: -ENOENT no entry has the token; -EBADF the entry is removed, but its descriptor was closed while it was in
+ * the set; -ENOTSUP made before a fork; -EFAULT. */
+int ww_waitset_remove(const ww_waitset *set, uint64_t token);
+
+/* Waits until at least one entry has something to say, writes at most capacity events (and at most WW_WAITSET_BATCH),
+ * and returns how many. What does not fit comes first the next time.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL capacity is 0; -EBADF a descriptor was closed before it was removed,
+ * while a duplicate (in a forked child, say) stays open and keeps it reported; -ENOTSUP made before a fork; -EFAULT. */
+ssize_t ww_waitset_wait(const ww_waitset *set, ww_waitset_event *events, size_t capacity, int64_t timeout_ns);
+
+/* The set's own descriptor, to poll or to add to another set: readable while an entry has something to say.
+ * Never blocks. Errors: -EFAULT. */
+int ww_waitset_fd(const ww_waitset *set);
 
 #ifdef __cplusplus
 }

@@ -68,6 +68,12 @@ impl Error {
         self
     }
 
+    /// The same failure by the errno that this library gives it, where the kernel has several for it.
+    #[must_use]
+    pub(crate) fn with_errno(self, errno: Errno) -> Error {
+        Error { errno: errno as i32, ..self }
+    }
+
     /// Records how many bytes (or items) were done before the failure; see [`Error::done`].
     #[must_use]
     pub fn after(mut self, done: usize) -> Error {

@@ -8,6 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd as Kernel};
 
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::sys::direct;
 use crate::timeout::Timeout;
 use crate::wait::Object;
@@ -66,7 +67,8 @@ impl EventFd {
         flags.set(EfdFlags::EFD_SEMAPHORE, options.semaphore);
         // The system call takes 32 bits at the start; the rest is added.
         let small = u32::try_from(options.initial).unwrap_or(0);
-        let kernel = Kernel::from_value_and_flags(small, flags).map_err(|errno| object.error(errno, "eventfd"))?;
+        let kernel = Kernel::from_value_and_flags(small, flags)
+            .map_err(|errno| explain_descriptors(object.error(errno, "eventfd")))?;
         let eventfd = EventFd { object, descriptor: Descriptor::ours(kernel.into()) };
         if options.initial != u64::from(small) {
             eventfd.add(options.initial, Timeout::Now)?;

@@ -3,10 +3,17 @@
 //!
 //! | to | use |
 //! | --- | --- |
+//! | talk over the network, or to another process with descriptors and credentials | [`Socket`], [`Listener`] |
 //! | count events | [`EventFd`] |
 //! | stream bytes between relatives | [`Pipe`] |
+//! | stream bytes between strangers | [`Fifo`] |
+//! | leave data on the disk, lock it, wait for it | [`File`], [`FileWatch`] |
 //! | pass whole messages, by type or by priority | [`SysvMq`], [`Mq`] |
+//! | let so many in at a time | [`Sem`], [`SysvSem`] |
+//! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
+//! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
 //! | pass messages through memory, to one consumer each | [`Ring`]; between two, [`RingProducer`] and [`RingConsumer`] |
+//! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -14,13 +21,22 @@
 mod address;
 mod cancel;
 mod descriptor;
+#[allow(unsafe_code)]
+mod doorbell;
 mod error;
 mod eventfd;
+mod file;
+mod limits;
 mod mq;
+mod paths;
 mod pipe;
 mod ring;
 #[allow(unsafe_code)]
 mod segment;
+mod sem;
+mod shm;
+mod signal;
+mod socket;
 mod sync_atomics;
 #[allow(unsafe_code)]
 mod sys;
@@ -28,25 +44,47 @@ mod sysv;
 mod timeout;
 #[allow(unsafe_code)]
 mod wait;
+mod waitset;
 
 pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
+pub use file::{
+    Durability, File, FileAccess, FileCreate, FileEvents, FileLock, FileOptions, FileRange, FileWatch, LockMode,
+    ReplaceOptions,
+};
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
-pub use pipe::{PIPE_ATOMIC, Pipe, PipeOptions};
-
+pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 pub use ring::{
     Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingParticipant, RingProducer, RingReceived, RingReserved,
     RingRole, RingStatistics,
 };
+pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
+pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
+pub use signal::{
+    DefaultAction, RawHandler, RawSubscription, Shutdown, ShutdownOptions, Signal, SignalAction, SignalInfo,
+    SignalMask, SignalTarget, Signals, SignalsOptions, wait_signal,
+};
+pub use socket::{
+    Credentials, KeepAlive, Listener, ReceivedDescriptors, ShutdownSide, Socket, SocketAddress, SocketOptions,
+};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
+pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};
 
 /// Which way the library took where kernels differ: what for, and how. Never blocks.
 pub fn paths() -> Vec<(&'static str, &'static str)> {
-    vec![("write without SIGPIPE", sys::nosigpipe::path())]
+    vec![
+        ("write without SIGPIPE", sys::nosigpipe::path()),
+        ("signal to a process for certain", sys::signal_send::path()),
+        ("end of a child", sys::pidfd::path()),
+        ("end of a wait", sys::taken::END_OF_WAITS.path()),
+        ("all pages present", sys::taken::POPULATE.path()),
+        ("name of POSIX shared memory", sys::taken::SHM_NAME.path()),
+        ("new content of a file", sys::taken::NEW_CONTENT.path()),
+    ]
 }

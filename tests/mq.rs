@@ -26,7 +26,7 @@ impl Deref for Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let _ = Mq::unlink(&self.1);
+        let _ = Mq::remove(&self.1);
     }
 }
 
@@ -87,7 +87,7 @@ fn open_create_and_both() {
     let default = MqOptions::default();
     let with = |depth, size| MqOptions { depth, size, ..default };
     expect(Mq::open(&address, &default), "ENOENT", "no queue has this name");
-    expect(Mq::unlink(&address), "ENOENT", "no queue has this name");
+    expect(Mq::remove(&address), "ENOENT", "no queue has this name");
     let queue = Queue(Mq::create(&address, &with(3, 40)).unwrap(), address.clone());
     assert_eq!(queue.address(), address.to_string());
     expect(Mq::create(&address, &default), "EEXIST", "exists already");
@@ -100,7 +100,7 @@ fn open_create_and_both() {
         "depth 3 and size 40, asked for were depth 4 and size any",
     );
     expect(Mq::open(&format!("{address}?size=41").parse().unwrap(), &default), "EEXIST", "size 41");
-    Mq::unlink(&address).unwrap();
+    Mq::remove(&address).unwrap();
     queue.send(b"still open", 0, Timeout::Now).unwrap();
     let again = Mq::open_or_create(&format!("{address}?depth=2").parse().unwrap(), &default).unwrap();
     let attributes = again.attributes().unwrap();
@@ -141,7 +141,7 @@ fn beyond_the_limits() {
     expect(with(1, usize::MAX), "EINVAL", "fs.mqueue.msgsize_max=");
     expect(Mq::create(&fresh_address(), &MqOptions { mode: 0o4000, ..Default::default() }), "EINVAL", "0777");
     expect(Mq::open(&"sysv-mq:private".parse().unwrap(), &MqOptions::default()), "EINVAL", "expected mq:");
-    expect(Mq::unlink(&"pipe:".parse().unwrap()), "EINVAL", "expected mq:");
+    expect(Mq::remove(&"pipe:".parse().unwrap()), "EINVAL", "expected mq:");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn permission_and_direction() {
             // SAFETY: takes a number; a child's user is its own.
             assert_eq!(unsafe { libc::setuid(65534) }, 0);
             expect(Mq::open(&queue.1, &MqOptions::default()), "EACCES", "does not let this user send and receive");
-            expect(Mq::unlink(&queue.1), "EACCES", "another user");
+            expect(Mq::remove(&queue.1), "EACCES", "another user");
         })
         .join();
     }

@@ -231,3 +231,37 @@ fn cancel_and_close_end_waits() {
         assert!(waiting.join().unwrap().is(Errno::ECANCELED));
     });
 }
+
+/// Two ends of a TCP connection in blocking mode, as other code opens them.
+fn tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+#[test]
+fn splice_with_a_blocking_socket_is_bounded() {
+    let (reader, writer) = open();
+    let (here, mut there) = tcp_pair();
+    assert!(writer.splice_from(&here, 100, Timeout::Now).unwrap_err().is(Errno::EAGAIN));
+    assert!(writer.splice_from(&here, 100, SHORT).unwrap_err().is(Errno::ETIMEDOUT));
+    there.write_all(b"Hello").unwrap();
+    assert_eq!(writer.splice_from(&here, 100, GENEROUS).unwrap(), 5);
+    assert_eq!(reader.splice_to(&here, 100, GENEROUS).unwrap(), 5);
+    let mut buffer = [0; 5];
+    std::io::Read::read_exact(&mut there, &mut buffer).unwrap();
+    assert_eq!(&buffer, b"Hello");
+
+    // Until the connection has no room any more.
+    let ended = loop {
+        let _ = writer.write(&[0; 65536], Timeout::Now);
+        match reader.splice_to(&here, 65536, SHORT) {
+            Ok(moved) => assert!(moved > 0),
+            Err(error) => break error,
+        }
+    };
+    assert!(ended.is(Errno::ETIMEDOUT), "{ended}");
+    assert!(reader.splice_to(&here, 65536, Timeout::Now).unwrap_err().is(Errno::EAGAIN));
+    let flags = nix::fcntl::fcntl(&here, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+    assert_eq!(flags & libc::O_NONBLOCK, 0, "its mode is left as it is");
+}

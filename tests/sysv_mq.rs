@@ -27,7 +27,7 @@ impl Deref for Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        let _ = self.0.remove();
+        let _ = self.0.unlink();
     }
 }
 
@@ -127,7 +127,7 @@ fn peeking_leaves_messages() {
     expect(queue.peek(2), "EAGAIN", "no message is at this place");
     expect(queue.peek(usize::MAX), "EAGAIN", "no message");
     assert_eq!(queue.status().unwrap().messages, 2);
-    queue.remove().unwrap();
+    queue.unlink().unwrap();
     expect(queue.peek(0), "EIDRM", "removed");
 }
 
@@ -150,7 +150,7 @@ fn open_create_and_both() {
     let address = fresh_address();
     let default = SysvMqOptions::default();
     expect(SysvMq::open(&address, &default), "ENOENT", "no queue has this key");
-    expect(SysvMq::unlink(&address), "ENOENT", "no queue");
+    expect(SysvMq::remove(&address), "ENOENT", "no queue");
     let queue = Queue(SysvMq::create(&address, &SysvMqOptions { mode: 0o640, ..bytes(3000) }).unwrap());
     assert_eq!(queue.address(), address.to_string());
     let status = queue.status().unwrap();
@@ -164,10 +164,10 @@ fn open_create_and_both() {
     let with_option: Address = format!("{address}?bytes=4000").parse().unwrap();
     expect(SysvMq::open(&with_option, &default), "EEXIST", "3000");
     assert_eq!(SysvMq::from_id(queue.id()).unwrap().address(), address.to_string());
-    SysvMq::unlink(&address).unwrap();
+    SysvMq::remove(&address).unwrap();
     expect(queue.send(b"x", 1, Timeout::Now), "EIDRM", "removed");
     expect(queue.recv(SysvSelect::Any, Timeout::Now), "EIDRM", "removed");
-    expect(queue.remove(), "EIDRM", "removed");
+    expect(queue.unlink(), "EIDRM", "removed");
     expect(queue.status(), "EIDRM", "removed");
     expect(queue.resize(5), "EIDRM", "removed");
     expect(SysvMq::from_id(queue.id()), "EIDRM", "removed");
@@ -179,7 +179,7 @@ fn open_create_and_both() {
 fn names_that_do_not_do() {
     let default = SysvMqOptions::default();
     expect(SysvMq::open(&"sysv-mq:private".parse().unwrap(), &default), "EINVAL", "adopt");
-    expect(SysvMq::unlink(&"sysv-mq:private".parse().unwrap()), "EINVAL", "adopt");
+    expect(SysvMq::remove(&"sysv-mq:private".parse().unwrap()), "EINVAL", "adopt");
     expect(SysvMq::open(&"mq:/x".parse().unwrap(), &default), "EINVAL", "expected sysv-mq:");
     expect(SysvMq::create(&"sysv-mq:./no/such/file#65".parse().unwrap(), &default), "ENOENT", "create it");
     expect(SysvMq::create(&fresh_address(), &SysvMqOptions { mode: 0o1777, ..default }), "EINVAL", "0777");
@@ -283,7 +283,7 @@ fn removal_by_another_process_ends_a_wait() {
         expect(queue.recv(SysvSelect::Any, Timeout::Forever), "EIDRM", "removed");
     });
     eventually("the receiver sleeps", || is_asleep(child.pid()));
-    queue.remove().unwrap();
+    queue.unlink().unwrap();
     child.join();
 }
 

@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
         check(size);
         printf("Received: %.*s\n", (int)size, received);
         waitpid(pid, NULL, 0);
-        check(ww_sysv_mq_remove(queue));
+        check(ww_sysv_mq_unlink(queue));
     } else {
         perror("fork");
         return 1;

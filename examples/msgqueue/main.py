@@ -16,5 +16,5 @@ with wigwag.SysvMq.open_or_create(f"sysv-mq:{path}#65") as queue:
     else:
         print("Received:", queue.recv(type=1, timeout=10).data.decode())
         os.waitpid(pid, 0)
-        queue.remove()
+        queue.unlink()
     sys.stdout.flush()

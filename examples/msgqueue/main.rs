@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let message = queue.recv(SysvSelect::Type(1), limit)?;
             println!("Received: {}", String::from_utf8_lossy(&message.data));
             waitpid(child, None)?;
-            queue.remove()?;
+            queue.unlink()?;
         }
     }
     Ok(())

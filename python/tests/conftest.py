@@ -26,3 +26,10 @@ def no_descriptor_left():
 
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line for each test that was left out, for tools/test."""
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.write_line(f"skip {report.nodeid.replace(' ', '_')}: {reason}")

@@ -23,7 +23,7 @@ def address(fresh):
     address = f"mq:/{fresh('mq')}"
     yield address
     try:
-        wigwag.Mq.unlink(address)
+        wigwag.Mq.remove(address)
     except FileNotFoundError:
         pass
 
@@ -79,11 +79,11 @@ def test_names_and_attributes(address):
     with pytest.raises(FileNotFoundError, match="no queue has this name"):
         wigwag.Mq.open(address)
     with pytest.raises(FileNotFoundError):
-        wigwag.Mq.unlink(address)
+        wigwag.Mq.remove(address)
     with wigwag.Mq.open_or_create(wigwag.Address(address), mode=0o640, size=100) as queue:
         attributes = queue.attributes()
         assert (attributes.depth, attributes.size, attributes.messages) == (limits.depth_default, 100, 0)
-        assert "size: 100" in repr(attributes)
+        assert "size=100" in repr(attributes)
         assert os.fstat(queue.fileno()).st_mode & 0o777 == 0o640
         with pytest.raises(FileExistsError, match="exists already"):
             wigwag.Mq.create(address)

@@ -24,16 +24,18 @@ def test_every_name_exists_and_is_documented():
         value = getattr(wigwag, name)
         if inspect.isclass(value):
             assert value.__doc__, name
+            assert "\n--\n" not in value.__doc__ and not value.__doc__.startswith(f"{name}("), "the signature is apart"
             assert value.__module__ == "wigwag", name
             for method_name, method in vars(value).items():
                 if not method_name.startswith("_") and callable(method):
                     assert method.__doc__, f"{name}.{method_name}"
 
 
-def test_stubs_match_the_build():
+def test_stubs_match_the_build(tmp_path):  # where mypy leaves its cache
     done = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "wigwag", "--ignore-missing-stub"],
-        capture_output=True, text=True, timeout=50, cwd="/",
+        [sys.executable, "-m", "mypy.stubtest", "wigwag", "--ignore-missing-stub", "--ignore-unused-allowlist",
+         "--allowlist", pathlib.Path(__file__).with_name("stubtest_allowlist.txt")],
+        capture_output=True, text=True, timeout=50, cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -137,3 +139,115 @@ def test_bad_timeouts(bad):
 def test_endless_timeout_is_for_ever():
     with wigwag.EventFd(initial=1) as events:
         assert events.take(timeout=float("inf")) == 1
+
+
+#: How to make one of each class that can be closed; NAME is a fresh name, DIR a directory.
+CLOSABLE = {
+    "EventFd": lambda name, path: wigwag.EventFd(),
+    "Pipe": lambda name, path: wigwag.Pipe.open()[0],
+    "Fifo": lambda name, path: wigwag.Fifo.open_reader(f"fifo:{path}/f", keep_open=True, create=True),
+    "File": lambda name, path: wigwag.File.open(f"file:{path}/x", create="if-missing"),
+    "FileWatch": lambda name, path: wigwag.FileWatch(f"file:{path}/x", wigwag.FileWatch.APPEARED),
+    "Mapping": lambda name, path: mapped(path),
+    "Socket": lambda name, path: wigwag.Socket.pair()[0],
+    "Listener": lambda name, path: wigwag.Listener("tcp://127.0.0.1:0"),
+    "Signals": lambda name, path: wigwag.Signals("USR2"),
+    "SignalAction": lambda name, path: wigwag.SignalAction.ignore("USR2"),
+    "SignalTarget": lambda name, path: wigwag.SignalTarget(f"signal:USR2@{os.getpid()}"),
+    "Shutdown": lambda name, path: wigwag.Shutdown("USR2"),
+    "SysvShm": lambda name, path: removed(wigwag.SysvShm.create("sysv-shm:private", 4096)),
+    "Shm": lambda name, path: removed(wigwag.Shm.create(f"shm:/{name}", 4096)),
+    "Memfd": lambda name, path: wigwag.Memfd.create(4096),
+    "SysvMq": lambda name, path: removed(wigwag.SysvMq.create("sysv-mq:private")),
+    "Mq": lambda name, path: without_name(wigwag.Mq, f"mq:/{name}"),
+    "SysvSem": lambda name, path: removed(wigwag.SysvSem.create("sysv-sem:private")),
+    "Sem": lambda name, path: without_name(wigwag.Sem, f"sem:/{name}"),
+    "WaitSet": lambda name, path: wigwag.WaitSet(),
+}
+
+
+def mapped(path):
+    with wigwag.File.open(f"file:{path}/x", create="if-missing") as file:
+        file.grow(4096)
+        return file.map()
+
+
+def removed(thing):
+    thing.unlink()
+    return thing
+
+
+def without_name(kind, address):
+    made = kind.create(address)
+    kind.remove(address)
+    return made
+
+
+def test_every_closable_class_is_tried():
+    closable = {name for name in wigwag.__all__ if hasattr(getattr(wigwag, name), "close")}
+    assert closable == set(CLOSABLE)
+
+
+@pytest.mark.parametrize("name", CLOSABLE)
+def test_close_and_after(name, fresh, tmp_path):
+    thing = CLOSABLE[name](fresh("close"), tmp_path)
+    kind = type(thing)
+    assert repr(thing).startswith(f"<wigwag.{name}"), repr(thing)
+    assert thing.closed is False
+    thing.close()
+    thing.close()
+    assert thing.closed is True
+    assert "closed" in repr(thing)
+    # What needs no argument, and so is not stopped by a missing one, says that the object is closed.
+    tried = 0
+    for attribute in vars(kind):
+        if attribute.startswith("_") or attribute in ("close", "closed", "address") or attribute.isupper():
+            continue
+        if isinstance(vars(kind)[attribute], staticmethod):
+            continue
+        try:
+            value = getattr(thing, attribute)
+            if not callable(value):
+                assert False, f"{name}.{attribute} works on a closed object: {value!r}"
+            value() if not attribute.endswith("_async") else None
+        except TypeError as missing:
+            assert "missing" in str(missing), (attribute, missing)
+        except ValueError as error:
+            assert "closed" in str(error), (attribute, error)
+            tried += 1
+        else:
+            assert attribute.endswith("_async"), f"{name}.{attribute}() works on a closed object"
+    assert tried or name == "SignalAction"
+
+
+@pytest.mark.parametrize("wrong", [42, b"pipe:", None])
+@pytest.mark.parametrize("call", [
+    wigwag.Address, wigwag.Fifo.create, wigwag.Fifo.open_reader, wigwag.File.open, wigwag.File.remove, wigwag.Listener,
+    wigwag.Mq.open, wigwag.Mq.remove, wigwag.Sem.open, wigwag.Shm.open, wigwag.Socket.connect, wigwag.Socket.bind,
+    wigwag.SysvMq.open, wigwag.SysvMq.remove, wigwag.SysvSem.open, wigwag.SysvShm.open,
+])
+def test_an_address_is_text(call, wrong):
+    with pytest.raises(TypeError):
+        call(wrong)
+
+
+def test_addresses_as_objects(tmp_path):
+    address = wigwag.Address(f"fifo:{tmp_path}/f")
+    wigwag.Fifo.create(address)
+    wigwag.Fifo.remove(address)
+    with pytest.raises(FileNotFoundError) as caught:
+        wigwag.Fifo.remove(address)
+    assert caught.value.filename == str(address)
+
+
+def test_a_signal_handler_may_close_what_its_thread_waits_for():
+    events = wigwag.EventFd()
+    before = signal.signal(signal.SIGALRM, lambda *_: events.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises((OSError, ValueError)) as caught:
+            events.take(timeout=GENEROUS)
+        assert getattr(caught.value, "errno", errno.ECANCELED) == errno.ECANCELED
+        assert events.closed
+    finally:
+        signal.signal(signal.SIGALRM, before)

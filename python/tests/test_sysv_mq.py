@@ -1,5 +1,6 @@
 """System V message queue."""
 
+import asyncio
 import errno
 import os
 import pathlib
@@ -23,7 +24,7 @@ def queue():
         yield queue
         if not queue.closed:
             try:
-                queue.remove()
+                queue.unlink()
             except OSError as error:
                 assert error.errno == errno.EIDRM
 
@@ -93,7 +94,7 @@ def test_limits_and_status(queue):
     assert (status.last_sender, status.last_receiver) == (os.getpid(), 0)
     assert (status.key, status.mode, status.uid, status.gid) == (0, 0o600, os.geteuid(), os.getegid())
     assert status.sent_at > 0 and status.received_at == 0 and status.changed_at > 0
-    assert "bytes_max: 100" in repr(status) and "queues_max" in repr(limits)
+    assert "bytes_max=100" in repr(status) and "queues_max" in repr(limits)
     limits = wigwag.SysvMq.limits()
     assert limits.queues >= 1 and limits.messages >= 1 and limits.bytes >= 100
     assert limits.queues_max > 0 and limits.bytes_max > 0
@@ -108,7 +109,7 @@ def test_names(tmp_path):
     with pytest.raises(FileNotFoundError, match="no queue has this key"):
         wigwag.SysvMq.open(address)
     with pytest.raises(FileNotFoundError):
-        wigwag.SysvMq.unlink(address)
+        wigwag.SysvMq.remove(address)
     with wigwag.SysvMq.create(address, mode=0o640, bytes=300) as queue:
         assert queue.address == str(address)
         with pytest.raises(FileExistsError, match="exists already"):
@@ -120,23 +121,24 @@ def test_names(tmp_path):
         with pytest.raises(FileExistsError, match="may hold 300 bytes, not the 400"):
             wigwag.SysvMq.open_or_create(f"{address}?bytes=400")
         assert queue.status().mode == 0o640
-        wigwag.SysvMq.unlink(address)
+        wigwag.SysvMq.remove(address)
         fails(errno.EIDRM, "removed", queue.send, b"x")
-        fails(errno.EIDRM, "removed", queue.remove)
+        fails(errno.EIDRM, "removed", queue.unlink)
     with pytest.raises(ValueError, match="access"):
         wigwag.SysvMq.open(address, access="write")
     fails(errno.EINVAL, "expected sysv-mq:", wigwag.SysvMq.open, "pipe:")
-    fails(errno.EINVAL, "scheme", wigwag.SysvMq.open, 5)
+    with pytest.raises(TypeError):
+        wigwag.SysvMq.open(5)
     fails(errno.EIDRM, "removed", wigwag.SysvMq.from_id, -1)
 
 
 def test_closed(queue):
-    queue.remove()
+    queue.unlink()
     assert repr(queue) == f"<wigwag.SysvMq sysv-mq:private id={queue.id}>"
     queue.close()
     queue.close()
     assert queue.closed and repr(queue) == "<wigwag.SysvMq closed>"
-    for call in (queue.recv, queue.peek, queue.status, queue.remove, lambda: queue.id, lambda: queue.send(b"")):
+    for call in (queue.recv, queue.peek, queue.status, queue.unlink, lambda: queue.id, lambda: queue.send(b"")):
         with pytest.raises(ValueError, match="closed SysvMq"):
             call()
 
@@ -167,7 +169,7 @@ def test_cancel_and_removal_end_a_wait(queue):
     pid = os.fork()
     if pid == 0:
         time.sleep(0.02)
-        queue.remove()
+        queue.unlink()
         os._exit(0)
     fails(errno.EIDRM, "removed", queue.recv, timeout=GENEROUS)
     assert os.waitpid(pid, 0)[1] == 0
@@ -182,7 +184,7 @@ with wigwag.SysvMq.create("sysv-mq:private") as queue:
         queue.recv(timeout=30)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-    queue.remove()
+    queue.unlink()
 """
 
 
@@ -220,3 +222,50 @@ def test_with_a_peer_that_knows_only_libc(queue, tmp_path):
     with subprocess.Popen([program, "expect", str(queue.id), "6", "from wigwag"]) as peer:
         queue.send(b"from wigwag", type=6)
     assert peer.returncode == 0
+
+
+def test_descriptor_and_event_loop():
+    async def main():
+        with wigwag.SysvMq.create("sysv-mq:private") as queue:
+            try:
+                task = asyncio.create_task(queue.recv_async(timeout=GENEROUS))
+                of_type = asyncio.create_task(queue.recv_async(type=9))
+                await asyncio.sleep(0.01)
+                assert not task.done()
+                queue.send(b"five", 5)
+                assert (await task).data == b"five"
+                queue.send(b"", 9)
+                assert (await of_type).type == 9
+                with pytest.raises(TimeoutError):
+                    await queue.recv_async(timeout=SHORT)
+                assert queue.fileno() == queue.fileno() != queue.fileno(type=9)
+                assert queue.handed_back >= 0
+                with pytest.raises(OSError, match="numbers from 1"):
+                    queue.fileno(type=0)
+                with pytest.raises(TypeError):
+                    queue.fileno(type=1, up_to=2)
+                task = asyncio.create_task(queue.recv_async(up_to=3))
+                await asyncio.sleep(0)
+            finally:
+                queue.unlink()
+            with pytest.raises(OSError) as caught:
+                await task
+            assert caught.value.errno == errno.EIDRM
+
+    asyncio.run(main())
+
+
+def test_close_ends_what_awaits():
+    async def main():
+        queue = wigwag.SysvMq.create("sysv-mq:private")
+        tasks = [asyncio.create_task(queue.recv_async()), asyncio.create_task(queue.recv_async(type=2))]
+        await asyncio.sleep(0)
+        id = queue.id
+        queue.close()
+        for task in tasks:
+            with pytest.raises(ValueError, match="closed"):
+                await task
+        with wigwag.SysvMq.from_id(id) as again:
+            again.unlink()
+
+    asyncio.run(main())

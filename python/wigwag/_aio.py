@@ -7,7 +7,10 @@ silently replaces what was there, so each (loop, descriptor, direction) has one 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+import typing  # Any by its full name: on Python 3.9 mypy.stubtest takes the bare one for a class
+from typing import Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
+
+from ._wigwag import Cancel
 
 _T = TypeVar("_T")
 _Key = Tuple[asyncio.AbstractEventLoop, int, bool]
@@ -20,7 +23,7 @@ _LAST_TRY = 1e-9
 
 
 async def call_when_ready(
-    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: Any
+    method: Callable[..., _T], fileno: Callable[[], int], writable: bool, timeout: Optional[float], *args: typing.Any
 ) -> _T:
     """``method(*args, timeout=timeout)`` for event loops: tries without blocking, awaits readiness in between.
 
@@ -135,14 +138,26 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-async def write_all_when_ready(obj: Any, data: Any, timeout: Optional[float]) -> None:
+async def whether_in_time(taking: Awaitable[None]) -> bool:
+    """True if it was done, False if it was not in time: the shape of ``acquire``."""
+    try:
+        await taking
+    except (BlockingIOError, TimeoutError):
+        return False
+    return True
+
+
+async def write_all_when_ready(
+    obj: typing.Any, data: typing.Any, timeout: Optional[float], method: str = "write_all"
+) -> None:
     """``obj.write_all(data)`` for event loops; on an exception, its ``done`` is how many bytes were written."""
     view = memoryview(data).cast("B")
     done = 0
     deadline = _deadline(timeout)
     while True:
         try:
-            return obj.write_all(view[done:], timeout=_now(timeout))
+            getattr(obj, method)(view[done:], timeout=_now(timeout))
+            return
         except OSError as error:
             done += error.done  # type: ignore[attr-defined]
             error.done = done  # type: ignore[attr-defined]
@@ -153,13 +168,15 @@ async def write_all_when_ready(obj: Any, data: Any, timeout: Optional[float]) ->
             timeout = _LAST_TRY
 
 
-async def read_exact_when_ready(obj: Any, size: int, timeout: Optional[float]) -> bytes:
+async def read_exact_when_ready(
+    obj: typing.Any, size: int, timeout: Optional[float], method: str = "read_exact"
+) -> bytes:
     """``obj.read_exact(size)`` for event loops; on an exception, its ``partial`` is what had come by then."""
     parts: List[bytes] = []
     deadline = _deadline(timeout)
     while True:
         try:
-            parts.append(obj.read_exact(size, timeout=_now(timeout)))
+            parts.append(getattr(obj, method)(size, timeout=_now(timeout)))
             return b"".join(parts)
         except OSError as error:
             parts.append(error.partial)  # type: ignore[attr-defined]
@@ -171,6 +188,28 @@ async def read_exact_when_ready(obj: Any, size: int, timeout: Optional[float]) -
         loop = asyncio.get_running_loop()
         if not await _readiness(loop, obj.fileno(), False, deadline):
             timeout = _LAST_TRY
+
+
+async def call_in_thread(
+    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: Optional[Dict[str, typing.Any]]
+) -> _T:
+    """``method(*args, timeout=timeout, **options)`` on a thread of the loop's executor: for calls that wait for what no
+    descriptor tells. A cancelled task ends the call first, so that nothing happens after it.
+    """
+    cancel = Cancel()
+
+    def call() -> _T:
+        with cancel:
+            return method(*args, timeout=timeout, **(options or {}))
+
+    future = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancel.fire()
+        await asyncio.wait([future])
+        future.exception()  # looked at, so that nobody is told that nobody did
+        raise
 
 
 def _deadline(timeout: Optional[float]) -> Optional[float]:

@@ -81,7 +81,7 @@ fn signal_and_pid(name: &[u8]) -> Result<(&str, Option<i32>), Flaw> {
             }
         }
     };
-    if signal.is_empty() || !signal.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'-') {
+    if signal.is_empty() || !signal.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-,".contains(&byte)) {
         return Err(Flaw::at(0, "the name or number of a signal, such as USR1 or RTMIN+3"));
     }
     Ok((signal, pid))
@@ -147,7 +147,7 @@ impl Address {
             .then(|| sysv_name(&self.name, self.id).ok())?
     }
 
-    /// The signal's name as written, and the pid behind `@`.
+    /// The signal's name as written (several are separated by commas), and the pid behind `@`.
     pub fn signal_and_pid(&self) -> Option<(&str, Option<i32>)> {
         (self.scheme == Scheme::Signal).then(|| signal_and_pid(&self.name).ok())?
     }

@@ -74,8 +74,8 @@ schemes! {
     Pipe = "pipe" &[("capacity", Number), ("packet", Flag)];
     /// `fifo:/path`: a named pipe.
     Fifo = "fifo" &[("mode", Mode), ("keep-open", Flag), ("capacity", Number)];
-    /// `signal:USR1`, `signal:USR1@1234`: a signal, to a process.
-    Signal = "signal" &[];
+    /// `signal:USR1`, `signal:INT,TERM`, `signal:USR1@1234`: signals, a signal to a process.
+    Signal = "signal" &[("capacity", Number)];
     /// `sysv-shm:path#65`: System V shared memory.
     SysvShm = "sysv-shm" &[("mode", Mode), ("size", Number)];
     /// `shm:/name`: POSIX shared memory.

@@ -6,6 +6,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::MqAccess;
 use crate::error::Error;
+use crate::limits::{self, explain_descriptors};
 use crate::sys::mq::Shape;
 use crate::wait::Object;
 
@@ -29,10 +30,7 @@ pub struct MqLimits {
 impl MqLimits {
     /// Reads them. Never blocks. Where /proc is not there, they are the kernel's own defaults.
     pub(super) fn read() -> MqLimits {
-        let setting = |name: &str, default| {
-            let text = std::fs::read_to_string(format!("/proc/sys/fs/mqueue/{name}")).unwrap_or_default();
-            text.trim().parse().unwrap_or(default)
-        };
+        let setting = |name: &str, default| limits::setting(&format!("fs/mqueue/{name}")).parse().unwrap_or(default);
         let (depth_max, size_max) = (setting("msg_max", 10), setting("msgsize_max", 8192));
         MqLimits {
             depth_max,
@@ -82,12 +80,8 @@ pub(super) fn explain_open(object: &Object, errno: Errno, access: MqAccess, shap
             charge(shape),
             MqLimits::read().user_bytes
         )),
-        Errno::EMFILE => error.because_found(format!(
-            "this process has as many descriptors as RLIMIT_NOFILE={} allows; close some, or raise the limit (ulimit -n)",
-            getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
-        )),
         Errno::ENOSYS => error.because("this kernel is built without POSIX message queues (CONFIG_POSIX_MQUEUE)"),
-        _ => error,
+        _ => explain_descriptors(error),
     }
 }
 

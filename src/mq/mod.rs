@@ -8,6 +8,7 @@ mod limits;
 mod posix;
 mod scratch;
 mod sysv;
+mod sysv_bell;
 mod sysv_errors;
 mod sysv_plan;
 

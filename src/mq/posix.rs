@@ -1,6 +1,6 @@
 //! POSIX message queues (`mq:`): the highest priority first, on a descriptor that can be polled.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
@@ -14,8 +14,9 @@ use super::limits::explain_open;
 use super::{MqAccess, MqLimits, PRIVATE, ROUNDS, copy};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::paths::name_of;
 use crate::sys::SysResult;
-use crate::sys::mq::{self as sys, Shape};
+use crate::sys::mq::{self as sys, Shape, Unwaiting};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -68,7 +69,7 @@ pub struct MqAttributes {
 /// of the highest priority.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process, also one that is
-/// killed; its name stays until somebody [unlinks](Mq::unlink) it, and the queue until the last descriptor is closed
+/// killed; its name stays until somebody [unlinks](Mq::remove) it, and the queue until the last descriptor is closed
 /// as well. Level-triggered: the descriptor polls readable while a message is in it, writable while there is room.
 ///
 /// ```
@@ -78,13 +79,15 @@ pub struct MqAttributes {
 /// queue.send(b"routine", 0, Timeout::Now)?;
 /// queue.send(b"urgent", 9, Timeout::Now)?;
 /// assert_eq!(queue.recv(Timeout::Now)?.data, b"urgent");
-/// Mq::unlink(&address)?;
+/// Mq::remove(&address)?;
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[doc(alias = "mq_open")]
 pub struct Mq {
     object: Object,
     fd: OwnedFd,
+    /// A queue that we opened is in non-blocking mode; the mode of an adopted one is not ours.
+    unwaiting: Unwaiting,
     /// The largest message, which never changes in the life of a queue; 0 while it has not been asked for.
     size: AtomicUsize,
 }
@@ -134,7 +137,10 @@ impl Mq {
                 Err(errno) => return Err(plan.explain(errno)),
             }
         }
-        Err(plan.object.error(Errno::EAGAIN, "mq_open").because("others keep creating and unlinking it"))
+        Err(plan
+            .object
+            .error(Errno::EBUSY, "mq_open")
+            .because("others create and unlink it faster than it can be opened"))
     }
 
     /// Takes over a descriptor that something else has opened. Never blocks; its mode is left as it is.
@@ -142,11 +148,11 @@ impl Mq {
     /// That it is a queue is found out in use: all calls on anything else fail with `EBADF`.
     pub fn from_fd(fd: OwnedFd) -> Mq {
         // The kernel shows a queue under its name, wherever the file system of queues is mounted, if anywhere.
-        let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
+        let name = name_of(fd.as_fd()).unwrap_or_default();
         let name = name.to_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         let address = Address::from_parts(Scheme::Mq, format!("/{name}"), None, []);
         let object = Object::new(address.map_or("mq:".into(), |address| address.to_string()));
-        Mq { object, fd, size: AtomicUsize::new(0) }
+        Mq { object, fd, unwaiting: Unwaiting::ByTime, size: AtomicUsize::new(0) }
     }
 
     /// Removes the name of a queue; those who have it open go on. Never blocks.
@@ -155,7 +161,7 @@ impl Mq {
     /// `ENOENT` there is none; `EACCES` it belongs to another user.
     ///
     /// System call: mq_unlink.
-    pub fn unlink(address: &Address) -> Result<()> {
+    pub fn remove(address: &Address) -> Result<()> {
         address.require(&[Scheme::Mq], "mq_unlink")?;
         mq_unlink(address.name()).map_err(|errno| {
             let error = Error::new(errno, "mq_unlink").on_text(address.without_options().to_string());
@@ -180,7 +186,9 @@ impl Mq {
     pub fn send(&self, bytes: &[u8], priority: u32, timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
         operation
-            .until_ready(self.fd.as_fd(), PollFlags::POLLOUT, || sys::send(self.fd.as_fd(), bytes, priority))
+            .until_ready(self.fd.as_fd(), PollFlags::POLLOUT, || {
+                sys::send(self.fd.as_fd(), bytes, priority, self.unwaiting)
+            })
             .map_err(|error| self.explain_send(error, bytes.len(), priority))
     }
 
@@ -210,7 +218,7 @@ impl Mq {
         let mut operation = self.object.operation("recv", timeout);
         let room = buffer.len();
         let (size, priority) = operation
-            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive(self.fd.as_fd(), buffer))
+            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive(self.fd.as_fd(), buffer, self.unwaiting))
             .map_err(|error| self.explain_receive(error, room))?;
         Ok(MqReceived { priority, size })
     }
@@ -229,7 +237,9 @@ impl Mq {
         let size = self.size().map_err(|errno| self.explain_receive(operation.error(errno), 0))?;
         data.try_reserve_exact(size).map_err(|_| operation.error(Errno::ENOMEM))?;
         operation
-            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive_onto(self.fd.as_fd(), data))
+            .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || {
+                sys::receive_onto(self.fd.as_fd(), data, self.unwaiting)
+            })
             .map_err(|error| self.explain_receive(error, size))
     }
 
@@ -486,7 +496,7 @@ impl Plan<'_> {
     }
 
     fn finish(self, fd: OwnedFd) -> Mq {
-        Mq { object: self.object, fd, size: AtomicUsize::new(0) }
+        Mq { object: self.object, fd, unwaiting: Unwaiting::ByMode, size: AtomicUsize::new(0) }
     }
 
     fn explain(&self, errno: Errno) -> Error {

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::scratch::{KEPT, Scratch, USUAL, larger, look, owned, true_size};
+use super::sysv_bell::Bells;
 use super::sysv_errors as explain;
 use super::sysv_plan::Plan;
 use super::{MqAccess, ROUNDS, copy};
@@ -106,8 +107,8 @@ pub struct SysvMqLimits {
 /// out, chosen by type.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process, also one that is
-/// killed, until somebody [removes](SysvMq::remove) the queue. It has no descriptor and nothing to close: dropping the
-/// object leaves the queue as it is.
+/// killed, until somebody [removes](SysvMq::unlink) the queue. It has nothing to close, and a descriptor only if
+/// [asked for](SysvMq::doorbell): dropping the object leaves the queue as it is.
 ///
 /// ```
 /// use wigwag::{SysvMq, SysvSelect, Timeout};
@@ -115,13 +116,14 @@ pub struct SysvMqLimits {
 /// queue.send(b"routine", 5, Timeout::Now)?;
 /// queue.send(b"urgent", 1, Timeout::Now)?;
 /// assert_eq!(queue.recv(SysvSelect::UpTo(9), Timeout::Now)?.data, b"urgent");
-/// queue.remove()?;
+/// queue.unlink()?;
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 #[doc(alias = "msgget")]
 pub struct SysvMq {
     pub(super) object: Object,
     pub(super) id: i32,
+    pub(super) bells: Bells,
 }
 
 impl SysvMq {
@@ -176,7 +178,10 @@ impl SysvMq {
                 Err(errno) => return Err(explain::open(&plan.object, errno, plan.access)),
             }
         }
-        Err(plan.object.error(Errno::EAGAIN, "msgget").because("others keep creating and removing it"))
+        Err(plan
+            .object
+            .error(Errno::EBUSY, "msgget")
+            .because("others create and remove it faster than it can be opened"))
     }
 
     /// Takes over a queue by its id, as another process has passed it on. Never blocks.
@@ -192,7 +197,7 @@ impl SysvMq {
             0 => unnamed,
             key => Object::new(format!("sysv-mq:0x{key:x}")),
         };
-        Ok(SysvMq { object, id })
+        Ok(SysvMq { object, id, bells: Bells::default() })
     }
 
     /// Removes a queue by its address, with all messages in it. Waits on it end with `EIDRM`. Never blocks.
@@ -201,13 +206,13 @@ impl SysvMq {
     /// `ENOENT` there is none; `EPERM` it belongs to another user.
     ///
     /// System calls: stat (by ftok), msgget, msgctl.
-    pub fn unlink(address: &Address) -> Result<()> {
+    pub fn remove(address: &Address) -> Result<()> {
         let plan = Plan::new(address, &SysvMqOptions::default())?;
         let id = plan
             .key
             .map_or(Err(Errno::EINVAL), |key| sys::get(Some(key), 0))
             .map_err(|errno| explain::open(&plan.object, errno, plan.access))?;
-        SysvMq { object: plan.object, id }.remove()
+        SysvMq { object: plan.object, id, bells: Bells::default() }.unlink()
     }
 
     /// Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
@@ -220,8 +225,14 @@ impl SysvMq {
     /// System call: msgsnd.
     #[inline]
     pub fn send(&self, bytes: &[u8], kind: i64, timeout: Timeout) -> Result<()> {
+        let number = libc::c_long::try_from(kind);
+        if let Ok(kind @ 1..) = number
+            && sys::send_small(self.id, kind, bytes).is_ok()
+        {
+            return Ok(());
+        }
         let mut operation = self.object.operation("send", timeout);
-        let kind = match libc::c_long::try_from(kind) {
+        let kind = match number {
             Ok(kind) if kind > 0 => kind,
             _ => return Err(operation.error(Errno::EINVAL).because("the type of a message is a number from 1")),
         };
@@ -264,6 +275,11 @@ impl SysvMq {
     /// [`Error::true_size`] is its size, or 0 where the kernel does not tell.
     #[inline]
     pub fn recv_into(&self, select: SysvSelect, buffer: &mut [u8], timeout: Timeout) -> Result<SysvReceived> {
+        if let Some((kind, flags)) = select.as_kernel_has_it()
+            && let Ok((kind, size)) = sys::receive_small(self.id, buffer, kind, flags)
+        {
+            return Ok(SysvReceived { kind, size });
+        }
         let mut operation = self.object.operation("recv", timeout);
         let mut record = Scratch::take();
         let received = self.receive(&mut operation, &mut record.0, buffer.len(), select)?;
@@ -326,7 +342,10 @@ impl SysvMq {
             record.reserve(room).map_err(|errno| operation.error(errno))?;
             let (record, room_now) = (&*record, room);
             let attempt = || match sys::receive(id, record, room_now, kind, flags | libc::IPC_NOWAIT) {
-                Err(Errno::ENOMSG) => Err(Errno::EAGAIN),
+                Err(Errno::ENOMSG) => {
+                    self.bells.found_nothing(select);
+                    Err(Errno::EAGAIN)
+                }
                 result => result,
             };
             match operation.in_call(attempt, |_| sys::receive(id, record, room_now, kind, flags)) {
@@ -408,7 +427,7 @@ impl SysvMq {
     /// `EIDRM` it was removed before; `EPERM` it belongs to another user.
     ///
     /// System call: msgctl.
-    pub fn remove(&self) -> Result<()> {
+    pub fn unlink(&self) -> Result<()> {
         sys::remove(self.id).map_err(|errno| explain::remove(&self.object, errno, self.id))
     }
 
@@ -437,7 +456,7 @@ impl std::fmt::Debug for SysvMq {
 
 impl SysvSelect {
     /// The type and the flags of msgrcv.
-    fn as_kernel_has_it(self) -> Option<(libc::c_long, libc::c_int)> {
+    pub(super) fn as_kernel_has_it(self) -> Option<(libc::c_long, libc::c_int)> {
         let kind = |number| libc::c_long::try_from(number).ok().filter(|kind| *kind > 0);
         Some(match self {
             SysvSelect::Any => (0, 0),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::sysv::{SysvMq, SysvMqOptions, size};
+use super::sysv_bell::Bells;
 use super::sysv_errors as explain;
 use super::{MqAccess, PRIVATE};
 use crate::address::{Address, Scheme};
@@ -87,6 +88,6 @@ impl Plan {
     }
 
     fn finish(self, id: i32) -> SysvMq {
-        SysvMq { object: self.object, id }
+        SysvMq { object: self.object, id, bells: Bells::default() }
     }
 }

@@ -9,6 +9,7 @@ use nix::unistd::pipe2;
 pub use super::stream::PIPE_ATOMIC;
 use super::stream::{Direction, Stream};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::timeout::Timeout;
 
 const ADDRESS: &str = "pipe:";
@@ -51,7 +52,8 @@ impl Pipe {
     pub fn open(options: PipeOptions) -> Result<(Pipe, Pipe)> {
         let mut flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         flags.set(OFlag::O_DIRECT, options.packet);
-        let (reader, writer) = pipe2(flags).map_err(|errno| Error::new(errno, "pipe").on_text(ADDRESS))?;
+        let (reader, writer) =
+            pipe2(flags).map_err(|errno| explain_descriptors(Error::new(errno, "pipe").on_text(ADDRESS)))?;
         let reader = Pipe(Stream::ours(ADDRESS, reader, Direction::Read, options.packet));
         let writer = Pipe(Stream::ours(ADDRESS, writer, Direction::Write, options.packet));
         if options.capacity != 0 {

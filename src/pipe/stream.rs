@@ -5,11 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
-use crate::sys::{direct, nosigpipe};
+use crate::limits::setting;
+use crate::paths;
+use crate::sys::{SysResult, direct, nosigpipe};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -43,8 +45,7 @@ impl Stream {
     pub(super) fn adopt(address: &str, fd: OwnedFd) -> Result<Stream> {
         let object = Object::new(address);
         let failed = |errno| object.error(errno, "adopt");
-        let is_pipe = SFlag::from_bits_truncate(fstat(&fd).map_err(failed)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
-        if !is_pipe {
+        if paths::kind(&fstat(&fd).map_err(failed)?) != SFlag::S_IFIFO {
             return Err(failed(Errno::EINVAL).because("the descriptor is not a pipe's"));
         }
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL).map_err(failed)?);
@@ -177,7 +178,7 @@ impl Stream {
             return Err(self.wrong_end("splice"));
         }
         let operation = self.object.operation("splice", timeout);
-        move_bytes(operation, self.as_fd(), to, length, || {
+        move_bytes(operation, self.as_fd(), to, may_block(to), length, || {
             splice(self.as_fd(), None, to, None, length, SpliceFFlags::SPLICE_F_NONBLOCK)
         })
     }
@@ -188,7 +189,7 @@ impl Stream {
             return Err(self.wrong_end("splice"));
         }
         let operation = self.object.operation("splice", timeout);
-        move_bytes(operation, from, self.as_fd(), length, || {
+        move_bytes(operation, from, self.as_fd(), may_block(from), length, || {
             splice(from, None, self.as_fd(), None, length, SpliceFFlags::SPLICE_F_NONBLOCK)
         })
     }
@@ -199,7 +200,7 @@ impl Stream {
             return Err(self.wrong_end("tee"));
         }
         let operation = self.object.operation("tee", timeout);
-        move_bytes(operation, self.as_fd(), to, length, || {
+        move_bytes(operation, self.as_fd(), to, false, length, || {
             tee(self.as_fd(), to, length, SpliceFFlags::SPLICE_F_NONBLOCK)
         })
     }
@@ -217,14 +218,11 @@ impl Stream {
         let bytes = i32::try_from(bytes)
             .map_err(|_| failed(Errno::EINVAL).because("a pipe holds less than 2 GiB; ask for less"))?;
         fcntl(&self.descriptor, FcntlArg::F_SETPIPE_SZ(bytes)).map_err(|errno| match errno {
-            Errno::EPERM => {
-                let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap_or_default();
-                failed(errno).because_found(format!(
-                    "{bytes} bytes are more than an unprivileged process may have (fs.pipe-max-size={}); \
+            Errno::EPERM => failed(errno).because_found(format!(
+                "{bytes} bytes are more than an unprivileged process may have (fs.pipe-max-size={}); \
                      ask for less or raise the limit",
-                    limit.trim()
-                ))
-            }
+                setting("fs/pipe-max-size")
+            )),
             Errno::EBUSY => failed(errno).because("more bytes than that are waiting in the pipe; read them first"),
             errno => failed(errno),
         })?;
@@ -246,28 +244,32 @@ fn move_bytes(
     mut operation: Operation<'_>,
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
+    may_block: bool,
     length: usize,
     attempt: impl Fn() -> nix::Result<usize>,
 ) -> Result<usize> {
     if length == 0 {
         return Err(operation.error(Errno::EINVAL).because("zero bytes could not be told from the end of the input"));
     }
+    let (input, output) = ((from, PollFlags::POLLIN), (to, PollFlags::POLLOUT));
     loop {
         // splice and tee raise SIGPIPE and know no flag against it.
-        match nosigpipe::masked(&attempt) {
+        let result = if may_block {
+            until_ready(&mut operation, input)?;
+            until_ready(&mut operation, output)?;
+            operation.interruptible(|| nosigpipe::masked(&attempt))
+        } else {
+            nosigpipe::masked(&attempt)
+        };
+        match result {
             Ok(length) => return Ok(length),
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) if !may_block => {}
+            Err(Errno::EAGAIN) if may_block && operation.timeout() == Timeout::Now => {
+                return Err(operation.error(Errno::EAGAIN));
+            }
+            // Either the input is empty or the output is full: wait for the one that is not ready.
             Err(Errno::EAGAIN) => {
-                // Either the input is empty or the output is full: wait for the one that is not ready.
-                let mut input = [PollFd::new(from, PollFlags::POLLIN)];
-                let empty = matches!(poll(&mut input, PollTimeout::ZERO), Ok(0));
-                let (fd, events) = if empty { (from, PollFlags::POLLIN) } else { (to, PollFlags::POLLOUT) };
-                operation.until_ready(fd, events, || {
-                    match poll(&mut [PollFd::new(fd, events)], PollTimeout::ZERO) {
-                        Ok(0) => Err(Errno::EAGAIN),
-                        result => result,
-                    }
-                })?;
+                until_ready(&mut operation, if is_ready(input).unwrap_or(true) { output } else { input })?
             }
             Err(Errno::EPIPE) => return Err(operation.error(Errno::EPIPE).because("no reader is left")),
             Err(Errno::EINVAL) => {
@@ -280,6 +282,24 @@ fn move_bytes(
             Err(errno) => return Err(operation.error(errno)),
         }
     }
+}
+
+type Side<'a> = (BorrowedFd<'a>, PollFlags);
+
+fn until_ready(operation: &mut Operation<'_>, side: Side<'_>) -> Result<()> {
+    operation.until_ready(side.0, side.1, || if is_ready(side)? { Ok(()) } else { Err(Errno::EAGAIN) })
+}
+
+fn is_ready((fd, events): Side<'_>) -> SysResult<bool> {
+    Ok(poll(&mut [PollFd::new(fd, events)], PollTimeout::ZERO)? != 0)
+}
+
+/// Whether splice may wait in the kernel for the side that is not ours: its flag against that is for pipes alone. What
+/// cannot be looked at makes splice fail.
+fn may_block(fd: BorrowedFd<'_>) -> bool {
+    let waits = |flags| !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK);
+    let of_a_kind_that_does = |stat: FileStat| !matches!(paths::kind(&stat), SFlag::S_IFIFO | SFlag::S_IFREG);
+    fcntl(fd, FcntlArg::F_GETFL).is_ok_and(waits) && fstat(fd).is_ok_and(of_a_kind_that_does)
 }
 
 impl AsFd for Stream {

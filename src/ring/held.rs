@@ -19,7 +19,7 @@ struct Guard<'a> {
 impl Guard<'_> {
     /// Takes the slot out of the guard, unless it is the parent's.
     fn end(&mut self) -> Option<Held> {
-        self.held.take().filter(|_| self.generation == fork::seen())
+        self.held.take().filter(|_| self.generation == fork::generation_in_handler())
     }
 
     fn error(&self, errno: Errno, operation: &'static str) -> Error {
@@ -36,7 +36,7 @@ pub struct RingReserved<'a>(Guard<'a>);
 
 impl<'a> RingReserved<'a> {
     pub(super) fn new(ring: &'a Ring, held: Held) -> RingReserved<'a> {
-        RingReserved(Guard { ring, held: Some(held), generation: fork::seen() })
+        RingReserved(Guard { ring, held: Some(held), generation: fork::generation_in_handler() })
     }
 
     /// Bytes reserved.
@@ -101,7 +101,7 @@ pub struct RingBorrowed<'a>(Guard<'a>);
 
 impl<'a> RingBorrowed<'a> {
     pub(super) fn new(ring: &'a Ring, held: Held) -> RingBorrowed<'a> {
-        RingBorrowed(Guard { ring, held: Some(held), generation: fork::seen() })
+        RingBorrowed(Guard { ring, held: Some(held), generation: fork::generation_in_handler() })
     }
 
     /// Bytes.

@@ -410,7 +410,7 @@ impl Ring {
     fn member_in(&self, role: u32) -> SysResult<Tag> {
         let tag = self.many.member.tag()?;
         let roles = self.roles.load(Ordering::Relaxed);
-        if roles & role == 0 || roles >> ROLE_BITS != fork::seen() {
+        if roles & role == 0 || roles >> ROLE_BITS != fork::generation_in_handler() {
             self.take_role(role)?;
         }
         Ok(tag)
@@ -422,7 +422,11 @@ impl Ring {
             self.many.member.add_roles(roles)?;
             // What a child has inherited is not its own. Relaxed: a thread that reads an older value adds its role again.
             let known = self.roles.load(Ordering::Relaxed);
-            let kept = if known >> ROLE_BITS == fork::seen() { known } else { fork::seen() << ROLE_BITS };
+            let kept = if known >> ROLE_BITS == fork::generation_in_handler() {
+                known
+            } else {
+                fork::generation_in_handler() << ROLE_BITS
+            };
             self.roles.store(kept | roles, Ordering::Relaxed);
             // Also after joining in a child: those who sleep learn that there is somebody whose death could matter.
             self.announce_change()?;

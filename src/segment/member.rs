@@ -38,7 +38,8 @@ use super::identity::{Identity, namespace};
 use super::layout::{Header, PARTICIPANTS_AT, Participant};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::sys::fork::{self, NotInherited};
+use crate::sys::fork;
+use crate::sys::not_inherited::NotInherited;
 use crate::timeout::now;
 
 /// Roles: what a participant does with the segment.
@@ -158,7 +159,7 @@ impl Member {
     /// `ESTALE` if it was declared dead.
     #[inline]
     pub(crate) fn tag(&self) -> SysResult<Tag> {
-        if self.generation.load(Ordering::Acquire) != fork::seen() {
+        if self.generation.load(Ordering::Acquire) != fork::generation_in_handler() {
             self.rejoin()?;
         }
         let place = self.place.load(Ordering::Relaxed); // written before `generation`, whose Acquire is above
@@ -174,7 +175,7 @@ impl Member {
     /// Whether this process is the one that has joined: not a child that has inherited the handle and not used it.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        self.generation.load(Ordering::Acquire) == fork::seen()
+        self.generation.load(Ordering::Acquire) == fork::generation_in_handler()
     }
 
     /// Gives up the part in the segment; nothing may be held any more.

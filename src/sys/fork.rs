@@ -1,15 +1,16 @@
-//! What fork does to this process: how many forks lie between it and the one that loaded the library, and which
-//! descriptors its children must not keep.
+//! How many forks lie between this process and the one that loaded the library, and what a fork does not hand on.
 
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
-use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
-use super::SysResult;
+use super::{SysResult, check};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-static WATCH: Once = Once::new();
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// What a floor above has to do in a child, a `fn()` or null. Release when set, Acquire when called.
+static THEN: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// Forks that this process has begun, and that it has come back from.
 static BEGUN: AtomicU32 = AtomicU32::new(0);
@@ -23,120 +24,61 @@ extern "C" fn in_parent() {
     ENDED.fetch_add(1, Ordering::SeqCst);
 }
 
+/// Runs `step` at a time when no fork is under way; `None` if one began meanwhile, so that a child may have a copy of
+/// what `step` made.
+pub(super) fn between_forks<T>(step: impl FnOnce() -> T) -> Option<T> {
+    let begun = BEGUN.load(Ordering::SeqCst);
+    if ENDED.load(Ordering::SeqCst) != begun {
+        return None;
+    }
+    let made = step();
+    (BEGUN.load(Ordering::SeqCst) == begun).then_some(made)
+}
+
 extern "C" fn in_child() {
+    super::not_inherited::close_all_in_child();
     // The child has a single thread, so nothing can read between this and the return of fork.
     GENERATION.fetch_add(1, Ordering::Relaxed);
     ENDED.store(BEGUN.load(Ordering::Relaxed), Ordering::Relaxed);
-    for place in places() {
-        close(place.swap(NONE, Ordering::Relaxed));
+    let then = THEN.load(Ordering::Acquire);
+    if !then.is_null() {
+        // SAFETY: the only non-null values ever stored are `fn()` pointers, below.
+        unsafe { std::mem::transmute::<*mut (), fn()>(then)() };
     }
+}
+
+/// Has `then`, of which there is one in the library, run in every child made by fork from now on, after the generation
+/// has changed and before fork returns. It must be async-signal-safe.
+pub(crate) fn then_in_child(then: fn()) {
+    THEN.store(then as *mut (), Ordering::Release);
+    generation();
 }
 
 /// Changes in a child made by `fork`, so that what belongs to threads of the parent can be told apart.
 pub(crate) fn generation() -> u32 {
-    WATCH.call_once(|| {
-        // SAFETY: the three are extern "C" functions without arguments that only touch atomics and close descriptors,
-        // and they stay mapped for the life of the process: the shared library is linked with -z nodelete. A failure
-        // (ENOMEM) means that children keep the parent's generation; they then miss early ends of waits, and share the
-        // parent's part in segments until they exec.
+    // No Once: a fork while another thread is inside would leave the child waiting for that thread for ever. Threads
+    // that come here together register twice, and forks then count twice, which is as good.
+    if !WATCHED.load(Ordering::Relaxed) {
+        // SAFETY: these are extern "C" functions without arguments that only touch atomics and close, and they stay
+        // mapped for the life of the process: the shared library is linked with -z nodelete. A failure (ENOMEM) means
+        // that children keep the parent's generation; they then miss early ends of waits, and nothing worse.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-    });
-    seen()
-}
-
-/// As [`generation`], once that has been called in this process or in one that it came from.
-#[inline]
-pub(crate) fn seen() -> u32 {
+        WATCHED.store(true, Ordering::Relaxed);
+    }
     // Relaxed: the value changes only across fork, which orders everything.
     GENERATION.load(Ordering::Relaxed)
 }
 
-const NONE: RawFd = -1;
-const PLACES: usize = 32;
-
-/// Numbers of the descriptors that children close; blocks are appended, never freed.
-struct Block {
-    fds: [AtomicI32; PLACES],
-    more: AtomicPtr<Block>,
+/// As [`generation`], and async-signal-safe: for code that runs after a first call of `generation`.
+#[inline]
+pub(crate) fn generation_in_handler() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
 }
 
-static FIRST: Block = Block { fds: [const { AtomicI32::new(NONE) }; PLACES], more: AtomicPtr::new(ptr::null_mut()) };
-
-fn places() -> impl Iterator<Item = &'static AtomicI32> {
-    // SAFETY: `more` is null or a leaked box, published with Release after it was filled: good for ever.
-    std::iter::successors(Some(&FIRST), |block| unsafe { block.more.load(Ordering::Acquire).as_ref() })
-        .flat_map(|block| &block.fds)
-}
-
-fn put(fd: RawFd) -> &'static AtomicI32 {
-    loop {
-        for place in places() {
-            if place.compare_exchange(NONE, fd, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                return place;
-            }
-        }
-        let more = Box::into_raw(Box::new(Block {
-            fds: [const { AtomicI32::new(NONE) }; PLACES],
-            more: AtomicPtr::new(ptr::null_mut()),
-        }));
-        let mut last = &FIRST;
-        // Release publishes the block to the Acquire in `places`.
-        while let Err(next) = last.more.compare_exchange(ptr::null_mut(), more, Ordering::Release, Ordering::Acquire) {
-            // SAFETY: not null, so a leaked block as in `places`.
-            last = unsafe { &*next };
-        }
-    }
-}
-
-fn close(fd: RawFd) {
-    if fd != NONE {
-        // SAFETY: the number came out of its place by a swap, so nobody else will close it; it was an OwnedFd's.
-        unsafe { libc::close(fd) };
-    }
-}
-
-/// A descriptor that children made by `fork` do not keep: each closes its copy before fork returns in it.
-#[derive(Debug)]
-pub(crate) struct NotInherited {
-    place: &'static AtomicI32,
-    /// Where it was opened: in a child the place is empty, or holds a descriptor of the child's own.
-    generation: u32,
-}
-
-impl NotInherited {
-    /// Opens a descriptor that no child has a copy of, not even one forked by another thread at this moment.
-    pub(crate) fn open(mut open: impl FnMut() -> SysResult<OwnedFd>) -> SysResult<NotInherited> {
-        let generation = generation();
-        loop {
-            let begun = BEGUN.load(Ordering::SeqCst);
-            if ENDED.load(Ordering::SeqCst) == begun {
-                let kept = NotInherited { place: put(open()?.into_raw_fd()), generation };
-                // A fork between the opening and the putting down would have copied what its handler cannot know of.
-                if BEGUN.load(Ordering::SeqCst) == begun {
-                    return Ok(kept);
-                }
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    /// The descriptor; `None` in a child.
-    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        if self.generation != seen() {
-            return None;
-        }
-        match self.place.load(Ordering::Relaxed) {
-            NONE => None,
-            // SAFETY: open until `self` is dropped, which outlives the borrow.
-            fd => Some(unsafe { BorrowedFd::borrow_raw(fd) }),
-        }
-    }
-}
-
-impl Drop for NotInherited {
-    fn drop(&mut self) {
-        if self.generation == seen() {
-            close(self.place.swap(NONE, Ordering::SeqCst));
-        }
-    }
+/// Puts `new` in the place of `old` under its number, closed on exec: for a child that gives an inherited object a
+/// kernel object of its own.
+pub(crate) fn replace_descriptor(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> SysResult<()> {
+    // SAFETY: both are open for the length of the call, and so is the number of `old` after it: it changes what it
+    // refers to and not who owns it.
+    check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }

@@ -6,15 +6,30 @@
 //! live Rust references or owned buffers of the length that is passed beside them, and descriptors are borrowed for the
 //! length of the call.
 
+pub(crate) mod background;
 pub(crate) mod direct;
+pub(crate) mod epoll;
+pub(crate) mod file_size;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod lookup;
+pub(crate) mod masked;
 pub(crate) mod membarrier;
+pub(crate) mod memory;
 pub(crate) mod mq;
 pub(crate) mod nosigpipe;
+pub(crate) mod not_inherited;
+pub(crate) mod pidfd;
+pub(crate) mod posix_sem;
 pub(crate) mod shared;
+pub(crate) mod shm;
+pub(crate) mod signal;
+pub(crate) mod signal_send;
+pub(crate) mod socket;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
+pub(crate) mod sysv_sem;
+pub(crate) mod taken;
 pub(crate) mod thread_timer;
 pub(crate) mod wake_signal;
 

@@ -39,8 +39,23 @@ pub(crate) fn open(name: &[u8], flags: libc::c_int, mode: libc::mode_t, shape: O
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A time that is past already, with which a call does not wait, whatever the mode of its descriptor is.
-static PAST: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+/// What keeps a call from waiting: its descriptor's mode, or a time that is past already, which the kernel has to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwaiting {
+    ByMode,
+    ByTime,
+}
+
+impl Unwaiting {
+    #[inline]
+    fn deadline(self) -> usize {
+        static PAST: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        match self {
+            Unwaiting::ByMode => 0,
+            Unwaiting::ByTime => (&raw const PAST) as usize,
+        }
+    }
+}
 
 /// Not waiting has one errno, not one for each mode of the descriptor.
 #[inline]
@@ -50,28 +65,26 @@ fn would_wait<T>(result: SysResult<T>) -> SysResult<T> {
 
 /// mq_timedsend that never waits.
 #[inline]
-pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], priority: u32) -> SysResult<()> {
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], priority: u32, how: Unwaiting) -> SysResult<()> {
     let (fd, start) = (fd.as_raw_fd() as usize, bytes.as_ptr() as usize);
     // SAFETY: the kernel only reads `bytes` and the time, during the call; anything that is no queue is refused.
-    let sent = unsafe {
-        let past = (&raw const PAST) as usize;
-        direct::call6(libc::SYS_mq_timedsend, fd, start, bytes.len(), priority as usize, past, 0)
-    };
+    let sent =
+        unsafe { direct::call6(libc::SYS_mq_timedsend, fd, start, bytes.len(), priority as usize, how.deadline(), 0) };
     would_wait(sent).map(drop)
 }
 
 /// mq_timedreceive that never waits; the size of the message and its priority.
 #[inline]
-pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(usize, u32)> {
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], how: Unwaiting) -> SysResult<(usize, u32)> {
     // SAFETY: the memory is `buffer`, borrowed exclusively.
-    unsafe { receive_at(fd, buffer.as_mut_ptr(), buffer.len()) }
+    unsafe { receive_at(fd, buffer.as_mut_ptr(), buffer.len(), how) }
 }
 
 /// As [`receive`], into the spare room of a vector, which grows by the message; its priority.
-pub(crate) fn receive_onto(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> SysResult<u32> {
+pub(crate) fn receive_onto(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, how: Unwaiting) -> SysResult<u32> {
     let spare = bytes.spare_capacity_mut();
     // SAFETY: the memory is the spare room, borrowed exclusively, and is only written.
-    let (size, priority) = unsafe { receive_at(fd, spare.as_mut_ptr().cast(), spare.len()) }?;
+    let (size, priority) = unsafe { receive_at(fd, spare.as_mut_ptr().cast(), spare.len(), how) }?;
     // SAFETY: the kernel has initialised `size` bytes behind the present length, which is within the capacity.
     unsafe { bytes.set_len(bytes.len() + size) };
     Ok(priority)
@@ -80,14 +93,13 @@ pub(crate) fn receive_onto(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> SysResult
 /// # Safety
 /// `room` bytes at `start` must be the caller's to write; they need not be initialised.
 #[inline]
-unsafe fn receive_at(fd: BorrowedFd<'_>, start: *mut u8, room: usize) -> SysResult<(usize, u32)> {
+unsafe fn receive_at(fd: BorrowedFd<'_>, start: *mut u8, room: usize, how: Unwaiting) -> SysResult<(usize, u32)> {
     let mut priority = 0u32;
     let (fd, start) = (fd.as_raw_fd() as usize, start as usize);
     // SAFETY: the kernel writes at most `room` bytes at `start`, which the caller answers for, and the priority into a
     // live local, both during the call; anything that is no queue is refused.
     let received = unsafe {
-        let (to, past) = ((&raw mut priority) as usize, (&raw const PAST) as usize);
-        direct::call6(libc::SYS_mq_timedreceive, fd, start, room, to, past, 0)
+        direct::call6(libc::SYS_mq_timedreceive, fd, start, room, (&raw mut priority) as usize, how.deadline(), 0)
     };
     would_wait(received).map(|size| (size, priority))
 }

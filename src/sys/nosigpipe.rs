@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
 
-use super::{SysResult, check, direct};
+use super::{SysResult, check, direct, masked};
 
 const RWF_NOSIGNAL: libc::c_int = 0x0000_0100;
 
@@ -66,27 +66,5 @@ fn write_by_mask(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
 
 /// Runs a call that may raise SIGPIPE and has no flag against it, so that it only fails with EPIPE.
 pub(crate) fn masked<T>(call: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
-    // SAFETY: the sets are live locals, valid as zeros and filled before they are read. The mask is the calling
-    // thread's own and is put back before returning. A SIGPIPE that was pending before stays; one that came with our
-    // EPIPE is directed at this thread, where only we can take it.
-    unsafe {
-        let mut pipe_only: libc::sigset_t = std::mem::zeroed();
-        let (mut before, mut pending) = (pipe_only, pipe_only);
-        libc::sigemptyset(&raw mut pipe_only);
-        libc::sigaddset(&raw mut pipe_only, libc::SIGPIPE);
-        libc::sigpending(&raw mut pending);
-        let already_pending = libc::sigismember(&raw const pending, libc::SIGPIPE) == 1;
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe_only, &raw mut before);
-
-        let result = call();
-
-        if matches!(result, Err(Errno::EPIPE)) && !already_pending {
-            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            while libc::sigtimedwait(&raw const pipe_only, std::ptr::null_mut(), &raw const now) == -1
-                && Errno::last() == Errno::EINTR
-            {}
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        result
-    }
+    masked::masked(libc::SIGPIPE, Errno::EPIPE, call)
 }

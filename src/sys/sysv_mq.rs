@@ -119,6 +119,49 @@ pub(crate) fn receive(
     }
 }
 
+/// Messages of up to this many bytes pass through the stack on the way that does not wait.
+pub(crate) const SMALL: usize = 8192;
+
+/// A type and a small message, without values until they are written.
+type SmallRecord = [MaybeUninit<libc::c_long>; 1 + SMALL / HEAD];
+
+/// msgsnd of a message of at most [`SMALL`] bytes, which does not wait; EINVAL if it is larger.
+#[inline]
+pub(crate) fn send_small(id: libc::c_int, kind: libc::c_long, bytes: &[u8]) -> SysResult<()> {
+    if bytes.len() > SMALL {
+        return Err(Errno::EINVAL);
+    }
+    let mut record: SmallRecord = [const { MaybeUninit::uninit() }; 1 + SMALL / HEAD];
+    record[0].write(kind);
+    // SAFETY: behind the first word there is room for SMALL bytes, and no more are written. The kernel reads the type and
+    // the bytes written, during the call.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), record.as_mut_ptr().add(1).cast::<u8>(), bytes.len());
+        let (start, flags) = (record.as_ptr() as usize, libc::IPC_NOWAIT as usize);
+        direct::call6(libc::SYS_msgsnd, id as usize, start, bytes.len(), flags, 0, 0).map(drop)
+    }
+}
+
+/// msgrcv of a message of at most [`SMALL`] bytes that fits the buffer, which does not wait; its type and size.
+#[inline]
+pub(crate) fn receive_small(
+    id: libc::c_int,
+    buffer: &mut [u8],
+    select: libc::c_long,
+    flags: libc::c_int,
+) -> SysResult<(i64, usize)> {
+    let mut record: SmallRecord = [const { MaybeUninit::uninit() }; 1 + SMALL / HEAD];
+    let room = buffer.len().min(SMALL);
+    // SAFETY: the kernel writes the type into the first word and at most `room` bytes behind it, and says how many; only
+    // those are read, and as many fit the buffer.
+    unsafe {
+        let (start, flags) = (record.as_mut_ptr() as usize, (flags | libc::IPC_NOWAIT) as usize);
+        let size = direct::call6(libc::SYS_msgrcv, id as usize, start, room, select as usize, flags, 0)?.min(room);
+        ptr::copy_nonoverlapping(record.as_ptr().add(1).cast::<u8>(), buffer.as_mut_ptr(), size);
+        Ok((record[0].assume_init(), size))
+    }
+}
+
 /// msgctl with IPC_STAT.
 pub(crate) fn status(id: libc::c_int) -> SysResult<Status> {
     let mut status = MaybeUninit::<Status>::zeroed();

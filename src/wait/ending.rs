@@ -44,16 +44,20 @@ impl Ending {
         self.raised.store(false, Ordering::SeqCst);
     }
 
-    /// Raises it and returns when the last joined thread has left.
+    /// Raises it and returns when the last joined thread has left, but for the calling one: a signal hook may run this in
+    /// the middle of a wait, which then ends when the hook returns.
     pub(crate) fn raise_and_drain(&self) {
         self.raise();
+        let own = Sleeper::known();
         let mut pause = Duration::from_micros(20);
         loop {
             let mut left = 0;
             // Again in every round: a thread that joined while the flag went up is interrupted as well.
             self.each(|sleeper| {
-                left += 1;
-                sleeper.interrupt();
+                if own.is_none_or(|own| !ptr::eq(own, sleeper)) {
+                    left += 1;
+                    sleeper.interrupt();
+                }
             });
             if left == 0 {
                 return;

@@ -4,6 +4,7 @@
 //! All of it is the slow path: a call tries first, and comes here when it would block.
 
 mod ending;
+mod knocking;
 mod operation;
 pub(crate) mod scope;
 mod sleeper;
@@ -20,13 +21,13 @@ pub(crate) use operation::{Object, Operation};
 use sleeper::Sleeper;
 
 use crate::sync_atomics::AtomicU32;
-use crate::sys::{SysResult, futex, wake_signal};
+use crate::sys::{SysResult, background, futex, wake_signal};
 use crate::timeout::{Deadline, Timeout};
 
 /// Without a timer that could interrupt it, a wait looks around this often.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
-/// Without a timer, a call that knows no timeout is tried this often instead.
-const RETRY: Duration = Duration::from_millis(1);
+/// The shortest time between two interruptions by a second thread.
+const KNOCK_AGAIN: Duration = Duration::from_millis(1);
 /// A sleep without end; a futex needs some timeout to be interruptible.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -42,7 +43,7 @@ pub fn set_interrupt_hook(hook: fn() -> bool) {
 
 fn hook_says_stop() -> bool {
     let hook = HOOK.load(Ordering::Acquire);
-    if hook.is_null() {
+    if hook.is_null() || background::is_ours() {
         return false;
     }
     // SAFETY: the only non-null values ever stored are `fn() -> bool` pointers, above.
@@ -72,8 +73,9 @@ impl<'a> Wait<'a> {
         Wait { sleeper, slot, object, deadline, block_again, armed: std::cell::Cell::new(false) }
     }
 
-    pub(crate) fn deadline(&self) -> Deadline {
-        self.deadline
+    /// Starts the clock anew.
+    pub(crate) fn restart(&mut self, timeout: Timeout) {
+        self.deadline = Deadline::after(timeout);
     }
 
     /// Fails if the wait has to end: ECANCELED, or ETIMEDOUT.
@@ -141,12 +143,9 @@ impl<'a> Wait<'a> {
     }
 
     /// Runs `call`, which blocks in the kernel and knows no timeout, until it gives something else than EINTR.
-    /// `attempt` is its form that never blocks, for where no timer can be had.
-    pub(crate) fn call<T>(
-        &self,
-        mut attempt: impl FnMut() -> SysResult<T>,
-        mut call: impl FnMut(Deadline) -> SysResult<T>,
-    ) -> SysResult<T> {
+    ///
+    /// Where no timer can be had, a second thread knocks now and then: ENOMEM if there can be none.
+    pub(crate) fn call<T>(&self, mut call: impl FnMut(Deadline) -> SysResult<T>) -> SysResult<T> {
         loop {
             // Arm first, look second: an interrupter sets its flag and then arms, so if the look misses the flag, the
             // interrupter's arming comes after ours and stands.
@@ -155,11 +154,8 @@ impl<'a> Wait<'a> {
             let result = if armed {
                 call(self.deadline)
             } else {
-                std::thread::sleep(RETRY.min(self.deadline.remaining().unwrap_or(RETRY)));
-                match attempt() {
-                    Err(Errno::EAGAIN) => Err(Errno::EINTR),
-                    result => result,
-                }
+                let pause = self.deadline.remaining().map_or(LOOK_AROUND, |left| left.min(LOOK_AROUND));
+                knocking::knocking(pause.max(KNOCK_AGAIN), || call(self.deadline))
             };
             match result {
                 Err(Errno::EINTR) => self.interrupted()?,

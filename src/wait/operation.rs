@@ -85,7 +85,7 @@ impl<'a> Operation<'a> {
     /// The rest of `until_ready` when the first attempt failed, out of the way of those that succeed.
     #[cold]
     #[inline(never)]
-    fn until_ready_after<T>(
+    pub(crate) fn until_ready_after<T>(
         &mut self,
         mut errno: Errno,
         fd: BorrowedFd<'_>,
@@ -96,6 +96,12 @@ impl<'a> Operation<'a> {
             match errno {
                 Errno::EINTR => {}
                 Errno::EAGAIN if self.timeout != Timeout::Now => self.sleep(fd, events)?,
+                // Not our deadline, which never shows up in an attempt.
+                Errno::ETIMEDOUT => {
+                    return Err(self
+                        .error(errno)
+                        .because("the other side does not answer (any more): the kernel gave up"));
+                }
                 errno => return Err(self.error(errno)),
             }
             match attempt() {
@@ -142,20 +148,30 @@ impl<'a> Operation<'a> {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(self.error(errno)),
             }
-            let result = if self.timeout == Timeout::Now {
-                // Even a call that must not wait gets a moment: without any, the timer would end it before it began.
-                let brief = Wait::begin(&self.object.ending, Timeout::After(Duration::from_millis(1)));
-                match brief.call(|| Err(Errno::EAGAIN), |_| attempt()) {
-                    Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
-                    result => result,
-                }
-            } else {
-                self.wait().call(|| Err(Errno::EAGAIN), |_| attempt())
-            };
-            match result {
+            match self.interruptible(&mut attempt) {
                 Err(Errno::EAGAIN) if self.timeout != Timeout::Now => {} // in non-blocking mode after all
                 result => return result.map_err(|errno| self.error(errno)),
             }
+        }
+    }
+
+    /// Runs `attempt`, which may block in the kernel although it should not have to, and ends it at the deadline.
+    ///
+    /// Even where there is no time to wait it gets a moment: without any, the timer would end it before it began.
+    #[cold]
+    pub(crate) fn interruptible<T>(&mut self, mut attempt: impl FnMut() -> SysResult<T>) -> SysResult<T> {
+        const MOMENT: Timeout = Timeout::After(Duration::from_millis(1));
+        if self.timeout != Timeout::Now {
+            return self.wait().call(|_| attempt());
+        }
+        // Kept like any other wait: until it is dropped with the operation, nobody frees the object.
+        match &mut self.wait {
+            Some(wait) => wait.restart(MOMENT),
+            none => *none = Some(Wait::begin(&self.object.ending, MOMENT)),
+        }
+        match self.wait().call(|_| attempt()) {
+            Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
+            result => result,
         }
     }
 
@@ -175,6 +191,6 @@ impl<'a> Operation<'a> {
                 Err(errno) => return Err(self.error(errno)),
             }
         }
-        self.wait().call(attempt, call).map_err(|errno| self.error(errno))
+        self.wait().call(call).map_err(|errno| self.error(errno))
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::sys::taken::END_OF_WAITS;
 use crate::sys::thread_timer::{self, TimerId};
 use crate::sys::{fork, wake_signal};
 
@@ -67,10 +68,28 @@ extern "C" fn on_wake_signal(_: libc::c_int) {
     }
 }
 
+/// Runs in a child made by fork, in its only thread: the record goes on being that thread's, without a timer, which does
+/// not pass to children. The slots that it has in scopes stay its own; a moment in which they looked free would let
+/// another thread take them. Async-signal-safe.
+fn stay_in_child() {
+    if let Some(sleeper) = CURRENT.get() {
+        sleeper.timer.store(NO_TIMER, Ordering::SeqCst);
+        // Threads that were about to interrupt it stayed behind in the parent, and will not count themselves out.
+        sleeper.interrupting.store(0, Ordering::SeqCst);
+        sleeper.generation.store(fork::generation_in_handler(), Ordering::SeqCst);
+    }
+}
+
 impl Sleeper {
+    /// The calling thread's record, if it has ever waited.
+    pub(super) fn known() -> Option<&'static Sleeper> {
+        CURRENT.get()
+    }
+
     /// The calling thread's record, with a timer made in this process, or without one where the system refuses it.
     pub(super) fn of_this_thread() -> &'static Sleeper {
         let sleeper = CURRENT.get().unwrap_or_else(|| {
+            fork::then_in_child(stay_in_child);
             let sleeper = claim();
             CURRENT.set(Some(sleeper));
             // Fails only in a thread that is being torn down; its record then stays taken, and that is all.
@@ -87,6 +106,7 @@ impl Sleeper {
             return;
         }
         let timer = wake_signal::install(on_wake_signal).and_then(thread_timer::create);
+        END_OF_WAITS.found(timer.is_ok());
         // SeqCst, as with every access that an interrupter makes: see `interrupt`.
         self.timer.store(timer.map_or(NO_TIMER, |id| id.0), Ordering::SeqCst);
         self.generation.store(generation, Ordering::SeqCst);
@@ -130,7 +150,8 @@ impl Sleeper {
             let _ = thread_timer::arm(timer, Duration::ZERO); // refused only if the timer is gone, and its thread too
             errno.set();
         }
-        self.interrupting.fetch_sub(1, Ordering::SeqCst);
+        // Not below zero: a fork in a signal handler that came in between has reset the child's count.
+        let _ = self.interrupting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
     }
 
     /// Has the calling thread interrupted after `left`, or not at all; false if there is no timer to do it.

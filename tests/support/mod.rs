@@ -100,3 +100,25 @@ pub fn is_asleep(pid: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
 }
+
+/// As [`fork`], in a sandbox where these system calls (`libc::SYS_…`) fail with `errno`.
+pub fn fork_without(calls: &[libc::c_long], errno: libc::c_int, body: impl FnOnce()) -> Child {
+    let refuse = libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap();
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)]; // the call's number
+    for call in calls {
+        let number = u32::try_from(*call).unwrap();
+        filter.push(libc::sock_filter { jf: 1, ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number) });
+        filter.push(statement(libc::BPF_RET | libc::BPF_K, refuse));
+    }
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    fork(move || {
+        let program = libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+        // SAFETY: the kernel copies the filter, which is live here; it concerns this child alone.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+        }
+        body();
+    })
+}

@@ -7,14 +7,17 @@
  *
  * Errors. Functions return 0 or a count on success and a negated errno on failure, nothing else. Outputs are written only
  * on success; exceptions are `size_t *done` (how far a transfer came, always written) and `*true_size` (with -EMSGSIZE).
- * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Everywhere possible,
- * and not repeated below: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the library
- * was met and stopped at this call; and for calls that can wait:
+ * ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Possible
+ * everywhere, named below or not: -EFAULT, a NULL pointer where none may be; -ENOMEM; -ENOTRECOVERABLE, a defect of the
+ * library was met and stopped at this call; and for calls that can wait:
  *   -EAGAIN      the call would block, and the timeout is WW_NOW
  *   -ETIMEDOUT   the deadline passed; never early
  *   -ECANCELED   a ww_cancel fired, or another thread closed the object
  *   -EINVAL      the timeout is negative and not WW_FOREVER
  * -EINTR never comes back: after a signal the call goes on with the time that is left. SIGPIPE is never raised.
+ *
+ * Parameters. First the handle, or where to put a new one; then the outputs that must be there and what the call is
+ * about, a buffer before its size; then the timeout; last the outputs that may be NULL.
  *
  * Time. Timeouts are nanoseconds on the monotonic clock: WW_FOREVER, WW_NOW, WW_MS(n), WW_SEC(n). A call tries first and
  * waits only if it would block.
@@ -44,10 +47,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Durations in nanoseconds. */
-#define WW_MS(n) ((int64_t)(n) * 1000000)
-#define WW_SEC(n) ((int64_t)(n) * 1000000000)
-
 /* What the WW_..._INIT macros stand for: all zeros, but for the size. */
 #ifdef __cplusplus
 template <typename options> static inline options ww_init_options() {
@@ -56,9 +55,15 @@ template <typename options> static inline options ww_init_options() {
     return zeroed;
 }
 #define WW_INIT(type) ww_init_options<type>()
+#define WW_INT64(n) static_cast<int64_t>(n)
 #else
 #define WW_INIT(type) { .size = sizeof(type) }
+#define WW_INT64(n) ((int64_t)(n))
 #endif
+
+/* Durations in nanoseconds. */
+#define WW_MS(n) (WW_INT64(n) * 1000000)
+#define WW_SEC(n) (WW_INT64(n) * 1000000000)
 
 #ifdef __cplusplus
 extern "C" {

@@ -123,7 +123,12 @@ pub unsafe extern "C" fn ww_address_equals(a: *const ww_address, b: *const ww_ad
 }
 
 /// Writes `value` and a NUL to a caller's buffer, whole or not at all.
-unsafe fn copy_out(value: &[u8], buffer: *mut c_char, size: usize, true_size: *mut usize) -> wigwag::Result<usize> {
+pub(crate) unsafe fn copy_out(
+    value: &[u8],
+    buffer: *mut c_char,
+    size: usize,
+    true_size: *mut usize,
+) -> wigwag::Result<usize> {
     // SAFETY: the caller's promises.
     unsafe {
         let room = room(buffer.cast::<c_void>(), size)?;

@@ -35,7 +35,7 @@ fn failed(error: Error) -> c_int {
     code
 }
 
-/// The text of the thread's last error; valid until its next failing call.
+/// The text of the thread's last error; valid until it is asked for again.
 pub(crate) fn last_error_text() -> *const c_char {
     LAST.try_with(|last| {
         let mut last = last.borrow_mut();
@@ -128,6 +128,15 @@ pub(crate) unsafe fn object<'a, T>(handle: *const T, noun: &'static str) -> Resu
     unsafe { handle.as_ref() }.ok_or_else(|| null(noun))
 }
 
+/// The object behind a handle, for a call that the header says no other may run beside.
+///
+/// # Safety
+/// As [`object`], and no other thread uses the handle for `'a`.
+pub(crate) unsafe fn object_mut<'a, T>(handle: *mut T, noun: &'static str) -> Result<&'a mut T> {
+    // SAFETY: as the caller promises.
+    unsafe { handle.as_mut() }.ok_or_else(|| null(noun))
+}
+
 /// Hands an object to C: writes a handle that [`take`] takes back.
 ///
 /// # Safety
@@ -175,6 +184,20 @@ pub(crate) unsafe fn put_if_wanted<T>(out: *mut T, value: T) {
 pub(crate) unsafe fn take<T>(handle: *mut T) -> Option<Box<T>> {
     // SAFETY: not NULL here, and from Box::into_raw as the caller promises.
     (!handle.is_null()).then(|| unsafe { Box::from_raw(handle) })
+}
+
+/// Ends the waits of other threads on a handle, then frees it; NULL is allowed. Only when `end_waits` has returned does
+/// anything claim the object for itself alone.
+///
+/// # Safety
+/// `handle` is NULL or came from [`give`], has not been closed, and is used by nobody but those whose waits end now.
+pub(crate) unsafe fn close<T>(handle: *mut T, end_waits: impl FnOnce(&T)) {
+    // SAFETY: NULL or from `give`, as the caller promises; shared with those who wait until it is taken back.
+    if let Some(shared) = unsafe { handle.as_ref() } {
+        end_waits(shared);
+        // SAFETY: not closed before, and the waiters have left.
+        drop(unsafe { take(handle) });
+    }
 }
 
 /// Bytes that a caller wants read; NULL stands for none where the length is 0.
@@ -273,8 +296,15 @@ pub(crate) unsafe fn borrow<'a>(fd: c_int, noun: &'static str) -> Result<Borrowe
 pub(crate) unsafe fn done(out: *mut usize, whole: usize, body: impl FnOnce() -> Result<()>) -> Result<()> {
     let result = body();
     // SAFETY: as the caller promises.
-    unsafe { put_if_wanted(out, result.as_ref().map_or_else(Error::done, |()| whole)) };
+    unsafe { put_if_wanted(out, result.as_ref().map_or_else(how_far, |()| whole)) };
     result
+}
+
+/// Out of line, so that no field of an error is looked at before it is known that there is one: memory checkers complain.
+#[cold]
+#[inline(never)]
+fn how_far(error: &Error) -> usize {
+    error.done()
 }
 
 #[inline]
@@ -301,7 +331,7 @@ pub(crate) unsafe fn options<T: Options>(given: *const T, noun: &'static str) ->
     // SAFETY: the first member is its size, and a struct has at least that.
     let size = unsafe { given.cast::<usize>().read() };
     if size < size_of::<usize>() || size > 4096 {
-        return Err(invalid(noun, "the options' size member is not set; initialise them with the WW_…_INIT macro"));
+        return Err(invalid(noun, "the options' size member is not set; initialise them with the WW_..._INIT macro"));
     }
     // SAFETY: the caller's struct has `size` bytes.
     let given = unsafe { std::slice::from_raw_parts(given.cast::<u8>(), size) };

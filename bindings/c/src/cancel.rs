@@ -9,7 +9,7 @@ use crate::boundary::{call, expect_out, give, invalid, object, take};
 /// Between ww_cancel_enter() and ww_cancel_leave(), every blocking wigwag call of that thread returns -ECANCELED once
 /// the cancel has fired; a call that need not wait still succeeds. Scopes nest, and any of them ends a wait. May be
 /// shared between threads. After fork, the child's copy is its own.
-pub struct ww_cancel(wigwag::Cancel);
+pub struct ww_cancel(pub(crate) wigwag::Cancel);
 
 /// Makes a cancel that has not fired. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]

@@ -17,8 +17,8 @@ pub extern "C" fn ww_version() -> *const c_char {
 
 /// The text of the calling thread's last error: operation, object, errno, cause and remedy.
 ///
-/// Never blocks. Returns an empty string before the first failure. The text is the library's and good until this
-/// thread's next call of a wigwag function.
+/// Never blocks. Calls that succeed leave it as it is; it is empty before the first failure. The text is the library's
+/// and good until this thread's next failing call, or its next call of this function.
 #[unsafe(no_mangle)]
 pub extern "C" fn ww_last_error() -> *const c_char {
     boundary::last_error_text()

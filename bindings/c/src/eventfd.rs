@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use wigwag::{EventFd, EventFdOptions};
 
-use crate::boundary::{Options, adopt, call, expect_out, flag, give, invalid, object, options, put, take, timeout};
+use crate::boundary::{Options, adopt, call, close, expect_out, flag, give, invalid, object, options, put, timeout};
 
 /// An event counter (eventfd:): one side adds to a 64-bit number in the kernel, the other takes from it.
 ///
@@ -60,9 +60,7 @@ pub unsafe extern "C" fn ww_eventfd_from_fd(out: *mut *mut ww_eventfd, fd: c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_eventfd_close(eventfd: *mut ww_eventfd) {
     // SAFETY: as above.
-    if let Some(eventfd) = unsafe { take(eventfd) } {
-        eventfd.0.end_waits();
-    }
+    unsafe { close(eventfd, |eventfd| eventfd.0.end_waits()) };
 }
 
 /// Adds to the counter; waits while the sum would pass 2^64 - 2.

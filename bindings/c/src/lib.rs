@@ -11,12 +11,40 @@
 
 mod boundary;
 
+// The order of these lines is the header's; the blank lines keep it.
+
 pub mod common;
 
 pub mod address;
+
 pub mod cancel;
+
+pub mod socket;
+
+pub mod listener;
+
+pub mod file;
+
 pub mod eventfd;
+
 pub mod pipe;
+
+pub mod fifo;
+
+pub mod signal;
+
+pub mod sysv_shm;
+
+pub mod shm;
+
+pub mod memfd;
+
 pub mod sysv_mq;
-// Behind the other kind of queue, whose constants it shares.
+
 pub mod mq;
+
+pub mod sysv_sem;
+
+pub mod sem;
+
+pub mod waitset;

@@ -7,16 +7,13 @@ use libc::ssize_t;
 use wigwag::{Mq, MqOptions, Result};
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, expect_out, give, invalid, object, options, put, put_if_wanted, room, take,
+    Options, address, adopt, bytes, call, close, expect_out, give, invalid, object, options, put, put_if_wanted, room,
     timeout,
 };
-use crate::sysv_mq::access;
+use crate::sysv_mq::{WW_MQ_CUT, access};
 
 /// The highest priority of a message.
 pub const WW_MQ_PRIORITY_MAX: u32 = 32767;
-
-/// With ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest.
-pub const WW_MQ_CUT: u32 = 1;
 
 /// A POSIX message queue (mq:/name): the oldest message of the highest priority first, on a descriptor to poll.
 ///
@@ -145,18 +142,16 @@ pub unsafe extern "C" fn ww_mq_from_fd(out: *mut *mut ww_mq, fd: c_int) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mq_close(queue: *mut ww_mq) {
     // SAFETY: as above.
-    if let Some(queue) = unsafe { take(queue) } {
-        queue.0.end_waits();
-    }
+    unsafe { close(queue, |queue| queue.0.end_waits()) };
 }
 
 /// Removes the name of a queue; those who have it open go on. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_mq_unlink(address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_mq_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Mq::unlink(&self::address(address)?) })
+    call(|| unsafe { Mq::remove(&self::address(address)?) })
 }
 
 /// Puts a message in the queue, with a priority up to WW_MQ_PRIORITY_MAX; waits while the queue is full. A message may be

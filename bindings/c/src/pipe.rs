@@ -7,7 +7,7 @@ use libc::ssize_t;
 use wigwag::{Pipe, PipeOptions};
 
 use crate::boundary::{
-    Options, adopt, borrow, bytes, call, done, expect_out, flag, give, invalid, object, options, room, take, timeout,
+    Options, adopt, borrow, bytes, call, close, done, expect_out, flag, give, invalid, object, options, room, timeout,
 };
 
 /// Writes of up to this many bytes are never torn and never mixed with another writer's.
@@ -77,9 +77,7 @@ pub unsafe extern "C" fn ww_pipe_from_fd(out: *mut *mut ww_pipe, fd: c_int) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_close(pipe: *mut ww_pipe) {
     // SAFETY: as above.
-    if let Some(pipe) = unsafe { take(pipe) } {
-        pipe.0.end_waits();
-    }
+    unsafe { close(pipe, |pipe| pipe.0.end_waits()) };
 }
 
 /// Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.

@@ -1,12 +1,13 @@
 //! System V message queue.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::AsRawFd;
 
 use libc::ssize_t;
 use wigwag::{MqAccess, Result, SysvMq, SysvMqOptions, SysvReceived, SysvSelect};
 
 use crate::boundary::{
-    Options, address, bytes, call, expect_out, give, invalid, object, options, put, put_if_wanted, room, take, timeout,
+    Options, address, bytes, call, close, expect_out, give, invalid, object, options, put, put_if_wanted, room, timeout,
 };
 
 /// What a message queue of either kind is opened for.
@@ -14,16 +15,18 @@ pub const WW_MQ_BOTH: u32 = 0;
 pub const WW_MQ_RECEIVE: u32 = 1;
 pub const WW_MQ_SEND: u32 = 2;
 
-/// With ww_sysv_mq_recv(): any type but the one given.
-pub const WW_SYSV_MQ_ALL_BUT: u32 = 1;
-/// With ww_sysv_mq_recv(): take a message that is too large for the buffer all the same, and drop the rest.
-pub const WW_SYSV_MQ_CUT: u32 = 2;
+/// With ww_sysv_mq_recv() and ww_mq_recv(): take a message that is too large for the buffer all the same, and drop the
+/// rest.
+pub const WW_MQ_CUT: u32 = 1;
+/// With ww_sysv_mq_recv() and ww_sysv_mq_doorbell(): any type but the one given.
+pub const WW_SYSV_MQ_ALL_BUT: u32 = 2;
 
 /// A System V message queue (sysv-mq:path#65, sysv-mq:0xKEY, sysv-mq:private): messages with a type each, picked by
 /// type.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
-/// removes the queue; closing a handle leaves it as it is. It has no descriptor. May be shared between threads.
+/// removes the queue; closing a handle leaves it as it is. It has no descriptor
+/// but what ww_sysv_mq_doorbell() makes. May be shared between threads.
 pub struct ww_sysv_mq(SysvMq);
 
 /// How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT.
@@ -52,8 +55,8 @@ pub struct ww_sysv_mq_status {
     /// The most bytes that it may hold.
     pub bytes_max: usize,
     /// The processes that sent and received last; 0 for none.
-    pub last_sender: i32,
-    pub last_receiver: i32,
+    pub last_sender: libc::pid_t,
+    pub last_receiver: libc::pid_t,
     /// Seconds of the wall clock: last sent, last received (0 for never), created or resized.
     pub sent_at: i64,
     pub received_at: i64,
@@ -61,8 +64,8 @@ pub struct ww_sysv_mq_status {
     /// Its key, 0 if it is private; permissions; owner.
     pub key: i32,
     pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
+    pub uid: libc::uid_t,
+    pub gid: libc::gid_t,
     /// Room for what later versions tell; 0.
     pub reserved: [u64; 4],
 }
@@ -166,9 +169,7 @@ pub unsafe extern "C" fn ww_sysv_mq_from_id(out: *mut *mut ww_sysv_mq, id: c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_mq_close(queue: *mut ww_sysv_mq) {
     // SAFETY: as above.
-    if let Some(queue) = unsafe { take(queue) } {
-        queue.0.end_waits();
-    }
+    unsafe { close(queue, |queue| queue.0.end_waits()) };
 }
 
 /// Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
@@ -190,8 +191,8 @@ pub unsafe extern "C" fn ww_sysv_mq_send(
 
 fn selection(select: i64, flags: u32) -> Result<SysvSelect> {
     match (select, flags & WW_SYSV_MQ_ALL_BUT != 0) {
-        _ if flags & !(WW_SYSV_MQ_ALL_BUT | WW_SYSV_MQ_CUT) != 0 => {
-            Err(invalid("recv", "flags other than WW_SYSV_MQ_ALL_BUT and WW_SYSV_MQ_CUT"))
+        _ if flags & !(WW_SYSV_MQ_ALL_BUT | WW_MQ_CUT) != 0 => {
+            Err(invalid("recv", "flags other than WW_SYSV_MQ_ALL_BUT and WW_MQ_CUT"))
         }
         (number, true) => Ok(SysvSelect::AllBut(number)),
         (0, false) => Ok(SysvSelect::Any),
@@ -234,7 +235,7 @@ unsafe fn received(
 ///
 /// *type and *true_size, each of which may be NULL, get its type and its size; *true_size also with -EMSGSIZE.
 ///
-/// Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_SYSV_MQ_CUT (a *true_size
+/// Errors: -EMSGSIZE it is larger than the buffer: it stays in the queue, unless flags have WW_MQ_CUT (a *true_size
 /// of 0: the kernel does not tell); -EIDRM the queue was removed; -EACCES its mode does not let this user receive;
 /// -EINVAL select, or flags; -ENOMEM; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
@@ -252,7 +253,7 @@ pub unsafe extern "C" fn ww_sysv_mq_recv(
     call(|| unsafe {
         let (queue, buffer) = (&object(queue, "queue")?.0, room(buffer, size)?);
         let (select, timeout) = (selection(select, flags)?, timeout(timeout_ns)?);
-        let result = if flags & WW_SYSV_MQ_CUT != 0 {
+        let result = if flags & WW_MQ_CUT != 0 {
             queue.recv_into_cut(select, buffer, timeout)
         } else {
             queue.recv_into(select, buffer, timeout)
@@ -346,18 +347,45 @@ pub unsafe extern "C" fn ww_sysv_mq_resize(queue: *const ww_sysv_mq, bytes: usiz
 ///
 /// Errors: -EIDRM it was removed before; -EPERM it belongs to another user; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_mq_remove(queue: *const ww_sysv_mq) -> c_int {
+pub unsafe extern "C" fn ww_sysv_mq_unlink(queue: *const ww_sysv_mq) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(queue, "queue")?.0.remove() })
+    call(|| unsafe { object(queue, "queue")?.0.unlink() })
 }
 
-/// Removes a queue by its address, as ww_sysv_mq_remove(). Never blocks.
+/// Removes a queue by its address, as ww_sysv_mq_unlink(). Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EPERM it belongs to another user; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_mq_unlink(address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_sysv_mq_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { SysvMq::unlink(&self::address(address)?) })
+    call(|| unsafe { SysvMq::remove(&self::address(address)?) })
+}
+
+/// A descriptor that is readable when there may be a message that select and flags pick, as for ww_sysv_mq_recv(): to poll,
+/// or for ww_waitset_add_fd(). It hears senders that know nothing of this library. It stays the handle's. Never blocks.
+///
+/// It stays readable until ww_sysv_mq_recv() with the same select gives -EAGAIN, so receive until then; it may be readable
+/// for nothing when another process was faster. A child made by fork asks again and gets one of its own. The cost, from
+/// the first call on: a helper thread that sleeps in the kernel, a descriptor, and for each message that finds the queue
+/// empty two switches of context and a few system calls. A message without bytes that comes while the helper waits is taken
+/// by it and sent again at once: another one that is sent in that instant goes before it, and killing this process in that
+/// instant loses it; ww_sysv_mq_handed_back() counts them. With a select other than 0 also one that lies in the queue
+/// already is moved to its end.
+///
+/// Errors: -EACCES its mode does not let this user receive, or send, which handing back takes; -EINVAL select, or flags;
+/// -EIDRM the queue was removed; -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_mq_doorbell(queue: *const ww_sysv_mq, select: i64, flags: u32) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(queue, "queue")?.0.doorbell(selection(select, flags)?)?.as_raw_fd()) })
+}
+
+/// How many messages without bytes the helpers of ww_sysv_mq_doorbell() have taken and put back. Never blocks.
+/// Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_mq_handed_back(queue: *const ww_sysv_mq) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(queue, "queue")?.0.handed_back()) })
 }
 
 /// The kernel's number of the queue, by which other processes can adopt it. Never blocks. Errors: -EFAULT.

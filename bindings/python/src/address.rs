@@ -7,9 +7,6 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::support::raise;
 
-/// Address(text)
-/// --
-///
 /// One line of text that names an IPC object, parsed:
 /// ``scheme ":" name ["#" id] ["?" key "=" value *("&" key "=" value)]``.
 ///
@@ -70,5 +67,20 @@ impl Address {
 
     fn __getnewargs__(&self) -> (String,) {
         (self.0.to_string(),)
+    }
+}
+
+/// An address as callers may give it: text, or an `Address`.
+pub(crate) struct AddressLike(pub(crate) wigwag::Address);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for AddressLike {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<AddressLike> {
+        if let Ok(address) = object.cast::<Address>() {
+            return Ok(AddressLike(address.get().0.clone()));
+        }
+        let text: std::borrow::Cow<'_, str> = object.extract()?;
+        wigwag::Address::parse(text.as_bytes()).map(AddressLike).map_err(|error| raise(object.py(), error))
     }
 }

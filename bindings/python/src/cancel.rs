@@ -2,15 +2,12 @@
 
 use pyo3::prelude::*;
 
-/// Cancel()
-/// --
-///
 /// Ends the waits of every thread that is in its scope.
 ///
 /// Inside ``with cancel:`` every blocking wigwag call of that thread raises OSError with errno ECANCELED once the cancel
 /// has fired, from any thread or signal handler; a call that need not wait still succeeds. Scopes nest.
 #[pyclass(frozen, module = "wigwag")]
-pub struct Cancel(wigwag::Cancel);
+pub struct Cancel(pub(crate) wigwag::Cancel);
 
 #[pymethods]
 impl Cancel {

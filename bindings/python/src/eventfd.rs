@@ -8,9 +8,6 @@ use wigwag::EventFdOptions;
 use crate::handle::Handle;
 use crate::support::{adopt, coroutine, raise, wait};
 
-/// EventFd(initial=0, semaphore=False)
-/// --
-///
 /// An event counter (``eventfd:``): one side adds to a 64-bit number in the kernel, the other takes from it.
 ///
 /// With ``semaphore=True`` each take gives 1 and leaves the rest. Raises OSError (EMFILE, ENFILE; EINVAL for an initial

@@ -60,15 +60,15 @@ impl<T: Send + Sync> Handle<T> {
     }
 
     /// Ends the waits of other threads and lets go of the object; closing twice is fine. Event loops that watch its
-    /// `descriptor` are told.
-    pub(crate) fn close(
+    /// `descriptors` are told.
+    pub(crate) fn close<D: IntoIterator<Item = i32>>(
         &self,
         py: Python<'_>,
-        descriptor: impl FnOnce(&T) -> Option<i32>,
+        descriptors: impl FnOnce(&T) -> D,
         end_waits: impl FnOnce(&T) + Send,
     ) -> PyResult<()> {
         let Some(object) = self.enter(CLOSED) else { return Ok(()) };
-        let told = descriptor(&object).map_or(Ok(()), |fd| forget_in_event_loops(py, fd));
+        let told = descriptors(&object).into_iter().try_for_each(|fd| forget_in_event_loops(py, fd));
         py.detach(|| end_waits(&object));
         told
     }

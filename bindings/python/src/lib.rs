@@ -9,11 +9,26 @@
 mod address;
 mod cancel;
 mod eventfd;
+mod fifo;
+mod file;
 mod handle;
+mod held;
+mod listener;
+mod mapping;
+mod memfd;
+mod memory;
 mod mq;
 mod pipe;
+mod sem;
+mod shm;
+mod signal;
+mod signals;
+mod socket;
 mod support;
 mod sysv_mq;
+mod sysv_sem;
+mod sysv_shm;
+mod waitset;
 
 use pyo3::prelude::*;
 
@@ -26,11 +41,39 @@ mod _wigwag {
     #[pymodule_export]
     use super::eventfd::EventFd;
     #[pymodule_export]
+    use super::fifo::Fifo;
+    #[pymodule_export]
+    use super::file::{File, FileLock, FileWatch};
+    #[pymodule_export]
+    use super::listener::Listener;
+    #[pymodule_export]
+    use super::mapping::Mapping;
+    #[pymodule_export]
+    use super::memfd::Memfd;
+    #[pymodule_export]
+    use super::memory::SysvShmStatus;
+    #[pymodule_export]
     use super::mq::{Mq, MqAttributes, MqLimits, MqMessage};
     #[pymodule_export]
     use super::pipe::Pipe;
     #[pymodule_export]
+    use super::sem::Sem;
+    #[pymodule_export]
+    use super::shm::Shm;
+    #[pymodule_export]
+    use super::signal::{Signal, SignalAction, SignalInfo, SignalMask, SignalTarget, wait_signal};
+    #[pymodule_export]
+    use super::signals::{Shutdown, Signals};
+    #[pymodule_export]
+    use super::socket::Socket;
+    #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
+    #[pymodule_export]
+    use super::sysv_sem::{SysvSem, SysvSemStatus};
+    #[pymodule_export]
+    use super::sysv_shm::SysvShm;
+    #[pymodule_export]
+    use super::waitset::{WaitSet, WaitSetEvent};
 
     use pyo3::prelude::*;
 

@@ -6,9 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wigwag::MqOptions;
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, adopt, coroutine, raise, wait};
-use crate::sysv_mq::{access, parse};
+use crate::support::{Bytes, Room, adopt, coroutine, fields, raise, wait};
+use crate::sysv_mq::access;
 
 /// A message that was received: ``data`` (bytes) and ``priority``.
 #[pyclass(frozen, get_all, module = "wigwag")]
@@ -37,7 +38,7 @@ pub struct MqAttributes {
 #[pymethods]
 impl MqAttributes {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -58,7 +59,7 @@ pub struct MqLimits {
 #[pymethods]
 impl MqLimits {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -86,9 +87,9 @@ impl Mq {
     /// FileNotFoundError, PermissionError, FileExistsError if it has another depth or size.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", depth = 0, size = 0))]
-    fn open(py: Python<'_>, address: &Bound<'_, PyAny>, access: &str, depth: usize, size: usize) -> PyResult<Mq> {
+    fn open(py: Python<'_>, address: AddressLike, access: &str, depth: usize, size: usize) -> PyResult<Mq> {
         let options = MqOptions { access: self::access(access)?, mode: 0, depth, size };
-        made(py, wigwag::Mq::open(&parse(address)?, &options))
+        made(py, wigwag::Mq::open(&address.0, &options))
     }
 
     /// Create a queue of ``depth`` messages of at most ``size`` bytes, whose name must not exist yet. Never blocks.
@@ -100,14 +101,14 @@ impl Mq {
     #[pyo3(signature = (address, access = "both", mode = 0, depth = 0, size = 0))]
     fn create(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         access: &str,
         mode: u32,
         depth: usize,
         size: usize,
     ) -> PyResult<Mq> {
         let options = MqOptions { access: self::access(access)?, mode, depth, size };
-        made(py, wigwag::Mq::create(&parse(address)?, &options))
+        made(py, wigwag::Mq::create(&address.0, &options))
     }
 
     /// Open a queue, or create it if it does not exist. Never blocks. Otherwise as open and create.
@@ -115,14 +116,14 @@ impl Mq {
     #[pyo3(signature = (address, access = "both", mode = 0, depth = 0, size = 0))]
     fn open_or_create(
         py: Python<'_>,
-        address: &Bound<'_, PyAny>,
+        address: AddressLike,
         access: &str,
         mode: u32,
         depth: usize,
         size: usize,
     ) -> PyResult<Mq> {
         let options = MqOptions { access: self::access(access)?, mode, depth, size };
-        made(py, wigwag::Mq::open_or_create(&parse(address)?, &options))
+        made(py, wigwag::Mq::open_or_create(&address.0, &options))
     }
 
     /// Take over a queue's descriptor that something else has opened; its mode is left as it is. The descriptor then belongs
@@ -134,8 +135,8 @@ impl Mq {
 
     /// Remove the name of a queue; those who have it open go on. Never blocks. Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn unlink(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::Mq::unlink(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::Mq::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// The limits of the system. Never blocks.

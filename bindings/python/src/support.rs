@@ -54,6 +54,12 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     exception
 }
 
+/// The repr of a record of numbers: ``<wigwag.MqLimits depth_max=10 …>``.
+pub(crate) fn fields(record: &impl std::fmt::Debug) -> String {
+    let text = format!("{record:?}").replace(" { ", " ").replace(" }", "").replace(", ", " ").replace(": ", "=");
+    format!("<wigwag.{text}>")
+}
+
 /// Seconds as the standard library takes them: `None` is for ever, 0 is now.
 pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Timeout> {
     match seconds {
@@ -120,12 +126,24 @@ pub(crate) fn coroutine<'py>(
     seconds: Option<f64>,
     arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    coroutine_on(object, method, &object.getattr("fileno")?, writable, seconds, arguments)
+}
+
+/// As `coroutine`, with another source of the descriptor than `fileno()` without arguments.
+pub(crate) fn coroutine_on<'py>(
+    object: &Bound<'py, PyAny>,
+    method: &str,
+    fileno: &Bound<'py, PyAny>,
+    writable: bool,
+    seconds: Option<f64>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
     ASYNC_USED.store(true, Ordering::Relaxed);
     let arguments = arguments.into_pyobject(py).map_err(Into::into)?;
     let mut all = vec![
         object.getattr(method)?,
-        object.getattr("fileno")?,
+        fileno.clone(),
         pyo3::types::PyBool::new(py, writable).to_owned().into_any(),
         seconds.into_pyobject(py)?.into_any(),
     ];
@@ -297,6 +315,17 @@ pub(crate) fn with_partial(py: Python<'_>, result: PyResult<()>, room: &[u8]) ->
     })
 }
 
+/// `fileno()` of `object` with arguments, to be called when the descriptor is needed.
+pub(crate) fn fileno_with<'py>(
+    object: &Bound<'py, PyAny>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    let mut all = vec![object.getattr("fileno")?];
+    all.extend(arguments.into_pyobject(py).map_err(Into::into)?.iter());
+    py.import("functools")?.getattr("partial")?.call1(pyo3::types::PyTuple::new(py, all)?)
+}
+
 /// The coroutine behind the `_async` twin of a transfer that may come part of the way.
 pub(crate) fn coroutine_for_all<'py>(
     object: &Bound<'py, PyAny>,
@@ -306,4 +335,26 @@ pub(crate) fn coroutine_for_all<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     ASYNC_USED.store(true, Ordering::Relaxed);
     object.py().import("wigwag._aio")?.call_method1(function, (object, what, seconds))
+}
+
+/// As `coroutine_for_all`, for a class that has another name for the method.
+pub(crate) fn coroutine_of<'py>(
+    object: &Bound<'py, PyAny>,
+    function: &str,
+    method: &str,
+    seconds: Option<f64>,
+    what: impl IntoPyObject<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ASYNC_USED.store(true, Ordering::Relaxed);
+    object.py().import("wigwag._aio")?.call_method1(function, (object, what, seconds, method))
+}
+
+/// The coroutine behind the `_async` twin of a call for which no descriptor tells when to try again.
+pub(crate) fn in_thread<'py>(
+    method: &Bound<'py, PyAny>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple>,
+    seconds: Option<f64>,
+    options: Option<&Bound<'py, pyo3::types::PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    method.py().import("wigwag._aio")?.call_method1("call_in_thread", (method, arguments, seconds, options))
 }

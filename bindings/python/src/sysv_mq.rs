@@ -1,18 +1,15 @@
 //! System V message queue.
 
+use std::os::fd::AsRawFd;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wigwag::{MqAccess, SysvMqOptions, SysvSelect};
 
+use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, raise, wait};
-
-/// The address that a str or an Address spells.
-pub(crate) fn parse(address: &Bound<'_, PyAny>) -> PyResult<wigwag::Address> {
-    let text = address.str()?;
-    wigwag::Address::parse(text.to_cow()?.as_bytes()).map_err(|error| raise(address.py(), error))
-}
+use crate::support::{Bytes, Room, coroutine_on, fields, fileno_with, raise, wait};
 
 pub(crate) fn access(word: &str) -> PyResult<MqAccess> {
     match word {
@@ -66,7 +63,7 @@ pub struct SysvMqStatus {
 #[pymethods]
 impl SysvMqStatus {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -86,7 +83,7 @@ pub struct SysvMqLimits {
 #[pymethods]
 impl SysvMqLimits {
     fn __repr__(&self) -> String {
-        format!("<wigwag.{self:?}>")
+        fields(self)
     }
 }
 
@@ -94,7 +91,7 @@ impl SysvMqLimits {
 /// by type. Made by ``SysvMq.open()``, ``create()``, ``open_or_create()`` or ``from_id()``.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody removes
-/// the queue; closing the object leaves it as it is. It has no descriptor.
+/// the queue; closing the object leaves it as it is. It has a descriptor when ``fileno()`` asks for one.
 #[pyclass(frozen, module = "wigwag")]
 pub struct SysvMq(Handle<wigwag::SysvMq>);
 
@@ -120,9 +117,9 @@ impl SysvMq {
     /// Raises FileNotFoundError, PermissionError, FileExistsError if it may hold another number of bytes.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", bytes = 0))]
-    fn open(py: Python<'_>, address: &Bound<'_, PyAny>, access: &str, bytes: usize) -> PyResult<SysvMq> {
+    fn open(py: Python<'_>, address: AddressLike, access: &str, bytes: usize) -> PyResult<SysvMq> {
         let options = SysvMqOptions { access: self::access(access)?, mode: 0, bytes };
-        made(py, wigwag::SysvMq::open(&parse(address)?, &options))
+        made(py, py.detach(|| wigwag::SysvMq::open(&address.0, &options)))
     }
 
     /// Create a queue, which must not exist yet; ``"sysv-mq:private"`` is another one each time. Never blocks.
@@ -132,23 +129,17 @@ impl SysvMq {
     /// exist; OSError with errno ENOSPC if the system has no room for one more; PermissionError for too many bytes.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", mode = 0, bytes = 0))]
-    fn create(py: Python<'_>, address: &Bound<'_, PyAny>, access: &str, mode: u32, bytes: usize) -> PyResult<SysvMq> {
+    fn create(py: Python<'_>, address: AddressLike, access: &str, mode: u32, bytes: usize) -> PyResult<SysvMq> {
         let options = SysvMqOptions { access: self::access(access)?, mode, bytes };
-        made(py, wigwag::SysvMq::create(&parse(address)?, &options))
+        made(py, wigwag::SysvMq::create(&address.0, &options))
     }
 
     /// Open a queue, or create it if it does not exist. Never blocks. Otherwise as open and create.
     #[staticmethod]
     #[pyo3(signature = (address, access = "both", mode = 0, bytes = 0))]
-    fn open_or_create(
-        py: Python<'_>,
-        address: &Bound<'_, PyAny>,
-        access: &str,
-        mode: u32,
-        bytes: usize,
-    ) -> PyResult<SysvMq> {
+    fn open_or_create(py: Python<'_>, address: AddressLike, access: &str, mode: u32, bytes: usize) -> PyResult<SysvMq> {
         let options = SysvMqOptions { access: self::access(access)?, mode, bytes };
-        made(py, wigwag::SysvMq::open_or_create(&parse(address)?, &options))
+        made(py, py.detach(|| wigwag::SysvMq::open_or_create(&address.0, &options)))
     }
 
     /// Take over a queue by its id, as another process has passed it on. Never blocks.
@@ -161,8 +152,8 @@ impl SysvMq {
 
     /// Remove a queue by its address, with all messages in it. Never blocks. Raises FileNotFoundError, PermissionError.
     #[staticmethod]
-    fn unlink(py: Python<'_>, address: &Bound<'_, PyAny>) -> PyResult<()> {
-        wigwag::SysvMq::unlink(&parse(address)?).map_err(|error| raise(py, error))
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::SysvMq::remove(&address.0).map_err(|error| raise(py, error))
     }
 
     /// The limits of the system, and what is in use. Never blocks.
@@ -232,6 +223,39 @@ impl SysvMq {
         Ok((received.size, received.kind))
     }
 
+    /// As recv, to be awaited; see fileno.
+    #[pyo3(signature = (r#type = None, up_to = None, all_but = None, timeout = None))]
+    fn recv_async<'py>(
+        slf: &Bound<'py, Self>,
+        r#type: Option<i64>,
+        up_to: Option<i64>,
+        all_but: Option<i64>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let select = (r#type, up_to, all_but);
+        coroutine_on(slf, "recv", &fileno_with(slf, select)?, false, timeout, select)
+    }
+
+    /// A descriptor, to poll: readable when there may be a message that recv with the same arguments takes.
+    ///
+    /// It hears senders that know nothing of this library. It stays readable until such a recv finds nothing, so receive
+    /// until BlockingIOError. A forked child asks again and gets one of its own. The cost, from the first call on: a helper
+    /// thread, a descriptor, and for each message that finds the queue empty two switches of context. A message without
+    /// bytes that comes while the helper waits is taken by it and sent again at once (``handed_back`` counts them): one sent
+    /// in that instant goes before it, and killing this process in that instant loses it. Raises PermissionError (sending
+    /// must be allowed as well, for that reason), OSError (EINVAL, EIDRM, EMFILE, ENFILE, ENOMEM).
+    #[pyo3(signature = (r#type = None, up_to = None, all_but = None))]
+    fn fileno(&self, py: Python<'_>, r#type: Option<i64>, up_to: Option<i64>, all_but: Option<i64>) -> PyResult<i32> {
+        let (queue, select) = (self.0.get()?, selection(r#type, up_to, all_but)?);
+        queue.doorbell(select).map(|fd| fd.as_raw_fd()).map_err(|error| raise(py, error))
+    }
+
+    /// How many messages without bytes the helpers of fileno have taken and put back.
+    #[getter]
+    fn handed_back(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.handed_back())
+    }
+
     /// A copy of the message at a place in the queue, 0 for the oldest, which stays there. Never blocks.
     ///
     /// Raises BlockingIOError if there is none; OSError with errno ENOTSUP if the kernel is built without it, EIDRM if the
@@ -271,8 +295,8 @@ impl SysvMq {
     /// Remove the queue with all messages in it; waits on it, in every process, end with errno EIDRM. Never blocks.
     ///
     /// Raises OSError with errno EIDRM if it was removed before, PermissionError.
-    fn remove(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.get()?.remove().map_err(|error| raise(py, error))
+    fn unlink(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.unlink().map_err(|error| raise(py, error))
     }
 
     /// The kernel's number of the queue, by which other processes can adopt it.
@@ -289,7 +313,11 @@ impl SysvMq {
 
     /// Let go of it; threads that wait on it get OSError with errno ECANCELED. The queue stays. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.close(py, |_| None, wigwag::SysvMq::end_waits)
+        self.0.close(
+            py,
+            |queue| queue.doorbells().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>(),
+            wigwag::SysvMq::end_waits,
+        )
     }
 
     /// Whether it is closed.

@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// How long a line of the header may be.
+const WIDTH: usize = 120;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn section(file: &PathBuf) -> Result<String> {
         line_length: 110,
         tab_width: 4,
         usize_is_size_t: true,
+        function: cbindgen::FunctionConfig { args: cbindgen::Layout::Horizontal, ..Default::default() },
         ..Default::default()
     };
     let bindings = cbindgen::Builder::new().with_config(config).with_src(file).generate()?;
@@ -81,7 +85,10 @@ fn tidy(generated: &str) -> String {
     while let Some(line) = lines.next() {
         if line.trim() != "/*" {
             let line = if line.starts_with("typedef") { line.to_owned() } else { line.replace("struct ww_", "ww_") };
-            text.push_str(&parenthesised(&line));
+            if line.starts_with("#define ") {
+                join_to_group(&mut text);
+            }
+            text.push_str(&filled(&parenthesised(&line)));
             text.push('\n');
             continue;
         }
@@ -104,6 +111,33 @@ fn parenthesised(line: &str) -> String {
         Some((name, value)) if value.starts_with('-') => format!("#define {name} ({value})"),
         _ => line.to_owned(),
     }
+}
+
+/// Constants without a comment of their own belong to the one before: no blank line between.
+fn join_to_group(text: &mut String) {
+    let last = text.trim_end().rsplit('\n').next().unwrap_or_default();
+    if last.starts_with("#define ") && text.ends_with("\n\n") {
+        text.pop();
+    }
+}
+
+/// A prototype that is longer than a line goes on below its first parameter.
+fn filled(line: &str) -> String {
+    let Some(parameters) = line.find('(').filter(|_| line.len() > WIDTH && line.ends_with(");")) else {
+        return line.to_owned();
+    };
+    let mut text = String::new();
+    let mut width = 0;
+    for part in line.split_inclusive(", ") {
+        if width + part.trim_end().len() > WIDTH {
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("\n{:1$}", "", parameters + 1));
+            width = parameters + 1;
+        }
+        text.push_str(part);
+        width += part.len();
+    }
+    text
 }
 
 /// Adds, behind each options struct, the macro that initialises it.

@@ -1,0 +1,29 @@
+//! Writing to a file past the process's limit on file sizes without SIGXFSZ, whose default is to kill.
+//!
+//! System calls: write, between two rt_sigprocmask if there is a limit; getrlimit.
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::unistd;
+
+use super::{SysResult, masked, memory};
+
+/// RLIMIT_FSIZE; `None` without a limit.
+pub(crate) fn limit() -> Option<u64> {
+    memory::limit(libc::RLIMIT_FSIZE)
+}
+
+pub(crate) fn is_limited() -> bool {
+    limit().is_some()
+}
+
+/// `write` that fails with EFBIG; `limited` says that SIGXFSZ has to be kept off.
+#[inline]
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8], limited: bool) -> SysResult<usize> {
+    if limited {
+        masked::masked(libc::SIGXFSZ, Errno::EFBIG, || unistd::write(fd, bytes))
+    } else {
+        unistd::write(fd, bytes)
+    }
+}
