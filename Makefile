@@ -65,6 +65,10 @@ test: needs ## everything that decides: Rust, C and Python
 test-%: needs ## one part of it: test-rust, test-c, test-python, …
 	@tools/test $*
 
+.PHONY: torture
+torture: needs ## kill and stop processes at every point that differs, and at random for a minute
+	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_soak -- --nocapture
+
 .PHONY: venv
 venv: needs ## a virtual environment with the Python package in it, in build/venv
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

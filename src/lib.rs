@@ -12,6 +12,7 @@
 //! | let so many in at a time | [`Sem`], [`SysvSem`] |
 //! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
 //! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
+//! | pass messages through memory, to one consumer each | [`Ring`]; between two, [`RingProducer`] and [`RingConsumer`] |
 //! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
@@ -29,10 +30,14 @@ mod limits;
 mod mq;
 mod paths;
 mod pipe;
+mod ring;
+#[allow(unsafe_code)]
+mod segment;
 mod sem;
 mod shm;
 mod signal;
 mod socket;
+mod sync_atomics;
 #[allow(unsafe_code)]
 mod sys;
 mod sysv;
@@ -54,6 +59,10 @@ pub use mq::{
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
 pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
+pub use ring::{
+    Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingParticipant, RingProducer, RingReceived, RingReserved,
+    RingRole, RingStatistics,
+};
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
 pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
 pub use signal::{

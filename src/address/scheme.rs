@@ -8,7 +8,6 @@ pub(super) enum Kind {
     Number,
     Flag,
     Mode,
-    #[allow(dead_code)] // the first scheme with a choice of words brings it to life
     Word(&'static [&'static str]),
 }
 
@@ -54,7 +53,7 @@ macro_rules! schemes {
     };
 }
 
-use Kind::{Flag, Mode, Number};
+use Kind::{Flag, Mode, Number, Word};
 
 schemes! {
     /// `tcp://host:port`: TCP over IPv4 or IPv6.
@@ -92,7 +91,8 @@ schemes! {
     /// `sem:/name`: a POSIX semaphore.
     Sem = "sem" &[("mode", Mode), ("initial", Number)];
     /// `ring:name`: messages to one consumer each.
-    Ring = "ring" &[("mode", Mode)];
+    Ring = "ring" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("participants", Number), ("persistent", Flag),
+        ("full", Word(&["wait", "fail", "drop-newest", "drop-oldest"]))];
     /// `topic:name`: messages to all.
     Topic = "topic" &[("mode", Mode)];
     /// `cell:name`: the latest value.

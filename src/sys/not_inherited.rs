@@ -1,14 +1,14 @@
 //! Descriptors that a child made by fork does not get: what marks a holding of this process must end with it, and a copy
 //! in a child would keep it.
 //!
-//! A fork in the moment between opening such a descriptor and `new` is not seen; whoever uses this makes the descriptor
-//! a holding only afterwards, and ends the holding by more than closing where it can.
+//! A fork in the moment between opening such a descriptor and `new` is not seen; whoever uses that makes the descriptor
+//! a holding only afterwards, and ends the holding by more than closing where it can. `open` leaves no such moment.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
-use super::fork;
+use super::{SysResult, fork};
 
 const FREE: i32 = -1;
 const PLACES: usize = 16;
@@ -45,6 +45,22 @@ impl NotInherited {
         let generation = fork::generation();
         let place = enter(fd.as_raw_fd());
         NotInherited { fd: ManuallyDrop::new(fd), place, generation }
+    }
+
+    /// Opens a descriptor that no child has a copy of, not even one that another thread forks at this moment.
+    pub(crate) fn open(mut open: impl FnMut() -> SysResult<OwnedFd>) -> SysResult<NotInherited> {
+        fork::generation();
+        loop {
+            if let Some(opened) = fork::between_forks(|| open().map(NotInherited::new)) {
+                return opened;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// The descriptor; `None` in a child made by fork.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.is_of_this_process().then(|| self.fd.as_fd())
     }
 
     /// False in a child made by fork, where there is no such descriptor.

@@ -20,13 +20,16 @@ pub(crate) use ending::Ending;
 pub(crate) use operation::{Object, Operation};
 use sleeper::Sleeper;
 
-use crate::sys::{SysResult, background, wake_signal};
+use crate::sync_atomics::AtomicU32;
+use crate::sys::{SysResult, background, futex, wake_signal};
 use crate::timeout::{Deadline, Timeout};
 
 /// Without a timer that could interrupt it, a wait looks around this often.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// The shortest time between two interruptions by a second thread.
 const KNOCK_AGAIN: Duration = Duration::from_millis(1);
+/// A sleep without end; a futex needs some timeout to be interruptible.
+const FAR: Duration = Duration::from_secs(3600);
 
 /// A language's hook: called when a signal interrupts a wait; true if the wait shall end (with EINTR).
 static HOOK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
@@ -113,6 +116,20 @@ impl<'a> Wait<'a> {
                 Err(Errno::EINTR) => self.interrupted()?,
                 Err(errno) => return Err(errno),
             }
+        }
+    }
+
+    /// Sleeps while `word` holds `expected`, for at most `most` if given; true if it was woken or the word differs,
+    /// false once `most` is over.
+    pub(crate) fn futex(&self, word: &AtomicU32, expected: u32, most: Option<Duration>) -> SysResult<bool> {
+        self.check()?;
+        let look_around = (!self.sleeper.has_timer()).then_some(LOOK_AROUND);
+        let bounds = [self.deadline.remaining(), most, look_around, Some(FAR)];
+        match futex::wait(word, expected, bounds.into_iter().flatten().min().unwrap_or(FAR)) {
+            Ok(()) | Err(Errno::EAGAIN) => Ok(true),
+            Err(Errno::ETIMEDOUT) => Ok(false),
+            Err(Errno::EINTR) => self.interrupted().map(|()| true),
+            Err(errno) => Err(errno),
         }
     }
 

@@ -1,0 +1,144 @@
+//! How a many-to-many ring's body is laid out.
+//!
+//! ```text
+//! Control                      constants, then one line each for tail, head, the two bells and what is rarely written
+//! slot × slots                 state word, length and deliveries, payload
+//! accounts × slots             four counters for each slot, written only when a lap ends without a message
+//! ```
+//!
+//! Slots have a fixed stride, that of the largest message: a ring for large messages touches a page per message even if
+//! the message is small. Storage by the size of each message will change this layout, and its version with it.
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::RingOptions;
+use crate::segment::Segment;
+use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::SysResult;
+use crate::sys::shared::{Mapping, Places, Record};
+
+/// The number of this kind of body.
+pub(super) const KIND: u32 = 1;
+
+/// A word with the lines around it to itself: two, as processors fetch lines in pairs.
+#[repr(C, align(128))]
+pub(super) struct Line<T>(pub(super) T);
+
+#[repr(C, align(128))]
+pub(super) struct Control {
+    pub slots: AtomicU64,
+    pub stride: AtomicU64,
+    pub largest: AtomicU64,
+    /// 1: persistent.
+    pub flags: AtomicU64,
+    /// The first position that no producer has taken. Behind by what nobody has helped along yet, never ahead.
+    pub tail: Line<AtomicU64>,
+    /// The first position that may hold something for consumers. Behind or exact, never ahead.
+    pub head: Line<AtomicU64>,
+    /// Bit 0: a consumer sleeps, or is about to. The rest changes whenever a sleeper must look again.
+    pub consumers_bell: Line<AtomicU32>,
+    /// The same for producers.
+    pub producers_bell: Line<AtomicU32>,
+    pub rare: Line<Rare>,
+}
+
+#[repr(C)]
+pub(super) struct Rare {
+    /// Changes when a message is given back; consumers then look behind the head.
+    pub returns: AtomicU64,
+    /// Messages that found no room and were dropped by their own sender.
+    pub dropped_newest: AtomicU64,
+    /// How often a message was given back; not part of the books.
+    pub redelivered: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Control>() == 6 * 128);
+
+// SAFETY: atomics only.
+#[allow(unsafe_code)]
+unsafe impl Record for Control {}
+
+/// What precedes the payload in a slot: state word and meta word.
+pub(super) const PAYLOAD_AT: usize = 16;
+/// Counters of a slot, by `Reason`.
+const ACCOUNT: usize = 4 * size_of::<AtomicU64>();
+/// Lengths have 32 bits, and a slot's stride must not come near the address space.
+const LARGEST_MAX: u64 = 1 << 30;
+
+const CAPACITY_DEFAULT: u64 = 1 << 20;
+const LARGEST_DEFAULT: u64 = 1024;
+
+/// Numbers of slots and bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub slots: u64,
+    pub stride: usize,
+    pub largest: usize,
+}
+
+impl Geometry {
+    /// As many slots as the capacity holds, rounded down to a power of two; says what is wrong with the options.
+    pub(super) fn of(options: &RingOptions) -> Result<Geometry, &'static str> {
+        let capacity = if options.capacity == 0 { CAPACITY_DEFAULT } else { options.capacity };
+        let largest = if options.largest == 0 { LARGEST_DEFAULT.min(capacity / 4) } else { options.largest };
+        if largest == 0 || largest > LARGEST_MAX {
+            return Err("the largest message is from 1 byte to 1 GiB");
+        }
+        let stride = (largest + PAYLOAD_AT as u64).next_multiple_of(64);
+        let fit = capacity / stride;
+        if fit < 2 {
+            return Err("the capacity must hold two messages of the largest size, and 16 bytes for each");
+        }
+        let geometry = Geometry { slots: 1 << fit.ilog2(), stride: stride as usize, largest: largest as usize };
+        geometry.size().map(|_| geometry).ok_or("no address space is that large; lower the capacity")
+    }
+
+    /// Bytes of the whole body.
+    pub(super) fn size(&self) -> Option<usize> {
+        let slots = usize::try_from(self.slots).ok()?;
+        slots.checked_mul(self.stride.checked_add(ACCOUNT)?)?.checked_add(size_of::<Control>())
+    }
+
+    fn places(&self, memory: &Arc<Mapping>, body: usize) -> Option<(Places, Places)> {
+        let slots_at = body + size_of::<Control>();
+        let slots = Places::new(memory, slots_at, self.stride, self.slots)?;
+        let accounts_at = slots_at + usize::try_from(self.slots).ok()? * self.stride;
+        Some((slots, Places::new(memory, accounts_at, ACCOUNT, self.slots)?))
+    }
+
+    /// Writes the constants of a new ring; zeros are right for all else.
+    pub(super) fn fill(&self, memory: &Arc<Mapping>, body: usize, persistent: bool) -> Option<()> {
+        let control: &Control = memory.record(body)?;
+        // Relaxed: nobody else can see the segment yet.
+        control.slots.store(self.slots, Ordering::Relaxed);
+        control.stride.store(self.stride as u64, Ordering::Relaxed);
+        control.largest.store(self.largest as u64, Ordering::Relaxed);
+        control.flags.store(u64::from(persistent), Ordering::Relaxed);
+        Some(())
+    }
+
+    /// Reads the constants of a ring that is there, each once, and checks that they fit together and into the segment.
+    pub(super) fn read(segment: &Segment) -> SysResult<(Geometry, bool, Places, Places)> {
+        let (body, length) = segment.body();
+        let control: &Control = segment.memory().record(body).ok_or(Errno::EBADMSG)?;
+        // Relaxed: constant since before the segment could be seen.
+        let geometry = Geometry {
+            slots: control.slots.load(Ordering::Relaxed),
+            stride: usize::try_from(control.stride.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
+            largest: usize::try_from(control.largest.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
+        };
+        let persistent = control.flags.load(Ordering::Relaxed) & 1 == 1;
+        let sound = geometry.slots.is_power_of_two()
+            && geometry.slots >= 2
+            && geometry.largest as u64 <= LARGEST_MAX
+            && geometry.stride >= geometry.largest + PAYLOAD_AT
+            && geometry.size().is_some_and(|size| size <= length);
+        if !sound {
+            return Err(Errno::EBADMSG);
+        }
+        let (slots, accounts) = geometry.places(segment.memory(), body).ok_or(Errno::EBADMSG)?;
+        Ok((geometry, persistent, slots, accounts))
+    }
+}

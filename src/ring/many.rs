@@ -1,0 +1,545 @@
+//! The many-to-many ring: how slots change hands.
+//!
+//! Every transition of a slot is one compare-exchange of its state word (`word.rs`), and each that takes something names
+//! the owner in the same exchange: there is no instant at which something is taken and nobody knows by whom.
+//!
+//! ```text
+//!              claim                 commit                take                  release
+//! FREE(lap) ──────────→ WRITING(me) ────────→ READY(me) ──────────→ READING(you) ────────→ FREE(lap+1)
+//!                            │  abort, or the owner died   │ drop-oldest  │  the owner died, or gave it back
+//!                            ↓                             ↓              ↓
+//!                         PASSED ──counted──→ FREE(lap+1) ←── PASSED    RETURNED ──take──→ READING(another)
+//! ```
+//!
+//! `tail` and `head` follow: whoever finds one behind helps it along, so nobody waits for the one who should have. A
+//! slot that is still held when its turn comes again is passed over (WRITING → WRITING-LATE, READING → READING-LATE, in
+//! the next lap), so a stopped process keeps one slot from the others and nothing else.
+//!
+//! Orderings: the exchange that makes a message READY releases what was written before it; the loads of words that may be
+//! READY acquire it. The exchange that frees a slot releases the reads before it; the claim acquires them. All exchanges
+//! are SeqCst, which also orders them before the look at the bell that follows (see `bell.rs`).
+
+use nix::errno::Errno;
+
+use super::bell;
+use super::layout::{Control, Geometry, PAYLOAD_AT};
+use super::word::{Phase, Reason, Word};
+use crate::segment::{Member, Tag};
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::SysResult;
+use crate::sys::shared::Places;
+
+/// A slot that this process holds, for writing or for reading.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub slot: u64,
+    pub word: Word,
+    pub length: usize,
+    /// How often it has been taken, this time included; 0 for writing.
+    pub deliveries: u32,
+}
+
+/// What a try to take gives.
+pub(super) enum Taken {
+    Message(Held),
+    Nothing,
+    /// The next message is longer than the taker has room for; it was left.
+    TooLong(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Many {
+    pub member: Member,
+    pub geometry: Geometry,
+    body: usize,
+    slots: Places,
+    accounts: Places,
+    shift: u32,
+    /// The value of `returns` up to which this handle has looked behind the head.
+    returns_seen: AtomicU64,
+}
+
+impl Many {
+    pub(super) fn new(member: Member) -> SysResult<(Many, bool)> {
+        let (geometry, persistent, slots, accounts) = Geometry::read(member.segment())?;
+        let body = member.segment().body().0;
+        let shift = slots.count().trailing_zeros();
+        let many = Many { member, geometry, body, slots, accounts, shift, returns_seen: AtomicU64::new(u64::MAX) };
+        many.control()?;
+        Ok((many, persistent))
+    }
+
+    #[inline(always)]
+    pub(super) fn control(&self) -> SysResult<&Control> {
+        self.member.segment().memory().record(self.body).ok_or(Errno::EBADMSG)
+    }
+
+    #[inline(always)]
+    fn word(&self, slot: u64) -> &AtomicU64 {
+        self.slots.word::<0>(slot)
+    }
+
+    /// Length in the lower half, deliveries in the upper. Written by who holds the slot, published by its state word.
+    #[inline(always)]
+    fn meta(&self, slot: u64) -> &AtomicU64 {
+        self.slots.word::<1>(slot)
+    }
+
+    /// Acquire pairs with the exchanges of `step`: what the word says was written is visible.
+    #[inline(always)]
+    fn load(&self, slot: u64) -> Word {
+        Word(self.word(slot).load(Ordering::Acquire))
+    }
+
+    /// The one way in which a state word changes.
+    #[inline(always)]
+    fn step(&self, slot: u64, from: Word, to: Word) -> bool {
+        self.word(slot).compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Moves an index on from where it was found, unless somebody else did. Release and Acquire (in `claim`, `take`):
+    /// who sees the index sees the words that let it pass.
+    #[inline(always)]
+    fn help(index: &AtomicU64, from: u64, to: u64) {
+        let _ = index.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed);
+    }
+
+    // --- producers ---
+
+    /// Takes a free slot for writing; `None` if the ring is full. `eager`: slots that are held are passed over even if
+    /// the one behind is not free, because the caller will make it so.
+    #[inline]
+    pub(super) fn claim(&self, me: Tag, eager: bool) -> SysResult<Option<Held>> {
+        let tail = &self.control()?.tail.0;
+        let mut late = 0;
+        loop {
+            let position = tail.load(Ordering::Acquire);
+            let word = self.load(position);
+            match (word.ahead_of(position >> self.shift), word.phase()) {
+                (0, Phase::Free) => {
+                    let held = word.to(Phase::Writing, me);
+                    if self.step(position, word, held) {
+                        Self::help(tail, position, position + 1);
+                        return Ok(Some(Held { slot: position, word: held, length: 0, deliveries: 0 }));
+                    }
+                }
+                (0.., _) => Self::help(tail, position, position + 1),
+                // Full, unless the tail was old.
+                (-1, Phase::Ready | Phase::Returned) if tail.load(Ordering::Acquire) == position => return Ok(None),
+                (-1, Phase::Ready | Phase::Returned) => {}
+                (-1, Phase::Writing | Phase::Reading) => {
+                    if !self.member.is_current(word.owner()) {
+                        self.recover(position, word)?;
+                    } else if late == self.slots.count() || !eager && self.is_full_at(position + 1) {
+                        return Ok(None);
+                    } else {
+                        late += 1;
+                        let phase =
+                            if word.phase() == Phase::Writing { Phase::WritingLate } else { Phase::ReadingLate };
+                        self.step(position, word, word.to_late(phase));
+                    }
+                }
+                (-1, Phase::WritingLate | Phase::ReadingLate | Phase::Passed) => self.settle(position, word),
+                // A free slot of a lap gone by, or laps further off: no order of steps leads there.
+                _ if tail.load(Ordering::Acquire) == position => return Err(Errno::EBADMSG),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a message nobody has taken stands in the way of this position: then passing over the one before it would
+    /// gain nothing.
+    fn is_full_at(&self, position: u64) -> bool {
+        let word = self.load(position);
+        word.ahead_of(position >> self.shift) == -1 && matches!(word.phase(), Phase::Ready | Phase::Returned)
+    }
+
+    /// Throws away the message that stands in the way; false if it is not one, or has gone.
+    pub(super) fn drop_oldest(&self) -> SysResult<bool> {
+        let position = self.control()?.tail.0.load(Ordering::Acquire);
+        let word = self.load(position);
+        if word.ahead_of(position >> self.shift) != -1 || !matches!(word.phase(), Phase::Ready | Phase::Returned) {
+            return Ok(false);
+        }
+        let passed = word.to_passed(Reason::Dropped);
+        let dropped = self.step(position, word, passed);
+        if dropped {
+            self.settle(position, passed);
+        }
+        Ok(dropped)
+    }
+
+    /// Copies into a slot that is held for writing.
+    #[inline(always)]
+    pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
+        self.slots.put(held.slot, PAYLOAD_AT + offset, bytes);
+    }
+
+    /// Hands a written message over to consumers. `ESTALE` if it was taken from this process, declared dead.
+    #[inline]
+    pub(super) fn commit(&self, held: &Held) -> SysResult<()> {
+        // Relaxed: published by the exchange below.
+        self.meta(held.slot).store(held.length as u64, Ordering::Relaxed);
+        self.finish(held, |word| word.to(Phase::Ready, word.owner()))
+    }
+
+    pub(super) fn abort(&self, held: &Held) -> SysResult<()> {
+        self.finish(held, |word| word.to_passed(Reason::Aborted))?;
+        let word = self.load(held.slot);
+        if word.phase() == Phase::Passed {
+            self.settle(held.slot, word);
+        }
+        Ok(())
+    }
+
+    /// Ends a holding, also where its slot was passed over meanwhile.
+    #[inline]
+    fn finish(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
+        if self.step(held.slot, held.word, to(held.word)) {
+            return Ok(());
+        }
+        self.finish_late(held, to)
+    }
+
+    #[cold]
+    fn finish_late(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
+        let late = if held.word.phase() == Phase::Writing { Phase::WritingLate } else { Phase::ReadingLate };
+        loop {
+            let word = self.load(held.slot);
+            if word.owner() != held.word.owner() {
+                return Err(Errno::ESTALE);
+            }
+            match word.phase() {
+                // Only the lap has changed: nobody but the owner takes a slot out of the owner's hands while it lives.
+                phase if phase == held.word.phase() => {
+                    if self.step(held.slot, word, to(word)) {
+                        return Ok(());
+                    }
+                }
+                phase if phase == late => self.settle(held.slot, word),
+                _ => return Err(Errno::ESTALE),
+            }
+        }
+    }
+
+    // --- consumers ---
+
+    /// Takes the next message of at most `room` bytes.
+    #[inline]
+    pub(super) fn take(&self, me: Tag, room: usize) -> SysResult<Taken> {
+        let control = self.control()?;
+        // Acquire pairs with the Release in `give_back`.
+        let returns = control.rare.0.returns.load(Ordering::Acquire);
+        if returns != self.returns_seen.load(Ordering::Relaxed) {
+            match self.take_returned(me, room)? {
+                Taken::Nothing => self.returns_seen.store(returns, Ordering::Relaxed),
+                taken => return Ok(taken),
+            }
+        }
+        let head = &control.head.0;
+        loop {
+            let first = head.load(Ordering::Acquire);
+            let (mut position, mut open, mut writers) = (first, None, Writers::default());
+            let found = loop {
+                if position - first == self.slots.count() {
+                    break None;
+                }
+                let word = self.load(position);
+                match (word.ahead_of(position >> self.shift), word.phase()) {
+                    (0, Phase::Ready | Phase::Returned) => break Some(word),
+                    (0, Phase::Writing | Phase::WritingLate) => {
+                        open = open.or(Some(position));
+                        writers.add(word.owner());
+                    }
+                    (0, Phase::Passed) => self.settle(position, word),
+                    (0, Phase::Reading | Phase::ReadingLate) | (1.., _) => {}
+                    (0, Phase::Free) | (_, _) => break None, // nobody has come this far
+                }
+                position += 1;
+            };
+            let Some(mut word) = found else {
+                // Whatever lies between is over for good, or taken.
+                let passed = open.unwrap_or(position);
+                if passed != first {
+                    Self::help(head, first, passed);
+                }
+                if head.load(Ordering::Acquire) == first || position - first < self.slots.count() {
+                    return Ok(Taken::Nothing);
+                }
+                continue; // the head was found far behind
+            };
+            if writers.may_have(word.owner()) && word.phase() == Phase::Ready {
+                // The same sender was writing an earlier message when we passed it. That one may be whole by now, and
+                // must go first; one that is still unfinished after this message was seen whole need not.
+                match self.first_of(first, position, word.owner()) {
+                    Some((earlier, earlier_word)) => (position, word) = (earlier, earlier_word),
+                    None => continue,
+                }
+            }
+            match self.take_at(position, word, me, room)? {
+                Some(taken) => {
+                    if open.is_none() && matches!(taken, Taken::Message(_)) {
+                        Self::help(head, first, position + 1);
+                    }
+                    return Ok(taken);
+                }
+                None => continue, // somebody else was faster
+            }
+        }
+    }
+
+    /// The first whole message of this sender from `first` to `last`.
+    fn first_of(&self, first: u64, last: u64, sender: Tag) -> Option<(u64, Word)> {
+        (first..=last).map(|position| (position, self.load(position))).find(|(position, word)| {
+            word.ahead_of(position >> self.shift) == 0 && word.phase() == Phase::Ready && word.owner() == sender
+        })
+    }
+
+    /// Takes a message that was given back, which may lie behind the head.
+    #[cold]
+    fn take_returned(&self, me: Tag, room: usize) -> SysResult<Taken> {
+        for slot in 0..self.slots.count() {
+            let word = self.load(slot);
+            if word.phase() == Phase::Returned
+                && let Some(taken) = self.take_at(slot, word, me, room)?
+            {
+                return Ok(taken);
+            }
+        }
+        Ok(Taken::Nothing)
+    }
+
+    /// Takes the message that was seen in this slot; `None` if it is no longer there.
+    #[inline(always)]
+    fn take_at(&self, slot: u64, word: Word, me: Tag, room: usize) -> SysResult<Option<Taken>> {
+        // Relaxed: visible since the word was loaded. Copied once; if the exchange succeeds, it was this message's.
+        let meta = self.meta(slot).load(Ordering::Relaxed);
+        let length = (meta & u64::from(u32::MAX)) as usize;
+        if length > room && length <= self.geometry.largest {
+            return Ok((self.load(slot) == word).then_some(Taken::TooLong(length)));
+        }
+        let held = word.to(Phase::Reading, me);
+        if !self.step(slot, word, held) {
+            return Ok(None);
+        }
+        let before = (meta >> 32) as u32;
+        // A taker that died before it could write down its delivery has still left the mark in the phase.
+        let before = if word.phase() == Phase::Returned { before.max(1) } else { before };
+        let deliveries = before.saturating_add(1);
+        let held = Held { slot, word: held, length, deliveries };
+        if length > self.geometry.largest {
+            // No rule-abiding producer writes that: out with it, so that it does not block the ring.
+            self.finish(&held, |word| word.to_passed(Reason::Dropped))?;
+            return Err(Errno::EBADMSG);
+        }
+        // Relaxed: published by whatever exchange ends this holding.
+        self.meta(slot).store(u64::from(deliveries) << 32 | length as u64, Ordering::Relaxed);
+        Ok(Some(Taken::Message(held)))
+    }
+
+    /// Copies out of a slot that is held for reading; how many bytes.
+    #[inline(always)]
+    pub(super) fn read(&self, held: &Held, offset: usize, buffer: &mut [u8]) -> usize {
+        let length = buffer.len().min(held.length.saturating_sub(offset));
+        self.slots.get(held.slot, PAYLOAD_AT + offset, &mut buffer[..length])
+    }
+
+    /// Where a held slot's payload lies.
+    pub(super) fn payload(&self, held: &Held) -> std::ptr::NonNull<u8> {
+        self.slots.pointer(held.slot, PAYLOAD_AT)
+    }
+
+    /// Ends a holding for good: the message is done with. `ESTALE` if it was taken from this process, declared dead.
+    #[inline]
+    pub(super) fn release(&self, held: &Held) -> SysResult<()> {
+        self.finish(held, Word::to_free)
+    }
+
+    /// Ends a holding without being done: the message will be delivered again.
+    pub(super) fn give_back(&self, held: &Held) -> SysResult<()> {
+        let rare = &self.control()?.rare.0;
+        self.finish(held, |word| word.to(Phase::Returned, Tag::from_bits(0)))?;
+        rare.redelivered.fetch_add(1, Ordering::Relaxed);
+        // Release, after the exchange: a consumer that sees the change finds the message. Should this process die in
+        // between, `tidy` of another looks behind the head for it.
+        rare.returns.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    // --- whoever comes by ---
+
+    /// Counts a lap that ended without a message, then moves the slot on. Does nothing if it is done already.
+    #[cold]
+    fn settle(&self, slot: u64, word: Word) {
+        let (reason, next) = match word.phase() {
+            Phase::Passed => (word.reason(), word.to_free()),
+            Phase::WritingLate => (Reason::Late, word.to(Phase::Writing, word.owner())),
+            Phase::ReadingLate => (Reason::Late, word.to(Phase::Reading, word.owner())),
+            _ => return,
+        };
+        let account = self.account(slot, reason);
+        loop {
+            // The account first, the word second: if the word still stands, the count was taken while it stood, so that
+            // either it includes this lap (its mark says so), or the exchange adds it exactly once.
+            let counted = account.load(Ordering::Acquire);
+            if self.load(slot) != word {
+                return;
+            }
+            if counted as u32 == mark(word)
+                || account
+                    .compare_exchange(counted, add_one(counted, word), Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            {
+                break;
+            }
+        }
+        self.step(slot, word, next);
+    }
+
+    fn account(&self, slot: u64, reason: Reason) -> &AtomicU64 {
+        match reason {
+            Reason::Late => self.accounts.word::<0>(slot),
+            Reason::Aborted => self.accounts.word::<1>(slot),
+            Reason::Skipped => self.accounts.word::<2>(slot),
+            Reason::Dropped => self.accounts.word::<3>(slot),
+        }
+    }
+
+    /// Takes a slot out of the hands of an owner who is not current.
+    fn recover(&self, slot: u64, word: Word) -> SysResult<()> {
+        match word.phase() {
+            Phase::Writing => {
+                let passed = word.to_passed(Reason::Skipped);
+                if self.step(slot, word, passed) {
+                    self.settle(slot, passed);
+                    bell::ring(&self.control()?.producers_bell.0);
+                }
+            }
+            Phase::Reading => {
+                if self.step(slot, word, word.to(Phase::Returned, Tag::from_bits(0))) {
+                    let control = self.control()?;
+                    control.rare.0.redelivered.fetch_add(1, Ordering::Relaxed);
+                    control.rare.0.returns.fetch_add(1, Ordering::Release); // as in `give_back`
+                    bell::ring(&control.consumers_bell.0);
+                }
+            }
+            _ => self.settle(slot, word),
+        }
+        Ok(())
+    }
+
+    /// Looks through all slots and takes from the dead what they held; also looks behind the head next time.
+    pub(super) fn tidy(&self) -> SysResult<()> {
+        self.returns_seen.store(u64::MAX, Ordering::Relaxed);
+        for slot in 0..self.slots.count() {
+            loop {
+                let word = self.load(slot);
+                match word.phase() {
+                    Phase::Free | Phase::Ready | Phase::Returned => break,
+                    Phase::Passed => self.settle(slot, word),
+                    _ if self.member.is_current(word.owner()) => break,
+                    _ => self.recover(slot, word)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many slots each owner holds, in the order of `owners`.
+    pub(super) fn holdings(&self, owners: &[Tag]) -> Vec<u64> {
+        let mut held = vec![0; owners.len()];
+        for slot in 0..self.slots.count() {
+            let word = self.load(slot);
+            let is_held =
+                matches!(word.phase(), Phase::Writing | Phase::WritingLate | Phase::Reading | Phase::ReadingLate);
+            if is_held && let Some(owner) = owners.iter().position(|owner| *owner == word.owner()) {
+                held[owner] += 1;
+            }
+        }
+        held
+    }
+
+    /// What all slots have seen, each at one instant.
+    pub(super) fn books(&self) -> SysResult<Books> {
+        let near = self.control()?.tail.0.load(Ordering::Acquire) >> self.shift;
+        let mut books = Books::default();
+        for slot in 0..self.slots.count() {
+            self.read_slot(slot, near, &mut books);
+        }
+        Ok(books)
+    }
+
+    /// Adds what a slot has seen in its life: its lap says how many laps, its accounts how many of them were nothing,
+    /// its phase what it holds now.
+    fn read_slot(&self, slot: u64, near: u64, books: &mut Books) {
+        let (word, counts) = loop {
+            let word = self.load(slot);
+            let reasons = [Reason::Late, Reason::Aborted, Reason::Skipped, Reason::Dropped];
+            let counts = reasons.map(|reason| self.account(slot, reason).load(Ordering::Acquire));
+            if self.load(slot) == word {
+                break (word, counts);
+            }
+        };
+        let pending = match word.phase() {
+            Phase::Passed => Some(word.reason()),
+            Phase::WritingLate | Phase::ReadingLate => Some(Reason::Late),
+            _ => None,
+        };
+        let count = |reason: Reason| {
+            let counted = counts[reason as usize];
+            let is_missing = pending == Some(reason) && counted as u32 != mark(word);
+            (counted >> 32) + u64::from(is_missing)
+        };
+        let ended = word.whole_lap(near) + u64::from(word.phase() == Phase::Passed);
+        let (late, aborted) = (count(Reason::Late), count(Reason::Aborted));
+        let (skipped, dropped) = (count(Reason::Skipped), count(Reason::Dropped));
+        books.released += ended.saturating_sub(late + aborted + skipped + dropped);
+        books.aborted += aborted;
+        books.skipped += skipped;
+        books.dropped += dropped;
+        match word.phase() {
+            Phase::Ready | Phase::Returned => books.queued += 1,
+            Phase::Reading | Phase::ReadingLate => books.borrowed += 1,
+            Phase::Writing | Phase::WritingLate => books.writing += 1,
+            Phase::Free | Phase::Passed => {}
+        }
+    }
+}
+
+/// What all slots have seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Books {
+    pub released: u64,
+    pub borrowed: u64,
+    pub queued: u64,
+    pub dropped: u64,
+    pub aborted: u64,
+    pub skipped: u64,
+    pub writing: u64,
+}
+
+/// Accounts hold a count in the upper half and, in the lower, a mark of the lap that was counted last.
+fn mark(word: Word) -> u32 {
+    (word.lap() as u32).wrapping_add(1) // never the zero of a fresh account in its first lap
+}
+
+fn add_one(counted: u64, word: Word) -> u64 {
+    ((counted >> 32) + 1) << 32 | u64::from(mark(word))
+}
+
+/// A set of senders, by the low bits of their tags; it may say yes for one that is not in it.
+#[derive(Default)]
+struct Writers([u64; 4]);
+
+impl Writers {
+    fn add(&mut self, tag: Tag) {
+        let at = tag.bits() as usize & 255;
+        self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    #[inline(always)]
+    fn may_have(&self, tag: Tag) -> bool {
+        let at = tag.bits() as usize & 255;
+        self.0[at / 64] & 1 << (at % 64) != 0
+    }
+}

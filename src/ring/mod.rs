@@ -1,0 +1,596 @@
+//! Rings (`ring:name`): messages through shared memory, each to one consumer.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mod.rs` | the API, and how its calls wait |
+//! | `held.rs` | messages written and read in place |
+//! | `options.rs` | options and statistics |
+//! | `many.rs` | how slots change hands between many producers and many consumers |
+//! | `word.rs` | the state word of a slot |
+//! | `bell.rs` | sleeping and waking |
+//! | `layout.rs` | what lies where |
+//! | `one.rs`, `one_layout.rs` | the declared one-to-one ring |
+//!
+//! docs/ALGORITHMS.md tells the whole in one place.
+
+mod bell;
+mod held;
+mod layout;
+mod many;
+mod one;
+mod one_layout;
+mod options;
+mod word;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+pub use held::{RingBorrowed, RingReserved};
+pub use one::{RingConsumer, RingProducer};
+pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatistics};
+
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::segment::{ASK_EVERY, CONSUMER, Member, PRODUCER, Plan, Segment, Tag};
+use crate::sync_atomics::{AtomicU32, Ordering};
+use crate::sys::shared::Mapping;
+use crate::sys::{SysResult, fork};
+use crate::timeout::{Timeout, now};
+use crate::wait::{Object, Operation};
+use layout::{Geometry, KIND};
+use many::{Held, Many, Taken};
+
+const ANONYMOUS: &str = "ring:";
+/// A polling caller looks for the dead once in so many vain tries, and a spinning one at the clock.
+const VAIN_TRIES: u32 = 64;
+const ROLE_BITS: u32 = 2;
+
+/// What was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingReceived {
+    /// Bytes.
+    pub length: usize,
+    /// How often this message has been taken, this time included: above 1, somebody took it before and died, or gave it
+    /// back, and may have acted on it.
+    pub deliveries: u32,
+}
+
+impl RingReceived {
+    /// Whether somebody may have acted on this message before.
+    pub fn is_redelivered(&self) -> bool {
+        self.deliveries > 1
+    }
+}
+
+/// A queue of messages in shared memory, for any number of producers and consumers; each message goes to one of them.
+///
+/// Named (`ring:jobs`), or anonymous and inherited by children or passed as a descriptor. A process killed at any
+/// instruction hangs nobody and loses nothing that it had finished sending: a message that it was writing is skipped and
+/// counted, one that it had taken and not released is delivered again, marked. A stopped one keeps what it holds, and
+/// the others go on. Messages of one producer are first delivered in its order.
+///
+/// Sending and receiving make no system call unless somebody sleeps. A child made by fork that uses the handle takes part
+/// as itself. All methods may be called from several threads at once.
+///
+/// ```
+/// use wigwag::{Ring, RingOptions, Timeout};
+/// let ring = Ring::anonymous(RingOptions::default())?;
+/// ring.send(b"a job", Timeout::Forever)?;
+/// let mut buffer = [0; 64];
+/// let received = ring.recv(&mut buffer, Timeout::Forever)?;
+/// assert_eq!(&buffer[..received.length], b"a job");
+/// assert!(!received.is_redelivered());
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub struct Ring {
+    object: Object,
+    many: Many,
+    persistent: bool,
+    full: RingFull,
+    spin: Duration,
+    /// Roles taken on, to spare a look into shared memory, and above them the fork generation in which they were.
+    roles: AtomicU32,
+    vain: AtomicU32,
+}
+
+impl Ring {
+    /// Opens the ring of this name, or makes it. Never blocks.
+    ///
+    /// A plain name lies in `$WIGWAG_DIR` or `/dev/shm/wigwag-UID`, a name with a slash is a path on a tmpfs. What the
+    /// ring is decides who makes it; those who come later get it as it is.
+    ///
+    /// # Errors
+    /// `EINVAL` the options do not fit together; `ENOSPC` the capacity is not free; `EACCES` the directory is somebody
+    /// else's; `EBADMSG` there is something else under that name, or it is damaged; `EPROTO` it was made by an
+    /// incompatible version; `EUSERS` it has no room for another participant; `EMFILE`, `ENFILE`.
+    ///
+    /// System calls: openat, fallocate, linkat, mmap, fcntl.
+    pub fn open(address: &Address, options: RingOptions) -> Result<Ring> {
+        address.require(&[Scheme::Ring], "open")?;
+        let options = options.with(address)?;
+        let text = address.without_options().to_string();
+        let geometry = plan(&options, &text)?;
+        let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, options.persistent);
+        let body = geometry.size().unwrap_or(usize::MAX);
+        let participants = options.participants;
+        let plan = Plan { kind: KIND, participants, body, mode: options.mode, fill: &fill };
+        let (segment, _) = Segment::open_or_create(address, &plan)?;
+        Ring::of(segment, text, &options)
+    }
+
+    /// Makes a ring without a name, for children and for those to whom its descriptor is passed. Never blocks. Nobody can
+    /// change its size under its users.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENOSPC`, `EMFILE`, `ENFILE` as [`Ring::open`].
+    ///
+    /// System calls: memfd_create, fallocate, mmap, fcntl.
+    pub fn anonymous(options: RingOptions) -> Result<Ring> {
+        let options = options.check(ANONYMOUS)?;
+        let geometry = plan(&options, ANONYMOUS)?;
+        let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, options.persistent);
+        let body = geometry.size().unwrap_or(usize::MAX);
+        let plan = Plan { kind: KIND, participants: options.participants, body, mode: 0o600, fill: &fill };
+        Ring::of(Segment::anonymous(ANONYMOUS, &plan)?, ANONYMOUS.into(), &options)
+    }
+
+    /// Takes part in a ring whose descriptor came from elsewhere. Never blocks. Of the options, only those of the handle
+    /// count.
+    ///
+    /// # Errors
+    /// `EBADMSG`, `EPROTO`, `EUSERS`, `EMFILE`, `ENFILE` as [`Ring::open`].
+    ///
+    /// System calls: mmap, fcntl.
+    pub fn from_fd(fd: OwnedFd, options: RingOptions) -> Result<Ring> {
+        let options = options.check(ANONYMOUS)?;
+        Ring::of(Segment::adopt(ANONYMOUS, fd, KIND)?, ANONYMOUS.into(), &options)
+    }
+
+    fn of(segment: Segment, address: String, options: &RingOptions) -> Result<Ring> {
+        let object = Object::new(address);
+        let fail = |errno| join_error(object.error(errno, "open"));
+        let member = Member::join(segment).map_err(fail)?;
+        let (many, persistent) = Many::new(member).map_err(fail)?;
+        let (full, spin) = (options.full, options.spin);
+        let ring = Ring { object, many, persistent, full, spin, roles: AtomicU32::new(0), vain: AtomicU32::new(0) };
+        ring.take_role(options.role.bits()).map_err(|errno| ring.object.error(errno, "open"))?;
+        ring.announce_change().map_err(|errno| ring.object.error(errno, "open"))?;
+        Ok(ring)
+    }
+
+    /// How many bytes of memory a ring with these options takes, all in all. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` the options do not fit together.
+    pub fn size_for(options: &RingOptions) -> Result<usize> {
+        let options = options.clone().check(ANONYMOUS)?;
+        let body = plan(&options, ANONYMOUS)?.size().unwrap_or(usize::MAX);
+        Ok(Segment::size_for(options.participants, body))
+    }
+
+    /// Removes a ring's name; those who have it open keep it, and what it holds is gone with the last of them. Never
+    /// blocks.
+    ///
+    /// # Errors
+    /// `ENOENT` there is none; `EBADMSG` it is something else, which is left.
+    ///
+    /// System calls: openat, mmap, unlinkat.
+    pub fn remove(address: &Address) -> Result<()> {
+        address.require(&[Scheme::Ring], "remove")?;
+        Segment::remove(address)
+    }
+
+    /// Whether the name still stands for this ring. Never blocks.
+    ///
+    /// # Errors
+    /// `ESTALE` the name was removed: what is sent from now on reaches only those who have the ring open.
+    ///
+    /// System call: fstat.
+    pub fn check(&self) -> Result<()> {
+        let checked = self.many.member.segment().check();
+        checked.map_err(|errno| self.object.error(errno, "check").because("the name was removed; open it anew"))
+    }
+
+    /// Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise.
+    ///
+    /// # Errors
+    /// `EMSGSIZE` it is larger than the ring's largest, which is the error's true size; `EPIPE` the last consumer has
+    /// gone (never with a persistent ring); `ESTALE` this handle was declared dead because its lock was closed;
+    /// `EBADMSG` the ring is damaged; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere, with nothing sent.
+    ///
+    /// System calls: futex, if somebody sleeps or it has to wait.
+    #[inline]
+    pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("send", timeout);
+        let Some(mut held) = self.claim(&mut operation, message.len())? else { return Ok(()) };
+        held.length = message.len();
+        self.many.write(&held, 0, message);
+        self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
+    }
+
+    /// Copies the next message out of the ring and is done with it; waits while there is none.
+    ///
+    /// # Errors
+    /// `EMSGSIZE` the buffer is too small for it: its length is the error's true size, and it stays in the ring;
+    /// `EPIPE` the ring is empty and the last producer has gone (never with a persistent ring); `ESTALE`, `EBADMSG` as
+    /// [`Ring::send`]; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere, with nothing taken.
+    ///
+    /// System calls: futex, if somebody sleeps or it has to wait.
+    #[inline]
+    pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<RingReceived> {
+        let mut operation = self.object.operation("recv", timeout);
+        let held = self.take(&mut operation, buffer.len())?;
+        let length = self.many.read(&held, 0, buffer);
+        self.release(&held).map_err(|errno| fenced(operation.error(errno)))?;
+        Ok(RingReceived { length, deliveries: held.deliveries })
+    }
+
+    /// Reserves room for a message of this many bytes, to be written in place and then committed; waits while the ring
+    /// is full. Dropped without commit, it was never sent. Where the handle's options say that the newest message is to
+    /// be dropped, a full ring is `EAGAIN` instead, as there is nothing yet to drop.
+    ///
+    /// # Errors
+    /// As [`Ring::send`].
+    ///
+    /// System calls: futex, if it has to wait.
+    pub fn reserve(&self, length: usize, timeout: Timeout) -> Result<RingReserved<'_>> {
+        let mut operation = self.object.operation("reserve", timeout);
+        match self.claim(&mut operation, length)? {
+            Some(held) => Ok(RingReserved::new(self, Held { length, ..held })),
+            None => Err(operation.error(Errno::EAGAIN)),
+        }
+    }
+
+    /// Takes the next message, to be read in place and then released; waits while there is none. Dropped without
+    /// release, it will be delivered again, marked. Several can be held, and released in any order.
+    ///
+    /// # Errors
+    /// As [`Ring::recv`], without `EMSGSIZE`.
+    ///
+    /// System calls: futex, if it has to wait.
+    pub fn borrow(&self, timeout: Timeout) -> Result<RingBorrowed<'_>> {
+        let mut operation = self.object.operation("borrow", timeout);
+        let held = self.take(&mut operation, usize::MAX)?;
+        Ok(RingBorrowed::new(self, held))
+    }
+
+    /// What the ring has seen and what it holds. Never blocks; takes time in proportion to the number of slots.
+    ///
+    /// # Errors
+    /// `EBADMSG` the ring is damaged.
+    pub fn statistics(&self) -> Result<RingStatistics> {
+        self.read_statistics().map_err(|errno| self.object.error(errno, "statistics"))
+    }
+
+    fn read_statistics(&self) -> SysResult<RingStatistics> {
+        self.many.member.tag()?;
+        let books = self.many.books()?;
+        let rare = &self.many.control()?.rare.0;
+        let refused = rare.dropped_newest.load(Ordering::Relaxed);
+        let (mut tags, mut participants) = (Vec::new(), Vec::new());
+        self.many.member.each(|peer| {
+            tags.push(peer.tag);
+            participants.push(RingParticipant {
+                is_self: peer.is_self,
+                pid: peer.pid,
+                producer: peer.roles & PRODUCER != 0,
+                consumer: peer.roles & CONSUMER != 0,
+                since: peer.since,
+                holding: 0,
+            });
+        })?;
+        for (participant, holding) in participants.iter_mut().zip(self.many.holdings(&tags)) {
+            participant.holding = holding;
+        }
+        let dropped = books.dropped + refused;
+        Ok(RingStatistics {
+            sent: books.released + books.borrowed + books.queued + dropped,
+            released: books.released,
+            borrowed: books.borrowed,
+            queued: books.queued,
+            dropped,
+            writing: books.writing,
+            aborted: books.aborted,
+            skipped: books.skipped,
+            redelivered: rare.redelivered.load(Ordering::Relaxed),
+            slots: self.many.geometry.slots,
+            largest: self.many.geometry.largest,
+            bytes: self.many.member.segment().size(),
+            participants,
+        })
+    }
+
+    /// Its address; `ring:` for one without a name.
+    pub fn address(&self) -> &str {
+        self.object.address()
+    }
+
+    /// Ends the waits of all threads on this handle with `ECANCELED`, now and later; returns when they have left.
+    pub fn end_waits(&self) {
+        self.object.end_waits();
+    }
+
+    // --- what the calls are made of ---
+
+    /// A slot to write to; `None` if the message was dropped and counted instead.
+    #[inline]
+    fn claim(&self, operation: &mut Operation<'_>, length: usize) -> Result<Option<Held>> {
+        let largest = self.many.geometry.largest;
+        if length > largest {
+            return Err(operation
+                .error(Errno::EMSGSIZE)
+                .because("the message is larger than the ring's largest; make the ring with a larger one")
+                .with_true_size(largest));
+        }
+        let eager = self.full == RingFull::DropOldest;
+        let attempt = || {
+            let me = self.member_in(PRODUCER)?;
+            loop {
+                match self.many.claim(me, eager)? {
+                    None if eager && self.many.drop_oldest()? => {}
+                    claimed => return Ok(claimed.map(Some)),
+                }
+            }
+        };
+        match attempt() {
+            Ok(Some(claimed)) => return Ok(claimed),
+            Ok(None) => {}
+            Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
+        }
+        match self.full {
+            RingFull::Wait | RingFull::DropOldest => self.wait(operation, PRODUCER, attempt),
+            RingFull::Fail => {
+                self.look_around(operation, PRODUCER)?;
+                Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
+            }
+            RingFull::DropNewest => {
+                self.look_around(operation, PRODUCER)?;
+                let control = self.many.control().map_err(|errno| operation.error(errno))?;
+                // Relaxed: one step, which a death can only leave out or leave done.
+                control.rare.0.dropped_newest.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&self, operation: &mut Operation<'_>, room: usize) -> Result<Held> {
+        let attempt = || {
+            let me = self.member_in(CONSUMER)?;
+            Ok(match self.many.take(me, room)? {
+                Taken::Message(held) => Some(Ok(held)),
+                Taken::TooLong(length) => Some(Err(length)),
+                Taken::Nothing => None,
+            })
+        };
+        let taken = match attempt() {
+            Ok(Some(taken)) => taken,
+            Ok(None) => self.wait(operation, CONSUMER, attempt)?,
+            Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
+        };
+        taken.map_err(|length| {
+            operation
+                .error(Errno::EMSGSIZE)
+                .because("the buffer is too small for the next message, which stays in the ring")
+                .with_true_size(length)
+        })
+    }
+
+    #[inline]
+    fn commit(&self, held: &Held) -> SysResult<()> {
+        self.many.commit(held)?;
+        bell::ring(&self.many.control()?.consumers_bell.0);
+        Ok(())
+    }
+
+    fn abort(&self, held: &Held) -> SysResult<()> {
+        self.many.abort(held)?;
+        bell::ring(&self.many.control()?.producers_bell.0);
+        Ok(())
+    }
+
+    fn give_back(&self, held: &Held) -> SysResult<()> {
+        self.many.give_back(held)?;
+        bell::ring(&self.many.control()?.consumers_bell.0);
+        Ok(())
+    }
+
+    #[inline]
+    fn release(&self, held: &Held) -> SysResult<()> {
+        self.many.release(held)?;
+        bell::ring(&self.many.control()?.producers_bell.0);
+        Ok(())
+    }
+
+    /// The name to own things under, with this role.
+    #[inline]
+    fn member_in(&self, role: u32) -> SysResult<Tag> {
+        let tag = self.many.member.tag()?;
+        let roles = self.roles.load(Ordering::Relaxed);
+        if roles & role == 0 || roles >> ROLE_BITS != fork::generation_in_handler() {
+            self.take_role(role)?;
+        }
+        Ok(tag)
+    }
+
+    #[cold]
+    fn take_role(&self, roles: u32) -> SysResult<()> {
+        if roles != 0 {
+            self.many.member.add_roles(roles)?;
+            // What a child has inherited is not its own. Relaxed: a thread that reads an older value adds its role again.
+            let known = self.roles.load(Ordering::Relaxed);
+            let kept = if known >> ROLE_BITS == fork::generation_in_handler() {
+                known
+            } else {
+                fork::generation_in_handler() << ROLE_BITS
+            };
+            self.roles.store(kept | roles, Ordering::Relaxed);
+            // Also after joining in a child: those who sleep learn that there is somebody whose death could matter.
+            self.announce_change()?;
+        }
+        Ok(())
+    }
+
+    /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
+    #[cold]
+    #[inline(never)]
+    fn wait<T>(
+        &self,
+        operation: &mut Operation<'_>,
+        role: u32,
+        mut attempt: impl FnMut() -> SysResult<Option<T>>,
+    ) -> Result<T> {
+        let mut try_it = |operation: &Operation<'_>| attempt().map_err(|errno| damaged(fenced(operation.error(errno))));
+        if operation.timeout() == Timeout::Now {
+            let vain = self.vain.load(Ordering::Relaxed).wrapping_add(1);
+            self.vain.store(vain, Ordering::Relaxed); // a hint: a lost count delays a look, no more
+            if vain % VAIN_TRIES == 1 {
+                let over = self.look_around(operation, role)?;
+                if let Some(value) = try_it(operation)? {
+                    return Ok(value);
+                }
+                self.end_if(over, operation, role)?;
+            }
+            return Err(operation.error(Errno::EAGAIN));
+        }
+        if !self.spin.is_zero()
+            && let Some(value) = self.spin(operation, &mut try_it)?
+        {
+            return Ok(value);
+        }
+        loop {
+            self.look_around(operation, role)?;
+            let control = self.many.control().map_err(|errno| operation.error(errno))?;
+            let bell = if role == CONSUMER { &control.consumers_bell.0 } else { &control.producers_bell.0 };
+            let announced = bell::announce(bell);
+            // All that follows is looked at after the announcement: who changes it from now on rings. First whether the
+            // other side has gone, then for what it may have left.
+            let over = self.is_over(role).map_err(|errno| operation.error(errno))?;
+            if let Some(value) = try_it(operation)? {
+                return Ok(value);
+            }
+            self.end_if(over, operation, role)?;
+            // Somebody's death can end this wait only if there is somebody.
+            let company = self.many.member.has_company().map_err(|errno| operation.error(errno))?;
+            let most = company.then_some(ASK_EVERY);
+            operation.wait().futex(bell, announced, most).map_err(|errno| operation.error(errno))?;
+        }
+    }
+
+    fn spin<T>(
+        &self,
+        operation: &mut Operation<'_>,
+        try_it: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let end = now().saturating_add(self.spin);
+        loop {
+            for _ in 0..VAIN_TRIES {
+                std::hint::spin_loop();
+                if let Some(value) = try_it(operation)? {
+                    return Ok(Some(value));
+                }
+            }
+            operation.wait().check().map_err(|errno| operation.error(errno))?;
+            if now() >= end {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Asks for the dead, if that is due, and takes from them what they held; whether the other side has gone for good.
+    #[cold]
+    fn look_around(&self, operation: &Operation<'_>, role: u32) -> Result<bool> {
+        self.look(role).map_err(|errno| damaged(fenced(operation.error(errno))))
+    }
+
+    fn look(&self, role: u32) -> SysResult<bool> {
+        let member = &self.many.member;
+        if member.ask_if_due()? || member.has_dead()? {
+            member.bury(|| self.many.tidy())?;
+        }
+        self.is_over(role)
+    }
+
+    fn is_over(&self, role: u32) -> SysResult<bool> {
+        let other = if role == CONSUMER { PRODUCER } else { CONSUMER };
+        Ok(!self.persistent && self.many.member.is_role_over(other)?)
+    }
+
+    fn end_if(&self, over: bool, operation: &Operation<'_>, role: u32) -> Result<()> {
+        if !over {
+            return Ok(());
+        }
+        let reason = if role == CONSUMER {
+            "the ring is empty, and the last producer has gone"
+        } else {
+            "the last consumer has gone"
+        };
+        Err(operation.error(Errno::EPIPE).because(reason))
+    }
+
+    /// Has everybody who sleeps look again who is there.
+    fn announce_change(&self) -> SysResult<()> {
+        let control = self.many.control()?;
+        bell::ring_all(&control.consumers_bell.0);
+        bell::ring_all(&control.producers_bell.0);
+        Ok(())
+    }
+}
+
+fn plan(options: &RingOptions, address: &str) -> Result<Geometry> {
+    Geometry::of(options).map_err(|reason| Error::new(Errno::EINVAL, "open").on_text(address).because(reason))
+}
+
+fn join_error(error: Error) -> Error {
+    if error.is(Errno::EUSERS) {
+        error.because("it has no room for another participant; close one, or make it with more participants")
+    } else if error.is(Errno::EBADMSG) {
+        error.because("its layout contradicts itself: it is damaged; remove it")
+    } else {
+        error
+    }
+}
+
+fn fenced(error: Error) -> Error {
+    if error.is(Errno::ESTALE) {
+        error.because("this handle was declared dead, as its lock on the ring was closed; open the ring anew")
+    } else {
+        error
+    }
+}
+
+fn damaged(error: Error) -> Error {
+    if error.is(Errno::EBADMSG) {
+        error.because("the ring holds what no user of it could have written: it is damaged; remove it")
+    } else {
+        error
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let member = &self.many.member;
+        // A child that has not used the handle has no part in the ring, and none to give up.
+        if member.is_settled() {
+            member.leave();
+            // Those who wait for the last of a kind look again. Nothing can be done about a damaged ring here.
+            let _ = self.announce_change();
+        }
+    }
+}
+
+impl AsFd for Ring {
+    /// The segment's descriptor, to be passed to another process for [`Ring::from_fd`]; not for polling.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.many.member.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("address", &self.address()).field("slots", &self.many.geometry.slots).finish()
+    }
+}

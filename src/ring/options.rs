@@ -1,0 +1,160 @@
+//! What a ring shall be, and what it has seen.
+
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::segment::{CONSUMER, PRODUCER};
+
+/// What a sender does when the ring is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RingFull {
+    /// Waits, as long as its timeout allows.
+    #[default]
+    Wait,
+    /// Fails with `EAGAIN` at once, whatever its timeout.
+    Fail,
+    /// Drops the message that is being sent, and counts it.
+    DropNewest,
+    /// Drops the oldest message that nobody has taken, and counts it.
+    DropOldest,
+}
+
+/// What a handle is for. Others are told when the last of a kind has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RingRole {
+    /// Becomes a producer when it first sends and a consumer when it first receives.
+    #[default]
+    Either,
+    /// A producer from the start.
+    Producer,
+    /// A consumer from the start.
+    Consumer,
+}
+
+impl RingRole {
+    pub(super) fn bits(self) -> u32 {
+        match self {
+            RingRole::Either => 0,
+            RingRole::Producer => PRODUCER,
+            RingRole::Consumer => CONSUMER,
+        }
+    }
+}
+
+/// How to open or make a ring. `capacity`, `largest`, `participants`, `persistent` and `mode` count when it is made and
+/// are the ring's from then on; the rest is each handle's own.
+#[derive(Clone, Debug, Default)]
+pub struct RingOptions {
+    /// Memory for messages in bytes, reserved at once; 0 for 1 MiB. Rounded down to a power of two of slots.
+    pub capacity: u64,
+    /// The largest message in bytes; 0 for 1024 (or a quarter of the capacity, if that is less).
+    pub largest: u64,
+    /// How many handles may be open at the same time, at most 256; 0 for 256.
+    pub participants: u32,
+    /// Nobody is told that the other side has gone: the ring is there for those to come.
+    pub persistent: bool,
+    /// Permissions of the file; 0 for 0600.
+    pub mode: u32,
+    /// What this handle does when the ring is full.
+    pub full: RingFull,
+    /// What this handle is for.
+    pub role: RingRole,
+    /// How long a call of this handle looks again and again before it sleeps. Zero sleeps at once; worth it only where
+    /// both ends have a processor of their own.
+    pub spin: Duration,
+}
+
+impl RingOptions {
+    /// Fills in from the address what is default here.
+    pub(super) fn with(&self, address: &Address) -> Result<RingOptions> {
+        let number = |own: u64, key: &str| if own == 0 { address.number(key).unwrap_or(0) } else { own };
+        let mut options = self.clone();
+        options.capacity = number(self.capacity, "capacity");
+        options.largest = number(self.largest, "largest");
+        let participants = number(self.participants.into(), "participants");
+        options.participants = u32::try_from(participants).unwrap_or(u32::MAX);
+        options.persistent |= address.flag("persistent").unwrap_or(false);
+        if options.mode == 0 {
+            options.mode = address.mode().unwrap_or(0o600);
+        }
+        if options.full == RingFull::default() {
+            options.full = match address.option("full") {
+                Some(b"fail") => RingFull::Fail,
+                Some(b"drop-newest") => RingFull::DropNewest,
+                Some(b"drop-oldest") => RingFull::DropOldest,
+                _ => RingFull::Wait,
+            };
+        }
+        options.check(&address.to_string())
+    }
+
+    pub(super) fn check(mut self, address: &str) -> Result<RingOptions> {
+        let refuse = |reason| Err(Error::new(Errno::EINVAL, "open").on_text(address).because(reason));
+        if self.participants > 256 {
+            return refuse("a ring has at most 256 participants");
+        }
+        if self.mode > 0o777 {
+            return refuse("the mode is permissions, octal 0 to 777");
+        }
+        if self.participants == 0 {
+            self.participants = 256;
+        }
+        Ok(self)
+    }
+}
+
+/// What a ring has seen, and what it holds. Always `sent = released + borrowed + queued + dropped`: each is derived from
+/// the words by which messages change hands, so that no death, at any instruction, can part them. While others are at
+/// work the figures of different slots are of different instants; the sum holds nevertheless.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingStatistics {
+    /// Messages that were committed, or dropped by their sender because the ring was full.
+    pub sent: u64,
+    /// Messages that consumers were done with.
+    pub released: u64,
+    /// Messages that consumers have taken and not released.
+    pub borrowed: u64,
+    /// Messages that nobody has taken.
+    pub queued: u64,
+    /// Messages that were thrown away because the ring was full.
+    pub dropped: u64,
+    /// Places that producers have reserved and not committed.
+    pub writing: u64,
+    /// Reservations that were given up. They were never sent.
+    pub aborted: u64,
+    /// Half-written messages of producers that died. They were never sent.
+    pub skipped: u64,
+    /// How often a message was given back after it had been taken, because its consumer died or did not release it.
+    /// Advisory: a death at the wrong moment can leave it short by one.
+    pub redelivered: u64,
+    /// Slots, each for one message.
+    pub slots: u64,
+    /// The largest message in bytes.
+    pub largest: usize,
+    /// Memory in bytes, all of it.
+    pub bytes: usize,
+    /// Who takes part.
+    pub participants: Vec<RingParticipant>,
+}
+
+/// One handle on a ring, of this or another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingParticipant {
+    /// The handle that was asked.
+    pub is_self: bool,
+    /// Its process; `None` if it lives in a pid namespace that this one cannot see.
+    pub pid: Option<u32>,
+    /// Whether it has sent, or was opened to send.
+    pub producer: bool,
+    /// Whether it has received, or was opened to receive.
+    pub consumer: bool,
+    /// When it was opened, to the second.
+    pub since: SystemTime,
+    /// Messages that it is writing, or has taken and not released.
+    pub holding: u64,
+}

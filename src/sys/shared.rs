@@ -1,0 +1,177 @@
+//! Memory that other processes write at the same time: mapped whole, and reached only through atomics and copies.
+//!
+//! # Safety
+//! A [`Mapping`] stays where it is until it is dropped, and everything handed out borrows from it. Bytes in it may change
+//! at any time, under the hands of a peer that keeps no rules, so nothing here makes a plain reference or slice to them:
+//! words are atomics (any bits are a valid value), the rest is copied through raw pointers, and what a copy yields is
+//! bytes that the caller checks.
+
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::{SysResult, check};
+use crate::sync_atomics::AtomicU64;
+
+/// A structure that may lie in shared memory.
+///
+/// # Safety
+/// Made of atomics only (arrays and `repr(C)` structures of them included), so that any bits are a value and others may
+/// write at any time.
+pub(crate) unsafe trait Record {}
+
+/// A file's first bytes, mapped for reading and writing, shared.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread, and is reached through atomics and copies only.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `length` bytes, at least one; the file must be that long for as long as the mapping lives.
+    pub(crate) fn new(fd: impl AsFd, length: usize) -> SysResult<Mapping> {
+        let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
+        // SAFETY: the kernel chooses a free range, so nothing that lives is replaced.
+        let base =
+            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)? };
+        Ok(Mapping { base: base.cast(), length })
+    }
+
+    /// The record at this offset; `None` outside or unaligned.
+    pub(crate) fn record<T: Record>(&self, offset: usize) -> Option<&T> {
+        let at = self.within(offset, size_of::<T>())?;
+        // SAFETY: in range and aligned (the base is page-aligned), lives as long as `self`; the rest is what `Record` says.
+        (offset.is_multiple_of(align_of::<T>()) && align_of::<T>() <= 4096).then(|| unsafe { at.cast().as_ref() })
+    }
+
+    fn within(&self, offset: usize, length: usize) -> Option<NonNull<u8>> {
+        let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
+        // SAFETY: inside the mapping, as just checked.
+        fits.then(|| unsafe { self.base.add(offset) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one that `new` mapped, and whatever borrowed from it is gone. A failure is not
+        // possible for a range that is mapped.
+        let _ = unsafe { munmap(self.base.cast(), self.length) };
+    }
+}
+
+/// A power of two of places of equal size inside a mapping, checked once so that reaching one costs a mask.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    first: NonNull<u8>,
+    stride: usize,
+    mask: u64,
+    _keeps: Arc<Mapping>,
+}
+
+// SAFETY: as for Mapping, which it keeps alive.
+unsafe impl Send for Places {}
+// SAFETY: as above.
+unsafe impl Sync for Places {}
+
+impl Places {
+    /// `None` unless `count` is a power of two, and all places lie inside and are aligned for words.
+    pub(crate) fn new(memory: &Arc<Mapping>, offset: usize, stride: usize, count: u64) -> Option<Places> {
+        let length = usize::try_from(count).ok()?.checked_mul(stride)?;
+        let aligned = offset.is_multiple_of(8) && stride.is_multiple_of(8) && stride > 0;
+        let first = memory.within(offset, length)?;
+        (aligned && count.is_power_of_two()).then(|| Places {
+            first,
+            stride,
+            mask: count - 1,
+            _keeps: Arc::clone(memory),
+        })
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.mask + 1
+    }
+
+    #[inline(always)]
+    fn at(&self, index: u64) -> NonNull<u8> {
+        // SAFETY: a masked index is below the count, and `new` found count × stride bytes inside the mapping, which
+        // `_keeps` keeps where it is. No wider than usize, as the length was not.
+        unsafe { self.first.add((index & self.mask) as usize * self.stride) }
+    }
+
+    /// The word `at` words into a place; the index wraps.
+    #[inline(always)]
+    pub(crate) fn word<const AT: usize>(&self, index: u64) -> &AtomicU64 {
+        debug_assert!((AT + 1) * size_of::<AtomicU64>() <= self.stride);
+        let at = AT.min(self.stride / size_of::<AtomicU64>() - 1);
+        // SAFETY: inside the place by the line above, aligned as `new` checked; otherwise as in `Mapping::record`.
+        unsafe { self.at(index).cast::<AtomicU64>().add(at).as_ref() }
+    }
+
+    /// Copies bytes into a place, `skip` bytes from its start; what does not fit is not copied.
+    #[inline(always)]
+    pub(crate) fn put(&self, index: u64, skip: usize, bytes: &[u8]) {
+        let (skip, length) = self.clamp(skip, bytes.len());
+        // SAFETY: source and target are live for `length` bytes and cannot overlap, as one is private. The target is
+        // the caller's to write until it is published; a peer that writes there nevertheless spoils bytes, not memory.
+        unsafe { self.at(index).add(skip).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), length) };
+    }
+
+    /// Copies bytes out of a place; as many as fit, and how many that was.
+    #[inline(always)]
+    pub(crate) fn get(&self, index: u64, skip: usize, buffer: &mut [u8]) -> usize {
+        let (skip, length) = self.clamp(skip, buffer.len());
+        // SAFETY: as in `put`, the other way round; the bytes may be any, and bytes are what the caller gets.
+        unsafe { self.at(index).add(skip).as_ptr().copy_to_nonoverlapping(buffer.as_mut_ptr(), length) };
+        length
+    }
+
+    /// Where a place's bytes lie, for access in place.
+    pub(crate) fn pointer(&self, index: u64, skip: usize) -> NonNull<u8> {
+        let (skip, _) = self.clamp(skip, 0);
+        // SAFETY: inside the place, or just behind it.
+        unsafe { self.at(index).add(skip) }
+    }
+
+    #[inline(always)]
+    fn clamp(&self, skip: usize, length: usize) -> (usize, usize) {
+        let skip = skip.min(self.stride);
+        (skip, length.min(self.stride - skip))
+    }
+}
+
+/// No look at what is available for less than this.
+const SMALL: usize = 1 << 20;
+
+/// Memory that could be had without taking it from anybody, as the kernel estimates it.
+fn available() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// Gives a file its length and all its memory at once, so that none can be missing later.
+///
+/// The kernel takes the pages one by one and finds out in the middle that there are no more, which on a file system without
+/// a limit of its own (a memfd has none) means that it kills processes to get some. So what cannot fit is refused first.
+pub(crate) fn reserve(fd: BorrowedFd<'_>, length: usize) -> SysResult<()> {
+    if length > SMALL && available().is_some_and(|available| length > available) {
+        return Err(Errno::ENOSPC);
+    }
+    let length = libc::off_t::try_from(length).map_err(|_| Errno::EFBIG)?;
+    loop {
+        // SAFETY: takes numbers only.
+        match check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, 0, length) }) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(drop),
+        }
+    }
+}

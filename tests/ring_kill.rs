@@ -1,0 +1,575 @@
+//! A process is killed, or stopped for ever, at every point of every operation that differs from the one before; the
+//! others go on, and the books balance.
+//!
+//! A sample of the points runs with the other tests; `WIGWAG_TORTURE=1`, as `make torture` sets it, runs all of them.
+#![cfg(target_arch = "x86_64")]
+
+mod stepping;
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use stepping::{Point, Victim, View};
+use support::GENEROUS;
+use wigwag::{Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingProducer, RingReserved, Timeout};
+
+/// The id of the message that a victim sends.
+const VICTIMS: u64 = 1 << 32;
+/// Points of an operation that a sampled run tries.
+const SAMPLE: usize = 4;
+const ROUNDS: u64 = 12;
+
+fn options() -> RingOptions {
+    RingOptions { capacity: 512, largest: 100, participants: 8, persistent: true, ..Default::default() }
+}
+
+fn again(ring: &Ring, options: RingOptions) -> Ring {
+    Ring::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), options).unwrap()
+}
+
+/// A message says who it is, and every byte of it can be checked.
+fn message(id: u64) -> Vec<u8> {
+    let mut bytes = id.to_le_bytes().to_vec();
+    let length = 8 + (id as usize * 37) % 93;
+    bytes.extend((bytes.len()..length).map(|at| (id as usize).wrapping_mul(31).wrapping_add(at * 7) as u8));
+    bytes
+}
+
+fn id_of(bytes: &[u8]) -> u64 {
+    let id = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    assert_eq!(bytes, message(id), "torn");
+    id
+}
+
+/// What messages came out, how often, and how often with the mark.
+#[derive(Default)]
+struct Seen(BTreeMap<u64, (u32, u32)>);
+
+impl Seen {
+    fn note(&mut self, id: u64, marked: bool) {
+        let entry = self.0.entry(id).or_default();
+        entry.0 += 1;
+        entry.1 += u32::from(marked);
+    }
+
+    /// Takes one message, or none within the time.
+    fn take(&mut self, ring: &Ring, timeout: Timeout) -> bool {
+        let mut buffer = [0; 100];
+        match ring.recv(&mut buffer, timeout) {
+            Ok(received) => {
+                self.note(id_of(&buffer[..received.length]), received.is_redelivered());
+                true
+            }
+            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What a victim has with it when its operation begins.
+enum Hand<'a> {
+    Ring(&'a Ring),
+    Own(#[allow(dead_code)] Box<Ring>),
+    Reserved(RingReserved<'a>),
+    Borrowed(RingBorrowed<'a>),
+}
+
+struct Operation {
+    name: &'static str,
+    /// Messages in the ring when the operation begins.
+    queued: u64,
+    /// A process has died that held a message and a place.
+    after_a_death: bool,
+    full: RingFull,
+    /// What the victim does before; then what it is stopped in. The id of a message it took, 0 for none.
+    prepare: for<'a> fn(&'a Ring) -> Hand<'a>,
+    body: fn(Hand<'_>) -> u64,
+}
+
+impl Operation {
+    const fn new(
+        name: &'static str,
+        queued: u64,
+        prepare: for<'a> fn(&'a Ring) -> Hand<'a>,
+        body: fn(Hand<'_>) -> u64,
+    ) -> Operation {
+        Operation { name, queued, after_a_death: false, full: RingFull::Wait, prepare, body }
+    }
+}
+
+/// Joins, which happens on first use.
+fn joined(ring: &Ring) -> Hand<'_> {
+    ring.statistics().unwrap();
+    Hand::Ring(ring)
+}
+
+/// Takes whatever roles there are, too, so that only the operation is left.
+fn worn_in(ring: &Ring) -> Hand<'_> {
+    drop(ring.reserve(1, Timeout::Now).unwrap());
+    let _ = ring.recv(&mut [0; 1], Timeout::Now).map(drop);
+    Hand::Ring(ring)
+}
+
+fn receive(hand: Hand<'_>, timeout: Timeout) -> u64 {
+    let Hand::Ring(ring) = hand else { unreachable!() };
+    let mut buffer = [0; 100];
+    ring.recv(&mut buffer, timeout).map_or(0, |received| id_of(&buffer[..received.length]))
+}
+
+fn send(hand: Hand<'_>) -> u64 {
+    let Hand::Ring(ring) = hand else { unreachable!() };
+    ring.send(&message(VICTIMS), Timeout::Now).unwrap();
+    0
+}
+
+fn reserved(ring: &Ring) -> Hand<'_> {
+    let bytes = message(VICTIMS);
+    let mut reserved = ring.reserve(bytes.len(), Timeout::Now).unwrap();
+    reserved.write(0, &bytes);
+    Hand::Reserved(reserved)
+}
+
+fn borrowed(ring: &Ring) -> Hand<'_> {
+    Hand::Borrowed(ring.borrow(Timeout::Now).unwrap())
+}
+
+const OPERATIONS: &[Operation] = &[
+    Operation::new("send", 2, worn_in, send),
+    Operation::new("send, first of a producer", 2, joined, send),
+    Operation { full: RingFull::DropOldest, ..Operation::new("send, dropping the oldest", 4, joined, send) },
+    Operation { full: RingFull::DropNewest, ..Operation::new("send, dropping the newest", 4, joined, send) },
+    Operation::new("recv", 2, worn_in, |hand| receive(hand, Timeout::Now)),
+    Operation::new("recv in vain", 0, worn_in, |hand| receive(hand, Timeout::After(Duration::from_millis(1)))),
+    Operation {
+        after_a_death: true,
+        ..Operation::new("recv, taking over from the dead", 0, joined, |hand| {
+            receive(hand, Timeout::After(Duration::from_millis(100)))
+        })
+    },
+    Operation::new("reserve", 1, worn_in, |hand| {
+        let Hand::Ring(ring) = hand else { unreachable!() };
+        std::mem::forget(ring.reserve(100, Timeout::Now).unwrap());
+        0
+    }),
+    Operation::new("commit", 1, reserved, |hand| {
+        let Hand::Reserved(reserved) = hand else { unreachable!() };
+        reserved.commit().unwrap();
+        0
+    }),
+    Operation::new("abort", 1, reserved, |hand| {
+        drop(hand);
+        0
+    }),
+    Operation::new("borrow", 2, worn_in, |hand| {
+        let Hand::Ring(ring) = hand else { unreachable!() };
+        std::mem::forget(ring.borrow(Timeout::Now).unwrap());
+        0
+    }),
+    Operation::new("release", 2, borrowed, |hand| {
+        let Hand::Borrowed(borrowed) = hand else { unreachable!() };
+        let id = id_of(&borrowed.to_vec());
+        borrowed.release().unwrap();
+        id
+    }),
+    Operation::new("give back", 2, borrowed, |hand| {
+        drop(hand);
+        0
+    }),
+    Operation::new(
+        "join",
+        2,
+        |ring| Hand::Ring(ring),
+        |hand| {
+            joined(match hand {
+                Hand::Ring(ring) => ring,
+                _ => unreachable!(),
+            });
+            0
+        },
+    ),
+    Operation::new(
+        "leave",
+        2,
+        |ring| Hand::Own(Box::new(again(ring, options()))),
+        |hand| {
+            drop(hand);
+            0
+        },
+    ),
+];
+
+/// One page that the victim and its tracer share, for the victim's result.
+struct Result {
+    taken: &'static std::sync::atomic::AtomicU64,
+}
+
+impl Result {
+    fn new() -> Result {
+        let size = 4096.try_into().unwrap();
+        let (protection, flags) = (
+            nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE,
+            nix::sys::mman::MapFlags::MAP_SHARED,
+        );
+        // SAFETY: a new mapping of zeros, never unmapped, reached through an atomic only.
+        let taken = unsafe { nix::sys::mman::mmap_anonymous(None, size, protection, flags).unwrap().cast().as_ref() };
+        Result { taken }
+    }
+}
+
+/// A ring as the operation wants to find it, with ids from 1 on in it; how many were sent.
+fn set_up(operation: &Operation) -> (Ring, u64) {
+    let ring = Ring::anonymous(options()).unwrap();
+    // Not in the first lap, where zeros could pass for something.
+    for _ in 0..5 {
+        ring.send(&message(0), Timeout::Now).unwrap();
+        ring.recv(&mut [0; 100], Timeout::Now).unwrap();
+    }
+    let mut sent = 5;
+    if operation.after_a_death {
+        ring.send(&message(1), Timeout::Now).unwrap();
+        sent += 1;
+        support::fork(|| {
+            std::mem::forget(ring.borrow(Timeout::Now).unwrap());
+            std::mem::forget(ring.reserve(10, Timeout::Now).unwrap());
+            // SAFETY: ends this process without any clean-up.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        })
+        .wait();
+    }
+    for id in 0..operation.queued {
+        ring.send(&message(2 + id), Timeout::Now).unwrap();
+    }
+    (ring, sent + operation.queued)
+}
+
+/// What the survivors do, while the victim is dead or does nothing: send and receive for several laps.
+fn go_on(ring: &Ring, sent: &mut u64, seen: &mut Seen) {
+    for round in 0..ROUNDS {
+        // Up to two messages wait, and one or two places may be in the victim's hands: one more has room.
+        while seen.take(ring, Timeout::Now) {}
+        ring.send(&message(100 + round), GENEROUS).unwrap();
+        *sent += 1;
+        assert!(seen.take(ring, GENEROUS), "what was just sent is there");
+    }
+}
+
+enum Mode {
+    Kill,
+    Stop,
+}
+
+/// One run: the victim comes to the point of this number and gets no further; true if there is no such point.
+fn run(operation: &Operation, number: usize, mode: &Mode, longest: &Cell<Duration>) -> Option<Point> {
+    let (ring, mut sent) = set_up(operation);
+    let victims = again(&ring, RingOptions { full: operation.full, ..options() });
+    let (mut view, result) = (View::new(&ring), Result::new());
+    let mut victim = start(operation, &victims, &result);
+    let point = stepping::go_to(&mut victim, &mut view, number)?;
+
+    let survivor = again(&ring, options());
+    let was_held = ring.statistics().unwrap().borrowed;
+    let mut seen = Seen::default();
+    let start = Instant::now();
+    match mode {
+        Mode::Kill => {
+            drop(victim);
+            drop(victims);
+            go_on(&survivor, &mut sent, &mut seen);
+        }
+        Mode::Stop => {
+            go_on(&survivor, &mut sent, &mut seen);
+            longest.set(longest.get().max(start.elapsed()));
+            victim.go_on();
+            drop(victim);
+        }
+    }
+    // Whatever is still in the victim's name comes back now.
+    let fresh = again(&ring, options());
+    while seen.take(&fresh, Timeout::After(Duration::from_millis(1))) {}
+    if matches!(mode, Mode::Kill) {
+        longest.set(longest.get().max(start.elapsed()));
+    }
+    assert!(start.elapsed() < Duration::from_secs(30), "the survivors were held up");
+    check(&fresh, operation, mode, sent, &seen, was_held, &result);
+    Some(point)
+}
+
+fn start(operation: &Operation, ring: &Ring, result: &Result) -> Victim {
+    Victim::start(
+        || (operation.prepare)(ring),
+        |hand| {
+            let taken = (operation.body)(hand);
+            result.taken.store(taken, std::sync::atomic::Ordering::SeqCst);
+        },
+    )
+}
+
+/// The books balance, and agree with what was sent and what came out.
+fn check(ring: &Ring, operation: &Operation, mode: &Mode, sent: u64, seen: &Seen, was_held: u64, result: &Result) {
+    let books = ring.statistics().unwrap();
+    assert_eq!(books.sent, books.released + books.borrowed + books.queued + books.dropped, "{books:?}");
+    assert_eq!((books.borrowed, books.queued, books.writing), (0, 0, 0), "left over: {books:?}");
+    assert!(books.participants.iter().all(|peer| peer.pid == Some(std::process::id())), "{books:?}");
+    assert!((sent..=sent + 1).contains(&books.sent), "{sent} and perhaps the victim's: {books:?}");
+
+    // Those that came out, once each (more often only with the mark), and the victim's own taking.
+    let mut outcomes: BTreeMap<u64, u32> = BTreeMap::new();
+    for (id, (times, marked)) in &seen.0 {
+        assert!(times - marked <= 1, "message {id} came {times} times, marked {marked} times");
+        outcomes.insert(*id, 1);
+        if matches!(mode, Mode::Stop) {
+            assert_eq!(*times, 1, "message {id}");
+        }
+    }
+    let taken = result.taken.load(std::sync::atomic::Ordering::SeqCst);
+    if taken != 0 && matches!(mode, Mode::Stop) {
+        assert!(outcomes.insert(taken, 1).is_none(), "message {taken} went to both");
+    }
+    // A consumer that was killed may have been done with its message; the books know.
+    let came_out = outcomes.len() as u64;
+    let released_by_victim = books.released - 5 - came_out;
+    assert!(released_by_victim <= 1, "{came_out} came out: {books:?}");
+    if released_by_victim == 1 {
+        assert!(matches!(mode, Mode::Kill) && operation.queued + u64::from(operation.after_a_death) > 0, "lost");
+    }
+    let victims_came = outcomes.contains_key(&VICTIMS);
+    let refused = operation.full == RingFull::DropNewest;
+    assert_eq!(books.sent - sent, u64::from(victims_came || refused && books.dropped == 1), "{books:?}");
+    if was_held == 1 && matches!(mode, Mode::Kill) && released_by_victim == 0 {
+        assert!(seen.0.values().any(|(_, marked)| *marked > 0), "taken by the dead, and not marked");
+    }
+}
+
+#[test]
+fn killed_and_stopped_everywhere() {
+    let before = stepping::pin();
+    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
+    println!(
+        "{:34} {:>7} {:>7} {:>7} {:>7}  {:>9} {:>9}",
+        "operation", "points", "calls", "killed", "stopped", "longest", "took"
+    );
+    let totals = RefCell::new((0, 0));
+    for operation in OPERATIONS {
+        let began = Instant::now();
+        let points = {
+            let (ring, _) = set_up(operation);
+            let victims = again(&ring, RingOptions { full: operation.full, ..options() });
+            let mut victim = start(operation, &victims, &Result::new());
+            stepping::all(&mut victim, &mut View::new(&ring))
+        };
+        assert!(!points.is_empty(), "{}: nothing to see", operation.name);
+        // Operations with many points are those with many instructions, too.
+        let sample = if points.len() > 20 { SAMPLE / 2 } else { SAMPLE };
+        let step = if whole { 1 } else { points.len().div_ceil(sample) };
+        let longest = Cell::new(Duration::ZERO);
+        let (mut killed, mut stopped) = (0, 0);
+        for number in (0..points.len()).step_by(step) {
+            killed += usize::from(run(operation, number, &Mode::Kill, &longest).is_some());
+            stopped += usize::from(run(operation, number, &Mode::Stop, &longest).is_some());
+        }
+        let calls = points.iter().filter(|point| **point == Point::BeforeCall).count();
+        let (name, found) = (operation.name, points.len());
+        println!(
+            "{name:34} {found:7} {calls:7} {killed:7} {stopped:7}  {:9.1?} {:9.1?}",
+            longest.get(),
+            began.elapsed()
+        );
+        totals.borrow_mut().0 += killed;
+        totals.borrow_mut().1 += stopped;
+    }
+    stepping::unpin(before);
+    let (killed, stopped) = totals.into_inner();
+    println!("all in all: {killed} killed, {stopped} stopped and continued");
+}
+
+// --- one-to-one ---
+
+fn one_options() -> RingOptions {
+    RingOptions { capacity: 1024, largest: 100, ..options() }
+}
+
+fn consumer_of(ring: &impl AsFd) -> wigwag::Result<RingConsumer> {
+    RingConsumer::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), one_options())
+}
+
+fn producer_of(ring: &impl AsFd) -> wigwag::Result<RingProducer> {
+    RingProducer::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), one_options())
+}
+
+fn take(seen: &mut Seen, consumer: &mut RingConsumer, timeout: Timeout) -> u64 {
+    let mut buffer = [0; 100];
+    match consumer.recv(&mut buffer, timeout) {
+        Ok(received) => {
+            let id = id_of(&buffer[..received.length]);
+            seen.note(id, received.is_redelivered());
+            id
+        }
+        Err(error) if error.is(Errno::EAGAIN) || error.is(Errno::ETIMEDOUT) => 0,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the victim, who is one end, is stopped in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum OneStep {
+    Send,
+    Receive,
+    ReceiveInVain,
+    OpenProducer,
+    OpenConsumer,
+    CloseProducer,
+    CloseConsumer,
+}
+
+enum End {
+    None,
+    Producer(RingProducer),
+    Consumer(RingConsumer),
+}
+
+impl OneStep {
+    const ALL: [OneStep; 7] = [
+        OneStep::Send,
+        OneStep::Receive,
+        OneStep::ReceiveInVain,
+        OneStep::OpenProducer,
+        OneStep::OpenConsumer,
+        OneStep::CloseProducer,
+        OneStep::CloseConsumer,
+    ];
+
+    fn is_producer(self) -> bool {
+        matches!(self, OneStep::Send | OneStep::OpenProducer | OneStep::CloseProducer)
+    }
+
+    fn start(self, ring: &impl AsFd, result: &Result) -> Victim {
+        Victim::start(
+            || match self {
+                OneStep::OpenProducer | OneStep::OpenConsumer => End::None,
+                step if step.is_producer() => End::Producer(producer_of(ring).unwrap()),
+                _ => End::Consumer(consumer_of(ring).unwrap()),
+            },
+            |end| {
+                let mut seen = Seen::default();
+                match (self, end) {
+                    (OneStep::Send, End::Producer(mut end)) => {
+                        end.send(&message(VICTIMS), Timeout::Now).unwrap();
+                        std::mem::forget(end);
+                    }
+                    (OneStep::Receive | OneStep::ReceiveInVain, End::Consumer(mut end)) => {
+                        let taken = take(&mut seen, &mut end, Timeout::After(Duration::from_millis(1)));
+                        result.taken.store(taken, std::sync::atomic::Ordering::SeqCst);
+                        std::mem::forget(end);
+                    }
+                    (OneStep::OpenProducer, _) => std::mem::forget(producer_of(ring).unwrap()),
+                    (OneStep::OpenConsumer, _) => std::mem::forget(consumer_of(ring).unwrap()),
+                    (_, end) => drop(end),
+                }
+            },
+        )
+    }
+
+    /// A ring in its second lap, with the messages 1 and 2 in it; one end is the survivor's, the other the victim's.
+    fn set_up(self) -> (End, u64) {
+        let (mut producer, mut consumer) = RingProducer::anonymous(one_options()).unwrap();
+        for _ in 0..20 {
+            producer.send(&message(0), Timeout::Now).unwrap();
+            consumer.recv(&mut [0; 100], Timeout::Now).unwrap();
+        }
+        let queued = if self == OneStep::ReceiveInVain { 0 } else { 2 };
+        (1..=queued).for_each(|id| producer.send(&message(id), Timeout::Now).unwrap());
+        let survivor = if self.is_producer() { End::Consumer(consumer) } else { End::Producer(producer) };
+        (survivor, queued)
+    }
+
+    fn run(self, number: usize, kill: bool) -> Option<Point> {
+        let (survivor, queued) = self.set_up();
+        let (result, mut seen) = (Result::new(), Seen::default());
+        let fd = match &survivor {
+            End::Producer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+            End::Consumer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+            End::None => unreachable!(),
+        };
+        let mut view = View::new(&fd);
+        let mut victim = self.start(&fd, &result);
+        let point = stepping::go_to(&mut victim, &mut view, number)?;
+        let begun = Instant::now();
+        let mut sent = queued;
+        let mut survivor = survivor;
+        if !kill {
+            // The other end goes on as far as it can by itself.
+            match &mut survivor {
+                End::Producer(end) => {
+                    while end.send(&message(100 + sent), Timeout::Now).is_ok() {
+                        sent += 1;
+                    }
+                }
+                End::Consumer(end) => while take(&mut seen, end, Timeout::Now) != 0 {},
+                End::None => unreachable!(),
+            }
+            victim.go_on();
+        }
+        drop(victim);
+        // A successor takes the victim's place.
+        let (mut producer, mut consumer) = match survivor {
+            End::Producer(end) => (end, consumer_of(&fd).unwrap()),
+            End::Consumer(end) => (producer_of(&fd).unwrap(), end),
+            End::None => unreachable!(),
+        };
+        while take(&mut seen, &mut consumer, Timeout::Now) != 0 {}
+        for round in 0..40 {
+            producer.send(&message(1000 + round), GENEROUS).unwrap();
+            sent += 1;
+            assert_ne!(take(&mut seen, &mut consumer, GENEROUS), 0);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "held up");
+
+        let books = consumer.statistics().unwrap();
+        assert_eq!((books.borrowed, books.queued, books.participants.len()), (0, 0, 2), "{books:?}");
+        assert_eq!(books.sent, books.released, "{books:?}");
+        let victims = u64::from(seen.0.contains_key(&VICTIMS));
+        assert_eq!(books.sent, 20 + sent + victims, "{books:?}");
+        assert!(seen.0.values().all(|(times, marked)| times - marked <= 1 && *times == 1), "{:?}", seen.0);
+        // What the victim took: whoever was killed may have been done with it, and then nobody else sees it.
+        let taken = result.taken.load(std::sync::atomic::Ordering::SeqCst);
+        let missing = (20 + sent + victims) - 20 - seen.0.len() as u64;
+        if kill {
+            assert!(missing <= u64::from(self == OneStep::Receive), "{missing} lost");
+        } else if taken != 0 && !seen.0.contains_key(&taken) {
+            assert_eq!(missing, 1);
+        } else {
+            assert_eq!(missing, 0, "{taken} {:?}", seen.0);
+        }
+        Some(point)
+    }
+}
+
+#[test]
+fn one_to_one_killed_and_stopped_everywhere() {
+    let before = stepping::pin();
+    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
+    for step in OneStep::ALL {
+        let points = {
+            let (survivor, _) = step.set_up();
+            let fd = match &survivor {
+                End::Producer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+                End::Consumer(end) => end.as_fd().try_clone_to_owned().unwrap(),
+                End::None => unreachable!(),
+            };
+            stepping::all(&mut step.start(&fd, &Result::new()), &mut View::new(&fd)).len()
+        };
+        let sample = if points > 20 { SAMPLE / 2 } else { SAMPLE };
+        let stride = if whole { 1 } else { points.div_ceil(sample) };
+        let (mut killed, mut stopped) = (0, 0);
+        for number in (0..points).step_by(stride) {
+            killed += usize::from(step.run(number, true).is_some());
+            stopped += usize::from(step.run(number, false).is_some());
+        }
+        println!("one-to-one, {:22} {points:7} points {killed:7} killed {stopped:7} stopped", format!("{step:?}"));
+    }
+    stepping::unpin(before);
+}
