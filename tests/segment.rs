@@ -368,7 +368,7 @@ fn directory_and_permissions() {
         assert!(error.is(Errno::EACCES) && error.reason().contains("is a link"), "{error}");
         // SAFETY: as above.
         unsafe {
-            std::env::set_var("WIGWAG_DIR", if nix::unistd::geteuid().is_root() { "/proc/1/root/nowhere" } else { "/" })
+            std::env::set_var("WIGWAG_DIR", if nix::unistd::geteuid().is_root() { "/proc/1/fd/nowhere" } else { "/" })
         };
         assert!(Ring::open(&"ring:r".parse().unwrap(), options()).is_err());
     });
