@@ -117,7 +117,7 @@ TEST(names) {
     ww_sysv_sem *set, *other = (ww_sysv_sem *)1;
     struct key key;
     make_key(&key);
-    CHECK_ERROR(ww_sysv_sem_open(&other, key.address), -ENOENT, "there is no set of this key");
+    CHECK_ERROR(ww_sysv_sem_open(&other, key.address, 0), -ENOENT, "there is no set of this key");
     options.initial = 3;
     options.mode = 0640;
     OK(ww_sysv_sem_open_or_create(&set, key.address, &options));
@@ -125,7 +125,7 @@ TEST(names) {
     options.count = 5;
     CHECK_ERROR(ww_sysv_sem_open_or_create(&other, key.address, &options), -EINVAL, "fewer than the 5 semaphores");
     CHECK(other == (ww_sysv_sem *)1);
-    OK(ww_sysv_sem_open(&other, key.address));
+    OK(ww_sysv_sem_open(&other, key.address, 0));
     CHECK_INT(ww_sysv_sem_value(other, 0), 3);
     OK(ww_sysv_sem_remove(key.address));
     CHECK_ERROR(ww_sysv_sem_remove(key.address), -ENOENT, "there is no set of this key");
@@ -135,7 +135,7 @@ TEST(names) {
     ww_sysv_sem_close(set);
     ww_sysv_sem_close(other);
     unlink(key.path);
-    CHECK_ERROR(ww_sysv_sem_open(&other, key.address), -ENOENT, "does not exist; create it");
+    CHECK_ERROR(ww_sysv_sem_open(&other, key.address, 0), -ENOENT, "does not exist; create it");
 }
 
 TEST(bad_input) {
@@ -144,11 +144,12 @@ TEST(bad_input) {
     ww_sysv_sem_status status;
     uint16_t values[2] = {1, 40000};
     ww_sysv_sem_op none = op(0, 0, 0);
-    CHECK_ERROR(ww_sysv_sem_open(NULL, "sysv-sem:0x1"), -EFAULT, "output pointer");
-    CHECK_ERROR(ww_sysv_sem_open(&other, NULL), -EFAULT, "address");
-    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-mq:0x1"), -EINVAL, "expected sysv-sem:");
-    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-sem:private"), -EINVAL, "a private set cannot be found");
-    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-sem:file"), -EINVAL, "a project number from 1 to 255");
+    CHECK_ERROR(ww_sysv_sem_open(NULL, "sysv-sem:0x1", 0), -EFAULT, "output pointer");
+    CHECK_ERROR(ww_sysv_sem_open(&other, NULL, 0), -EFAULT, "address");
+    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-sem:0x1", -1), -EINVAL, "settle_ns is nanoseconds");
+    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-mq:0x1", 0), -EINVAL, "expected sysv-sem:");
+    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-sem:private", 0), -EINVAL, "a private set cannot be found");
+    CHECK_ERROR(ww_sysv_sem_open(&other, "sysv-sem:file", 0), -EINVAL, "a project number from 1 to 255");
     CHECK_ERROR(ww_sysv_sem_create(NULL, "sysv-sem:private", NULL), -EFAULT, "output pointer");
     CHECK_ERROR(ww_sysv_sem_create(&other, NULL, NULL), -EFAULT, "address");
     CHECK_ERROR(ww_sysv_sem_open_or_create(&other, NULL, NULL), -EFAULT, "address");

@@ -1982,12 +1982,13 @@ typedef struct ww_sysv_sem_status {
 
 /* Opens a set that exists. Close it with ww_sysv_sem_close().
  *
- * Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
- * have its values. After that second it is opened as it is.
+ * Waits only for a set that has just been made and that nobody has operated on yet, since it might not have its values:
+ * for settle_ns at most, 0 for one second. After that it is opened as it is.
  *
  * Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
- * the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT. */
-int ww_sysv_sem_open(ww_sysv_sem **out, const char *address);
+ * the address asks for, or the address is not one, or a negative settle_ns; -EACCES it is somebody else's; -ECANCELED;
+ * -EFAULT. */
+int ww_sysv_sem_open(ww_sysv_sem **out, const char *address, int64_t settle_ns);
 
 /* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
  *

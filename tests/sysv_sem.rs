@@ -138,7 +138,7 @@ fn values_are_set_and_told() {
 #[test]
 fn sets_are_made_opened_and_removed() {
     let key = Key::new();
-    let missing = SysvSem::open(&key.address).unwrap_err();
+    let missing = SysvSem::open(&key.address, None).unwrap_err();
     assert!(missing.is(Errno::ENOENT));
     assert!(missing.to_string().contains("there is no set of this key; create it"), "{missing}");
 
@@ -198,12 +198,12 @@ fn bad_input() {
     assert!(make(SysvSemOptions { mode: 0o10000, ..with(1) }).is(Errno::EINVAL));
     let huge = make(SysvSemOptions { count: usize::MAX, ..with(1) });
     assert!(huge.is(Errno::EINVAL) && huge.to_string().contains("more than semmsl="), "{huge}");
-    assert!(SysvSem::open(&private).unwrap_err().is(Errno::EINVAL));
+    assert!(SysvSem::open(&private, None).unwrap_err().is(Errno::EINVAL));
     let absurd = Address::parse("sysv-sem:private?count=18446744073709551615").unwrap();
     assert!(SysvSem::create(&absurd, &with(1)).unwrap_err().is(Errno::EINVAL));
     assert!(SysvSem::from_id(-1).unwrap_err().is(Errno::EIDRM));
 
-    let wrong = SysvSem::open(&Address::parse("sem:/x").unwrap()).unwrap_err();
+    let wrong = SysvSem::open(&Address::parse("sem:/x").unwrap(), None).unwrap_err();
     assert!(wrong.is(Errno::EINVAL) && wrong.to_string().contains("expected sysv-sem:"), "{wrong}");
     let no_file = SysvSem::open_or_create(&Address::parse("sysv-sem:/no/such/file#65").unwrap(), &with(1)).unwrap_err();
     assert!(no_file.is(Errno::ENOENT) && no_file.to_string().contains("the file /no/such/file"), "{no_file}");
@@ -254,7 +254,7 @@ fn two_processes_by_key() {
     let options = SysvSemOptions { count: 2, ..Default::default() };
     let set = SysvSem::open_or_create(&key.address, &options).unwrap();
     let child = fork(|| {
-        let set = SysvSem::open(&key.address).unwrap();
+        let set = SysvSem::open(&key.address, None).unwrap();
         for _ in 0..500 {
             set.add(0, -1, GENEROUS).unwrap();
             set.add(1, 1, GENEROUS).unwrap();
@@ -335,6 +335,31 @@ fn guard_stays_with_its_process() {
     assert_eq!(set.value(0).unwrap(), 1);
 }
 
+/// A set that was made by the plain call and that nobody has operated on.
+fn untouched(address: &Address) {
+    let (path, id) = (std::ffi::CString::new(address.name()).unwrap(), address.id().unwrap());
+    // SAFETY: plain system calls on a live C string and numbers.
+    let id = unsafe { libc::semget(libc::ftok(path.as_ptr(), id.into()), 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
+    assert!(id >= 0);
+}
+
+#[test]
+fn opening_waits_as_long_as_asked_and_can_be_cancelled() {
+    let key = Key::new();
+    untouched(&key.address);
+    let (cancel, start) = (Cancel::new(), Instant::now());
+    cancel.fire();
+    {
+        let _scope = cancel.enter();
+        let error = SysvSem::open(&key.address, Some(Duration::from_secs(1000))).unwrap_err();
+        assert!(error.is(Errno::ECANCELED), "{error}");
+    }
+    let settle = Duration::from_millis(20);
+    assert_eq!(SysvSem::open(&key.address, Some(settle)).unwrap().values().unwrap(), [0]);
+    assert!(start.elapsed() >= settle);
+    SysvSem::remove(&key.address).unwrap();
+}
+
 #[test]
 fn one_of_many_makes_it_and_all_see_its_values() {
     let key = Key::new();
@@ -348,7 +373,7 @@ fn one_of_many_makes_it_and_all_see_its_values() {
             })
             .collect();
         children.into_iter().for_each(support::Child::join);
-        assert_eq!(SysvSem::open(&key.address).unwrap().values().unwrap(), [0, 0]);
+        assert_eq!(SysvSem::open(&key.address, None).unwrap().values().unwrap(), [0, 0]);
         SysvSem::remove(&key.address).unwrap();
     }
 }

@@ -1051,7 +1051,7 @@ class MqLimits:
 @final
 class SysvSem:
     @staticmethod
-    def open(address: _Address) -> SysvSem: ...
+    def open(address: _Address, settle: Optional[float] = None) -> SysvSem: ...
     @staticmethod
     def create(
         address: _Address,

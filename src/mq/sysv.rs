@@ -132,7 +132,7 @@ impl SysvMq {
     /// # Errors
     /// `ENOENT` there is none, or the file that its key is derived from does not exist; `EACCES` its mode does not
     /// allow the access asked for; `EEXIST` it may hold another number of bytes than asked for (looked at for up to
-    /// 0.1 s if it has just been created); `EINVAL` the address is not one of a System V queue with a key.
+    /// 0.1 s if it has just been created, unless cancelled); `EINVAL` the address is not one of a System V queue with a key.
     ///
     /// System calls: stat (by ftok), msgget, msgctl if `bytes` is given.
     pub fn open(address: &Address, options: &SysvMqOptions) -> Result<SysvMq> {

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::sys::SysResult;
 use crate::sys::sysv_mq as sys;
 use crate::sysv;
+use crate::timeout::Timeout;
 use crate::wait::Object;
 
 /// Opening looks so often, a millisecond apart, at a queue that is new: its creator may still be setting its size.
@@ -83,7 +84,11 @@ impl Plan {
             if !new || looks == LOOKS {
                 return Err(explain::other_size(&self.object, found, self.bytes));
             }
-            std::thread::sleep(Duration::from_millis(1));
+            // Nothing but time ends this pause, or a cancel.
+            match self.object.operation("look at it", Timeout::After(Duration::from_millis(1))).wait().poll(&mut []) {
+                Ok(()) | Err(Errno::ETIMEDOUT) => {}
+                Err(errno) => return Err(self.object.error(errno, "msgget")),
+            }
         }
     }
 

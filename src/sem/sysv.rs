@@ -116,16 +116,16 @@ pub struct SysvSem {
 }
 
 impl SysvSem {
-    /// Opens a set that exists. Waits, at most a second, only for a set that has just been made and that nobody has
-    /// operated on yet: it might not have its values; after that second it is opened as it is.
+    /// Opens a set that exists. Waits only for a set that has just been made and that nobody has operated on yet, since
+    /// it might not have its values: for `settle` at most, a second by default. After that it is opened as it is.
     ///
     /// # Errors
     /// `ENOENT` there is none, or the file that the key comes from is missing; `EINVAL` it has fewer semaphores than the
     /// address asks for; `EACCES` it is somebody else's; `ECANCELED`.
     ///
     /// System calls: semget, semctl.
-    pub fn open(address: &Address) -> Result<SysvSem> {
-        sysv_make::open(address)
+    pub fn open(address: &Address, settle: Option<Duration>) -> Result<SysvSem> {
+        sysv_make::open(address, settle)
     }
 
     /// Makes a set that must not exist yet, with its values in place. Never blocks.

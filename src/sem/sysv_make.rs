@@ -272,7 +272,7 @@ fn is_old(seconds: i64, age: Duration) -> bool {
     SystemTime::now().duration_since(then).is_ok_and(|passed| passed > age + Duration::from_secs(1))
 }
 
-pub(super) fn open(address: &Address) -> Result<SysvSem> {
+pub(super) fn open(address: &Address, settle: Option<Duration>) -> Result<SysvSem> {
     let (object, key) = object_and_key(address)?;
     if key.is_none() {
         return Err(object
@@ -284,7 +284,7 @@ pub(super) fn open(address: &Address) -> Result<SysvSem> {
         let Some(id) = existing(&object, key, least)? else {
             return Err(sysv_text::of_opening(object.error(Errno::ENOENT, "semget"), least));
         };
-        match wait_for_values(&object, id, SETTLE, true)? {
+        match wait_for_values(&object, id, settle.unwrap_or(SETTLE), true)? {
             Seen::Complete(count) | Seen::Pristine(count) => return Ok(SysvSem::from_parts(object, id, count)),
             Seen::Gone => {}
         }
@@ -383,7 +383,7 @@ mod tests {
     fn opening_takes_a_pristine_set_as_it_is_in_the_end() {
         let key = Key::new();
         let id = kernel::create(Some(key.0), 1, 0o600).unwrap();
-        let set = open(&key.address()).unwrap();
+        let set = open(&key.address(), None).unwrap();
         assert_eq!(set.id(), id);
         let waiting = set.operate(&[SemOp::new(0, -1)], Timeout::Now);
         assert!(waiting.unwrap_err().is(Errno::EAGAIN), "an operation waits for the values");

@@ -87,19 +87,29 @@ pub struct ww_sysv_sem_status {
     pub reserved: [u64; 4],
 }
 
+/// How long to wait for a set that might not have its values yet.
+fn settle(nanos: i64) -> Result<Option<Duration>> {
+    match nanos {
+        0 => Ok(None),
+        1.. => Ok(Some(Duration::from_nanos(nanos.unsigned_abs()))),
+        _ => Err(invalid("ww_sysv_sem_options", "settle_ns is nanoseconds, 0 for one second")),
+    }
+}
+
 /// Opens a set that exists. Close it with ww_sysv_sem_close().
 ///
-/// Waits, at most a second, only for a set that has just been made and that nobody has operated on yet: it might not
-/// have its values. After that second it is opened as it is.
+/// Waits only for a set that has just been made and that nobody has operated on yet, since it might not have its values:
+/// for settle_ns at most, 0 for one second. After that it is opened as it is.
 ///
 /// Errors: -ENOENT there is none, or the file that the key comes from is missing; -EINVAL it has fewer semaphores than
-/// the address asks for, or the address is not one; -EACCES it is somebody else's; -ECANCELED; -EFAULT.
+/// the address asks for, or the address is not one, or a negative settle_ns; -EACCES it is somebody else's; -ECANCELED;
+/// -EFAULT.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_sysv_sem_open(out: *mut *mut ww_sysv_sem, address: *const c_char) -> c_int {
+pub unsafe extern "C" fn ww_sysv_sem_open(out: *mut *mut ww_sysv_sem, address: *const c_char, settle_ns: i64) -> c_int {
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_sysv_sem(SysvSem::open(&self::address(address)?)?))
+        give(out, ww_sysv_sem(SysvSem::open(&self::address(address)?, settle(settle_ns)?)?))
     })
 }
 
@@ -147,13 +157,10 @@ unsafe fn open_with(
     call(|| unsafe {
         expect_out(out)?;
         let given = self::options(options, "ww_sysv_sem_options")?;
-        if given.settle_ns < 0 {
-            return Err(invalid("ww_sysv_sem_options", "settle_ns is nanoseconds, 0 for one second"));
-        }
         if !given.values.is_null() && given.count == 0 {
             return Err(invalid("ww_sysv_sem_options", "values need their count"));
         }
-        let settle = (given.settle_ns > 0).then(|| Duration::from_nanos(given.settle_ns.unsigned_abs()));
+        let settle = settle(given.settle_ns)?;
         let values = if given.values.is_null() { Vec::new() } else { slice(given.values, given.count)?.to_vec() };
         let options =
             SysvSemOptions { mode: given.mode, count: given.count, initial: value(given.initial)?, values, settle };

@@ -57,15 +57,18 @@ fn options(
     mode: u32,
     settle: Option<f64>,
 ) -> PyResult<SysvSemOptions> {
-    let settle = match settle {
-        None => None,
-        Some(seconds) => match support::timeout(Some(seconds))? {
-            wigwag::Timeout::After(duration) => Some(duration),
-            wigwag::Timeout::Now => Some(Duration::ZERO),
-            wigwag::Timeout::Forever => return Err(PyValueError::new_err("settle must have an end")),
-        },
-    };
+    let settle = self::settle(settle)?;
     Ok(SysvSemOptions { mode, count, initial, values: values.unwrap_or_default(), settle })
+}
+
+/// How long to wait for a set that might not have its values yet.
+fn settle(seconds: Option<f64>) -> PyResult<Option<Duration>> {
+    let Some(seconds) = seconds else { return Ok(None) };
+    match support::timeout(Some(seconds))? {
+        wigwag::Timeout::After(duration) => Ok(Some(duration)),
+        wigwag::Timeout::Now => Ok(Some(Duration::ZERO)),
+        wigwag::Timeout::Forever => Err(PyValueError::new_err("settle must have an end")),
+    }
 }
 
 fn op(given: &Bound<'_, PyAny>) -> PyResult<SemOp> {
@@ -97,11 +100,13 @@ impl SysvSem {
 impl SysvSem {
     /// Open a set that exists.
     ///
-    /// Waits, at most a second, only for a set that has just been made and that nobody has operated on yet. Raises
-    /// FileNotFoundError, PermissionError, OSError (EINVAL: it has fewer semaphores than the address asks for).
+    /// Waits only for a set that has just been made and that nobody has operated on yet: for ``settle`` seconds at most,
+    /// 1 by default; then it is opened as it is. Raises FileNotFoundError, PermissionError, OSError (EINVAL: it has fewer semaphores than the address asks for).
     #[staticmethod]
-    fn open(py: Python<'_>, address: AddressLike) -> PyResult<SysvSem> {
-        SysvSem::new(py, py.detach(|| wigwag::SysvSem::open(&address.0)))
+    #[pyo3(signature = (address, settle = None))]
+    fn open(py: Python<'_>, address: AddressLike, settle: Option<f64>) -> PyResult<SysvSem> {
+        let settle = self::settle(settle)?;
+        SysvSem::new(py, py.detach(|| wigwag::SysvSem::open(&address.0, settle)))
     }
 
     /// Make a set that must not exist yet, with its values in place. Never blocks.
