@@ -6,12 +6,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::unistd::Pid;
-use wigwag::{Ring, RingConsumer, RingOptions, RingProducer, Timeout};
+use wigwag::{Ring, RingConsumer, RingOptions, RingProducer, Timeout, WaitMode};
 
 const BATCHES: usize = 400;
 
@@ -94,9 +94,9 @@ fn bare_line() -> f64 {
 }
 
 fn ring(size: usize, spin: bool) -> Ring {
-    let spin = if spin { Duration::from_secs(3600) } else { Duration::ZERO };
+    let wait = if spin { WaitMode::Poll } else { WaitMode::Block };
     let (capacity, largest) = (((size + 80) * 1024) as u64, size as u64);
-    Ring::anonymous(RingOptions { capacity, largest, spin, persistent: true, ..Default::default() }).unwrap()
+    Ring::anonymous(RingOptions { capacity, largest, wait, persistent: true, ..Default::default() }).unwrap()
 }
 
 fn round_trip(size: usize) -> f64 {
@@ -135,9 +135,9 @@ fn one_way(size: usize) -> f64 {
 }
 
 fn one_options(size: usize) -> RingOptions {
-    let spin = Duration::from_secs(3600);
+    let wait = WaitMode::Poll;
     let (capacity, largest) = (((size + 8) * 1024).next_power_of_two() as u64, size as u64);
-    RingOptions { capacity, largest, spin, persistent: true, ..Default::default() }
+    RingOptions { capacity, largest, wait, persistent: true, ..Default::default() }
 }
 
 /// A one-to-one ring's descriptor, with both roles to be had.
@@ -153,9 +153,9 @@ fn ends(there: &OwnedFd, back: &OwnedFd, size: usize) -> (RingProducer, RingCons
 
 fn one_round_trip(size: usize, same_cpu: bool) -> f64 {
     let (there, back) = (one(size), one(size));
-    let spin = if same_cpu { Duration::ZERO } else { one_options(size).spin };
+    let wait = if same_cpu { WaitMode::Block } else { WaitMode::Poll };
     let open = |there: &OwnedFd, back: &OwnedFd| {
-        let options = RingOptions { spin, ..one_options(size) };
+        let options = RingOptions { wait, ..one_options(size) };
         let producer = RingProducer::from_fd(there.try_clone().unwrap(), options.clone()).unwrap();
         (producer, RingConsumer::from_fd(back.try_clone().unwrap(), options).unwrap())
     };

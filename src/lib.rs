@@ -63,6 +63,7 @@ pub use ring::{
     Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingParticipant, RingProducer, RingReceived, RingReserved,
     RingRole, RingStatistics,
 };
+pub use segment::WaitMode;
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};
 pub use shm::{Access, MapOptions, Mapping, Memfd, MemoryOptions, Seals, Shm, SysvShm, SysvShmStatus};
 pub use signal::{

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::RingOptions;
-use crate::segment::Segment;
-use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::segment::{Bell, Segment};
+use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::shared::{Mapping, Places, Record};
 
@@ -37,10 +37,10 @@ pub(super) struct Control {
     pub tail: Line<AtomicU64>,
     /// The first position that may hold something for consumers. Behind or exact, never ahead.
     pub head: Line<AtomicU64>,
-    /// Bit 0: a consumer sleeps, or is about to. The rest changes whenever a sleeper must look again.
-    pub consumers_bell: Line<AtomicU32>,
-    /// The same for producers.
-    pub producers_bell: Line<AtomicU32>,
+    /// Rings when there may be something for consumers.
+    pub consumers_bell: Line<Bell>,
+    /// Rings when there may be room for producers.
+    pub producers_bell: Line<Bell>,
     pub rare: Line<Rare>,
 }
 

@@ -17,11 +17,10 @@
 //!
 //! Orderings: the exchange that makes a message READY releases what was written before it; the loads of words that may be
 //! READY acquire it. The exchange that frees a slot releases the reads before it; the claim acquires them. All exchanges
-//! are SeqCst, which also orders them before the look at the bell that follows (see `bell.rs`).
+//! are SeqCst, which also orders them before the look at the bell that follows (see `segment/bell.rs`).
 
 use nix::errno::Errno;
 
-use super::bell;
 use super::layout::{Control, Geometry, PAYLOAD_AT};
 use super::word::{Phase, Reason, Word};
 use crate::segment::{Member, Tag};
@@ -412,7 +411,7 @@ impl Many {
                 let passed = word.to_passed(Reason::Skipped);
                 if self.step(slot, word, passed) {
                     self.settle(slot, passed);
-                    bell::ring(&self.control()?.producers_bell.0);
+                    self.control()?.producers_bell.0.ring();
                 }
             }
             Phase::Reading => {
@@ -420,7 +419,7 @@ impl Many {
                     let control = self.control()?;
                     control.rare.0.redelivered.fetch_add(1, Ordering::Relaxed);
                     control.rare.0.returns.fetch_add(1, Ordering::Release); // as in `give_back`
-                    bell::ring(&control.consumers_bell.0);
+                    control.consumers_bell.0.ring();
                 }
             }
             _ => self.settle(slot, word),

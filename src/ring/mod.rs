@@ -2,18 +2,16 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `mod.rs` | the API, and how its calls wait |
+//! | `mod.rs` | the API |
 //! | `held.rs` | messages written and read in place |
 //! | `options.rs` | options and statistics |
 //! | `many.rs` | how slots change hands between many producers and many consumers |
 //! | `word.rs` | the state word of a slot |
-//! | `bell.rs` | sleeping and waking |
 //! | `layout.rs` | what lies where |
 //! | `one.rs`, `one_layout.rs` | the declared one-to-one ring |
 //!
 //! docs/ALGORITHMS.md tells the whole in one place.
 
-mod bell;
 mod held;
 mod layout;
 mod many;
@@ -24,7 +22,6 @@ mod word;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -34,18 +31,16 @@ pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatisti
 
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
-use crate::segment::{ASK_EVERY, CONSUMER, Member, PRODUCER, Plan, Segment, Tag};
+use crate::segment::{Bell, CONSUMER, Member, PRODUCER, Party, Patience, Plan, Segment, Tag, look_around};
 use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::shared::Mapping;
 use crate::sys::{SysResult, fork};
-use crate::timeout::{Timeout, now};
+use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 use layout::{Geometry, KIND};
 use many::{Held, Many, Taken};
 
 const ANONYMOUS: &str = "ring:";
-/// A polling caller looks for the dead once in so many vain tries, and a spinning one at the clock.
-const VAIN_TRIES: u32 = 64;
 const ROLE_BITS: u32 = 2;
 
 /// What was received.
@@ -90,10 +85,9 @@ pub struct Ring {
     many: Many,
     persistent: bool,
     full: RingFull,
-    spin: Duration,
+    patience: Patience,
     /// Roles taken on, to spare a look into shared memory, and above them the fork generation in which they were.
     roles: AtomicU32,
-    vain: AtomicU32,
 }
 
 impl Ring {
@@ -154,8 +148,8 @@ impl Ring {
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let (many, persistent) = Many::new(member).map_err(fail)?;
-        let (full, spin) = (options.full, options.spin);
-        let ring = Ring { object, many, persistent, full, spin, roles: AtomicU32::new(0), vain: AtomicU32::new(0) };
+        let (full, patience, roles) = (options.full, Patience::new(options.wait), AtomicU32::new(0));
+        let ring = Ring { object, many, persistent, full, patience, roles };
         ring.take_role(options.role.bits()).map_err(|errno| ring.object.error(errno, "open"))?;
         ring.announce_change().map_err(|errno| ring.object.error(errno, "open"))?;
         Ok(ring)
@@ -341,13 +335,13 @@ impl Ring {
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         }
         match self.full {
-            RingFull::Wait | RingFull::DropOldest => self.wait(operation, PRODUCER, attempt),
+            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(PRODUCER), operation, attempt),
             RingFull::Fail => {
-                self.look_around(operation, PRODUCER)?;
+                look_around(&self.side(PRODUCER)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
                 Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
             }
             RingFull::DropNewest => {
-                self.look_around(operation, PRODUCER)?;
+                look_around(&self.side(PRODUCER)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
                 let control = self.many.control().map_err(|errno| operation.error(errno))?;
                 // Relaxed: one step, which a death can only leave out or leave done.
                 control.rare.0.dropped_newest.fetch_add(1, Ordering::Relaxed);
@@ -368,7 +362,7 @@ impl Ring {
         };
         let taken = match attempt() {
             Ok(Some(taken)) => taken,
-            Ok(None) => self.wait(operation, CONSUMER, attempt)?,
+            Ok(None) => self.patience.wait(&self.side(CONSUMER), operation, attempt)?,
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         };
         taken.map_err(|length| {
@@ -382,26 +376,26 @@ impl Ring {
     #[inline]
     fn commit(&self, held: &Held) -> SysResult<()> {
         self.many.commit(held)?;
-        bell::ring(&self.many.control()?.consumers_bell.0);
+        self.many.control()?.consumers_bell.0.ring();
         Ok(())
     }
 
     fn abort(&self, held: &Held) -> SysResult<()> {
         self.many.abort(held)?;
-        bell::ring(&self.many.control()?.producers_bell.0);
+        self.many.control()?.producers_bell.0.ring();
         Ok(())
     }
 
     fn give_back(&self, held: &Held) -> SysResult<()> {
         self.many.give_back(held)?;
-        bell::ring(&self.many.control()?.consumers_bell.0);
+        self.many.control()?.consumers_bell.0.ring();
         Ok(())
     }
 
     #[inline]
     fn release(&self, held: &Held) -> SysResult<()> {
         self.many.release(held)?;
-        bell::ring(&self.many.control()?.producers_bell.0);
+        self.many.control()?.producers_bell.0.ring();
         Ok(())
     }
 
@@ -434,109 +428,51 @@ impl Ring {
         Ok(())
     }
 
-    /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
-    #[cold]
-    #[inline(never)]
-    fn wait<T>(
-        &self,
-        operation: &mut Operation<'_>,
-        role: u32,
-        mut attempt: impl FnMut() -> SysResult<Option<T>>,
-    ) -> Result<T> {
-        let mut try_it = |operation: &Operation<'_>| attempt().map_err(|errno| damaged(fenced(operation.error(errno))));
-        if operation.timeout() == Timeout::Now {
-            let vain = self.vain.load(Ordering::Relaxed).wrapping_add(1);
-            self.vain.store(vain, Ordering::Relaxed); // a hint: a lost count delays a look, no more
-            if vain % VAIN_TRIES == 1 {
-                let over = self.look_around(operation, role)?;
-                if let Some(value) = try_it(operation)? {
-                    return Ok(value);
-                }
-                self.end_if(over, operation, role)?;
-            }
-            return Err(operation.error(Errno::EAGAIN));
-        }
-        if !self.spin.is_zero()
-            && let Some(value) = self.spin(operation, &mut try_it)?
-        {
-            return Ok(value);
-        }
-        loop {
-            self.look_around(operation, role)?;
-            let control = self.many.control().map_err(|errno| operation.error(errno))?;
-            let bell = if role == CONSUMER { &control.consumers_bell.0 } else { &control.producers_bell.0 };
-            let announced = bell::announce(bell);
-            // All that follows is looked at after the announcement: who changes it from now on rings. First whether the
-            // other side has gone, then for what it may have left.
-            let over = self.is_over(role).map_err(|errno| operation.error(errno))?;
-            if let Some(value) = try_it(operation)? {
-                return Ok(value);
-            }
-            self.end_if(over, operation, role)?;
-            // Somebody's death can end this wait only if there is somebody.
-            let company = self.many.member.has_company().map_err(|errno| operation.error(errno))?;
-            let most = company.then_some(ASK_EVERY);
-            operation.wait().futex(bell, announced, most).map_err(|errno| operation.error(errno))?;
-        }
-    }
-
-    fn spin<T>(
-        &self,
-        operation: &mut Operation<'_>,
-        try_it: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        let end = now().saturating_add(self.spin);
-        loop {
-            for _ in 0..VAIN_TRIES {
-                std::hint::spin_loop();
-                if let Some(value) = try_it(operation)? {
-                    return Ok(Some(value));
-                }
-            }
-            operation.wait().check().map_err(|errno| operation.error(errno))?;
-            if now() >= end {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Asks for the dead, if that is due, and takes from them what they held; whether the other side has gone for good.
-    #[cold]
-    fn look_around(&self, operation: &Operation<'_>, role: u32) -> Result<bool> {
-        self.look(role).map_err(|errno| damaged(fenced(operation.error(errno))))
-    }
-
-    fn look(&self, role: u32) -> SysResult<bool> {
-        let member = &self.many.member;
-        if member.ask_if_due()? || member.has_dead()? {
-            member.bury(|| self.many.tidy())?;
-        }
-        self.is_over(role)
-    }
-
-    fn is_over(&self, role: u32) -> SysResult<bool> {
-        let other = if role == CONSUMER { PRODUCER } else { CONSUMER };
-        Ok(!self.persistent && self.many.member.is_role_over(other)?)
-    }
-
-    fn end_if(&self, over: bool, operation: &Operation<'_>, role: u32) -> Result<()> {
-        if !over {
-            return Ok(());
-        }
-        let reason = if role == CONSUMER {
-            "the ring is empty, and the last producer has gone"
-        } else {
-            "the last consumer has gone"
-        };
-        Err(operation.error(Errno::EPIPE).because(reason))
+    fn side(&self, role: u32) -> Side<'_> {
+        Side { ring: self, role }
     }
 
     /// Has everybody who sleeps look again who is there.
     fn announce_change(&self) -> SysResult<()> {
         let control = self.many.control()?;
-        bell::ring_all(&control.consumers_bell.0);
-        bell::ring_all(&control.producers_bell.0);
+        control.consumers_bell.0.ring_all();
+        control.producers_bell.0.ring_all();
         Ok(())
+    }
+}
+
+/// One of the two things that a handle may wait for.
+struct Side<'a> {
+    ring: &'a Ring,
+    role: u32,
+}
+
+impl Party for Side<'_> {
+    fn member(&self) -> &Member {
+        &self.ring.many.member
+    }
+
+    fn bell(&self) -> SysResult<&Bell> {
+        let control = self.ring.many.control()?;
+        Ok(if self.role == CONSUMER { &control.consumers_bell.0 } else { &control.producers_bell.0 })
+    }
+
+    fn tidy(&self) -> SysResult<()> {
+        self.ring.many.tidy()
+    }
+
+    fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
+        let (other, reason) = if self.role == CONSUMER {
+            (PRODUCER, "the ring is empty, and the last producer has gone")
+        } else {
+            (CONSUMER, "the last consumer has gone")
+        };
+        let over = !self.ring.persistent && self.member().is_role_over(other)?;
+        Ok(over.then_some((Errno::EPIPE, reason)))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        damaged(fenced(error))
     }
 }
 

@@ -12,29 +12,25 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::one_layout::{Control, Geometry, KIND, Mark, UNIT, distance, units_of};
 use super::options::{RingFull, RingOptions, RingParticipant, RingStatistics};
-use super::{ANONYMOUS, RingReceived, bell, damaged, fenced, join_error};
+use super::{ANONYMOUS, RingReceived, damaged, fenced, join_error};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
-use crate::segment::{ASK_EVERY, CONSUMER, Member, PRODUCER, Plan, Segment, Tag};
-use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+use crate::segment::{Bell, CONSUMER, Member, PRODUCER, Party, Patience, Plan, Segment, Tag, look_around};
+use crate::sync_atomics::{AtomicU64, Ordering, compiler_fence, fence};
 use crate::sys::shared::{Mapping, Places};
 use crate::sys::{SysResult, membarrier};
-use crate::timeout::{Timeout, now};
-use crate::wait::{Object, Operation};
+use crate::timeout::Timeout;
+use crate::wait::Object;
 
 /// In a header: no message, the log goes on at its front.
 const TO_THE_FRONT: u64 = 1 << 32;
 /// In a header, above this bit: how often the message was delivered again.
 const AGAIN_SHIFT: u32 = 48;
-/// A sleeper whose look at the tail may have come too early looks again after this.
-const SETTLED: Duration = Duration::from_millis(1);
-const VAIN_TRIES: u32 = 64;
 
 /// What both ends have.
 #[derive(Debug)]
@@ -45,9 +41,8 @@ struct Shared {
     units: Places,
     bytes: Places,
     persistent: bool,
-    spin: Duration,
+    patience: Patience,
     role: u32,
-    vain: AtomicU32,
 }
 
 struct End {
@@ -76,8 +71,8 @@ impl End {
         let member = Member::join(segment).map_err(fail)?;
         let (geometry, persistent, units, bytes) = Geometry::read(member.segment()).map_err(fail)?;
         let body = member.segment().body().0;
-        let (spin, vain) = (options.spin, AtomicU32::new(0));
-        let shared = Shared { member, geometry, body, units, bytes, persistent, spin, role, vain };
+        let patience = Patience::new(options.wait);
+        let shared = Shared { member, geometry, body, units, bytes, persistent, patience, role };
         shared.take_role().map_err(|errno| match errno {
             Errno::EBUSY => object.error(errno, "open").because(if role == PRODUCER {
                 "this one-to-one ring has its producer; use a Ring for several"
@@ -111,7 +106,7 @@ impl Shared {
 
     /// Takes the role, if nobody alive has it.
     fn take_role(&self) -> SysResult<()> {
-        self.look()?;
+        look_around(self)?;
         let own = self.member.tag()?.bits() << 1 | 1;
         let word = self.role_word()?;
         // Acquire pairs with the Release of a holder that left, and of its stores before it died (by way of the kernel,
@@ -125,8 +120,8 @@ impl Shared {
         }
         self.member.add_roles(self.role)?;
         let control = self.control()?;
-        bell::ring_all(&control.consumers_bell.0);
-        bell::ring_all(&control.producers_bell.0);
+        control.consumers_bell.0.ring_all();
+        control.producers_bell.0.ring_all();
         Ok(())
     }
 
@@ -148,88 +143,8 @@ impl Shared {
             // Release: a successor sees all that this side has written.
             let _ = word.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed);
             self.member.leave();
-            bell::ring_all(&control.consumers_bell.0);
-            bell::ring_all(&control.producers_bell.0);
-        }
-    }
-
-    /// Asks for the dead, if that is due, and takes their roles from them; whether the other side has gone for good.
-    fn look(&self) -> SysResult<()> {
-        if self.member.ask_if_due()? || self.member.has_dead()? {
-            self.member.bury(|| {
-                for word in &self.control()?.roles.0 {
-                    let found = word.load(Ordering::Acquire);
-                    if found != 0 && !self.member.is_current(Tag::from_bits(found >> 1)) {
-                        let _ = word.compare_exchange(found, 0, Ordering::SeqCst, Ordering::Relaxed);
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn is_over(&self) -> SysResult<bool> {
-        Ok(!self.persistent && self.member.is_role_over(if self.role == CONSUMER { PRODUCER } else { CONSUMER })?)
-    }
-
-    /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
-    #[cold]
-    #[inline(never)]
-    fn wait<T>(&self, operation: &mut Operation<'_>, mut attempt: impl FnMut() -> SysResult<Option<T>>) -> Result<T> {
-        let fail = |operation: &Operation<'_>, errno| inherited(damaged(fenced(operation.error(errno))));
-        if operation.timeout() == Timeout::Now {
-            let vain = self.vain.load(Ordering::Relaxed).wrapping_add(1);
-            self.vain.store(vain, Ordering::Relaxed); // a hint
-            if vain % VAIN_TRIES == 1 {
-                self.look().map_err(|errno| fail(operation, errno))?;
-                let over = self.is_over().map_err(|errno| fail(operation, errno))?;
-                if let Some(value) = attempt().map_err(|errno| fail(operation, errno))? {
-                    return Ok(value);
-                }
-                self.end_if(over, operation)?;
-            }
-            return Err(operation.error(Errno::EAGAIN));
-        }
-        let end = (!self.spin.is_zero()).then(|| now().saturating_add(self.spin));
-        while end.is_some_and(|end| now() < end) {
-            for _ in 0..VAIN_TRIES {
-                std::hint::spin_loop();
-                if let Some(value) = attempt().map_err(|errno| fail(operation, errno))? {
-                    return Ok(value);
-                }
-            }
-            operation.wait().check().map_err(|errno| operation.error(errno))?;
-        }
-        let mut settled = false;
-        loop {
-            self.look().map_err(|errno| fail(operation, errno))?;
-            let control = self.control().map_err(|errno| fail(operation, errno))?;
-            let bell = if self.role == CONSUMER { &control.consumers_bell.0 } else { &control.producers_bell.0 };
-            let announced = bell::announce(bell);
-            // The producer stores the tail and then looks at the bell with nothing in between that would keep the
-            // processor from doing both at once: the barrier is put there from here. Where the kernel has none, whatever
-            // was under way has settled a moment later.
-            let has_barrier = self.role != CONSUMER || membarrier::barrier().is_ok();
-            let over = self.is_over().map_err(|errno| fail(operation, errno))?;
-            if let Some(value) = attempt().map_err(|errno| fail(operation, errno))? {
-                return Ok(value);
-            }
-            self.end_if(over, operation)?;
-            let company = self.member.has_company().map_err(|errno| fail(operation, errno))?;
-            let most = if has_barrier || settled { company.then_some(ASK_EVERY) } else { Some(SETTLED) };
-            settled = true;
-            operation.wait().futex(bell, announced, most).map_err(|errno| operation.error(errno))?;
-        }
-    }
-
-    fn end_if(&self, over: bool, operation: &Operation<'_>) -> Result<()> {
-        match (over, self.role) {
-            (false, _) => Ok(()),
-            (true, CONSUMER) => {
-                Err(operation.error(Errno::EPIPE).because("the ring is empty, and its producer has gone"))
-            }
-            (true, _) => Err(operation.error(Errno::EPIPE).because("the consumer has gone")),
+            control.consumers_bell.0.ring_all();
+            control.producers_bell.0.ring_all();
         }
     }
 
@@ -271,6 +186,49 @@ impl Shared {
             participants,
             ..RingStatistics::default()
         })
+    }
+}
+
+impl Party for Shared {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+
+    fn bell(&self) -> SysResult<&Bell> {
+        let control = self.control()?;
+        Ok(if self.role == CONSUMER { &control.consumers_bell.0 } else { &control.producers_bell.0 })
+    }
+
+    /// Takes their roles from the dead.
+    fn tidy(&self) -> SysResult<()> {
+        for word in &self.control()?.roles.0 {
+            let found = word.load(Ordering::Acquire);
+            if found != 0 && !self.member.is_current(Tag::from_bits(found >> 1)) {
+                let _ = word.compare_exchange(found, 0, Ordering::SeqCst, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
+        let (other, reason) = if self.role == CONSUMER {
+            (PRODUCER, "the ring is empty, and its producer has gone")
+        } else {
+            (CONSUMER, "the consumer has gone")
+        };
+        let over = !self.persistent && self.member.is_role_over(other)?;
+        Ok(over.then_some((Errno::EPIPE, reason)))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        inherited(damaged(fenced(error)))
+    }
+
+    /// The producer stores the tail and then looks at the bell with nothing in between that would keep the processor from
+    /// doing both at once: the barrier is put there from here. Where the kernel has none, whatever was under way has
+    /// settled a moment later.
+    fn settle(&self) -> bool {
+        self.role != CONSUMER || membarrier::barrier().is_ok()
     }
 }
 
@@ -392,7 +350,7 @@ impl RingProducer {
                 control.producer.0.dropped_newest.fetch_add(1, Ordering::Relaxed); // one step
                 Ok(())
             }
-            _ => end.shared.wait(&mut operation, || state.try_send(&end.shared, message)),
+            _ => end.shared.patience.wait(&end.shared, &mut operation, || state.try_send(&end.shared, message)),
         }
     }
 
@@ -444,13 +402,13 @@ impl Sending {
         // Release pairs with the Acquire in `try_take`: who sees the tail sees the record.
         control.tail.0.store(tail.0, Ordering::Release);
         (self.tail, self.sent) = (tail.units(), sent);
-        // Between the store of the tail and the look at the bell: see `Shared::wait` for who makes up for the barrier.
+        // Between the store of the tail and the look at the bell: see `settle` for who makes up for the barrier.
         if self.fences {
             fence(Ordering::SeqCst)
         } else {
             compiler_fence(Ordering::SeqCst)
         }
-        bell::ring(&control.consumers_bell.0);
+        control.consumers_bell.0.ring();
         Ok(Some(()))
     }
 }
@@ -537,7 +495,7 @@ impl RingConsumer {
         let mut operation = end.object.operation("recv", timeout);
         let taken = match state.try_take(shared, buffer.len()) {
             Ok(Some(taken)) => taken,
-            Ok(None) => shared.wait(&mut operation, || state.try_take(shared, buffer.len()))?,
+            Ok(None) => shared.patience.wait(shared, &mut operation, || state.try_take(shared, buffer.len()))?,
             Err(errno) => return Err(inherited(damaged(fenced(operation.error(errno))))),
         };
         match taken {
@@ -642,7 +600,7 @@ impl Receiving {
         control.head.0.store(self.head, Ordering::Release);
         // Between the store and the look at the bell: a producer that sleeps has set it before it looked at the head.
         fence(Ordering::SeqCst);
-        bell::ring(&control.producers_bell.0);
+        control.producers_bell.0.ring();
     }
 }
 

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 
 use super::RingOptions;
 use super::layout::Line;
-use crate::segment::Segment;
-use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::segment::{Bell, Segment};
+use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::shared::{Mapping, Places, Record};
 
@@ -37,8 +37,8 @@ pub(super) struct Control {
     pub producer: Line<ProducerSide>,
     /// Who holds the two roles: a tag above bit 0, which is 1; or 0.
     pub roles: Line<[AtomicU64; 2]>,
-    pub consumers_bell: Line<AtomicU32>,
-    pub producers_bell: Line<AtomicU32>,
+    pub consumers_bell: Line<Bell>,
+    pub producers_bell: Line<Bell>,
 }
 
 /// Written for every message, and read by nobody else but a successor and those who ask for statistics: so it stays in

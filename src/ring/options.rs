@@ -1,12 +1,12 @@
 //! What a ring shall be, and what it has seen.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::segment::{CONSUMER, PRODUCER};
+use crate::segment::{CONSUMER, PRODUCER, WaitMode};
 
 /// What a sender does when the ring is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,9 +62,8 @@ pub struct RingOptions {
     pub full: RingFull,
     /// What this handle is for.
     pub role: RingRole,
-    /// How long a call of this handle looks again and again before it sleeps. Zero sleeps at once; worth it only where
-    /// both ends have a processor of their own.
-    pub spin: Duration,
+    /// How the calls of this handle wait.
+    pub wait: WaitMode,
 }
 
 impl RingOptions {

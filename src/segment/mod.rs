@@ -6,14 +6,18 @@
 //! | `place.rs` | names and directories |
 //! | `member.rs` | joining, leaving, who is alive, and fencing those who are not |
 //! | `identity.rs` | which process somebody is |
+//! | `bell.rs` | sleeping and waking |
+//! | `patience.rs` | how a call waits: spinning, sleeping, looking around for the dead |
 //!
 //! A named segment is filled while its file has no name, and then given one: nobody ever sees a half-made one, two who
 //! create at once agree on one, and a crash on the way leaves nothing. All its memory is reserved before that, so a full
 //! file system is `ENOSPC` on creation and never a SIGBUS later.
 
+mod bell;
 mod identity;
 mod layout;
 mod member;
+mod patience;
 mod place;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +28,10 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, fstat};
 
-pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Tag};
+pub(crate) use bell::Bell;
+pub(crate) use member::{CONSUMER, Member, PRODUCER, Tag};
+pub use patience::WaitMode;
+pub(crate) use patience::{Party, Patience, look_around};
 
 use crate::address::Address;
 use crate::error::{Error, Result};

@@ -21,6 +21,7 @@ pub(crate) mod nosigpipe;
 pub(crate) mod not_inherited;
 pub(crate) mod pidfd;
 pub(crate) mod posix_sem;
+pub(crate) mod processors;
 pub(crate) mod shared;
 pub(crate) mod shm;
 pub(crate) mod signal;

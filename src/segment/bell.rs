@@ -1,0 +1,120 @@
+//! Sleeping until somebody else has done something, at no cost to them while nobody sleeps.
+//!
+//! A bell is one word: bit 0 says that somebody sleeps or is about to, the rest changes when the bit is taken down.
+//!
+//! * A sleeper sets the bit, looks once more, and sleeps while the word stays as it was.
+//! * Whoever has made something to find loads the word, and only if the bit is set makes a system call. It wakes one
+//!   sleeper; when nobody was asleep it takes the bit down, which changes the word, so that one who is about to sleep
+//!   does not, and wakes whoever has fallen asleep in between.
+//!
+//! No wake-up is lost: what is made is made by a SeqCst exchange, and the bit is looked at after it; the bit is set, and
+//! what was made is looked at after that, with a SeqCst fence in between. So either the sleeper finds what was made, or
+//! the maker finds the bit. A process that dies after it was woken takes that wake-up with it; others who sleep look
+//! again within two seconds (`Patience::wait`), as they do for any other trace of the dead.
+
+use std::time::Duration;
+
+use super::patience;
+use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sys::futex;
+use crate::sys::shared::Record;
+use crate::timeout::now;
+
+const SLEEPING: u32 = 1;
+const STEP: u32 = 2;
+/// One wake-up in so many is timed.
+const SAMPLE: u32 = 16;
+
+/// A bell in shared memory; zeros are one that nobody waits for.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Bell {
+    word: AtomicU32,
+    /// How often somebody was woken; counts for `SAMPLE` only.
+    woken: AtomicU32,
+    /// When a sleeper was last woken by the clock that all share, in nanoseconds, for one in `SAMPLE`. A hint: it only
+    /// tells how long spinning may be worth its while.
+    rung_at: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Bell>() == 16);
+
+// SAFETY: atomics only.
+unsafe impl Record for Bell {}
+
+impl Bell {
+    /// The word to sleep on.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    /// Says that the caller is about to sleep; the value to sleep on.
+    pub(crate) fn announce(&self) -> u32 {
+        // SeqCst pairs with the load in `ring`: if that one misses the bit, it comes before this in the one order of all
+        // SeqCst accesses, and the exchange that it follows does too; the fence then makes what that exchange wrote visible
+        // to the look that follows here, whose loads are only Acquire.
+        let announced = self.word.fetch_or(SLEEPING, Ordering::SeqCst) | SLEEPING;
+        fence(Ordering::SeqCst);
+        announced
+    }
+
+    /// Wakes one sleeper, if there is any.
+    #[inline(always)]
+    pub(crate) fn ring(&self) {
+        // SeqCst pairs with the exchange in `announce`.
+        let seen = self.word.load(Ordering::SeqCst);
+        if seen & SLEEPING != 0 {
+            self.wake_one(seen);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_one(&self, seen: u32) {
+        // Relaxed: hints.
+        if self.woken.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
+            self.rung_at.store(nanos(now()), Ordering::Relaxed);
+        }
+        if futex::wake(&self.word, 1) == 0 {
+            self.take_down(seen);
+        }
+    }
+
+    /// Has all sleepers look again: something has changed that more than one may have waited for.
+    #[inline(always)]
+    pub(crate) fn ring_all(&self) {
+        let seen = self.word.load(Ordering::SeqCst);
+        if seen & SLEEPING != 0 {
+            self.take_down(seen);
+        }
+    }
+
+    /// Takes the bit down and wakes everybody, in this order: whoever fell asleep on the old value before it changed must
+    /// not stay asleep without the bit, and who comes later does not fall asleep on it.
+    #[cold]
+    #[inline(never)]
+    fn take_down(&self, seen: u32) {
+        let calm = seen.wrapping_add(STEP) & !SLEEPING;
+        // A failure means that another is just doing the same.
+        if self.word.compare_exchange(seen, calm, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            futex::wake(&self.word, i32::MAX.cast_unsigned());
+        }
+    }
+
+    /// To be given to `learn` after the sleep.
+    pub(super) fn before_sleep(&self) -> u64 {
+        self.rung_at.load(Ordering::Relaxed)
+    }
+
+    /// Learns what a wake-up takes on this machine, if the one that has just ended a sleep was timed.
+    pub(super) fn learn(&self, before: u64) {
+        let rung_at = self.rung_at.load(Ordering::Relaxed);
+        if rung_at != before {
+            patience::learn_wake_up(now().saturating_sub(Duration::from_nanos(rung_at)));
+        }
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

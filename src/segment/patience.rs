@@ -1,0 +1,245 @@
+//! How calls on segments wait: look, spin a little if that is worth it, announce it and sleep; and look around for the
+//! dead in between.
+//!
+//! Spinning pays while the wait is likely to be over before a sleeper could have been woken (Karlin et al., "Empirical
+//! studies of competitive spinning", 1991). What a wake-up takes is learnt from those that happen (`Bell::learn`), and
+//! how long the waits of a handle are, from its last ones; where the thread has one processor only, nothing is to be
+//! gained.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::bell::{Bell, nanos};
+use super::member::{ASK_EVERY, Member};
+use crate::error::{Error, Result};
+use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::{SysResult, processors};
+use crate::timeout::{Timeout, now};
+use crate::wait::Operation;
+
+/// How a handle's calls wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitMode {
+    /// Look again and again for about as long as a wake-up takes on this machine, if waits have been that short lately,
+    /// then sleep.
+    #[default]
+    Adaptive,
+    /// Sleep at once.
+    Block,
+    /// Never sleep: look again and again until the timeout. For threads that have a processor to themselves.
+    Poll,
+}
+
+/// A polling caller looks for the dead once in so many vain tries, and a spinning one at the clock.
+const VAIN_TRIES: u32 = 64;
+/// A polling wait looks for the dead once in so many rounds of vain tries.
+const ROUNDS: u32 = 256;
+/// So many tries come before the first pause, as a pause may take as long as a message.
+const HASTY_TRIES: u32 = 16;
+/// A sleeper whose look may have come too early looks again after this.
+const SETTLED: Duration = Duration::from_millis(1);
+
+/// What a wake-up takes, in nanoseconds, as far as this process has learnt it.
+static WAKE_UP: AtomicU64 = AtomicU64::new(20_000);
+/// Whatever the clock says: spinning shorter is in vain, and spinning longer is not bounded enough.
+const WAKE_UP_RANGE: (u64, u64) = (2_000, 200_000);
+
+pub(super) fn learn_wake_up(taken: Duration) {
+    let taken = nanos(taken).clamp(WAKE_UP_RANGE.0, WAKE_UP_RANGE.1);
+    let known = WAKE_UP.load(Ordering::Relaxed);
+    WAKE_UP.store(known - known / 8 + taken / 8, Ordering::Relaxed); // a hint: a lost sample is no harm
+}
+
+/// One side of an object in a segment, as far as a wait has to know it.
+pub(crate) trait Party {
+    fn member(&self) -> &Member;
+
+    /// What rings when it may be worth looking again.
+    fn bell(&self) -> SysResult<&Bell>;
+
+    /// Takes from those who are dead what they held.
+    fn tidy(&self) -> SysResult<()>;
+
+    /// Why nothing can come any more, if that is so. What has come before is still looked for.
+    fn over(&self) -> SysResult<Option<(Errno, &'static str)>>;
+
+    /// Adds what the caller can do about an error.
+    fn explain(&self, error: Error) -> Error;
+
+    /// Makes up for what those who ring leave out between making something and looking at the bell; false if that cannot
+    /// be done for certain, and a second look a moment later is needed.
+    fn settle(&self) -> bool {
+        true
+    }
+}
+
+/// How the calls of one handle wait, and what they have learnt.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    mode: WaitMode,
+    vain: AtomicU32,
+    /// Nanoseconds that waits have taken lately.
+    usual: AtomicU64,
+    /// Whether a thread of this handle had one processor only when it last looked.
+    alone: AtomicU32,
+}
+
+impl Patience {
+    pub(crate) fn new(mode: WaitMode) -> Patience {
+        let alone = AtomicU32::new(u32::from(processors::available() == 1));
+        Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(0), alone }
+    }
+
+    /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wait<T>(
+        &self,
+        party: &impl Party,
+        operation: &mut Operation<'_>,
+        mut attempt: impl FnMut() -> SysResult<Option<T>>,
+    ) -> Result<T> {
+        let mut attempt = |operation: &Operation<'_>| attempt().map_err(|errno| party.explain(operation.error(errno)));
+        if operation.timeout() == Timeout::Now {
+            return self.try_in_vain(party, operation, &mut attempt);
+        }
+        let started = match self.mode {
+            WaitMode::Block => None,
+            WaitMode::Adaptive if self.alone.load(Ordering::Relaxed) != 0 => None,
+            WaitMode::Adaptive | WaitMode::Poll => {
+                for tried in 0..VAIN_TRIES {
+                    if tried > HASTY_TRIES {
+                        std::hint::spin_loop();
+                    }
+                    if let Some(value) = attempt(operation)? {
+                        return Ok(value);
+                    }
+                }
+                let started = now();
+                if let Some(value) = self.spin(party, operation, &mut attempt, started)? {
+                    return Ok(value);
+                }
+                Some(started)
+            }
+        };
+        let value = self.sleep(party, operation, &mut attempt)?;
+        if let Some(started) = started {
+            self.learn(now().saturating_sub(started));
+        }
+        Ok(value)
+    }
+
+    /// A caller that polls: now and then it also looks around.
+    fn try_in_vain<T>(
+        &self,
+        party: &impl Party,
+        operation: &Operation<'_>,
+        attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let vain = self.vain.load(Ordering::Relaxed).wrapping_add(1);
+        self.vain.store(vain, Ordering::Relaxed); // a hint: a lost count delays a look, no more
+        if vain % VAIN_TRIES == 1 {
+            let over = look_around(party).map_err(|errno| party.explain(operation.error(errno)))?;
+            if let Some(value) = attempt(operation)? {
+                return Ok(value);
+            }
+            end_if(over, operation)?;
+        }
+        Err(operation.error(Errno::EAGAIN))
+    }
+
+    fn spin<T>(
+        &self,
+        party: &impl Party,
+        operation: &mut Operation<'_>,
+        attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
+        started: Duration,
+    ) -> Result<Option<T>> {
+        let wake_up = WAKE_UP.load(Ordering::Relaxed);
+        let budget = match self.mode {
+            WaitMode::Poll => Duration::MAX,
+            _ if self.usual.load(Ordering::Relaxed) > 2 * wake_up => return Ok(None),
+            _ => Duration::from_nanos(wake_up),
+        };
+        for round in 0u32.. {
+            for _ in 0..VAIN_TRIES {
+                std::hint::spin_loop();
+                if let Some(value) = attempt(operation)? {
+                    self.learn(now().saturating_sub(started));
+                    return Ok(Some(value));
+                }
+            }
+            operation.wait().check().map_err(|errno| operation.error(errno))?;
+            if now().saturating_sub(started) >= budget {
+                break;
+            }
+            if self.mode == WaitMode::Poll && round % ROUNDS == ROUNDS - 1 {
+                let over = look_around(party).map_err(|errno| party.explain(operation.error(errno)))?;
+                if let Some(value) = attempt(operation)? {
+                    return Ok(Some(value));
+                }
+                end_if(over, operation)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn sleep<T>(
+        &self,
+        party: &impl Party,
+        operation: &mut Operation<'_>,
+        attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
+        let mut certain = false;
+        for slept in 0u32.. {
+            look_around(party).map_err(|errno| fail(operation, errno))?;
+            let bell = party.bell().map_err(|errno| fail(operation, errno))?;
+            let announced = bell.announce();
+            certain |= party.settle();
+            // All that follows is looked at after the announcement: who changes it from now on rings. First whether the
+            // others have gone, then for what they may have left.
+            let over = party.over().map_err(|errno| fail(operation, errno))?;
+            if let Some(value) = attempt(operation)? {
+                return Ok(value);
+            }
+            end_if(over, operation)?;
+            // Somebody's death can end this wait only if there is somebody.
+            let company = party.member().has_company().map_err(|errno| fail(operation, errno))?;
+            let most = if certain { company.then_some(ASK_EVERY) } else { Some(SETTLED) };
+            certain = true;
+            let before = bell.before_sleep();
+            let woken = operation.wait().futex(bell.word(), announced, most).map_err(|errno| operation.error(errno))?;
+            if woken {
+                bell.learn(before);
+            }
+            if slept.is_multiple_of(16) {
+                self.alone.store(u32::from(processors::available() == 1), Ordering::Relaxed);
+            }
+        }
+        Err(operation.error(Errno::EINTR)) // four thousand million times asleep, in vain
+    }
+
+    fn learn(&self, taken: Duration) {
+        let taken = nanos(taken).min(8 * WAKE_UP_RANGE.1);
+        let known = self.usual.load(Ordering::Relaxed);
+        self.usual.store(known - known / 4 + taken / 4, Ordering::Relaxed); // a hint
+    }
+}
+
+/// Asks for the dead, if that is due, and takes from them what they held; why nothing can come any more, if that is so.
+pub(crate) fn look_around(party: &impl Party) -> SysResult<Option<(Errno, &'static str)>> {
+    let member = party.member();
+    if member.ask_if_due()? || member.has_dead()? {
+        member.bury(|| party.tidy())?;
+    }
+    party.over()
+}
+
+fn end_if(over: Option<(Errno, &'static str)>, operation: &Operation<'_>) -> Result<()> {
+    match over {
+        None => Ok(()),
+        Some((errno, reason)) => Err(operation.error(errno).because(reason)),
+    }
+}

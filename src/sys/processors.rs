@@ -1,0 +1,16 @@
+//! How many processors the calling thread may run on.
+//!
+//! System call: sched_getaffinity.
+
+/// At least one.
+pub(crate) fn available() -> usize {
+    // SAFETY: all zeros is a valid set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the set's size into a live local.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return 2; // more than 1024 processors: certainly several
+    }
+    // SAFETY: reads a live local.
+    usize::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1).max(1)
+}
