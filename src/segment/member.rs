@@ -13,7 +13,7 @@
 //! A participant's `state` holds an epoch and a phase, and moves only so, each time by compare-exchange:
 //!
 //! ```text
-//! FREE(e) → JOINING(e+1)   by who holds the byte's lock
+//! FREE(e) → JOINING(e+1)   by who holds the byte's lock; from any other phase too, should there be no free place
 //! JOINING(e) → ALIVE(e)    by the same
 //! ALIVE(e) → FREE(e)       by the participant, when it leaves with nothing in hand
 //! JOINING(e), ALIVE(e) → DEAD(e)   by anybody who asked the kernel and found the lock free
@@ -78,7 +78,7 @@ impl Tag {
         u64::from(self.0)
     }
 
-    fn index(self) -> u32 {
+    pub(crate) fn index(self) -> u32 {
         self.0 & ((1 << Self::INDEX_BITS) - 1)
     }
 
@@ -229,8 +229,12 @@ impl Member {
         }
         let lock = NotInherited::open(|| self.open_anew())?;
         let fd = lock.fd().ok_or(Errno::EBADF)?;
-        for index in 0..self.segment.shape.participants {
-            if let Some(epoch) = self.try_seat(fd, index)? {
+        let seats = self.segment.shape.participants;
+        for (index, taken_over) in (0..seats).map(|index| (index, false)).chain((0..seats).map(|index| (index, true))) {
+            if let Some(epoch) = self.try_seat(fd, index, taken_over)? {
+                if taken_over {
+                    self.asked.store(0, Ordering::Relaxed); // the body may hold something of the dead: look soon
+                }
                 self.place.store(state(epoch, 0) | u64::from(index), Ordering::Relaxed);
                 self.seat.store(Box::into_raw(Box::new(lock)), Ordering::Release); // what was there is leaked, see `seat`
                 // Release pairs with the Acquire in `tag`: who sees the generation sees the place.
@@ -247,11 +251,12 @@ impl Member {
         open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
     }
 
-    /// Joins under this index if it is free; the epoch.
-    fn try_seat(&self, fd: BorrowedFd<'_>, index: u32) -> SysResult<Option<u32>> {
+    /// Joins under this index if it is free; the epoch. With `taken_over` also if whoever had it is dead: nobody may be
+    /// left to bury it. What still lies in its name is not current, and goes with the next sweep.
+    fn try_seat(&self, fd: BorrowedFd<'_>, index: u32, taken_over: bool) -> SysResult<Option<u32>> {
         let participant = self.participant(index)?;
         let found = participant.state.load(Ordering::Relaxed);
-        if split(found).1 != FREE {
+        if split(found).1 != FREE && !taken_over {
             return Ok(None);
         }
         match lock(fd, index, libc::F_WRLCK) {
@@ -260,10 +265,11 @@ impl Member {
             Err(errno) => return Err(errno),
         }
         let epoch = split(found).0.wrapping_add(1);
-        // Acquire pairs with the Release of whoever freed it: the body holds nothing in its former name.
+        // Acquire pairs with the Release of whoever freed it: the body holds nothing in its former name. SeqCst, should it
+        // be taken over: see `is_current`.
         if participant
             .state
-            .compare_exchange(found, state(epoch, JOINING), Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(found, state(epoch, JOINING), Ordering::SeqCst, Ordering::Relaxed)
             .is_err()
         {
             let _ = lock(fd, index, libc::F_UNLCK); // goes with the description at the latest
