@@ -13,6 +13,7 @@
 //! | share memory | [`SysvShm`], [`Shm`], [`Memfd`], [`Mapping`] |
 //! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
 //! | pass messages through memory, to one consumer each | [`Ring`]; between two, [`RingProducer`] and [`RingConsumer`] |
+//! | share the latest value, and nothing but the latest | [`Cell`] |
 //! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
@@ -20,6 +21,7 @@
 
 mod address;
 mod cancel;
+mod cell;
 mod descriptor;
 #[allow(unsafe_code)]
 mod doorbell;
@@ -48,6 +50,7 @@ mod waitset;
 
 pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
+pub use cell::{Cell, CellOptions, CellParticipant, CellRead, CellReserved, CellStatistics};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
 pub use file::{

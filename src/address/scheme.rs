@@ -96,7 +96,7 @@ schemes! {
     /// `topic:name`: messages to all.
     Topic = "topic" &[("mode", Mode)];
     /// `cell:name`: the latest value.
-    Cell = "cell" &[("mode", Mode)];
+    Cell = "cell" &[("mode", Mode), ("largest", Number), ("participants", Number)];
 }
 
 impl Scheme {

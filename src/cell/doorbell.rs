@@ -1,0 +1,39 @@
+//! How a helper thread waits for a new value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::Core;
+use crate::doorbell::Listen;
+use crate::sync_atomics::Ordering;
+use crate::sys::{SysResult, futex};
+
+/// Nothing but a new value ends this wait; the kernel is asked for so long at a time.
+const LONG: Duration = Duration::from_secs(3600);
+
+pub(super) struct Listener(pub(super) Arc<Core>);
+
+impl Listen for Listener {
+    fn look(&self) -> SysResult<()> {
+        // Acquire pairs with the Release of `Cell::note`.
+        let seen = self.0.seen.load(Ordering::Acquire);
+        if self.0.buffers.sequence()? > seen { Ok(()) } else { Err(Errno::EAGAIN) }
+    }
+
+    fn wait(&self) -> SysResult<()> {
+        loop {
+            let bell = self.0.buffers.bell()?;
+            let announced = bell.announce();
+            match self.look() {
+                Err(Errno::EAGAIN) => {}
+                looked => return looked,
+            }
+            match futex::wait(bell.word(), announced, LONG) {
+                Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
