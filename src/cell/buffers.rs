@@ -179,7 +179,9 @@ impl Buffers {
     #[inline]
     pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
         let room = self.geometry.largest.saturating_sub(offset).min(bytes.len());
-        self.parts.payload.put(0, self.at(held.buffer) + offset, &bytes[..room]);
+        if room > 0 {
+            self.parts.payload.put(0, self.at(held.buffer) + offset, &bytes[..room]);
+        }
     }
 
     /// Where a held buffer's bytes lie.

@@ -171,7 +171,9 @@ impl Many {
     /// Copies into a slot that is held for writing.
     #[inline(always)]
     pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
-        self.slots.put(held.slot, PAYLOAD_AT + offset, bytes);
+        if !bytes.is_empty() {
+            self.slots.put(held.slot, PAYLOAD_AT + offset, bytes);
+        }
     }
 
     /// Hands a written message over to consumers. `ESTALE` if it was taken from this process, declared dead.
@@ -340,6 +342,9 @@ impl Many {
     #[inline(always)]
     pub(super) fn read(&self, held: &Held, offset: usize, buffer: &mut [u8]) -> usize {
         let length = buffer.len().min(held.length.saturating_sub(offset));
+        if length == 0 {
+            return 0; // also of an offset with which no address could be computed
+        }
         self.slots.get(held.slot, PAYLOAD_AT + offset, &mut buffer[..length])
     }
 

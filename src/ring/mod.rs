@@ -199,7 +199,12 @@ impl Ring {
     #[inline]
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
-        let Some(mut held) = self.claim(&mut operation, message.len())? else { return Ok(()) };
+        let Some(mut held) = self.claim(&mut operation, message.len())? else {
+            let control = self.many.control().map_err(|errno| operation.error(errno))?;
+            // Relaxed: one step, which a death can only leave out or leave done.
+            control.rare.0.dropped_newest.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        };
         held.length = message.len();
         self.many.write(&held, 0, message);
         self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
@@ -234,7 +239,9 @@ impl Ring {
         let mut operation = self.object.operation("reserve", timeout);
         match self.claim(&mut operation, length)? {
             Some(held) => Ok(RingReserved::new(self, Held { length, ..held })),
-            None => Err(operation.error(Errno::EAGAIN)),
+            None => {
+                Err(operation.error(Errno::EAGAIN).because("the ring is full, and there is no message yet to drop"))
+            }
         }
     }
 
@@ -309,7 +316,7 @@ impl Ring {
 
     // --- what the calls are made of ---
 
-    /// A slot to write to; `None` if the message was dropped and counted instead.
+    /// A slot to write to; `None` if the newest message is to be dropped instead, which the caller counts if it has one.
     #[inline]
     fn claim(&self, operation: &mut Operation<'_>, length: usize) -> Result<Option<Held>> {
         let largest = self.many.geometry.largest;
@@ -342,9 +349,6 @@ impl Ring {
             }
             RingFull::DropNewest => {
                 look_around(&self.side(PRODUCER)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
-                let control = self.many.control().map_err(|errno| operation.error(errno))?;
-                // Relaxed: one step, which a death can only leave out or leave done.
-                control.rare.0.dropped_newest.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
         }
