@@ -28,6 +28,7 @@ mod doorbell;
 mod error;
 mod eventfd;
 mod file;
+mod lender;
 mod limits;
 mod mq;
 mod paths;

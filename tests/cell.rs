@@ -377,3 +377,17 @@ fn every_way_to_wait() {
         child.join();
     }
 }
+
+#[test]
+fn an_owned_guard_outlives_the_handle_that_made_it() {
+    let cell = std::sync::Arc::new(Cell::anonymous(CellOptions::default()).unwrap());
+    let mut reserved = cell.reserve_owned(4).unwrap();
+    reserved.write(0, b"kept");
+    let other = Cell::from_fd(cell.as_fd().try_clone_to_owned().unwrap(), CellOptions::default()).unwrap();
+    drop(cell);
+    let writer = std::thread::spawn(move || reserved.publish());
+    assert_eq!(writer.join().unwrap().unwrap(), 1);
+    let mut buffer = [0; 8];
+    assert_eq!(other.read(&mut buffer).unwrap().length, 4);
+    assert_eq!(other.statistics().unwrap().participants.len(), 1, "the last guard closes the handle");
+}

@@ -445,3 +445,16 @@ fn an_absurd_offset_copies_nothing() {
     assert_eq!(borrowed.to_vec(), b"four");
     borrowed.release().unwrap();
 }
+
+#[test]
+fn owned_guards_outlive_the_handle_that_made_them() {
+    let ring = std::sync::Arc::new(Ring::anonymous(small()).unwrap());
+    let mut reserved = ring.reserve_owned(4, Timeout::Now).unwrap();
+    reserved.write(0, b"kept");
+    let other = Ring::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), small()).unwrap();
+    drop(ring);
+    let sender = std::thread::spawn(move || reserved.commit());
+    sender.join().unwrap().unwrap();
+    assert_eq!(receive(&other).0, b"kept");
+    assert_eq!(balanced(&other).participants.len(), 1, "the last guard closes the handle");
+}

@@ -7,12 +7,13 @@ use nix::errno::Errno;
 use super::buffers::Held;
 use super::{Cell, explained};
 use crate::error::{Error, Result};
+use crate::lender::Lender;
 use crate::segment::Tag;
 use crate::sys::fork;
 
 /// Room for a value, to be written in place. Dropped without [`publish`](CellReserved::publish), nothing has happened.
 pub struct CellReserved<'a> {
-    cell: &'a Cell,
+    cell: Lender<'a, Cell>,
     me: Tag,
     held: Option<Held>,
     /// A child made by fork has a copy of the guard, and the buffer stays the parent's.
@@ -20,7 +21,7 @@ pub struct CellReserved<'a> {
 }
 
 impl<'a> CellReserved<'a> {
-    pub(super) fn new(cell: &'a Cell, me: Tag, held: Held) -> CellReserved<'a> {
+    pub(super) fn new(cell: Lender<'a, Cell>, me: Tag, held: Held) -> CellReserved<'a> {
         CellReserved { cell, me, held: Some(held), generation: fork::generation_in_handler() }
     }
 

@@ -30,6 +30,7 @@ pub use options::{CellOptions, CellParticipant, CellRead, CellStatistics};
 use crate::address::{Address, Scheme};
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
+use crate::lender::Lender;
 use crate::segment::{Bell, Member, Party, Patience, Plan, Segment, Tag, look_around};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
@@ -205,7 +206,16 @@ impl Cell {
     /// ```
     pub fn reserve(&self, length: usize) -> Result<CellReserved<'_>> {
         let (me, held) = self.claim(length, "reserve")?;
-        Ok(CellReserved::new(self, me, held))
+        Ok(CellReserved::new(Lender::Lent(self), me, held))
+    }
+
+    /// As [`Cell::reserve`], with a guard that keeps the cell open itself.
+    ///
+    /// # Errors
+    /// As [`Cell::reserve`].
+    pub fn reserve_owned(self: &Arc<Cell>, length: usize) -> Result<CellReserved<'static>> {
+        let (me, held) = self.claim(length, "reserve")?;
+        Ok(CellReserved::new(Lender::Kept(self.clone()), me, held))
     }
 
     /// Copies the latest value out. Never blocks, and is over after a fixed number of steps.

@@ -6,12 +6,13 @@ use nix::errno::Errno;
 
 use super::{Held, Ring, fenced};
 use crate::error::{Error, Result};
+use crate::lender::Lender;
 use crate::sys::fork;
 
 /// A slot that a guard holds, and the process whose it is: a child made by fork has a copy of the guard, and the slot
 /// stays the parent's.
 struct Guard<'a> {
-    ring: &'a Ring,
+    ring: Lender<'a, Ring>,
     held: Option<Held>,
     generation: u32,
 }
@@ -35,7 +36,7 @@ impl Guard<'_> {
 pub struct RingReserved<'a>(Guard<'a>);
 
 impl<'a> RingReserved<'a> {
-    pub(super) fn new(ring: &'a Ring, held: Held) -> RingReserved<'a> {
+    pub(super) fn new(ring: Lender<'a, Ring>, held: Held) -> RingReserved<'a> {
         RingReserved(Guard { ring, held: Some(held), generation: fork::generation_in_handler() })
     }
 
@@ -100,7 +101,7 @@ impl std::fmt::Debug for RingReserved<'_> {
 pub struct RingBorrowed<'a>(Guard<'a>);
 
 impl<'a> RingBorrowed<'a> {
-    pub(super) fn new(ring: &'a Ring, held: Held) -> RingBorrowed<'a> {
+    pub(super) fn new(ring: Lender<'a, Ring>, held: Held) -> RingBorrowed<'a> {
         RingBorrowed(Guard { ring, held: Some(held), generation: fork::generation_in_handler() })
     }
 

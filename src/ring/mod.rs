@@ -31,6 +31,7 @@ pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatisti
 
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::lender::Lender;
 use crate::segment::{Bell, CONSUMER, Member, PRODUCER, Party, Patience, Plan, Segment, Tag, look_around};
 use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::shared::Mapping;
@@ -236,9 +237,21 @@ impl Ring {
     ///
     /// System calls: futex, if it has to wait.
     pub fn reserve(&self, length: usize, timeout: Timeout) -> Result<RingReserved<'_>> {
+        Ok(RingReserved::new(Lender::Lent(self), self.reserve_held(length, timeout)?))
+    }
+
+    /// As [`Ring::reserve`], with a guard that keeps the ring open itself.
+    ///
+    /// # Errors
+    /// As [`Ring::reserve`].
+    pub fn reserve_owned(self: &Arc<Ring>, length: usize, timeout: Timeout) -> Result<RingReserved<'static>> {
+        Ok(RingReserved::new(Lender::Kept(self.clone()), self.reserve_held(length, timeout)?))
+    }
+
+    fn reserve_held(&self, length: usize, timeout: Timeout) -> Result<Held> {
         let mut operation = self.object.operation("reserve", timeout);
         match self.claim(&mut operation, length)? {
-            Some(held) => Ok(RingReserved::new(self, Held { length, ..held })),
+            Some(held) => Ok(Held { length, ..held }),
             None => {
                 Err(operation.error(Errno::EAGAIN).because("the ring is full, and there is no message yet to drop"))
             }
@@ -253,9 +266,20 @@ impl Ring {
     ///
     /// System calls: futex, if it has to wait.
     pub fn borrow(&self, timeout: Timeout) -> Result<RingBorrowed<'_>> {
+        Ok(RingBorrowed::new(Lender::Lent(self), self.borrow_held(timeout)?))
+    }
+
+    /// As [`Ring::borrow`], with a guard that keeps the ring open itself.
+    ///
+    /// # Errors
+    /// As [`Ring::borrow`].
+    pub fn borrow_owned(self: &Arc<Ring>, timeout: Timeout) -> Result<RingBorrowed<'static>> {
+        Ok(RingBorrowed::new(Lender::Kept(self.clone()), self.borrow_held(timeout)?))
+    }
+
+    fn borrow_held(&self, timeout: Timeout) -> Result<Held> {
         let mut operation = self.object.operation("borrow", timeout);
-        let held = self.take(&mut operation, usize::MAX)?;
-        Ok(RingBorrowed::new(self, held))
+        self.take(&mut operation, usize::MAX)
     }
 
     /// What the ring has seen and what it holds. Never blocks; takes time in proportion to the number of slots.
