@@ -2191,6 +2191,367 @@ void *ww_sem_pointer(const ww_sem *sem);
 int ww_sem_remove(const char *address);
 
 
+/* ---- What rings and cells have in common: how their calls wait, and loans ---- */
+
+/* Look again and again for about as long as a wake-up takes, if waits have been that short lately, then sleep. */
+#define WW_WAIT_ADAPTIVE 0
+
+/* Sleep at once. */
+#define WW_WAIT_BLOCK 1
+
+/* Never sleep: look again and again until the timeout. For threads that have a processor to themselves. */
+#define WW_WAIT_POLL 2
+
+/* Bytes in shared memory that a call has lent, for reading or for writing in place, until they are given back by a call
+ * that names how: committed, published, aborted, released. A loan is given back once; later tries are -EINVAL. */
+typedef struct ww_loan {
+    /* Where the bytes are. What others may write there at the same time, only a peer that breaks the rules does. */
+    void *data;
+    /* How many bytes. */
+    size_t size;
+    /* Names the loan to the handle that gave it; nothing to do arithmetic with. */
+    uint64_t token;
+} ww_loan;
+
+
+/* ---- Ring: messages through shared memory, each to one consumer ---- */
+
+/* A full ring: the sender waits as long as its timeout allows. */
+#define WW_RING_WAIT 0
+
+/* A full ring: the sender fails with -EAGAIN at once, whatever its timeout. */
+#define WW_RING_FAIL 1
+
+/* A full ring: the sender drops the message that it is sending, and counts it. */
+#define WW_RING_DROP_NEWEST 2
+
+/* A full ring: the sender drops the oldest message that nobody has taken, and counts it. */
+#define WW_RING_DROP_OLDEST 3
+
+/* A handle becomes a producer when it first sends and a consumer when it first receives. */
+#define WW_RING_EITHER 0
+
+/* It is a producer from the start. */
+#define WW_RING_PRODUCER 1
+
+/* It is a consumer from the start. */
+#define WW_RING_CONSUMER 2
+
+/* A ring (ring:name): messages through shared memory between any number of producers and consumers, each message to one
+ * consumer.
+ *
+ * A process killed at any instruction loses nothing that it had sent and hangs nobody: what it was writing is skipped
+ * and counted; what it had taken and not released is delivered again, marked. May be shared between threads. A child
+ * made by fork joins as itself when it first uses the handle; loans stay the parent's. */
+typedef struct ww_ring ww_ring;
+
+/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode and
+ * persistent count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what the
+ * address says, or else the default. */
+typedef struct ww_ring_options {
+    size_t size;
+    /* Memory for messages in bytes, reserved at once; 0 for 1 MiB. */
+    uint64_t capacity;
+    /* The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. */
+    uint64_t largest;
+    /* How many handles may be open at the same time, at most 256; 0 for 256. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* 1: nobody is told that the other side has gone; the ring is there for those to come. */
+    int persistent;
+    /* WW_RING_WAIT, WW_RING_FAIL, WW_RING_DROP_NEWEST or WW_RING_DROP_OLDEST. */
+    uint32_t full;
+    /* WW_RING_EITHER, WW_RING_PRODUCER or WW_RING_CONSUMER. */
+    uint32_t role;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+} ww_ring_options;
+#define WW_RING_OPTIONS_INIT WW_INIT(ww_ring_options)
+
+/* What a ring has seen and what it holds. Always sent = released + borrowed + queued + dropped. */
+typedef struct ww_ring_statistics {
+    /* Messages that were committed, or dropped by their sender because the ring was full. */
+    uint64_t sent;
+    /* Messages that consumers were done with; have taken and not released; messages that nobody has taken. */
+    uint64_t released;
+    uint64_t borrowed;
+    uint64_t queued;
+    /* Messages that were thrown away because the ring was full. */
+    uint64_t dropped;
+    /* Places reserved and not committed; reservations given up; half-written messages of producers that died. None of
+     * them was ever sent. */
+    uint64_t writing;
+    uint64_t aborted;
+    uint64_t skipped;
+    /* How often a message came back after it had been taken. */
+    uint64_t redelivered;
+    /* The largest message, and all memory, in bytes. */
+    size_t largest;
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[8];
+} ww_ring_statistics;
+
+/* One handle on a ring, of this or another process. */
+typedef struct ww_ring_participant {
+    /* Its process; 0 if it lives in a pid namespace that this one cannot see. */
+    uint32_t pid;
+    /* 1 or 0: the handle that was asked; has sent, or was opened to send; has received, or was opened to receive. */
+    uint32_t is_self;
+    uint32_t producer;
+    uint32_t consumer;
+    /* When it was opened, in seconds since 1970. */
+    uint64_t since;
+    /* Messages that it is writing, or has taken and not released. */
+    uint64_t holding;
+} ww_ring_participant;
+
+/* Opens the ring of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
+ * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_ring_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made
+ * by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_ring_open(ww_ring **out, const char *address, const ww_ring_options *options);
+
+/* Makes a ring without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_ring_anonymous(ww_ring **out, const ww_ring_options *options);
+
+/* Joins the ring whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes fd;
+ * after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is no ring, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_ring_from_fd(ww_ring **out, int fd, const ww_ring_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. What it had reserved was never sent; what it had
+ * borrowed is delivered again, marked. NULL is allowed. */
+void ww_ring_close(ww_ring *ring);
+
+/* Removes a ring's name; those who have it open keep it, and what it holds is gone with the last of them. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_ring_remove(const char *address);
+
+/* How many bytes of memory a ring with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_ring_size_for(const ww_ring_options *options);
+
+/* Whether the name still stands for this ring. Never blocks. Errors: -ESTALE the name was removed: what is sent from now
+ * on reaches only those who have the ring open; -EFAULT. */
+int ww_ring_check(const ww_ring *ring);
+
+/* The descriptor, to pass on for ww_ring_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_ring_segment_fd(const ww_ring *ring);
+
+/* Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
+ * may be empty.
+ *
+ * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE the last consumer has gone (never
+ * with a persistent ring); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
+ * -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_ring_send(const ww_ring *ring, const void *data, size_t size, int64_t timeout_ns);
+
+/* Copies the next message out of the ring, is done with it, and returns its size; waits while there is none.
+ * *deliveries, which may be NULL, gets how often it has been taken, this time included: more than 1 says that somebody may
+ * have acted on it before. *true_size, which may be NULL, gets its size also where the buffer is too small.
+ *
+ * Errors, with nothing taken: -EMSGSIZE the buffer is too small; -EPIPE the ring is empty and the last producer has
+ * gone (never with a persistent ring); -ESTALE, -EBADMSG as ww_ring_send(); -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ssize_t ww_ring_recv(const ww_ring *ring, void *buffer, size_t size, int64_t timeout_ns, uint32_t *deliveries,
+                     size_t *true_size);
+
+/* Lends room for a message of this size, in *loan, to be written in place and then given to ww_ring_commit() or
+ * ww_ring_abort(); waits while the ring is full. Several can be out, and come back in any order.
+ *
+ * Errors: as ww_ring_send(); a full ring with WW_RING_DROP_NEWEST is -EAGAIN, as there is nothing yet to drop. */
+int ww_ring_reserve(const ww_ring *ring, ww_loan *loan, size_t size, int64_t timeout_ns);
+
+/* Sends the message that was written in place. Never blocks.
+ *
+ * Errors: -EINVAL the token names no reservation of this handle; -ESTALE this handle was declared dead, and the room
+ * taken back; -EPERM it was reserved by the process that this one was forked from; -EFAULT. */
+int ww_ring_commit(const ww_ring *ring, uint64_t token);
+
+/* Gives reserved room back; nothing was sent. Never blocks. Errors: as ww_ring_commit(). */
+int ww_ring_abort(const ww_ring *ring, uint64_t token);
+
+/* Takes the next message and lends it in *loan, to be read in place and then given to ww_ring_release() or
+ * ww_ring_give_back(); waits while there is none. *deliveries as in ww_ring_recv(). Several can be out, and come back in
+ * any order.
+ *
+ * Errors: as ww_ring_recv(), without -EMSGSIZE. */
+int ww_ring_borrow(const ww_ring *ring, ww_loan *loan, int64_t timeout_ns, uint32_t *deliveries);
+
+/* Is done with a borrowed message. Never blocks.
+ *
+ * Errors: -EINVAL the token names no borrowed message of this handle; -ESTALE this handle was declared dead, and the
+ * message will be delivered to another; -EPERM it was taken by the process that this one was forked from; -EFAULT. */
+int ww_ring_release(const ww_ring *ring, uint64_t token);
+
+/* Gives a borrowed message back without being done with it: it will be delivered again, marked. Never blocks.
+ * Errors: -EINVAL the token names no borrowed message of this handle; -EFAULT. */
+int ww_ring_give_back(const ww_ring *ring, uint64_t token);
+
+/* Tells what the ring has seen and holds, and in participants, if it is not NULL, who takes part: at most so many as
+ * there is room for; statistics->participants is how many there are. Never blocks; takes time in proportion to the
+ * capacity. Errors: -EBADMSG the ring is damaged; -ESTALE; -EFAULT. */
+int ww_ring_get_statistics(const ww_ring *ring, ww_ring_statistics *statistics, ww_ring_participant *participants,
+                           size_t room);
+
+
+/* ---- Cell: the latest value in shared memory ---- */
+
+/* A cell (cell:name): the latest value, and nothing but the latest, in shared memory.
+ *
+ * Reading takes a fixed number of steps and finds a whole value, also while writers are at full speed, stopped, or
+ * killed half-way. Many may write. May be shared between threads. A child made by fork joins as itself when it first
+ * uses the handle; loans stay the parent's. */
+typedef struct ww_cell ww_cell;
+
+/* How a cell is opened or made; initialise with WW_CELL_OPTIONS_INIT. largest, participants and mode count when it is
+ * made and are the cell's from then on. Zero means what the address says, or else the default. */
+typedef struct ww_cell_options {
+    size_t size;
+    /* The largest value in bytes; 0 for 256. Memory for 2 * participants + 2 of them is reserved at once. */
+    uint64_t largest;
+    /* How many handles may be open at the same time, at most 256; 0 for 32. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+    uint32_t reserved;
+} ww_cell_options;
+#define WW_CELL_OPTIONS_INIT WW_INIT(ww_cell_options)
+
+/* What a cell has seen. */
+typedef struct ww_cell_statistics {
+    /* Values so far. */
+    uint64_t sequence;
+    /* Buffers reserved and not published; values that were being written by those who died, and were never published. */
+    uint64_t writing;
+    uint64_t skipped;
+    /* Buffers, each for one value. */
+    uint64_t buffers;
+    /* The largest value, and all memory, in bytes. */
+    size_t largest;
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_cell_statistics;
+
+/* One handle on a cell, of this or another process. */
+typedef struct ww_cell_participant {
+    /* Its process; 0 if it lives in a pid namespace that this one cannot see. */
+    uint32_t pid;
+    /* 1 or 0: the handle that was asked. */
+    uint32_t is_self;
+    /* When it was opened, in seconds since 1970. */
+    uint64_t since;
+    /* Buffers that it has reserved and not published. */
+    uint64_t writing;
+} ww_cell_participant;
+
+/* Opens the cell of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
+ * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_cell_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made
+ * by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_cell_open(ww_cell **out, const char *address, const ww_cell_options *options);
+
+/* Makes a cell without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_cell_anonymous(ww_cell **out, const ww_cell_options *options);
+
+/* Joins the cell whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes fd;
+ * after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is no cell, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_cell_from_fd(ww_cell **out, int fd, const ww_cell_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. What it had reserved is not published. NULL is
+ * allowed. */
+void ww_cell_close(ww_cell *cell);
+
+/* Removes a cell's name; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_cell_remove(const char *address);
+
+/* How many bytes of memory a cell with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_cell_size_for(const ww_cell_options *options);
+
+/* Whether the name still stands for this cell. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_cell_check(const ww_cell *cell);
+
+/* The segment's descriptor, to pass on for ww_cell_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_cell_segment_fd(const ww_cell *cell);
+
+/* Makes a copy of these bytes the latest value; *sequence, which may be NULL, gets how many values there have been, this
+ * one included. Never blocks.
+ *
+ * Errors, with nothing written: -EMSGSIZE it is larger than the cell's largest; -EAGAIN all buffers are in use, which
+ * takes more unfinished writes than the cell has participants; -ESTALE this handle was declared dead because its lock
+ * was closed: open the cell anew; -EBADMSG the cell is damaged; -EFAULT. */
+int ww_cell_write(const ww_cell *cell, const void *data, size_t size, uint64_t *sequence);
+
+/* Copies the latest value out and returns its size. *sequence, which may be NULL, gets how many values there had been,
+ * this one included; *true_size, which may be NULL, its size also where the buffer is too small. Never blocks, and is
+ * over after a fixed number of steps.
+ *
+ * Errors: -ENODATA nothing has been written yet; -EMSGSIZE the buffer is too small; -ESTALE, -EBADMSG as
+ * ww_cell_write(); -EFAULT. */
+ssize_t ww_cell_read(const ww_cell *cell, void *buffer, size_t size, uint64_t *sequence, size_t *true_size);
+
+/* Waits until there have been more values than after, and writes how many there have been then to *sequence, which may
+ * be NULL. The sequence number of the last value that was read is what to give; 0 waits for the first.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE, -EBADMSG as ww_cell_write(); -EFAULT. */
+int ww_cell_wait(const ww_cell *cell, uint64_t after, int64_t timeout_ns, uint64_t *sequence);
+
+/* Waits for a value newer than the one of this sequence number, and copies it out as ww_cell_read().
+ *
+ * Errors: as ww_cell_wait() and ww_cell_read(). */
+ssize_t ww_cell_wait_read(const ww_cell *cell, uint64_t after, void *buffer, size_t size, int64_t timeout_ns,
+                          uint64_t *sequence, size_t *true_size);
+
+/* A descriptor that is readable while there is a value that this handle has not seen: for poll, a wait set, an event
+ * loop. A read, or a wait with the latest sequence number, quiets it. It stays the handle's; a child made by fork asks for
+ * its own. From the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+int ww_cell_fd(const ww_cell *cell);
+
+/* Lends room for a value of this size, in *loan, to be written in place and then given to ww_cell_publish() or
+ * ww_cell_abort(). Never blocks. Errors: as ww_cell_write(). */
+int ww_cell_reserve(const ww_cell *cell, ww_loan *loan, size_t size);
+
+/* Makes a value that was written in place the latest; *sequence, which may be NULL, as in ww_cell_write(). Never blocks.
+ *
+ * Errors: -EINVAL the token names no reservation of this handle; -ESTALE this handle was declared dead, and the room
+ * taken back; -EPERM it was reserved by the process that this one was forked from; -EFAULT. */
+int ww_cell_publish(const ww_cell *cell, uint64_t token, uint64_t *sequence);
+
+/* Gives reserved room back; nothing has happened. Never blocks. Errors: as ww_cell_publish(). */
+int ww_cell_abort(const ww_cell *cell, uint64_t token);
+
+/* Tells what the cell has seen, and in participants, if it is not NULL, who takes part: at most so many as there is room
+ * for; statistics->participants is how many there are. Never blocks. Errors: -EBADMSG the cell is damaged; -ESTALE;
+ * -EFAULT. */
+int ww_cell_get_statistics(const ww_cell *cell, ww_cell_statistics *statistics, ww_cell_participant *participants,
+                           size_t room);
+
+
 /* ---- Wait set ---- */
 
 /* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */

@@ -177,6 +177,19 @@ pub(crate) unsafe fn put_if_wanted<T>(out: *mut T, value: T) {
     }
 }
 
+/// Writes as many entries as there is room for to a list that the caller may not want.
+///
+/// # Safety
+/// `out` is NULL or may be written to for `room` entries.
+pub(crate) unsafe fn put_list<T: Copy>(out: *mut T, room: usize, entries: impl Iterator<Item = T>) {
+    if !out.is_null() {
+        for (index, entry) in entries.take(room).enumerate() {
+            // SAFETY: below `room`, as the caller promises.
+            unsafe { out.add(index).write(entry) };
+        }
+    }
+}
+
 /// Takes an object back from C; `None` for NULL.
 ///
 /// # Safety

@@ -47,4 +47,10 @@ pub mod sysv_sem;
 
 pub mod sem;
 
+pub mod segment;
+
+pub mod ring;
+
+pub mod cell;
+
 pub mod waitset;

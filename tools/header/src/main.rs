@@ -56,7 +56,11 @@ fn section(file: &PathBuf) -> Result<String> {
         .next()
         .and_then(|line| line.strip_prefix("//! "))
         .ok_or_else(|| format!("{} does not begin with its title", file.display()))?;
+    // Also types that only other sections use.
+    let types = source.lines().filter_map(|line| line.strip_prefix("pub struct "));
+    let include = types.filter_map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next());
     let config = cbindgen::Config {
+        export: cbindgen::ExportConfig { include: include.map(str::to_owned).collect(), ..Default::default() },
         language: cbindgen::Language::C,
         style: cbindgen::Style::Both,
         documentation_style: cbindgen::DocumentationStyle::C,

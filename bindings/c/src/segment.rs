@@ -1,0 +1,97 @@
+//! What rings and cells have in common: how their calls wait, and loans.
+//!
+//! The guards of loans stay on this side, in a table of their handle; C gets where the bytes are, and a token that names
+//! the guard and that a second use does not match.
+
+use std::ffi::c_void;
+use std::sync::{Mutex, PoisonError};
+
+use wigwag::{Result, WaitMode};
+
+use crate::boundary::invalid;
+
+/// Look again and again for about as long as a wake-up takes, if waits have been that short lately, then sleep.
+pub const WW_WAIT_ADAPTIVE: u32 = 0;
+/// Sleep at once.
+pub const WW_WAIT_BLOCK: u32 = 1;
+/// Never sleep: look again and again until the timeout. For threads that have a processor to themselves.
+pub const WW_WAIT_POLL: u32 = 2;
+
+pub(crate) fn wait_mode(mode: u32, noun: &'static str) -> Result<WaitMode> {
+    match mode {
+        WW_WAIT_ADAPTIVE => Ok(WaitMode::Adaptive),
+        WW_WAIT_BLOCK => Ok(WaitMode::Block),
+        WW_WAIT_POLL => Ok(WaitMode::Poll),
+        _ => Err(invalid(noun, "the wait mode is one of WW_WAIT_...")),
+    }
+}
+
+/// Bytes in shared memory that a call has lent, for reading or for writing in place, until they are given back by a call
+/// that names how: committed, published, aborted, released. A loan is given back once; later tries are -EINVAL.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ww_loan {
+    /// Where the bytes are. What others may write there at the same time, only a peer that breaks the rules does.
+    pub data: *mut c_void,
+    /// How many bytes.
+    pub size: usize,
+    /// Names the loan to the handle that gave it; nothing to do arithmetic with.
+    pub token: u64,
+}
+
+/// The guards of one kind that a handle has out.
+pub(crate) struct Loans<G> {
+    table: Mutex<Vec<Entry<G>>>,
+}
+
+struct Entry<G> {
+    /// How often this place has been given out; the upper half of a token.
+    times: u32,
+    guard: Option<G>,
+}
+
+impl<G> Loans<G> {
+    pub(crate) fn new() -> Loans<G> {
+        Loans { table: Mutex::new(Vec::new()) }
+    }
+
+    /// Keeps a guard; its token.
+    pub(crate) fn keep(&self, guard: G) -> u64 {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = table.iter().position(|entry| entry.guard.is_none()).unwrap_or_else(|| {
+            table.push(Entry { times: 0, guard: None });
+            table.len() - 1
+        });
+        let entry = &mut table[index];
+        entry.times = entry.times.wrapping_add(1);
+        entry.guard = Some(guard);
+        u64::from(entry.times) << 32 | index as u64
+    }
+
+    /// Takes the guard back that this token names.
+    pub(crate) fn take(&self, token: u64, noun: &'static str) -> Result<G> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let (times, index) = ((token >> 32) as u32, (token & u64::from(u32::MAX)) as usize);
+        let entry = table.get_mut(index).filter(|entry| entry.times == times);
+        entry.and_then(|entry| entry.guard.take()).ok_or_else(|| {
+            invalid(noun, "no loan of this handle: it was given back already, or comes from another one")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_once() {
+        let loans = Loans::new();
+        let (a, b) = (loans.keep('a'), loans.keep('b'));
+        assert_eq!(loans.take(a, "x").unwrap(), 'a');
+        assert_eq!(loans.take(a, "x").unwrap_err().errno(), libc::EINVAL);
+        let c = loans.keep('c');
+        assert_eq!(loans.take(a, "x").unwrap_err().errno(), libc::EINVAL, "its place is used again, the token is not");
+        assert_eq!((loans.take(c, "x").unwrap(), loans.take(b, "x").unwrap()), ('c', 'b'));
+        assert_eq!(loans.take(u64::MAX, "x").unwrap_err().errno(), libc::EINVAL);
+    }
+}
