@@ -11,9 +11,16 @@ mod support;
 
 use wigwag::Signal;
 
-/// Runs a test in a process of its own.
+/// Runs a test in a process of its own, with the usual dispositions, whatever nohup or a shell's `&` have handed down.
 pub(crate) fn alone(body: impl FnOnce()) {
-    support::fork(body).join();
+    let run = || {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM] {
+            // SAFETY: the default action needs no code of this process.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        body();
+    };
+    support::fork(run).join();
 }
 
 pub(crate) fn own_pid() -> i32 {
