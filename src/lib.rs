@@ -64,8 +64,8 @@ pub use mq::{
 };
 pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 pub use ring::{
-    Ring, RingBorrowed, RingConsumer, RingFull, RingOptions, RingParticipant, RingProducer, RingReceived, RingReserved,
-    RingRole, RingStatistics,
+    Ring, RingBorrowed, RingConsumer, RingConsumerBorrowed, RingFull, RingOptions, RingParticipant, RingProducer,
+    RingProducerReserved, RingReceived, RingReserved, RingRole, RingStatistics,
 };
 pub use segment::WaitMode;
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};

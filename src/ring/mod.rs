@@ -8,7 +8,12 @@
 //! | `many.rs` | how slots change hands between many producers and many consumers |
 //! | `word.rs` | the state word of a slot |
 //! | `layout.rs` | what lies where |
-//! | `one.rs`, `one_layout.rs` | the declared one-to-one ring |
+//! | `one.rs` | the API of the declared one-to-one ring |
+//! | `one_end.rs` | what both its ends have |
+//! | `one_send.rs`, `one_recv.rs` | what its producer and its consumer do to the log |
+//! | `one_held.rs` | its messages written and read in place |
+//! | `one_bell.rs` | its doorbells |
+//! | `one_layout.rs` | what lies where in it |
 //!
 //! docs/ALGORITHMS.md tells the whole in one place.
 
@@ -16,7 +21,12 @@ mod held;
 mod layout;
 mod many;
 mod one;
+mod one_bell;
+mod one_end;
+mod one_held;
 mod one_layout;
+mod one_recv;
+mod one_send;
 mod options;
 mod word;
 
@@ -27,6 +37,7 @@ use nix::errno::Errno;
 
 pub use held::{RingBorrowed, RingReserved};
 pub use one::{RingConsumer, RingProducer};
+pub use one_held::{RingConsumerBorrowed, RingProducerReserved};
 pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatistics};
 
 use crate::address::{Address, Scheme};
@@ -45,7 +56,7 @@ const ANONYMOUS: &str = "ring:";
 const ROLE_BITS: u32 = 2;
 
 /// What was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingReceived {
     /// Bytes.
     pub length: usize,

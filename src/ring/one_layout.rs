@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! Control            constants, then one line each for what one side writes
-//! log                records of whole 8-byte units: a header word (length, flags), the message, up to 7 unused bytes
+//! log                records of whole 8-byte units: a header word, the message, up to 7 unused bytes
 //! ```
 //!
-//! A record lies in one piece; where it would reach past the log's end, a header that says so takes the rest, and the record
-//! starts over at the front.
+//! A header other than 0 is what publishes a record: the word behind the last published record is always 0, as it is
+//! cleared before that record is published. A record lies in one piece; where it would reach past the log's end, a
+//! header that says so takes the rest, and the record starts over at the front.
 
 use std::sync::Arc;
 
@@ -14,10 +15,11 @@ use nix::errno::Errno;
 
 use super::RingOptions;
 use super::layout::Line;
+use super::one_recv::Sleeps;
 use crate::segment::{Bell, Segment};
-use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::sys::shared::{Mapping, Places, Record};
+use crate::sys::shared::{Kept, Mapping, Places, Record};
 
 /// The number of this kind of body.
 pub(super) const KIND: u32 = 2;
@@ -29,15 +31,13 @@ pub(super) struct Control {
     pub largest: AtomicU64,
     /// 1: persistent.
     pub flags: AtomicU64,
-    /// A `Mark`: where the next record begins, and how many messages lie before it. The producer's; its store publishes.
-    pub tail: Line<AtomicU64>,
     /// Units up to here are free for the producer. The consumer's, moved on now and then.
     pub head: Line<AtomicU64>,
     pub consumer: Line<ConsumerSide>,
     pub producer: Line<ProducerSide>,
     /// Who holds the two roles: a tag above bit 0, which is 1; or 0.
     pub roles: Line<[AtomicU64; 2]>,
-    pub consumers_bell: Line<Bell>,
+    pub consumers_bell: Line<ConsumersBell>,
     pub producers_bell: Line<Bell>,
 }
 
@@ -45,8 +45,10 @@ pub(super) struct Control {
 /// the consumer's cache.
 #[repr(C)]
 pub(super) struct ConsumerSide {
-    /// A `Mark`: up to here messages were taken.
+    /// A `Mark`: up to here messages are lent, if it is ahead of `released`.
     pub taken: AtomicU64,
+    /// Up to this place messages may have been heard of before, if it is ahead of `released`.
+    pub heard: AtomicU64,
     /// A `Mark`: up to here the consumer is done with them.
     pub released: AtomicU64,
     /// How many it is done with, or will be once `released` has followed.
@@ -54,14 +56,24 @@ pub(super) struct ConsumerSide {
     pub redelivered: AtomicU64,
 }
 
+/// Written now and then: where a successor, and whoever counts, begins to walk along the published records.
 #[repr(C)]
 pub(super) struct ProducerSide {
-    /// How many were sent, or will be once `tail` has followed.
-    pub sent_count: AtomicU64,
+    /// A `Mark`: a record begins here, or will be the next to begin, and so many messages lie before it.
+    pub mark: AtomicU64,
+    /// How many lie before the mark, or will once it has followed.
+    pub marked_count: AtomicU64,
     pub dropped_newest: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Control>() == 8 * 128);
+#[repr(C)]
+pub(super) struct ConsumersBell {
+    pub bell: Bell,
+    /// 1: the consumer sleeps often, and the producer makes a barrier itself for each message. The consumer's.
+    pub fencing: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Control>() == 7 * 128);
 
 // SAFETY: atomics only.
 #[allow(unsafe_code)]
@@ -96,6 +108,55 @@ impl Mark {
         let behind = announced.wrapping_sub(self.count()) & ((1 << COUNT_BITS) - 1);
         announced.wrapping_sub(behind)
     }
+
+    /// How many messages `later` lies ahead.
+    pub(super) fn messages_to(self, later: Mark) -> u64 {
+        later.count().wrapping_sub(self.count()) & ((1 << COUNT_BITS) - 1)
+    }
+}
+
+/// A record's header. 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head(pub(super) u64);
+
+const PRESENT: u64 = 1 << 33;
+/// No message: the log goes on at its front, where there is one.
+const TO_THE_FRONT: u64 = 1 << 32;
+/// Above this bit: how often the message was delivered again.
+const AGAIN_SHIFT: u32 = 48;
+
+impl Head {
+    pub(super) const FRONT: Head = Head(PRESENT | TO_THE_FRONT);
+
+    #[inline(always)]
+    pub(super) fn new(length: usize) -> Head {
+        Head(PRESENT | length as u64)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_to_the_front(self) -> bool {
+        self.0 & TO_THE_FRONT != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn length(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
+
+    pub(super) fn again(self) -> u32 {
+        (self.0 >> AGAIN_SHIFT) as u32
+    }
+
+    pub(super) fn with_again(self, again: u32) -> Head {
+        let again = u64::from(again.min(u16::MAX.into()));
+        Head(self.0 & ((1 << AGAIN_SHIFT) - 1) | again << AGAIN_SHIFT)
+    }
+}
+
+/// The place so many units ahead.
+#[inline(always)]
+pub(super) fn ahead(from: u64, units: u64) -> u64 {
+    from.wrapping_add(units) & UNITS_MASK
 }
 
 /// How many units `to` lies ahead of `from`.
@@ -158,11 +219,8 @@ impl Geometry {
         Some(())
     }
 
-    /// Reads the constants, each once, and checks them. The log comes as units, and as one run of bytes.
-    pub(super) fn read(segment: &Segment) -> SysResult<(Geometry, bool, Places, Places)> {
-        let (body, length) = segment.body();
-        let control: &Control = segment.memory().record(body).ok_or(Errno::EBADMSG)?;
-        // Relaxed: constant since before the segment could be seen.
+    fn read(control: &Control, length: usize) -> SysResult<(Geometry, bool)> {
+        // Relaxed: constant since before the segment could be seen. Each is read once.
         let geometry = Geometry {
             capacity: control.capacity.load(Ordering::Relaxed),
             largest: usize::try_from(control.largest.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
@@ -171,10 +229,88 @@ impl Geometry {
         if !geometry.is_sound() || geometry.size().is_none_or(|size| size > length) {
             return Err(Errno::EBADMSG);
         }
-        let (log, memory) = (body + size_of::<Control>(), segment.memory());
+        Ok((geometry, persistent))
+    }
+}
+
+/// A ring's body in this process's memory, its constants copied out once and checked.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub control: Kept<Control>,
+    pub geometry: Geometry,
+    pub persistent: bool,
+    units: Places,
+    pub bytes: Places,
+    pub sleeps: Sleeps,
+}
+
+impl Log {
+    pub(super) fn of(segment: &Segment) -> SysResult<Log> {
+        let ((body, length), memory) = (segment.body(), segment.memory());
+        let control: Kept<Control> = Kept::new(memory, body).ok_or(Errno::EBADMSG)?;
+        let (geometry, persistent) = Geometry::read(&control, length)?;
+        let log = body + size_of::<Control>();
         let units = Places::new(memory, log, UNIT, geometry.capacity / UNIT as u64).ok_or(Errno::EBADMSG)?;
         let bytes = Places::new(memory, log, geometry.capacity as usize, 1).ok_or(Errno::EBADMSG)?;
-        Ok((geometry, persistent, units, bytes))
+        Ok(Log { control, geometry, persistent, units, bytes, sleeps: Sleeps::default() })
+    }
+
+    /// Units of the log.
+    #[inline(always)]
+    pub(super) fn whole(&self) -> u64 {
+        self.units.count()
+    }
+
+    /// Units from here to the log's end.
+    #[inline(always)]
+    pub(super) fn to_end(&self, at: u64) -> u64 {
+        self.whole() - (at & (self.whole() - 1))
+    }
+
+    #[inline(always)]
+    pub(super) fn head(&self, at: u64) -> &AtomicU64 {
+        self.units.word::<0>(at)
+    }
+
+    /// Where the message of the record here begins, in bytes.
+    #[inline(always)]
+    pub(super) fn offset(&self, at: u64) -> usize {
+        ((at & (self.whole() - 1)) + 1) as usize * UNIT
+    }
+
+    /// The record that begins here, or at the front if it had no room here: where its header is, its header, and how many
+    /// units both take. `None` if none is published yet.
+    #[inline(always)]
+    pub(super) fn record(&self, from: u64) -> SysResult<Option<(u64, Head, u64)>> {
+        // Acquire pairs with the producer's Release in `Sending::publish`: what is behind is visible, a header at the
+        // front included. Each header is copied once, and checked.
+        let mut head = Head(self.head(from).load(Ordering::Acquire));
+        if head.0 == 0 {
+            return Ok(None);
+        }
+        let (mut at, mut skipped) = (from, 0);
+        if head.is_to_the_front() {
+            skipped = self.to_end(from);
+            at = ahead(from, skipped);
+            head = Head(self.head(at).load(Ordering::Relaxed));
+        }
+        let need = units_of(head.length());
+        let sound = head.0 & (PRESENT | TO_THE_FRONT) == PRESENT
+            && head.length() <= self.geometry.largest
+            && need <= self.to_end(at);
+        if sound { Ok(Some((at, head, skipped + need))) } else { Err(Errno::EBADMSG) }
+    }
+
+    /// Walks along what is published: where it ends, and how many messages there are.
+    pub(super) fn walk(&self, from: u64) -> SysResult<(u64, u64)> {
+        let (mut at, mut messages) = (from, 0);
+        while let Some((_, _, units)) = self.record(at)? {
+            (at, messages) = (ahead(at, units), messages + 1);
+            if distance(from, at) > self.whole() {
+                return Err(Errno::EBADMSG);
+            }
+        }
+        Ok((at, messages))
     }
 }
 

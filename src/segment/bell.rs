@@ -71,10 +71,7 @@ impl Bell {
     #[cold]
     #[inline(never)]
     fn wake_one(&self, seen: u32) {
-        // Relaxed: hints.
-        if self.woken.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
-            self.rung_at.store(nanos(now()), Ordering::Relaxed);
-        }
+        self.note_time();
         if futex::wake(&self.word, 1) == 0 {
             self.take_down(seen);
         }
@@ -85,14 +82,26 @@ impl Bell {
     pub(crate) fn ring_all(&self) {
         let seen = self.word.load(Ordering::SeqCst);
         if seen & SLEEPING != 0 {
-            self.take_down(seen);
+            self.wake_all(seen);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_all(&self, seen: u32) {
+        self.note_time();
+        self.take_down(seen);
+    }
+
+    fn note_time(&self) {
+        // Relaxed: hints.
+        if self.woken.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
+            self.rung_at.store(nanos(now()), Ordering::Relaxed);
         }
     }
 
     /// Takes the bit down and wakes everybody, in this order: whoever fell asleep on the old value before it changed must
     /// not stay asleep without the bit, and who comes later does not fall asleep on it.
-    #[cold]
-    #[inline(never)]
     fn take_down(&self, seen: u32) {
         let calm = seen.wrapping_add(STEP) & !SLEEPING;
         // A failure means that another is just doing the same.

@@ -55,7 +55,7 @@ const DEAD: u32 = 3;
 const LOCKS_AT: libc::off_t = 1 << 62;
 
 /// How often a member asks for the liveness of others, at most.
-pub(super) const ASK_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// An owner's name in a word of a segment's body: 8 bits of index, 13 bits of epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

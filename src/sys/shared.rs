@@ -7,6 +7,7 @@
 //! bytes that the caller checks.
 
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -65,6 +66,41 @@ impl Drop for Mapping {
         // SAFETY: the range is the one that `new` mapped, and whatever borrowed from it is gone. A failure is not
         // possible for a range that is mapped.
         let _ = unsafe { munmap(self.base.cast(), self.length) };
+    }
+}
+
+/// A record that keeps its mapping, checked once.
+pub(crate) struct Kept<T> {
+    at: NonNull<T>,
+    _keeps: Arc<Mapping>,
+}
+
+// SAFETY: as for Mapping, which it keeps alive; what it points to is atomics.
+unsafe impl<T: Record> Send for Kept<T> {}
+// SAFETY: as above.
+unsafe impl<T: Record> Sync for Kept<T> {}
+
+impl<T: Record> Kept<T> {
+    /// As [`Mapping::record`].
+    pub(crate) fn new(memory: &Arc<Mapping>, offset: usize) -> Option<Kept<T>> {
+        let at = NonNull::from(memory.record::<T>(offset)?);
+        Some(Kept { at, _keeps: Arc::clone(memory) })
+    }
+}
+
+impl<T> std::fmt::Debug for Kept<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Kept").field(&self.at).finish()
+    }
+}
+
+impl<T: Record> Deref for Kept<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: `new` had it from `Mapping::record`, and the mapping stays where it is as long as `self` lives.
+        unsafe { self.at.as_ref() }
     }
 }
 
