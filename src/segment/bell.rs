@@ -94,8 +94,10 @@ impl Bell {
     }
 
     fn note_time(&self) {
-        // Relaxed: hints.
-        if self.woken.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
+        // Relaxed: hints, whose count may lose some.
+        let woken = self.woken.load(Ordering::Relaxed);
+        self.woken.store(woken.wrapping_add(1), Ordering::Relaxed);
+        if woken.is_multiple_of(SAMPLE) {
             self.rung_at.store(nanos(now()), Ordering::Relaxed);
         }
     }

@@ -40,7 +40,7 @@ use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::fork;
 use crate::sys::not_inherited::NotInherited;
-use crate::timeout::now;
+use crate::timeout::about_now;
 
 /// Roles: what a participant does with the segment.
 pub(crate) const PRODUCER: u32 = 1;
@@ -370,7 +370,7 @@ impl Member {
 
     /// Asks the kernel about all others, unless this member did so less than `ASK_EVERY` ago; true if it asked.
     pub(crate) fn ask_if_due(&self) -> SysResult<bool> {
-        let now = u64::try_from(now().as_millis()).unwrap_or(u64::MAX).max(1);
+        let now = u64::try_from(about_now().as_millis()).unwrap_or(u64::MAX).max(1);
         let asked = self.asked.load(Ordering::Relaxed);
         if asked != 0 && now.saturating_sub(asked) < ASK_EVERY.as_millis() as u64 {
             return Ok(false);

@@ -37,6 +37,8 @@ const VAIN_TRIES: u32 = 64;
 const ROUNDS: u32 = 256;
 /// So many tries come before the first pause, as a pause may take as long as a message.
 const HASTY_TRIES: u32 = 16;
+/// A handle looks again how many processors it has after so many sleeps.
+const LOOK_WHETHER_ALONE: u32 = 32;
 /// A sleeper whose look may have come too early looks again after this.
 const SETTLED: Duration = Duration::from_millis(1);
 
@@ -83,12 +85,14 @@ pub(crate) struct Patience {
     usual: AtomicU64,
     /// Whether a thread of this handle had one processor only when it last looked.
     alone: AtomicU32,
+    /// Sleeps until it looks again.
+    look_in: AtomicU32,
 }
 
 impl Patience {
     pub(crate) fn new(mode: WaitMode) -> Patience {
         let alone = AtomicU32::new(u32::from(processors::available() == 1));
-        Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(0), alone }
+        Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(0), alone, look_in: AtomicU32::new(0) }
     }
 
     /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
@@ -193,7 +197,7 @@ impl Patience {
     ) -> Result<T> {
         let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
         let mut certain = false;
-        for slept in 0u32.. {
+        for _ in 0..u32::MAX {
             look_around(party).map_err(|errno| fail(operation, errno))?;
             let bell = party.bell().map_err(|errno| fail(operation, errno))?;
             let announced = bell.announce();
@@ -214,11 +218,20 @@ impl Patience {
             if woken {
                 bell.learn(before);
             }
-            if slept.is_multiple_of(16) {
-                self.alone.store(u32::from(processors::available() == 1), Ordering::Relaxed);
+            if self.mode == WaitMode::Adaptive {
+                self.look_whether_alone();
             }
         }
         Err(operation.error(Errno::EINTR)) // four thousand million times asleep, in vain
+    }
+
+    /// Once in so many sleeps, as it takes a system call. Relaxed: hints.
+    fn look_whether_alone(&self) {
+        let look_in = self.look_in.load(Ordering::Relaxed);
+        self.look_in.store(look_in.checked_sub(1).unwrap_or(LOOK_WHETHER_ALONE), Ordering::Relaxed);
+        if look_in == 0 {
+            self.alone.store(u32::from(processors::available() == 1), Ordering::Relaxed);
+        }
     }
 
     fn learn(&self, taken: Duration) {

@@ -57,8 +57,10 @@ pub(crate) struct Wait<'a> {
     slot: &'a AtomicPtr<Sleeper>,
     object: &'a Ending,
     deadline: Deadline,
+    /// Whether the wake signal is known to get through to this thread.
+    open: std::cell::Cell<bool>,
     /// The wake signal, if this thread had it blocked and gets it blocked again.
-    block_again: Option<libc::c_int>,
+    block_again: std::cell::Cell<Option<libc::c_int>>,
     armed: std::cell::Cell<bool>,
 }
 
@@ -68,9 +70,23 @@ impl<'a> Wait<'a> {
         let sleeper = Sleeper::of_this_thread();
         sleeper.enter_wait();
         let slot = object.join(sleeper);
-        let block_again = wake_signal::taken().filter(|signal| wake_signal::unblock(*signal));
         let deadline = Deadline::after(timeout);
-        Wait { sleeper, slot, object, deadline, block_again, armed: std::cell::Cell::new(false) }
+        Wait {
+            sleeper,
+            slot,
+            object,
+            deadline,
+            open: std::cell::Cell::new(false),
+            block_again: std::cell::Cell::new(None),
+            armed: std::cell::Cell::new(false),
+        }
+    }
+
+    /// Lets the wake signal through for as long as this wait lasts. A system call, so not for waits that may be short.
+    fn open_up(&self) {
+        if !self.open.replace(true) {
+            self.block_again.set(wake_signal::taken().filter(|signal| wake_signal::unblock(*signal)));
+        }
     }
 
     /// Starts the clock anew.
@@ -104,6 +120,7 @@ impl<'a> Wait<'a> {
 
     /// Sleeps until one of `fds` is ready; the caller looks at `revents`.
     pub(crate) fn poll(&self, fds: &mut [PollFd<'_>]) -> SysResult<()> {
+        self.open_up();
         loop {
             self.check()?;
             let mut left = self.deadline.remaining();
@@ -120,14 +137,20 @@ impl<'a> Wait<'a> {
     }
 
     /// Sleeps while `word` holds `expected`, for at most `most` if given; true if it was woken or the word differs,
-    /// false once `most` is over.
+    /// false once `most` is over, or earlier.
+    ///
+    /// The first sleep of a wait is short, as the caller may have the wake signal blocked; only if nobody comes is it worth
+    /// a system call to let it through.
     pub(crate) fn futex(&self, word: &AtomicU32, expected: u32, most: Option<Duration>) -> SysResult<bool> {
         self.check()?;
-        let look_around = (!self.sleeper.has_timer()).then_some(LOOK_AROUND);
+        let look_around = (!self.open.get() || !self.sleeper.has_timer()).then_some(LOOK_AROUND);
         let bounds = [self.deadline.remaining(), most, look_around, Some(FAR)];
         match futex::wait(word, expected, bounds.into_iter().flatten().min().unwrap_or(FAR)) {
             Ok(()) | Err(Errno::EAGAIN) => Ok(true),
-            Err(Errno::ETIMEDOUT) => Ok(false),
+            Err(Errno::ETIMEDOUT) => {
+                self.open_up();
+                Ok(false)
+            }
             Err(Errno::EINTR) => self.interrupted().map(|()| true),
             Err(errno) => Err(errno),
         }
@@ -146,6 +169,7 @@ impl<'a> Wait<'a> {
     ///
     /// Where no timer can be had, a second thread knocks now and then: ENOMEM if there can be none.
     pub(crate) fn call<T>(&self, mut call: impl FnMut(Deadline) -> SysResult<T>) -> SysResult<T> {
+        self.open_up();
         loop {
             // Arm first, look second: an interrupter sets its flag and then arms, so if the look misses the flag, the
             // interrupter's arming comes after ours and stands.
@@ -172,7 +196,7 @@ impl Drop for Wait<'_> {
         }
         Ending::leave(self.slot);
         self.sleeper.leave_wait();
-        if let Some(signal) = self.block_again {
+        if let Some(signal) = self.block_again.get() {
             wake_signal::block(signal);
         }
     }
