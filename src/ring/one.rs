@@ -90,7 +90,7 @@ impl RingProducer {
         let mut operation = self.end.object.operation("send", timeout);
         match self.state.room_for(&self.end, &mut operation, message.len())? {
             Some(room) => {
-                self.end.shared.log.bytes.put(0, room.offset, message);
+                self.state.write(&self.end.shared.log, &room, message);
                 self.state.commit(&self.end.shared.log, &room);
             }
             None => self.end.shared.drop_newest(1),

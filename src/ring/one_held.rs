@@ -52,6 +52,7 @@ impl<'a> RingProducerReserved<'a> {
     pub fn commit(self) -> Result<()> {
         let RingProducer { end, state } = self.producer;
         end.shared.check().map_err(|errno| end.failed(errno, "commit"))?;
+        state.end_behind(&end.shared.log, &self.room);
         state.commit(&end.shared.log, &self.room);
         Ok(())
     }

@@ -24,6 +24,8 @@ use crate::sys::shared::{Kept, Mapping, Places, Record};
 /// The number of this kind of body.
 pub(super) const KIND: u32 = 2;
 pub(super) const UNIT: usize = size_of::<AtomicU64>();
+/// Units of a cache line.
+const LINE: u64 = 8;
 
 #[repr(C, align(128))]
 pub(super) struct Control {
@@ -272,6 +274,12 @@ impl Log {
         self.units.word::<0>(at)
     }
 
+    /// Bytes from this offset to the next line.
+    #[inline(always)]
+    pub(super) fn to_next_line(&self, offset: usize) -> usize {
+        LINE as usize * UNIT - offset % (LINE as usize * UNIT)
+    }
+
     /// Where the message of the record here begins, in bytes.
     #[inline(always)]
     pub(super) fn offset(&self, at: u64) -> usize {
@@ -286,6 +294,7 @@ impl Log {
         // front included. Each header is copied once, and checked.
         let mut head = Head(self.head(from).load(Ordering::Acquire));
         if head.0 == 0 {
+            self.units.prefetch(from + LINE); // the message may go on there, and both lines come at once
             return Ok(None);
         }
         let (mut at, mut skipped) = (from, 0);

@@ -80,11 +80,26 @@ impl Sending {
         Ok(Some(Room { from, at, offset: log.offset(at), length, next: ahead(at, need) }))
     }
 
+    /// Writes a message into this room, from its second line on and then the first, which the consumer polls: so that line
+    /// changes hands once, when all that is to be seen in it follows at once.
+    #[inline(always)]
+    pub(super) fn write(&self, log: &Log, room: &Room, message: &[u8]) {
+        self.end_behind(log, room);
+        let (first, rest) = message.split_at(log.to_next_line(room.offset).min(message.len()));
+        log.bytes.put(0, room.offset + first.len(), rest);
+        log.bytes.put(0, room.offset, first);
+    }
+
+    /// Says that the published end behind this room, before anything is written into it.
+    #[inline(always)]
+    pub(super) fn end_behind(&self, log: &Log, room: &Room) {
+        log.head(room.next).store(0, Ordering::Relaxed);
+    }
+
     /// Publishes the record in this room, at the tail.
     #[inline(always)]
     pub(super) fn commit(&mut self, log: &Log, room: &Room) {
         let head = Head::new(room.length);
-        log.head(room.next).store(0, Ordering::Relaxed);
         let first = if room.at == room.from {
             head
         } else {

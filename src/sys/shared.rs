@@ -152,6 +152,20 @@ impl Places {
         unsafe { self.at(index).cast::<AtomicU64>().add(at).as_ref() }
     }
 
+    /// Asks for a place's first bytes to come near, where the processor can be told so. Changes nothing else.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, index: u64) {
+        let at = self.at(index).as_ptr();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which may name any address; SSE is part of x86-64.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+
     /// Copies bytes into a place, `skip` bytes from its start; what does not fit is not copied.
     #[inline(always)]
     pub(crate) fn put(&self, index: u64, skip: usize, bytes: &[u8]) {
