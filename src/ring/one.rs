@@ -249,7 +249,7 @@ impl RingConsumer {
         let mut operation = end.object.operation("recv", timeout);
         let record = state.next(end, &mut operation, buffer.len())?;
         state.count(&end.shared.log, &record);
-        let length = end.shared.log.bytes.get(0, record.offset, &mut buffer[..record.length]);
+        let length = end.shared.log.bytes.get_at(record.offset, &mut buffer[..record.length]);
         state.release(&end.shared.log, &record);
         Ok(RingReceived { length, deliveries: record.deliveries })
     }
@@ -273,7 +273,7 @@ impl RingConsumer {
         state.next(end, &mut operation, room)?;
         let mut at = 0;
         let taken = state.batch(&shared.log, received.len(), room, |number, record| {
-            let length = shared.log.bytes.get(0, record.offset, &mut buffer[at..at + record.length]);
+            let length = shared.log.bytes.get_at(record.offset, &mut buffer[at..at + record.length]);
             received[number] = RingReceived { length, deliveries: record.deliveries };
             at += length;
         });

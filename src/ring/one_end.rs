@@ -17,7 +17,7 @@ use super::{damaged, fenced, join_error};
 use crate::address::{Address, Scheme};
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
-use crate::segment::{Bell, CONSUMER, Member, PRODUCER, Party, Patience, Plan, Segment, Tag, look_around};
+use crate::segment::{Bell, CONSUMER, Member, PRODUCER, Party, Patience, Plan, Segment, Standing, Tag, look_around};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::shared::Mapping;
@@ -27,6 +27,7 @@ use crate::wait::Object;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) member: Member,
+    standing: Standing,
     pub(super) log: Log,
     /// Where a producer found no room, and for how much; for its doorbell.
     pub(super) refused: [AtomicU64; 2],
@@ -59,8 +60,9 @@ impl End {
         }
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
-        let log = Log::of(member.segment()).map_err(fail)?;
-        let shared = Shared { member, log, refused: Default::default(), patience: Patience::new(options.wait), role };
+        let (log, standing) = (Log::of(member.segment()).map_err(fail)?, member.standing().map_err(fail)?);
+        let shared =
+            Shared { member, standing, log, refused: Default::default(), patience: Patience::new(options.wait), role };
         shared.take_role().map_err(|errno| match errno {
             Errno::EBUSY => object.error(errno, "open").because(if role == PRODUCER {
                 "this one-to-one ring has its producer; use a Ring for several"
@@ -131,10 +133,7 @@ impl Shared {
     /// `ESTALE` for who was declared dead, `EPERM` for a child that has inherited the handle: the role is the parent's.
     #[inline(always)]
     pub(super) fn check(&self) -> SysResult<()> {
-        if !self.member.is_settled() {
-            return Err(Errno::EPERM);
-        }
-        self.member.tag().map(drop)
+        self.standing.check()
     }
 
     pub(super) fn leave(&self) {

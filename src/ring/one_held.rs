@@ -104,7 +104,7 @@ impl<'a> RingConsumerBorrowed<'a> {
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
         let length = buffer.len().min(self.record.length.saturating_sub(offset));
         let from = self.record.offset + offset.min(self.record.length);
-        self.consumer.end.shared.log.bytes.get(0, from, &mut buffer[..length])
+        self.consumer.end.shared.log.bytes.get_at(from, &mut buffer[..length])
     }
 
     /// A copy of the whole message.

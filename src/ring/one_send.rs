@@ -86,8 +86,8 @@ impl Sending {
     pub(super) fn write(&self, log: &Log, room: &Room, message: &[u8]) {
         self.end_behind(log, room);
         let (first, rest) = message.split_at(log.to_next_line(room.offset).min(message.len()));
-        log.bytes.put(0, room.offset + first.len(), rest);
-        log.bytes.put(0, room.offset, first);
+        log.bytes.put_at(room.offset + first.len(), rest);
+        log.bytes.put_at(room.offset, first);
     }
 
     /// Says that the published end behind this room, before anything is written into it.
@@ -115,7 +115,7 @@ impl Sending {
         let (mut first, mut next, mut sent) = (Head(0), self.tail, 0);
         for message in messages.iter().take_while(|message| message.len() <= log.geometry.largest) {
             let Some(room) = self.room_at(log, next, message.len())? else { break };
-            log.bytes.put(0, room.offset, message);
+            log.bytes.put_at(room.offset, message);
             // All but the first header are stored, and seen once that one is.
             let mut head = Head::new(message.len());
             if room.at != room.from {

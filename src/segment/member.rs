@@ -40,6 +40,7 @@ use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::fork;
 use crate::sys::not_inherited::NotInherited;
+use crate::sys::shared::Kept;
 use crate::timeout::about_now;
 
 /// Roles: what a participant does with the segment.
@@ -176,6 +177,15 @@ impl Member {
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         self.generation.load(Ordering::Acquire) == fork::generation_in_handler()
+    }
+
+    /// This member's standing, looked up once.
+    pub(crate) fn standing(&self) -> SysResult<Standing> {
+        self.tag()?;
+        let (epoch, index) = split(self.place.load(Ordering::Relaxed));
+        let at = PARTICIPANTS_AT + index as usize * size_of::<Participant>();
+        let seat = Kept::new(&self.segment.memory, at).ok_or(Errno::EBADMSG)?;
+        Ok(Standing { seat, alive: state(epoch, ALIVE), generation: self.generation.load(Ordering::Acquire) })
     }
 
     /// Gives up the part in the segment; nothing may be held any more.
@@ -438,6 +448,26 @@ impl Member {
             );
         }
         Ok(())
+    }
+}
+
+/// That of a member which a child does not take on by using the handle.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    seat: Kept<Participant>,
+    alive: u64,
+    generation: u32,
+}
+
+impl Standing {
+    /// `EPERM` in a child that has inherited the handle, `ESTALE` for who was declared dead.
+    #[inline(always)]
+    pub(crate) fn check(&self) -> SysResult<()> {
+        if self.generation != fork::generation_in_handler() {
+            return Err(Errno::EPERM);
+        }
+        // Relaxed: see `tag`.
+        if self.seat.state.load(Ordering::Relaxed) == self.alive { Ok(()) } else { Err(Errno::ESTALE) }
     }
 }
 

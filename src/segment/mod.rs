@@ -29,7 +29,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, fstat};
 
 pub(crate) use bell::Bell;
-pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Tag};
+pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Standing, Tag};
 pub use patience::WaitMode;
 pub(crate) use patience::{Party, Patience, look_around};
 

@@ -184,6 +184,23 @@ impl Places {
         length
     }
 
+    /// As [`Places::put`] where there is one place.
+    #[inline(always)]
+    pub(crate) fn put_at(&self, skip: usize, bytes: &[u8]) {
+        let (skip, length) = self.clamp(skip, bytes.len());
+        // SAFETY: as in `put`; the first place is one.
+        unsafe { self.first.add(skip).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), length) };
+    }
+
+    /// As [`Places::get`] where there is one place.
+    #[inline(always)]
+    pub(crate) fn get_at(&self, skip: usize, buffer: &mut [u8]) -> usize {
+        let (skip, length) = self.clamp(skip, buffer.len());
+        // SAFETY: as in `get`; the first place is one.
+        unsafe { self.first.add(skip).as_ptr().copy_to_nonoverlapping(buffer.as_mut_ptr(), length) };
+        length
+    }
+
     /// Where a place's bytes lie, for access in place.
     pub(crate) fn pointer(&self, index: u64, skip: usize) -> NonNull<u8> {
         let (skip, _) = self.clamp(skip, 0);
