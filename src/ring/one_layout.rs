@@ -286,6 +286,16 @@ impl Log {
         ((at & (self.whole() - 1)) + 1) as usize * UNIT
     }
 
+    /// Whether a record is published here. If not, the line that it may go on in is asked for, so that both come at once.
+    #[inline(always)]
+    pub(super) fn is_published(&self, from: u64) -> bool {
+        let published = self.head(from).load(Ordering::Relaxed) != 0; // for a hint; `record` looks again
+        if !published {
+            self.units.prefetch(from + LINE);
+        }
+        published
+    }
+
     /// The record that begins here, or at the front if it had no room here: where its header is, its header, and how many
     /// units both take. `None` if none is published yet.
     #[inline(always)]

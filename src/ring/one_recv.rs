@@ -61,6 +61,18 @@ impl Receiving {
         self.find_at(log, self.head, room)
     }
 
+    /// Looks at the next header until it is there, so often at most; whether it is.
+    #[inline(always)]
+    pub(super) fn poll_header(&self, log: &Log, looks: u32) -> bool {
+        for _ in 0..looks {
+            if log.is_published(self.head) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
     /// The record that begins here, which is at or behind the head.
     #[inline(always)]
     fn find_at(&self, log: &Log, from: u64, room: usize) -> SysResult<Option<Found>> {

@@ -95,6 +95,18 @@ impl Patience {
         Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(0), alone, look_in: AtomicU32::new(0) }
     }
 
+    /// Whether a wait would begin with looking again and again, so that a caller who can look faster than by a whole attempt
+    /// may do so a few times before.
+    #[inline]
+    pub(crate) fn begins_spinning(&self, timeout: Timeout) -> bool {
+        timeout != Timeout::Now
+            && match self.mode {
+                WaitMode::Block => false,
+                WaitMode::Poll => true,
+                WaitMode::Adaptive => self.alone.load(Ordering::Relaxed) == 0,
+            }
+    }
+
     /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
     #[cold]
     #[inline(never)]
