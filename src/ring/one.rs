@@ -323,21 +323,21 @@ impl Receiving {
     #[inline(always)]
     fn next(&mut self, end: &End, operation: &mut Operation<'_>, room: usize) -> Result<Record> {
         let shared = &*end.shared;
-        let attempt = || {
+        let attempt = |state: &Receiving| {
             shared.check()?;
-            self.find(&shared.log, room)
+            state.find(&shared.log, room)
         };
-        let mut found = attempt();
+        let mut found = attempt(self);
         if matches!(found, Ok(None))
             && shared.patience.begins_spinning(operation.timeout())
             && self.poll_header(&shared.log, VAIN_LOOKS)
         {
-            found = attempt();
+            found = attempt(self);
         }
         let found = match found {
             Ok(Some(found)) => found,
             Ok(None) => {
-                let found = shared.patience.wait(shared, operation, attempt);
+                let found = shared.patience.wait(shared, operation, || attempt(self));
                 if found.is_err() {
                     end.bells.found_nothing(&());
                 }

@@ -18,7 +18,14 @@ pub(super) struct Receiving {
     released: u64,
     /// Up to here messages may have been heard of before; behind the head, if none.
     heard: Option<u64>,
+    /// How often it was found empty, and how many were released when it last was.
+    empties: u32,
+    emptied: u64,
 }
+
+/// Once in so many times that nothing is there, a moment is waited before looking again; and how long, in pauses.
+const TRY_EVERY: u32 = 64;
+const MOMENT: u32 = 8;
 
 /// A record that is there to be taken.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +51,7 @@ impl Receiving {
         let mark = Mark(side.released.load(Ordering::Acquire));
         let released = mark.whole_count(side.released_count.load(Ordering::Relaxed));
         let head = mark.units();
-        let mut state = Receiving { head, given: head, released, heard: None };
+        let mut state = Receiving { head, given: head, released, heard: None, empties: 0, emptied: released };
         let taken = Mark(side.taken.load(Ordering::Acquire)).units();
         state.heard = [taken, side.heard.load(Ordering::Acquire)]
             .into_iter()
@@ -62,8 +69,17 @@ impl Receiving {
     }
 
     /// Looks at the next header until it is there, so often at most; whether it is.
+    ///
+    /// Where messages come one behind the other, looking at once takes the line from the producer for each of them; a
+    /// moment later there are several. That is tried now and then, and goes on for as long as it is so.
     #[inline(always)]
-    pub(super) fn poll_header(&self, log: &Log, looks: u32) -> bool {
+    pub(super) fn poll_header(&mut self, log: &Log, looks: u32) -> bool {
+        let since = self.released.wrapping_sub(self.emptied);
+        self.emptied = self.released;
+        self.empties = self.empties.wrapping_add(1);
+        if since > 1 || self.empties.is_multiple_of(TRY_EVERY) {
+            (0..MOMENT).for_each(|_| std::hint::spin_loop());
+        }
         for _ in 0..looks {
             if log.is_published(self.head) {
                 return true;
