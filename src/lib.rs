@@ -40,6 +40,7 @@ mod sem;
 mod shm;
 mod signal;
 mod socket;
+mod sync;
 mod sync_atomics;
 #[allow(unsafe_code)]
 mod sys;
@@ -77,6 +78,7 @@ pub use signal::{
 pub use socket::{
     Credentials, KeepAlive, Listener, ReceivedDescriptors, ShutdownSide, Socket, SocketAddress, SocketOptions,
 };
+pub use sync::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics, SyncParticipant};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};

@@ -97,7 +97,6 @@ fn name(scheme: Scheme, directory: &Path) -> String {
         Scheme::Signal => "USR1".into(),
         Scheme::SysvShm | Scheme::SysvMq | Scheme::SysvSem => "private".into(),
         Scheme::Shm | Scheme::Mq | Scheme::Sem => format!("/{}", fresh("hostile")),
-        Scheme::Ring | Scheme::Topic | Scheme::Cell => "x".into(),
         _ => directory.join("x").display().to_string(),
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn check(scheme: Scheme, name: &[u8], id: Option<u8>) -> Result<(), F
         Scheme::Unix | Scheme::UnixDgram | Scheme::UnixSeqpacket | Scheme::File | Scheme::Fifo if name.is_empty() => {
             Err(Flaw::at(0, "a path"))
         }
-        Scheme::Ring | Scheme::Topic | Scheme::Cell if name.is_empty() => Err(Flaw::at(0, "a name, or a path")),
+        scheme if scheme.is_segment() && name.is_empty() => Err(Flaw::at(0, "a name, or a path")),
         _ => Ok(()),
     }
 }

@@ -97,11 +97,29 @@ schemes! {
     Topic = "topic" &[("mode", Mode)];
     /// `cell:name`: the latest value.
     Cell = "cell" &[("mode", Mode), ("largest", Number), ("participants", Number)];
+    /// `mutex:name`: a lock with an owner.
+    Mutex = "mutex" &[("mode", Mode), ("participants", Number)];
+    /// `permits:name`: a counting semaphore whose permits come back from the dead.
+    Permits = "permits" &[("mode", Mode), ("participants", Number), ("count", Number), ("fair", Flag)];
+    /// `event:name`: something that has happened or not.
+    Event = "event" &[("mode", Mode), ("participants", Number), ("auto-reset", Flag)];
+    /// `condition:name`: waiting under a mutex until another changes something.
+    Condition = "condition" &[("mode", Mode), ("participants", Number)];
+    /// `rwlock:name`: a lock for many readers or one writer.
+    RwLock = "rwlock" &[("mode", Mode), ("participants", Number)];
+    /// `barrier:name`: a meeting point.
+    Barrier = "barrier" &[("mode", Mode), ("participants", Number), ("parties", Number)];
 }
 
 impl Scheme {
     pub(super) fn named(name: &str) -> Option<Scheme> {
         Scheme::ALL.iter().copied().find(|scheme| scheme.as_str() == name)
+    }
+
+    /// Whether objects of this kind live in a segment of wigwag's own.
+    pub(super) fn is_segment(self) -> bool {
+        use Scheme::{Barrier, Cell, Condition, Event, Mutex, Permits, Ring, RwLock, Topic};
+        matches!(self, Ring | Topic | Cell | Mutex | Permits | Event | Condition | RwLock | Barrier)
     }
 
     pub(super) fn list() -> String {

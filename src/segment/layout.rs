@@ -15,7 +15,7 @@ use crate::sys::shared::Record;
 /// The first eight bytes of every segment.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"wigwag\0\x01");
 /// Changes with every change of any layout, bodies included.
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 pub(super) const PARTICIPANTS_AT: usize = 256;
 pub(super) const PARTICIPANTS_MAX: u32 = 256; // as many as a tag can tell apart
 
@@ -52,12 +52,34 @@ pub(super) struct Participant {
     pub started: AtomicU64,
     /// When it joined, in seconds since 1970.
     pub since: AtomicU64,
+    /// How many of its threads wait, and since when the first of them does, in nanoseconds since 1970. For others to see
+    /// only.
+    pub waiting_since: AtomicU64,
+    pub waiting: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Header>() == PARTICIPANTS_AT);
 const _: () = assert!(offset_of!(Header, size) == 16 && offset_of!(Header, body_at) == 32);
 const _: () = assert!(offset_of!(Header, used) == 128);
 const _: () = assert!(size_of::<Participant>() == 64);
+
+/// The kinds of bodies, by number; each kind of object has one.
+pub(super) fn kind_name(kind: u32) -> &'static str {
+    const NAMES: [&str; 11] = [
+        "nothing",
+        "a ring",
+        "a one-to-one ring",
+        "a topic",
+        "a cell",
+        "a mutex",
+        "permits",
+        "an event",
+        "a condition",
+        "a read-write lock",
+        "a barrier",
+    ];
+    NAMES.get(kind as usize).copied().unwrap_or("something unknown")
+}
 
 // SAFETY: atomics only.
 unsafe impl Record for Header {}

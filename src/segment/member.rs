@@ -34,6 +34,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 
 use super::Segment;
+use super::bell::nanos;
 use super::identity::{Identity, namespace};
 use super::layout::{Header, PARTICIPANTS_AT, Participant};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
@@ -106,6 +107,9 @@ pub(crate) struct Peer {
     pub(crate) pid: Option<u32>,
     pub(crate) roles: u32,
     pub(crate) since: SystemTime,
+    /// How many of its threads wait, and since when the first of them does.
+    pub(crate) waiting: u32,
+    pub(crate) waiting_since: Option<SystemTime>,
 }
 
 /// This handle's part in a segment.
@@ -288,6 +292,8 @@ impl Member {
         let own = Identity::own();
         participant.pid.store(own.pid, Ordering::Relaxed);
         participant.roles.store(0, Ordering::Relaxed);
+        participant.waiting.store(0, Ordering::Relaxed);
+        participant.waiting_since.store(0, Ordering::Relaxed);
         participant.namespace.store(own.namespace, Ordering::Relaxed);
         participant.started.store(own.started, Ordering::Relaxed);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -330,6 +336,8 @@ impl Member {
                 pid: visible.then(|| participant.pid.load(Ordering::Relaxed)),
                 roles: participant.roles.load(Ordering::Relaxed),
                 since: UNIX_EPOCH + Duration::from_secs(participant.since.load(Ordering::Relaxed).min(1 << 40)),
+                waiting: participant.waiting.load(Ordering::Relaxed),
+                waiting_since: since(participant.waiting_since.load(Ordering::Relaxed)),
             });
         }
         Ok(())
@@ -340,6 +348,19 @@ impl Member {
         let index = tag.index();
         // SeqCst: an owner's ALIVE was stored before its tag could be in a word that was read before this.
         self.participant(index).is_ok_and(|participant| tag.is_of(index, participant.state.load(Ordering::SeqCst)))
+    }
+
+    /// Tells others that a thread of this member waits, for as long as what it returns lives.
+    pub(super) fn waiting(&self) -> SysResult<Option<Waiting<'_>>> {
+        if !self.is_settled() {
+            return Ok(None); // a child that has not joined has no place to say it
+        }
+        let participant = self.participant(self.place.load(Ordering::Relaxed) as u32)?;
+        // Relaxed, here and in `drop`: for others to see, and nothing hangs on it.
+        if participant.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            participant.waiting_since.store(wall_clock(), Ordering::Relaxed);
+        }
+        Ok(Some(Waiting(participant)))
     }
 
     /// Takes on roles, seen by all from then on.
@@ -449,6 +470,27 @@ impl Member {
         }
         Ok(())
     }
+}
+
+/// See [`Member::waiting`].
+pub(super) struct Waiting<'a>(&'a Participant);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn wall_clock() -> u64 {
+    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// From such a number; `None` for 0.
+pub(crate) fn since(wall_clock: u64) -> Option<SystemTime> {
+    (wall_clock != 0).then(|| UNIX_EPOCH + Duration::from_nanos(wall_clock))
 }
 
 /// That of a member which a child does not take on by using the handle.

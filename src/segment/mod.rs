@@ -29,7 +29,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, fstat};
 
 pub(crate) use bell::Bell;
-pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Standing, Tag};
+pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Peer, Standing, Tag, since, wall_clock};
 pub use patience::WaitMode;
 pub(crate) use patience::{Party, Patience, look_around};
 
@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::sync_atomics::Ordering;
 use crate::sys::SysResult;
 use crate::sys::shared::{Mapping, reserve};
-use layout::{Header, LAYOUT, MAGIC, PARTICIPANTS_AT, PARTICIPANTS_MAX, Participant};
+use layout::{Header, LAYOUT, MAGIC, PARTICIPANTS_AT, PARTICIPANTS_MAX, Participant, kind_name};
 use place::{Place, is_regular};
 
 /// What a segment shall be, should it have to be made.
@@ -166,8 +166,10 @@ impl Segment {
         }
         let found = header.kind.load(Ordering::Relaxed);
         if found != kind {
-            return Err(fail(Errno::EBADMSG)
-                .because_found(format!("it holds another kind of object: kind {found}, expected {kind}")));
+            let (found_name, name) = (kind_name(found), kind_name(kind));
+            return Err(fail(Errno::EBADMSG).because_found(format!(
+                "it holds another kind of object: {found_name} (kind {found}), expected {name} (kind {kind})"
+            )));
         }
         let shape = Shape {
             size: usize::try_from(header.size.load(Ordering::Relaxed)).unwrap_or(0),

@@ -69,6 +69,9 @@ pub(crate) trait Party {
     /// Adds what the caller can do about an error.
     fn explain(&self, error: Error) -> Error;
 
+    /// A last word before the caller sleeps.
+    fn before_sleep(&self) {}
+
     /// Makes up for what those who ring leave out between making something and looking at the bell; false if that cannot
     /// be done for certain, and a second look a moment later is needed.
     fn settle(&self) -> bool {
@@ -208,6 +211,7 @@ impl Patience {
         attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
         let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
+        let _seen_waiting = party.member().waiting().map_err(|errno| fail(operation, errno))?;
         let mut certain = false;
         for _ in 0..u32::MAX {
             look_around(party).map_err(|errno| fail(operation, errno))?;
@@ -225,6 +229,7 @@ impl Patience {
             let company = party.member().has_company().map_err(|errno| fail(operation, errno))?;
             let most = if certain { company.then_some(ASK_EVERY) } else { Some(SETTLED) };
             certain = true;
+            party.before_sleep();
             let before = bell.before_sleep();
             let woken = operation.wait().futex(bell.word(), announced, most).map_err(|errno| operation.error(errno))?;
             if woken {

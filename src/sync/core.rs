@@ -1,0 +1,185 @@
+//! What all of them have in common: a segment with a control record, a part in it, and how calls wait.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::segment::{Member, Patience, Peer, Plan, Segment, WaitMode};
+use crate::sys::SysResult;
+use crate::sys::shared::{Kept, Mapping, Record};
+use crate::wait::Object;
+
+/// One kind of object.
+pub(super) trait Kind: Sized {
+    /// What lies at the start of the body.
+    type Control: Record;
+    type Options;
+    const NUMBER: u32;
+
+    /// Fills in from the address what is default in the options.
+    fn with(options: &mut Self::Options, address: &Address);
+
+    /// What the options have in common with those of the other kinds. Says what is wrong with them.
+    fn common(options: &Self::Options) -> std::result::Result<Common, &'static str>;
+
+    /// Bytes of the body.
+    fn size(participants: u32) -> usize;
+
+    /// Writes what is not zero into the control record of a new one.
+    fn fill(options: &Self::Options, control: &Self::Control);
+
+    fn of(core: Core<Self::Control>, options: &Self::Options) -> SysResult<Self>;
+}
+
+/// Options that all kinds have.
+#[derive(Clone, Copy)]
+pub(super) struct Common {
+    pub participants: u32,
+    pub mode: u32,
+    pub wait: WaitMode,
+}
+
+impl Common {
+    pub fn check(mut self) -> std::result::Result<Common, &'static str> {
+        const PARTICIPANTS_DEFAULT: u32 = 64;
+        if self.participants > 256 {
+            return Err("it has at most 256 participants");
+        }
+        if self.mode > 0o777 {
+            return Err("the mode is permissions, octal 0 to 777");
+        }
+        if self.participants == 0 {
+            self.participants = PARTICIPANTS_DEFAULT;
+        }
+        if self.mode == 0 {
+            self.mode = 0o600;
+        }
+        Ok(self)
+    }
+}
+
+pub(super) struct Core<C> {
+    pub object: Object,
+    pub member: Member,
+    pub control: Kept<C>,
+    pub patience: Patience,
+}
+
+fn checked<K: Kind>(options: &K::Options, address: &str) -> Result<Common> {
+    K::common(options).map_err(|reason| Error::new(Errno::EINVAL, "open").on_text(address).because(reason))
+}
+
+fn planned<K: Kind, T>(options: &K::Options, common: Common, make: impl FnOnce(&Plan<'_>) -> T) -> T {
+    let fill = |memory: &Arc<Mapping>, body| memory.record::<K::Control>(body).map(|control| K::fill(options, control));
+    let body = K::size(common.participants);
+    make(&Plan { kind: K::NUMBER, participants: common.participants, body, mode: common.mode, fill: &fill })
+}
+
+pub(super) fn open<K: Kind>(address: &Address, mut options: K::Options) -> Result<K> {
+    K::with(&mut options, address);
+    let text = address.without_options().to_string();
+    let common = checked::<K>(&options, &text)?;
+    let (segment, _) = planned::<K, _>(&options, common, |plan| Segment::open_or_create(address, plan))?;
+    join::<K>(segment, text, &options, common)
+}
+
+pub(super) fn anonymous<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<K> {
+    let common = checked::<K>(options, scheme)?;
+    let segment = planned::<K, _>(options, common, |plan| Segment::anonymous(scheme, plan))?;
+    join::<K>(segment, scheme.into(), options, common)
+}
+
+pub(super) fn adopt<K: Kind>(scheme: &'static str, fd: OwnedFd, options: &K::Options) -> Result<K> {
+    let common = checked::<K>(options, scheme)?;
+    join::<K>(Segment::adopt(scheme, fd, K::NUMBER)?, scheme.into(), options, common)
+}
+
+pub(super) fn size_for<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<usize> {
+    let common = checked::<K>(options, scheme)?;
+    Ok(Segment::size_for(common.participants, K::size(common.participants)))
+}
+
+fn join<K: Kind>(segment: Segment, address: String, options: &K::Options, common: Common) -> Result<K> {
+    let object = Object::new(address);
+    let address = Arc::clone(object.address());
+    let fail = |errno| explained(Error::new(errno, "open").on(&address));
+    let (body, length) = segment.body();
+    let control = Kept::new(segment.memory(), body).filter(|_| length >= size_of::<K::Control>());
+    let control = control.ok_or(Errno::EBADMSG).map_err(fail)?;
+    let member = Member::join(segment).map_err(fail)?;
+    K::of(Core { object, member, control, patience: Patience::new(common.wait) }, options).map_err(fail)
+}
+
+/// Adds what the caller can do about it.
+pub(super) fn explained(error: Error) -> Error {
+    if error.is(Errno::ESTALE) {
+        error.because("this handle was declared dead, as its lock on the file was closed; open it anew")
+    } else if error.is(Errno::EBADMSG) {
+        error.because("it holds what no user of it could have written: it is damaged; remove it")
+    } else if error.is(Errno::EUSERS) {
+        error.because("it has no room for another participant; close one, or make it with more participants")
+    } else {
+        error
+    }
+}
+
+impl<C> Core<C> {
+    #[cold]
+    pub fn error(&self, errno: Errno, operation: &'static str) -> Error {
+        explained(self.object.error(errno, operation))
+    }
+
+    /// Those who take part, and what each holds, as `holding` says.
+    pub fn participants(
+        &self,
+        mut holding: impl FnMut(&Peer) -> (u64, Option<SystemTime>),
+    ) -> SysResult<Vec<SyncParticipant>> {
+        let mut participants = Vec::new();
+        self.member.each(|peer| {
+            let (holding, holding_since) = holding(&peer);
+            participants.push(SyncParticipant {
+                is_self: peer.is_self,
+                pid: peer.pid,
+                since: peer.since,
+                holding,
+                holding_since,
+                waiting: peer.waiting,
+                waiting_since: peer.waiting_since,
+            });
+        })?;
+        Ok(participants)
+    }
+}
+
+impl<C> Drop for Core<C> {
+    fn drop(&mut self) {
+        // A child that has not used the handle has no part in it, and none to give up.
+        if self.member.is_settled() {
+            self.member.leave();
+        }
+    }
+}
+
+/// One handle on a lock or the like, of this or another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncParticipant {
+    /// The handle that was asked.
+    pub is_self: bool,
+    /// Its process; `None` if it lives in a pid namespace that this one cannot see.
+    pub pid: Option<u32>,
+    /// When it was opened, to the second.
+    pub since: SystemTime,
+    /// What it holds: 1 for a lock, permits for permits, read locks.
+    pub holding: u64,
+    /// Since when, at the latest: when somebody who had to wait first saw it. `None` while nobody had to.
+    pub holding_since: Option<SystemTime>,
+    /// How many of its threads wait.
+    pub waiting: u32,
+    /// Since when the first of them does.
+    pub waiting_since: Option<SystemTime>,
+}

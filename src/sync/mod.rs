@@ -1,0 +1,22 @@
+//! Locks and the like in shared memory, each with an owner.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mutex.rs` | one file for each kind |
+//! | `core.rs` | what all kinds have in common |
+//! | `opening.rs` | what they have in the same words: options, opening, removing |
+//! | `word.rs`, `owner.rs` | who has a lock |
+//! | `threads.rs` | locks of threads that end |
+//! | `doorbell.rs` | the descriptor to poll |
+
+mod core;
+mod doorbell;
+mod mutex;
+mod opening;
+mod owner;
+#[allow(unsafe_code)]
+mod threads;
+mod word;
+
+pub use core::SyncParticipant;
+pub use mutex::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics};

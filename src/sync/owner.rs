@@ -1,0 +1,84 @@
+//! The line of a lock that says who has it, and since when at the latest.
+
+use std::time::SystemTime;
+
+use super::word::{Owner, Phase, Word};
+use crate::segment::{Bell, Member, since, wall_clock};
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::SysResult;
+
+#[repr(C, align(128))]
+pub(super) struct OwnerLine {
+    word: AtomicU64,
+    /// Rings when the lock has become free.
+    pub bell: Bell,
+    /// What somebody who had to wait read in the word, and when, in nanoseconds since 1970: the holder writes its name
+    /// only, and those who wait have the time to look at the clock.
+    noted: AtomicU64,
+    noted_at: AtomicU64,
+}
+
+impl OwnerLine {
+    #[inline(always)]
+    pub fn load(&self) -> Word {
+        // SeqCst: looked at after announcing sleep, and before and after the bits of readers.
+        Word(self.word.load(Ordering::SeqCst))
+    }
+
+    /// SeqCst: acquires what the last holder released, releases to the next, and comes before the look at the bell.
+    #[inline(always)]
+    pub fn step(&self, found: Word, next: Word) -> bool {
+        self.word.compare_exchange(found.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// For one who has to wait and is about to sleep.
+    #[cold]
+    pub fn note(&self) {
+        // Relaxed: for others to see, and nothing hangs on it.
+        let found = self.word.load(Ordering::Relaxed);
+        if self.noted.load(Ordering::Relaxed) != found {
+            self.noted_at.store(wall_clock(), Ordering::Relaxed);
+            self.noted.store(found, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when this is known to stand in the word.
+    pub fn since(&self, word: Word) -> Option<SystemTime> {
+        let noted = self.noted.load(Ordering::Relaxed) == word.0;
+        noted.then(|| since(self.noted_at.load(Ordering::Relaxed))).flatten()
+    }
+
+    /// Takes the lock from an owner who is not current.
+    pub fn tidy(&self, member: &Member) -> SysResult<()> {
+        let found = self.load();
+        match found.phase()? {
+            Phase::Free | Phase::Abandoned | Phase::GivenUp => Ok(()),
+            _ if member.is_current(found.owner().tag) => Ok(()),
+            _ => self.abandon(found),
+        }
+    }
+
+    /// Takes the lock from this holder, who is dead or has left. Whoever had only claimed it had not touched anything.
+    pub fn abandon(&self, found: Word) -> SysResult<()> {
+        let phase = if found.phase()? == Phase::Claimed { Phase::Free } else { Phase::Abandoned };
+        // A failure: somebody else did it, or the holder lives and has just released it.
+        if self.step(found, found.without_owner(phase)) {
+            self.bell.ring_all();
+        }
+        Ok(())
+    }
+
+    /// Takes it from a thread of this member that ends, or, without one, from all, as the handle is closed.
+    pub fn give_back(&self, member: &Member, thread: Option<u32>) {
+        if !member.is_settled() {
+            return; // what an unused copy in a child names is the parent's
+        }
+        let Ok(own) = member.tag() else { return };
+        let found = self.load();
+        let Owner { tag, thread: holder } = found.owner();
+        let held = !matches!(found.phase(), Ok(Phase::Free | Phase::Abandoned | Phase::GivenUp) | Err(_));
+        if held && tag == own && thread.is_none_or(|thread| thread == holder) {
+            let _ = self.abandon(found); // fails for no word that has just passed
+        }
+    }
+}
