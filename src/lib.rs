@@ -78,7 +78,10 @@ pub use signal::{
 pub use socket::{
     Credentials, KeepAlive, Listener, ReceivedDescriptors, ShutdownSide, Socket, SocketAddress, SocketOptions,
 };
-pub use sync::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics, SyncParticipant};
+pub use sync::{
+    Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics, Permits, PermitsGuard, PermitsOptions,
+    PermitsStatistics, SyncParticipant,
+};
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;
 pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};

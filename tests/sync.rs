@@ -5,6 +5,8 @@ mod support;
 
 #[path = "sync/mutex.rs"]
 mod mutex;
+#[path = "sync/permits.rs"]
+mod permits;
 
 /// A word that children made by fork share; for the rest of the test process.
 pub(crate) fn shared_counter() -> &'static std::sync::atomic::AtomicU64 {

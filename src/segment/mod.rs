@@ -197,6 +197,11 @@ impl Segment {
         self.shape.size
     }
 
+    /// How many can take part.
+    pub(crate) fn participants(&self) -> u32 {
+        self.shape.participants
+    }
+
     /// Offset and length of the body.
     pub(crate) fn body(&self) -> (usize, usize) {
         (self.shape.body_at, self.shape.body_size)

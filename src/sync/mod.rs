@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `mutex.rs` | one file for each kind |
+//! | `mutex.rs`, `permits/` | a file or a folder for each kind |
 //! | `core.rs` | what all kinds have in common |
 //! | `opening.rs` | what they have in the same words: options, opening, removing |
 //! | `word.rs`, `owner.rs` | who has a lock |
@@ -14,9 +14,11 @@ mod doorbell;
 mod mutex;
 mod opening;
 mod owner;
+mod permits;
 #[allow(unsafe_code)]
 mod threads;
 mod word;
 
 pub use core::SyncParticipant;
 pub use mutex::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics};
+pub use permits::{Permits, PermitsGuard, PermitsOptions, PermitsStatistics};

@@ -167,7 +167,7 @@ impl Mutex {
     /// System calls: futex, if it has to wait.
     #[inline]
     pub fn lock(&self, timeout: Timeout) -> Result<Locked<MutexGuard<'_>>> {
-        let taken = self.take(timeout)?;
+        let taken = self.taken(timeout)?;
         Ok(taken.locked(Lender::Lent(self)))
     }
 
@@ -176,7 +176,7 @@ impl Mutex {
     /// # Errors
     /// As [`Mutex::lock`].
     pub fn lock_owned(self: &Arc<Mutex>, timeout: Timeout) -> Result<Locked<MutexGuard<'static>>> {
-        let taken = self.take(timeout)?;
+        let taken = self.taken(timeout)?;
         Ok(taken.locked(Lender::Kept(self.clone())))
     }
 
@@ -186,8 +186,8 @@ impl Mutex {
     /// # Errors
     /// As [`Mutex::lock`].
     #[inline]
-    pub fn acquire(&self, timeout: Timeout) -> Result<bool> {
-        Ok(self.take(timeout)?.inherited)
+    pub fn take(&self, timeout: Timeout) -> Result<bool> {
+        Ok(self.taken(timeout)?.inherited)
     }
 
     /// Releases it, or undoes the last of several takings. Never blocks.
@@ -273,7 +273,7 @@ impl Mutex {
     // --- what the calls are made of ---
 
     #[inline]
-    fn take(&self, timeout: Timeout) -> Result<Taken> {
+    fn taken(&self, timeout: Timeout) -> Result<Taken> {
         match self.attempt() {
             Ok(Some(taken)) => Ok(taken),
             first => self.take_on(first, timeout),

@@ -88,6 +88,12 @@ impl<T: Record> Kept<T> {
     }
 }
 
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Kept<T> {
+        Kept { at: self.at, _keeps: Arc::clone(&self._keeps) }
+    }
+}
+
 impl<T> std::fmt::Debug for Kept<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Kept").field(&self.at).finish()

@@ -56,7 +56,7 @@ fn a_holder_that_takes_it_again_is_told() {
 #[test]
 fn only_the_thread_that_holds_it_releases_it() {
     let mutex = mutex();
-    assert!(!mutex.acquire(GENEROUS).unwrap());
+    assert!(!mutex.take(GENEROUS).unwrap());
     std::thread::scope(|scope| {
         let refused = scope.spawn(|| mutex.release().unwrap_err().is(Errno::EPERM));
         assert!(refused.join().unwrap());
@@ -136,13 +136,13 @@ fn given_up_is_given_up_for_all() {
 fn a_thread_that_ends_leaves_its_locks_to_others() {
     let mutex = Arc::new(mutex());
     let of_thread = mutex.clone();
-    std::thread::spawn(move || assert!(!of_thread.acquire(GENEROUS).unwrap())).join().unwrap();
-    assert!(mutex.acquire(GENEROUS).unwrap(), "inherited");
+    std::thread::spawn(move || assert!(!of_thread.take(GENEROUS).unwrap())).join().unwrap();
+    assert!(mutex.take(GENEROUS).unwrap(), "inherited");
     mutex.consistent().unwrap();
     mutex.release().unwrap();
     // The same thread's other handle is closed with the lock in its hands.
     let other = again(&mutex);
-    assert!(!other.acquire(GENEROUS).unwrap());
+    assert!(!other.take(GENEROUS).unwrap());
     drop(other);
     assert!(mutex.lock(Timeout::Now).unwrap().is_inherited());
 }
