@@ -79,8 +79,8 @@ pub use socket::{
     Credentials, KeepAlive, Listener, ReceivedDescriptors, ShutdownSide, Socket, SocketAddress, SocketOptions,
 };
 pub use sync::{
-    Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics, Permits, PermitsGuard, PermitsOptions,
-    PermitsStatistics, SyncParticipant,
+    Event, EventOptions, EventStatistics, Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics,
+    Permits, PermitsGuard, PermitsOptions, PermitsStatistics, SyncParticipant,
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

@@ -3,6 +3,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "sync/event.rs"]
+mod event;
 #[path = "sync/mutex.rs"]
 mod mutex;
 #[path = "sync/permits.rs"]

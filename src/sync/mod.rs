@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `mutex.rs`, `permits/` | a file or a folder for each kind |
+//! | `mutex.rs`, `event.rs`, `permits/` … | a file or a folder for each kind |
 //! | `core.rs` | what all kinds have in common |
 //! | `opening.rs` | what they have in the same words: options, opening, removing |
 //! | `word.rs`, `owner.rs` | who has a lock |
@@ -11,6 +11,7 @@
 
 mod core;
 mod doorbell;
+mod event;
 mod mutex;
 mod opening;
 mod owner;
@@ -20,5 +21,6 @@ mod threads;
 mod word;
 
 pub use core::SyncParticipant;
+pub use event::{Event, EventOptions, EventStatistics};
 pub use mutex::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics};
 pub use permits::{Permits, PermitsGuard, PermitsOptions, PermitsStatistics};
