@@ -80,7 +80,8 @@ pub use socket::{
 };
 pub use sync::{
     Event, EventOptions, EventStatistics, Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics,
-    Permits, PermitsGuard, PermitsOptions, PermitsStatistics, SyncParticipant,
+    Permits, PermitsGuard, PermitsOptions, PermitsStatistics, RwLock, RwLockOptions, RwLockReadGuard, RwLockStatistics,
+    RwLockWriteGuard, SyncParticipant,
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

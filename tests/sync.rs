@@ -9,6 +9,8 @@ mod event;
 mod mutex;
 #[path = "sync/permits.rs"]
 mod permits;
+#[path = "sync/rwlock.rs"]
+mod rwlock;
 
 /// A word that children made by fork share; for the rest of the test process.
 pub(crate) fn shared_counter() -> &'static std::sync::atomic::AtomicU64 {

@@ -127,10 +127,30 @@ pub(super) fn explained(error: Error) -> Error {
     }
 }
 
+/// The same for a lock.
+pub(super) fn lock_explained(error: Error) -> Error {
+    if error.is(Errno::EDEADLK) {
+        error.because("this thread holds it already; release it first, or open a mutex as recursive")
+    } else if error.is(Errno::ENOTRECOVERABLE) {
+        error.because("it was given up for good by who took it over from the dead; remove it and make it anew")
+    } else if error.is(Errno::EPERM) {
+        error.because("this thread does not hold it; only the holder may do this")
+    } else if error.is(Errno::EINVAL) {
+        error.because("it was not taken over from the dead; there is nothing to make good")
+    } else {
+        explained(error)
+    }
+}
+
 impl<C> Core<C> {
     #[cold]
     pub fn error(&self, errno: Errno, operation: &'static str) -> Error {
         explained(self.object.error(errno, operation))
+    }
+
+    #[cold]
+    pub fn lock_error(&self, errno: Errno, operation: &'static str) -> Error {
+        lock_explained(self.object.error(errno, operation))
     }
 
     /// Those who take part, and what each holds, as `holding` says.

@@ -16,6 +16,7 @@ mod mutex;
 mod opening;
 mod owner;
 mod permits;
+mod rwlock;
 #[allow(unsafe_code)]
 mod threads;
 mod word;
@@ -24,3 +25,4 @@ pub use core::SyncParticipant;
 pub use event::{Event, EventOptions, EventStatistics};
 pub use mutex::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics};
 pub use permits::{Permits, PermitsGuard, PermitsOptions, PermitsStatistics};
+pub use rwlock::{RwLock, RwLockOptions, RwLockReadGuard, RwLockStatistics, RwLockWriteGuard};

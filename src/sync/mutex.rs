@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, explained};
+use super::core::{Common, Core, Kind, SyncParticipant, lock_explained};
 use super::doorbell::{Listener, Ready};
 use super::opening::{opening, options};
 use super::owner::OwnerLine;
@@ -207,12 +207,7 @@ impl Mutex {
     /// `EINVAL` it was not taken over from the dead; `EPERM`, `ESTALE` as [`Mutex::release`].
     pub fn consistent(&self) -> Result<()> {
         let held = self.held("consistent")?;
-        if held.phase() != Ok(Phase::Inherited) {
-            let error = self.core.object.error(Errno::EINVAL, "consistent");
-            return Err(error.because("it was not taken over from the dead; there is nothing to make good"));
-        }
-        let done = self.core.control.owner.step(held, held.with(Phase::Held));
-        if done { Ok(()) } else { Err(self.core.error(Errno::ESTALE, "consistent")) }
+        self.core.control.owner.make_consistent(held).map_err(|errno| self.core.lock_error(errno, "consistent"))
     }
 
     /// Gives the held mutex up for good: all who wait for it or come later get `ENOTRECOVERABLE`. Never blocks.
@@ -221,12 +216,7 @@ impl Mutex {
     /// `EPERM`, `ESTALE` as [`Mutex::release`].
     pub fn give_up(&self) -> Result<()> {
         let held = self.held("give up")?;
-        let owner = &self.core.control.owner;
-        if !owner.step(held, held.without_owner(Phase::GivenUp)) {
-            return Err(self.core.error(Errno::ESTALE, "give up"));
-        }
-        owner.bell.ring_all();
-        Ok(())
+        self.core.control.owner.give_up(held).map_err(|errno| self.core.error(errno, "give up"))
     }
 
     /// A descriptor that is readable while the mutex could be taken. For poll, a [`WaitSet`](crate::WaitSet), an event loop;
@@ -325,20 +315,8 @@ impl Mutex {
     /// The word, which says that this thread holds the mutex.
     #[inline]
     fn held(&self, operation: &'static str) -> Result<Word> {
-        let found = self.core.control.owner.load();
-        let me = self.core.me().map_err(|errno| self.core.error(errno, operation))?;
-        match found.phase() {
-            Ok(Phase::Held | Phase::Inherited) if found.owner() == me => Ok(found),
-            _ => Err(self.not_held(operation)),
-        }
-    }
-
-    #[cold]
-    fn not_held(&self, operation: &'static str) -> Error {
-        self.core
-            .object
-            .error(Errno::EPERM, operation)
-            .because("this thread does not hold it; only the holder may do this")
+        let held = self.core.me().and_then(|me| self.core.control.owner.held_by(me));
+        held.map_err(|errno| self.core.lock_error(errno, operation))
     }
 
     /// Releases what is held under this word, once.
@@ -350,10 +328,7 @@ impl Mutex {
             return Ok(());
         }
         let owner = &self.core.control.owner;
-        let phase = if held.phase() == Ok(Phase::Inherited) { Phase::Abandoned } else { Phase::Free };
-        if !owner.step(held, held.without_owner(phase)) {
-            return Err(Errno::ESTALE); // it was taken from this handle, declared dead
-        }
+        owner.put(held)?;
         owner.bell.ring();
         Ok(())
     }
@@ -384,13 +359,7 @@ impl Party for Core<Control> {
     }
 
     fn explain(&self, error: Error) -> Error {
-        if error.is(Errno::EDEADLK) {
-            error.because("this thread holds it already; release it first, or open the mutex as recursive")
-        } else if error.is(Errno::ENOTRECOVERABLE) {
-            error.because("it was given up for good by who took it over from the dead; remove it and make it anew")
-        } else {
-            explained(error)
-        }
+        lock_explained(error)
     }
 
     fn before_sleep(&self) {

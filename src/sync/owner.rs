@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use nix::errno::Errno;
+
 use super::word::{Owner, Phase, Word};
 use crate::segment::{Bell, Member, since, wall_clock};
 use crate::sync_atomics::{AtomicU64, Ordering};
@@ -29,6 +31,39 @@ impl OwnerLine {
     #[inline(always)]
     pub fn step(&self, found: Word, next: Word) -> bool {
         self.word.compare_exchange(found.0, next.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// The word, if it says that this one holds the lock; else `EPERM`.
+    #[inline]
+    pub fn held_by(&self, me: Owner) -> SysResult<Word> {
+        let found = self.load();
+        let holds = matches!(found.phase()?, Phase::Held | Phase::Inherited) && found.owner() == me;
+        if holds { Ok(found) } else { Err(Errno::EPERM) }
+    }
+
+    /// Has the holder of this word say that all is well again; `EINVAL` if it was not inherited.
+    pub fn make_consistent(&self, held: Word) -> SysResult<()> {
+        if held.phase()? != Phase::Inherited {
+            return Err(Errno::EINVAL);
+        }
+        if self.step(held, held.with(Phase::Held)) { Ok(()) } else { Err(Errno::ESTALE) }
+    }
+
+    /// Has the holder of this word leave the lock to nobody.
+    pub fn give_up(&self, held: Word) -> SysResult<()> {
+        if !self.step(held, held.without_owner(Phase::GivenUp)) {
+            return Err(Errno::ESTALE);
+        }
+        self.bell.ring_all();
+        Ok(())
+    }
+
+    /// Has the holder of this word leave the lock to the next; that one is told if nobody has made good.
+    #[inline]
+    pub fn put(&self, held: Word) -> SysResult<()> {
+        let phase = if held.phase()? == Phase::Inherited { Phase::Abandoned } else { Phase::Free };
+        // A failure: it was taken from this handle, declared dead.
+        if self.step(held, held.without_owner(phase)) { Ok(()) } else { Err(Errno::ESTALE) }
     }
 
     /// For one who has to wait and is about to sleep.
