@@ -79,9 +79,10 @@ pub use socket::{
     Credentials, KeepAlive, Listener, ReceivedDescriptors, ShutdownSide, Socket, SocketAddress, SocketOptions,
 };
 pub use sync::{
-    Event, EventOptions, EventStatistics, Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics,
-    Permits, PermitsGuard, PermitsOptions, PermitsStatistics, RwLock, RwLockOptions, RwLockReadGuard, RwLockStatistics,
-    RwLockWriteGuard, SyncParticipant,
+    Barrier, BarrierOptions, BarrierStatistics, Condition, ConditionOptions, ConditionStatistics, Event, EventOptions,
+    EventStatistics, Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics, Permits, PermitsGuard,
+    PermitsOptions, PermitsStatistics, RwLock, RwLockOptions, RwLockReadGuard, RwLockStatistics, RwLockWriteGuard,
+    SyncParticipant, Waited,
 };
 pub use timeout::Timeout;
 pub use wait::set_interrupt_hook;

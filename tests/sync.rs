@@ -3,6 +3,10 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "sync/barrier.rs"]
+mod barrier;
+#[path = "sync/condition.rs"]
+mod condition;
 #[path = "sync/event.rs"]
 mod event;
 #[path = "sync/mutex.rs"]

@@ -6,9 +6,12 @@
 //! | `core.rs` | what all kinds have in common |
 //! | `opening.rs` | what they have in the same words: options, opening, removing |
 //! | `word.rs`, `owner.rs` | who has a lock |
+//! | `roster.rs` | whose death has to be told |
 //! | `threads.rs` | locks of threads that end |
 //! | `doorbell.rs` | the descriptor to poll |
 
+mod barrier;
+mod condition;
 mod core;
 mod doorbell;
 mod event;
@@ -16,11 +19,14 @@ mod mutex;
 mod opening;
 mod owner;
 mod permits;
+mod roster;
 mod rwlock;
 #[allow(unsafe_code)]
 mod threads;
 mod word;
 
+pub use barrier::{Barrier, BarrierOptions, BarrierStatistics};
+pub use condition::{Condition, ConditionOptions, ConditionStatistics, Waited};
 pub use core::SyncParticipant;
 pub use event::{Event, EventOptions, EventStatistics};
 pub use mutex::{Locked, Mutex, MutexGuard, MutexOptions, MutexState, MutexStatistics};

@@ -404,7 +404,7 @@ impl Taken {
 /// Holds a mutex until it is dropped, by the thread that has taken it.
 pub struct MutexGuard<'a> {
     mutex: Lender<'a, Mutex>,
-    /// As it stood when it was taken; its phase may have changed since.
+    /// As it stood when it was taken; it may have been taken again by the same thread since. Zero once released.
     word: Word,
     /// A child made by fork has a copy of the guard, and the mutex stays the parent's.
     generation: u32,
@@ -423,6 +423,24 @@ impl MutexGuard<'_> {
     /// As [`Mutex::consistent`].
     pub fn consistent(&self) -> Result<()> {
         self.mutex.consistent()
+    }
+
+    /// Releases it however often it was taken; how often that was, beyond the first.
+    pub(super) fn release_whole(&mut self) -> SysResult<u32> {
+        let again = self.mutex.again.load(Ordering::Relaxed);
+        if self.generation != fork::generation_in_handler() {
+            return Err(Errno::EPERM);
+        }
+        self.mutex.again.store(0, Ordering::Relaxed);
+        if self.end() { Ok(again) } else { Err(Errno::ESTALE) }
+    }
+
+    /// Takes it back as often as before `release_whole`; whether from the dead.
+    pub(super) fn take_whole(&mut self, again: u32, timeout: Timeout) -> Result<bool> {
+        let taken = self.mutex.taken(timeout)?;
+        self.word = taken.word;
+        self.mutex.again.store(again, Ordering::Relaxed);
+        Ok(taken.inherited)
     }
 
     /// As [`Mutex::give_up`].
@@ -446,10 +464,11 @@ impl MutexGuard<'_> {
     #[inline]
     fn end(&mut self) -> bool {
         let found = self.mutex.core.control.owner.load();
-        let held = found.with(Phase::Free) == self.word.with(Phase::Free)
-            && self.word != Word(0)
+        let held = self.word != Word(0)
+            && found.owner() == self.word.owner()
+            && matches!(found.phase(), Ok(Phase::Held | Phase::Inherited))
             && self.generation == fork::generation_in_handler();
-        self.word = Word(0); // so that it ends once
+        self.word = Word(0);
         held && self.mutex.put(found).is_ok()
     }
 }

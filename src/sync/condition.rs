@@ -1,0 +1,405 @@
+//! Waiting under a mutex until somebody else has changed something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::core::{Common, Core, Kind, SyncParticipant, explained};
+use super::mutex::{Locked, MutexGuard};
+use super::opening::{opening, options};
+use super::roster::{PLACE, Roster};
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::segment::{Bell, Member, Party, look_around};
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::SysResult;
+use crate::sys::shared::Record;
+use crate::timeout::Timeout;
+
+options! {
+    /// How to open or make a condition.
+    ConditionOptions {}
+}
+
+#[repr(C, align(128))]
+pub(crate) struct Control {
+    word: AtomicU64,
+    bell: Bell,
+    /// Notifications so far.
+    notified: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Control>() == 128);
+
+// SAFETY: atomics only.
+#[allow(unsafe_code)]
+unsafe impl Record for Control {}
+
+/// `tickets given out (28) | tickets called (28) | tickets given back (8)`; any 64 bits are one.
+///
+/// Who waits draws a ticket and goes on when it is called. One that is given back is called in passing, so that no
+/// notification goes to somebody who is no longer there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+const TICKETS: u64 = 1 << 28;
+const BACK_MAX: u64 = 255;
+
+impl Word {
+    fn new(given: u64, called: u64, back: u64) -> Word {
+        Word((given % TICKETS) << 36 | (called % TICKETS) << 8 | back)
+    }
+
+    fn given(self) -> u64 {
+        self.0 >> 36
+    }
+
+    fn called(self) -> u64 {
+        self.0 >> 8 & (TICKETS - 1)
+    }
+
+    fn back(self) -> u64 {
+        self.0 & BACK_MAX
+    }
+
+    fn waiting(self) -> u64 {
+        self.given().wrapping_sub(self.called()) % TICKETS
+    }
+
+    /// One more ticket given out, which is that of `given` before.
+    fn draw(self) -> Word {
+        Word::new(self.given() + 1, self.called(), self.back())
+    }
+
+    fn call_one(self) -> Word {
+        let called = (1 + self.back()).min(self.waiting());
+        Word::new(self.given(), self.called() + called, 0)
+    }
+
+    fn call_all(self) -> Word {
+        Word::new(self.given(), self.given(), 0)
+    }
+
+    /// One ticket given back; where too many are, all are called, and whoever still waits looks for itself.
+    fn give_back(self) -> Word {
+        if self.back() == BACK_MAX { self.call_all() } else { Word::new(self.given(), self.called(), self.back() + 1) }
+    }
+
+    fn is_called(self, ticket: u64) -> bool {
+        self.called().wrapping_sub(ticket + 1) % TICKETS < TICKETS / 2
+    }
+}
+
+/// Waiting under a [`Mutex`](crate::Mutex) until somebody else, of any process, has changed what it guards and notifies.
+///
+/// Named (`condition:changed`), or anonymous and inherited by children or passed as a descriptor. A wait can end without a
+/// notification, after somebody died at the latest: look whether what was waited for is so, and else wait again, which
+/// [`wait_while`](Condition::wait_while) does.
+///
+/// ```
+/// use wigwag::{Condition, ConditionOptions, Mutex, MutexOptions, Timeout};
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// let (mutex, condition) = (Mutex::anonymous(MutexOptions::default())?, Condition::anonymous(ConditionOptions::default())?);
+/// let ready = AtomicBool::new(false);
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         let _guard = mutex.lock(Timeout::Forever).unwrap();
+///         ready.store(true, Ordering::Relaxed);
+///         condition.notify_one().unwrap();
+///     });
+///     let guard = mutex.lock(Timeout::Forever).unwrap().into_guard();
+///     condition.wait_while(guard, Timeout::Forever, |_| !ready.load(Ordering::Relaxed)).unwrap();
+/// });
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub struct Condition {
+    core: Arc<Shared>,
+}
+
+struct Shared {
+    core: Core<Control>,
+    roster: Roster,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Core<Control>;
+
+    fn deref(&self) -> &Core<Control> {
+        &self.core
+    }
+}
+
+opening!(Condition, ConditionOptions, "condition:", "condition");
+
+impl Kind for Condition {
+    type Control = Control;
+    type Options = ConditionOptions;
+    const NUMBER: u32 = 8;
+
+    fn with(options: &mut ConditionOptions, address: &Address) {
+        options.with_common(address);
+    }
+
+    fn common(options: &ConditionOptions) -> std::result::Result<Common, &'static str> {
+        options.common().check()
+    }
+
+    fn size(participants: u32) -> usize {
+        size_of::<Control>() + participants.next_power_of_two() as usize * PLACE
+    }
+
+    fn fill(_options: &ConditionOptions, _control: &Control) {}
+
+    fn of(core: Core<Control>, _options: &ConditionOptions) -> SysResult<Condition> {
+        let (segment, (body, length)) = (core.member.segment(), core.member.segment().body());
+        if length < Condition::size(segment.participants()) {
+            return Err(Errno::EBADMSG);
+        }
+        let roster = Roster::new(segment.memory(), body + size_of::<Control>(), segment.participants())?;
+        let core = Arc::new(Shared { core, roster });
+        look_around(&*core)?;
+        Ok(Condition { core })
+    }
+}
+
+/// How a wait on a condition has ended. The mutex is held again.
+#[derive(Debug)]
+#[must_use]
+pub struct Waited<'a> {
+    /// Whether it was notified; else the time has passed.
+    pub notified: bool,
+    /// The mutex, which may have been taken over from the dead meanwhile.
+    pub locked: Locked<MutexGuard<'a>>,
+}
+
+/// Who uses a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConditionStatistics {
+    /// Notifications so far. Advisory: a death at the wrong moment can leave it short by one.
+    pub notified: u64,
+    /// Memory in bytes, all of it.
+    pub bytes: usize,
+    /// Who takes part.
+    pub participants: Vec<SyncParticipant>,
+}
+
+impl Condition {
+    /// Releases the mutex, waits to be notified, and takes the mutex again.
+    ///
+    /// Taking it again may take as long as the timeout, and at least a second, once more. A recursive mutex is released
+    /// whole, and is held as often as before again.
+    ///
+    /// # Errors
+    /// The mutex is not held after any of these: `ENOLCK` it could not be had again in time; `ECANCELED` as everywhere;
+    /// `ENOTRECOVERABLE` it was given up for good meanwhile; `EPERM` the guard is that of the process that this one was
+    /// forked from; `ESTALE` this handle or the mutex's was declared dead; `EBADMSG` one of them is damaged.
+    ///
+    /// System calls: futex.
+    pub fn wait<'a>(&self, mut guard: MutexGuard<'a>, timeout: Timeout) -> Result<Waited<'a>> {
+        let mut operation = self.core.object.operation("wait", timeout);
+        let fail = |errno| self.core.explain(self.core.object.error(errno, "wait"));
+        // Before the mutex is released: whoever notifies after that finds the ticket.
+        let ticket = self.core.draw().map_err(fail)?;
+        let depth = match guard.release_whole() {
+            Ok(depth) => depth,
+            Err(errno) => {
+                self.core.give_back(ticket);
+                return Err(fail(errno));
+            }
+        };
+        let called = || Ok(self.core.word().is_called(ticket).then_some(()));
+        let waited = match called() {
+            Ok(None) => self.core.patience.wait(&*self.core, &mut operation, called),
+            first => first.map(drop).map_err(fail),
+        };
+        let notified = match waited {
+            Ok(()) => true,
+            Err(_) if !self.core.give_back(ticket) => true, // called at the last moment
+            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => false,
+            Err(error) => return Err(error),
+        };
+        let again = match timeout {
+            Timeout::Forever => Timeout::Forever,
+            Timeout::Now => Timeout::After(AGAIN),
+            Timeout::After(time) => Timeout::After(time.max(AGAIN)),
+        };
+        let inherited = guard.take_whole(depth, again).map_err(|error| {
+            let in_vain = error.is(Errno::ETIMEDOUT).then(|| fail(Errno::ENOLCK));
+            in_vain.map_or(error, |error| error.because("the mutex could not be had again in time; it is not held"))
+        })?;
+        let locked = if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) };
+        Ok(Waited { notified, locked })
+    }
+
+    /// Waits as often as `is_so`, which is called with the mutex held; `notified` says whether it is no longer so. The
+    /// timeout is for all of it.
+    ///
+    /// # Errors
+    /// As [`Condition::wait`].
+    pub fn wait_while<'a>(
+        &self,
+        guard: MutexGuard<'a>,
+        timeout: Timeout,
+        mut is_so: impl FnMut(&MutexGuard<'a>) -> bool,
+    ) -> Result<Waited<'a>> {
+        let started = crate::timeout::now();
+        let mut waited = Waited { notified: true, locked: Locked::Clean(guard) };
+        loop {
+            let inherited = waited.locked.is_inherited();
+            let guard = waited.locked.into_guard();
+            let still = is_so(&guard);
+            let locked = if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) };
+            // Taken over from the dead: that is for the caller to know first.
+            if !still || !waited.notified || inherited {
+                return Ok(Waited { notified: !still, locked });
+            }
+            let left = match timeout {
+                Timeout::After(time) => time.saturating_sub(crate::timeout::now().saturating_sub(started)).into(),
+                other => other,
+            };
+            waited = self.wait(locked.into_guard(), left)?;
+        }
+    }
+
+    /// Wakes one of those who wait. Never blocks. With or without the mutex held.
+    ///
+    /// # Errors
+    /// `ESTALE` this handle was declared dead because its lock was closed.
+    ///
+    /// System call: futex, if somebody waits.
+    pub fn notify_one(&self) -> Result<()> {
+        self.notify(Word::call_one)
+    }
+
+    /// Wakes all who wait. Never blocks. With or without the mutex held.
+    ///
+    /// # Errors
+    /// As [`Condition::notify_one`].
+    ///
+    /// System call: futex, if somebody waits.
+    pub fn notify_all(&self) -> Result<()> {
+        self.notify(Word::call_all)
+    }
+
+    fn notify(&self, call: impl Fn(Word) -> Word) -> Result<()> {
+        self.core.member.tag().map_err(|errno| self.core.error(errno, "notify"))?;
+        self.core.control.notified.fetch_add(1, Ordering::Relaxed); // for others to see only
+        if self.core.word().waiting() > 0 {
+            self.core.change(call);
+            self.core.control.bell.ring_all();
+        }
+        Ok(())
+    }
+
+    /// Who waits. Never blocks.
+    ///
+    /// # Errors
+    /// `EBADMSG` it is damaged.
+    pub fn statistics(&self) -> Result<ConditionStatistics> {
+        let participants = self.core.participants(|_| (0, None));
+        Ok(ConditionStatistics {
+            notified: self.core.control.notified.load(Ordering::Relaxed),
+            bytes: self.core.member.segment().size(),
+            participants: participants.map_err(|errno| self.core.error(errno, "statistics"))?,
+        })
+    }
+}
+
+/// What taking the mutex again may take at least.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Shared {
+    fn word(&self) -> Word {
+        Word(self.control.word.load(Ordering::SeqCst)) // looked at after announcing sleep
+    }
+
+    /// Changes the word; what it was.
+    fn change(&self, to: impl Fn(Word) -> Word) -> Word {
+        let changed = |word| Some(to(Word(word)).0);
+        // SeqCst for the bell. Never fails, as there is always something to change to.
+        let (Ok(word) | Err(word)) = self.control.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, changed);
+        Word(word)
+    }
+
+    fn draw(&self) -> SysResult<u64> {
+        if self.roster.enter(&self.member, self.member.tag()?)? {
+            self.call_all(); // in the place of one who has died
+        }
+        Ok(self.change(Word::draw).given())
+    }
+
+    /// Gives back a ticket that was not called; false if it was.
+    fn give_back(&self, ticket: u64) -> bool {
+        let given = |word| (!Word(word).is_called(ticket)).then(|| Word(word).give_back().0);
+        match self.control.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, given) {
+            Err(_) => false,
+            Ok(word) => {
+                if Word(word).back() == BACK_MAX {
+                    self.control.bell.ring_all();
+                }
+                true
+            }
+        }
+    }
+
+    fn call_all(&self) {
+        self.change(Word::call_all);
+        self.control.bell.ring_all();
+    }
+}
+
+impl Party for Shared {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+
+    fn bell(&self) -> SysResult<&Bell> {
+        Ok(&self.control.bell)
+    }
+
+    fn tidy(&self) -> SysResult<()> {
+        // The dead may have had tickets, which nobody gives back; so all look for themselves.
+        self.roster.tidy(&self.member, || self.call_all());
+        Ok(())
+    }
+
+    fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
+        Ok(None)
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        explained(error)
+    }
+}
+
+impl Drop for Condition {
+    fn drop(&mut self) {
+        if self.core.member.is_settled()
+            && let Ok(me) = self.core.member.tag()
+        {
+            self.core.roster.leave(me);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_called_in_their_order() {
+        let first = Word::new(TICKETS - 1, TICKETS - 1, 0);
+        let (one, two) = (first.given(), first.draw().given());
+        let word = first.draw().draw();
+        assert_eq!((one, two, word.waiting()), (TICKETS - 1, 0, 2));
+        assert!(!word.is_called(one) && !word.is_called(two));
+        let called = word.call_one();
+        assert!(called.is_called(one) && !called.is_called(two) && called.waiting() == 1);
+        assert!(called.call_one().is_called(two) && called.call_one().call_one().waiting() == 0);
+        // One that is given back does not take the call of another.
+        assert!(word.give_back().call_one().is_called(two));
+        assert!((0..=BACK_MAX).fold(word, |word, _| word.give_back()).is_called(two));
+    }
+}
