@@ -11,7 +11,7 @@ use super::opening::{opening, options};
 use crate::address::Address;
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
-use crate::segment::{Bell, Member, Party};
+use crate::segment::{Bell, Member, Party, look_around};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::shared::Record;
@@ -92,6 +92,7 @@ impl Kind for Event {
     fn of(core: Core<Control>, _options: &EventOptions) -> SysResult<Event> {
         // Relaxed: constant since before the segment could be seen.
         let auto_reset = core.control.auto_reset.load(Ordering::Relaxed) != 0;
+        look_around(&core)?; // the places of the dead are free again
         Ok(Event { bells: Doorbells::default(), core: Arc::new(core), auto_reset })
     }
 }

@@ -16,7 +16,7 @@ use crate::address::Address;
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
 use crate::lender::Lender;
-use crate::segment::{Bell, Member, Party};
+use crate::segment::{Bell, Member, Party, look_around};
 use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::shared::Record;
 use crate::sys::{SysResult, fork};
@@ -93,6 +93,7 @@ impl Kind for Mutex {
 
     fn of(core: Core<Control>, options: &MutexOptions) -> SysResult<Mutex> {
         let core = Arc::new(core);
+        look_around(&*core)?; // whoever comes finds what the dead have left
         // SAFETY: in an Arc, which `core` keeps and which is dropped after the entry.
         #[allow(unsafe_code)]
         let entry = unsafe { Entry::new(&*core) };
