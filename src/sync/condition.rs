@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::core::{Common, Core, Kind, SyncParticipant, explained};
-use super::mutex::{Locked, MutexGuard};
+use super::mutex::{Locked, Mutex, MutexGuard};
 use super::opening::{opening, options};
 use super::roster::{PLACE, Roster};
 use crate::address::Address;
@@ -197,16 +197,27 @@ impl Condition {
     /// forked from; `ESTALE` this handle or the mutex's was declared dead; `EBADMSG` one of them is damaged.
     ///
     /// System calls: futex.
-    pub fn wait<'a>(&self, mut guard: MutexGuard<'a>, timeout: Timeout) -> Result<Waited<'a>> {
+    pub fn wait<'a>(&self, guard: MutexGuard<'a>, timeout: Timeout) -> Result<Waited<'a>> {
+        let mutex = guard.mutex().map_err(|errno| self.core.error(errno, "wait"))?;
+        let (notified, inherited) = self.wait_taken(mutex, timeout)?;
+        Ok(Waited { notified, locked: if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) } })
+    }
+
+    /// As [`Condition::wait`], under a mutex that this thread has taken by [`Mutex::take`]; whether it was notified, and
+    /// whether the mutex was taken over from the dead.
+    ///
+    /// # Errors
+    /// As [`Condition::wait`]; `EPERM` this thread does not hold the mutex.
+    pub fn wait_taken(&self, mutex: &Mutex, timeout: Timeout) -> Result<(bool, bool)> {
         let mut operation = self.core.object.operation("wait", timeout);
         let fail = |errno| self.core.explain(self.core.object.error(errno, "wait"));
         // Before the mutex is released: whoever notifies after that finds the ticket.
         let ticket = self.core.draw().map_err(fail)?;
-        let depth = match guard.release_whole() {
+        let depth = match mutex.release_whole() {
             Ok(depth) => depth,
             Err(errno) => {
                 self.core.give_back(ticket);
-                return Err(fail(errno));
+                return Err(self.core.lock_error(errno, "wait"));
             }
         };
         let called = || Ok(self.core.word().is_called(ticket).then_some(()));
@@ -225,12 +236,11 @@ impl Condition {
             Timeout::Now => Timeout::After(AGAIN),
             Timeout::After(time) => Timeout::After(time.max(AGAIN)),
         };
-        let inherited = guard.take_whole(depth, again).map_err(|error| {
-            let in_vain = error.is(Errno::ETIMEDOUT).then(|| fail(Errno::ENOLCK));
-            in_vain.map_or(error, |error| error.because("the mutex could not be had again in time; it is not held"))
+        let inherited = mutex.take_whole(depth, again).map_err(|error| match error.is(Errno::ETIMEDOUT) {
+            true => fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held"),
+            false => error,
         })?;
-        let locked = if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) };
-        Ok(Waited { notified, locked })
+        Ok((notified, inherited))
     }
 
     /// Waits as often as `is_so`, which is called with the mutex held; `notified` says whether it is no longer so. The

@@ -320,6 +320,20 @@ impl Mutex {
         held.map_err(|errno| self.core.lock_error(errno, operation))
     }
 
+    /// Releases it however often this thread has taken it; how often that was, beyond the first.
+    pub(super) fn release_whole(&self) -> SysResult<u32> {
+        let held = self.core.me().and_then(|me| self.core.control.owner.held_by(me))?;
+        let again = self.again.swap(0, Ordering::Relaxed);
+        self.put(held).map(|()| again)
+    }
+
+    /// Takes it as often as before `release_whole`; whether from the dead.
+    pub(super) fn take_whole(&self, again: u32, timeout: Timeout) -> Result<bool> {
+        let taken = self.taken(timeout)?;
+        self.again.store(again, Ordering::Relaxed);
+        Ok(taken.inherited)
+    }
+
     /// Releases what is held under this word, once.
     #[inline]
     fn put(&self, held: Word) -> SysResult<()> {
@@ -426,22 +440,9 @@ impl MutexGuard<'_> {
         self.mutex.consistent()
     }
 
-    /// Releases it however often it was taken; how often that was, beyond the first.
-    pub(super) fn release_whole(&mut self) -> SysResult<u32> {
-        let again = self.mutex.again.load(Ordering::Relaxed);
-        if self.generation != fork::generation_in_handler() {
-            return Err(Errno::EPERM);
-        }
-        self.mutex.again.store(0, Ordering::Relaxed);
-        if self.end() { Ok(again) } else { Err(Errno::ESTALE) }
-    }
-
-    /// Takes it back as often as before `release_whole`; whether from the dead.
-    pub(super) fn take_whole(&mut self, again: u32, timeout: Timeout) -> Result<bool> {
-        let taken = self.mutex.taken(timeout)?;
-        self.word = taken.word;
-        self.mutex.again.store(again, Ordering::Relaxed);
-        Ok(taken.inherited)
+    /// The mutex, if the guard is that of this process and not of the one that it was forked from.
+    pub(super) fn mutex(&self) -> SysResult<&Mutex> {
+        if self.generation == fork::generation_in_handler() { Ok(&self.mutex) } else { Err(Errno::EPERM) }
     }
 
     /// As [`Mutex::give_up`].
