@@ -2552,6 +2552,708 @@ int ww_cell_get_statistics(const ww_cell *cell, ww_cell_statistics *statistics, 
                            size_t room);
 
 
+/* ---- What locks and the like have in common: who takes part, and what stands in a lock ---- */
+
+/* What a lock returns instead of 0 when it was taken over from the dead. */
+#define WW_INHERITED 1
+
+/* What stands in a lock: nobody holds it. */
+#define WW_LOCK_FREE 0
+
+/* Somebody does. */
+#define WW_LOCK_HELD 1
+
+/* Somebody holds it who has taken it over from the dead. */
+#define WW_LOCK_INHERITED 2
+
+/* Its holder died. */
+#define WW_LOCK_ABANDONED 3
+
+/* It was given up for good. */
+#define WW_LOCK_GIVEN_UP 4
+
+/* One handle on a lock or the like, of this or another process. Times are in nanoseconds since 1970. */
+typedef struct ww_sync_participant {
+    /* Its process; 0 if it lives in a pid namespace that this one cannot see. */
+    uint32_t pid;
+    /* 1 or 0: the handle that was asked. */
+    uint32_t is_self;
+    /* When it was opened, to the second. */
+    uint64_t since;
+    /* What it holds: 1 for a lock, permits for permits, read locks. */
+    uint64_t holding;
+    /* Since when, at the latest: when somebody who had to wait first saw it. 0 while nobody had to. */
+    uint64_t holding_since;
+    /* Since when the first of its threads waits; 0: none does. */
+    uint64_t waiting_since;
+    /* How many of its threads wait. */
+    uint32_t waiting;
+    uint32_t unused;
+} ww_sync_participant;
+
+
+/* ---- Mutex: a lock that knows its holder, in shared memory ---- */
+
+/* A mutex (mutex:name): a lock that knows who holds it, down to the thread, and passes on to the next when that one
+ * dies, or its thread ends.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
+ * nothing of its parent's. */
+typedef struct ww_mutex ww_mutex;
+
+/* How a mutex is opened or made; initialise with WW_MUTEX_OPTIONS_INIT. participants and mode count when it is made;
+ * recursive and wait are the handle's own. Zero means what the address says, or else the default. */
+typedef struct ww_mutex_options {
+    size_t size;
+    /* 1: the thread that holds it may take it again, and has to release it as often; 0: -EDEADLK. */
+    uint32_t recursive;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+} ww_mutex_options;
+#define WW_MUTEX_OPTIONS_INIT WW_INIT(ww_mutex_options)
+
+/* Who uses a mutex. */
+typedef struct ww_mutex_statistics {
+    /* WW_LOCK_FREE and so on. */
+    uint32_t state;
+    /* The thread that holds it, by its number in the holder's pid namespace; 0: nobody does. */
+    uint32_t thread;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_mutex_statistics;
+
+/* Opens the mutex of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a
+ * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_mutex_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+ * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_mutex_open(ww_mutex **out, const char *address, const ww_mutex_options *options);
+
+/* Makes a mutex without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_mutex_anonymous(ww_mutex **out, const ww_mutex_options *options);
+
+/* Joins the mutex whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes
+ * fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_mutex_from_fd(ww_mutex **out, int fd, const ww_mutex_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. If a thread holds the mutex by this handle, it
+ * passes on as from the dead. NULL is allowed. */
+void ww_mutex_close(ww_mutex *mutex);
+
+/* Removes the name of a mutex; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_mutex_remove(const char *address);
+
+/* How many bytes of memory a mutex with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_mutex_size_for(const ww_mutex_options *options);
+
+/* Whether the name still stands for this mutex. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_mutex_check(const ww_mutex *mutex);
+
+/* The segment's descriptor, to pass on for ww_mutex_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_mutex_segment_fd(const ww_mutex *mutex);
+
+/* Takes the mutex; waits while somebody else has it. Returns 0, or WW_INHERITED if its last holder died, or one
+ * before that and nobody has said since that all is well: what it guards may be half changed.
+ *
+ * Errors: -EDEADLK this thread has it; -ENOTRECOVERABLE it was given up for good; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -ESTALE this handle was declared dead because its lock was closed: open the mutex anew; -EBADMSG it is damaged;
+ * -EINVAL the timeout; -EFAULT. */
+int ww_mutex_lock(const ww_mutex *mutex, int64_t timeout_ns);
+
+/* Releases it, or undoes the last of several takings. Never blocks.
+ *
+ * Errors: -EPERM this thread does not hold it; -ESTALE this handle was declared dead, and the mutex passed on;
+ * -EFAULT. */
+int ww_mutex_unlock(const ww_mutex *mutex);
+
+/* Says that what an inherited mutex guards is consistent again. Without, the next to take it is told as well. Never
+ * blocks.
+ *
+ * Errors: -EINVAL it was not inherited; -EPERM, -ESTALE as ww_mutex_unlock(); -EFAULT. */
+int ww_mutex_consistent(const ww_mutex *mutex);
+
+/* Gives the held mutex up for good: all who wait for it or come later get -ENOTRECOVERABLE. Never blocks.
+ *
+ * Errors: -EPERM, -ESTALE as ww_mutex_unlock(); -EFAULT. */
+int ww_mutex_give_up(const ww_mutex *mutex);
+
+/* A descriptor that is readable while the mutex could be taken; a ww_mutex_lock() without waiting that fails quiets
+ * it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From the
+ * first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+int ww_mutex_fd(const ww_mutex *mutex);
+
+/* Tells what is known of the mutex, and in participants, if it is not NULL, who takes part: at most so many as there
+ * is room for; statistics->participants is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the mutex is damaged; -EFAULT. */
+int ww_mutex_get_statistics(const ww_mutex *mutex, ww_mutex_statistics *statistics, ww_sync_participant *participants,
+                            size_t room);
+
+
+/* ---- Permits: a counting semaphore whose permits have owners, in shared memory ---- */
+
+/* Permits (permits:name): a counting semaphore whose permits come back when their holder dies or closes its handle.
+ * They belong to the handle that has taken them, whichever of its threads did.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
+ * nothing of its parent's. */
+typedef struct ww_permits ww_permits;
+
+/* How a set of permits is opened or made; initialise with WW_PERMITS_OPTIONS_INIT. All but wait count when they are
+ * made. Zero means what the address says, or else the default. */
+typedef struct ww_permits_options {
+    size_t size;
+    /* How many permits there are, at most 16383; 0 for 1. */
+    uint32_t count;
+    /* 1: first come, first served, whoever comes later waits for those who wait already; 0: not. */
+    uint32_t fair;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+    uint32_t reserved;
+} ww_permits_options;
+#define WW_PERMITS_OPTIONS_INIT WW_INIT(ww_permits_options)
+
+/* Where permits are. */
+typedef struct ww_permits_statistics {
+    /* How many there are, and how many can be had. */
+    uint32_t total;
+    uint32_t available;
+    /* 1: first come, first served. */
+    uint32_t fair;
+    /* 0. */
+    uint32_t unused;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_permits_statistics;
+
+/* Opens the set of permits of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one
+ * with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_permits_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+ * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_permits_open(ww_permits **out, const char *address, const ww_permits_options *options);
+
+/* Makes a set of permits without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_permits_anonymous(ww_permits **out, const ww_permits_options *options);
+
+/* Joins the set of permits whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor
+ * and closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_permits_from_fd(ww_permits **out, int fd, const ww_permits_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. What it holds comes back. NULL is allowed. */
+void ww_permits_close(ww_permits *permits);
+
+/* Removes the name of a set of permits; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_permits_remove(const char *address);
+
+/* How many bytes of memory a set of permits with these options takes, all in all. Never blocks. Errors: -EINVAL,
+ * -EFAULT. */
+ssize_t ww_permits_size_for(const ww_permits_options *options);
+
+/* Whether the name still stands for this set of permits. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_permits_check(const ww_permits *permits);
+
+/* The segment's descriptor, to pass on for ww_permits_from_fd(); not for polling. It stays the handle's. Never
+ * blocks. Errors: -EFAULT. */
+int ww_permits_segment_fd(const ww_permits *permits);
+
+/* Takes so many permits, all at once; waits until they can be had.
+ *
+ * Errors: -EINVAL none, or more than there are, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ENOSPC first come
+ * is first served, and more threads wait than there is room for; -ESTALE this handle was declared dead because its
+ * lock was closed: open the permits anew; -EBADMSG they are damaged; -EFAULT. */
+int ww_permits_acquire(const ww_permits *permits, uint32_t count, int64_t timeout_ns);
+
+/* Gives back so many of the permits that this handle holds. Never blocks.
+ *
+ * Errors: -EPERM it does not hold as many; -ESTALE it was declared dead, and they are back; -EBADMSG; -EFAULT. */
+int ww_permits_release(const ww_permits *permits, uint32_t count);
+
+/* How many can be had now. Never blocks. Errors: -EFAULT. */
+int ww_permits_available(const ww_permits *permits);
+
+/* A descriptor that is readable while a permit can be had; a ww_permits_acquire() without waiting that fails quiets
+ * it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From the
+ * first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+int ww_permits_fd(const ww_permits *permits);
+
+/* Tells what is known of the permits, and in participants, if it is not NULL, who takes part: at most so many as
+ * there is room for; statistics->participants is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the set of permits is damaged; -EFAULT. */
+int ww_permits_get_statistics(const ww_permits *permits, ww_permits_statistics *statistics,
+                              ww_sync_participant *participants, size_t room);
+
+
+/* ---- Event: something that has happened, or not, in shared memory ---- */
+
+/* An event (event:name): a flag that processes set, take back and wait for. It has no owner: a death changes nothing.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle. */
+typedef struct ww_event ww_event;
+
+/* How an event is opened or made; initialise with WW_EVENT_OPTIONS_INIT. All but wait count when it is made. Zero
+ * means what the address says, or else the default. */
+typedef struct ww_event_options {
+    size_t size;
+    /* 1: one wait that succeeds takes the event back, so that each time it is set lets one through; 0: it stays. */
+    uint32_t auto_reset;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+} ww_event_options;
+#define WW_EVENT_OPTIONS_INIT WW_INIT(ww_event_options)
+
+/* What an event has seen. */
+typedef struct ww_event_statistics {
+    /* How often it was set while it was not. */
+    uint64_t times;
+    /* 1 or 0. */
+    uint32_t is_set;
+    uint32_t auto_reset;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_event_statistics;
+
+/* Opens the event of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a
+ * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_event_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+ * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_event_open(ww_event **out, const char *address, const ww_event_options *options);
+
+/* Makes an event without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_event_anonymous(ww_event **out, const ww_event_options *options);
+
+/* Joins the event whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes
+ * fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_event_from_fd(ww_event **out, int fd, const ww_event_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_event_close(ww_event *event);
+
+/* Removes the name of an event; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_event_remove(const char *address);
+
+/* How many bytes of memory an event with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_event_size_for(const ww_event_options *options);
+
+/* Whether the name still stands for this event. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_event_check(const ww_event *event);
+
+/* The segment's descriptor, to pass on for ww_event_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_event_segment_fd(const ww_event *event);
+
+/* Sets it, and wakes those who wait; 1 if it was not set before, else 0. Never blocks.
+ *
+ * Errors: -ESTALE this handle was declared dead because its lock was closed: open the event anew; -EFAULT. */
+int ww_event_set(const ww_event *event);
+
+/* Takes it back; 1 if it was set, else 0. Never blocks. Errors: as ww_event_set(). */
+int ww_event_clear(const ww_event *event);
+
+/* Whether it is set, 1 or 0. Never blocks. Errors: -EFAULT. */
+int ww_event_is_set(const ww_event *event);
+
+/* Waits until it is set, or was set since the call began.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE as ww_event_set(); -EINVAL the timeout; -EFAULT. */
+int ww_event_wait(const ww_event *event, int64_t timeout_ns);
+
+/* A descriptor that is readable while it is set; a ww_event_wait() that finds it not set quiets it: for poll, a wait
+ * set, an event loop. It stays the handle's; a child made by fork asks for its own. From the first call on it costs a
+ * helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+int ww_event_fd(const ww_event *event);
+
+/* Tells what the event has seen, and in participants, if it is not NULL, who takes part: at most so many as there is
+ * room for; statistics->participants is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the event is damaged; -EFAULT. */
+int ww_event_get_statistics(const ww_event *event, ww_event_statistics *statistics, ww_sync_participant *participants,
+                            size_t room);
+
+
+/* ---- Condition: waiting under a mutex until another changes something, in shared memory ---- */
+
+/* A condition (condition:name): waiting under a ww_mutex until somebody else, of any process, has changed what it
+ * guards and notifies.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle. */
+typedef struct ww_condition ww_condition;
+
+/* How a condition is opened or made; initialise with WW_CONDITION_OPTIONS_INIT. All but wait count when it is made.
+ * Zero means what the address says, or else the default. */
+typedef struct ww_condition_options {
+    size_t size;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+    uint32_t reserved;
+} ww_condition_options;
+#define WW_CONDITION_OPTIONS_INIT WW_INIT(ww_condition_options)
+
+/* What a condition has seen. */
+typedef struct ww_condition_statistics {
+    /* Notifications so far. */
+    uint64_t notified;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_condition_statistics;
+
+/* Opens the condition of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a
+ * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_condition_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+ * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_condition_open(ww_condition **out, const char *address, const ww_condition_options *options);
+
+/* Makes a condition without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_condition_anonymous(ww_condition **out, const ww_condition_options *options);
+
+/* Joins the condition whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_condition_from_fd(ww_condition **out, int fd, const ww_condition_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_condition_close(ww_condition *condition);
+
+/* Removes the name of a condition; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_condition_remove(const char *address);
+
+/* How many bytes of memory a condition with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_condition_size_for(const ww_condition_options *options);
+
+/* Whether the name still stands for this condition. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_condition_check(const ww_condition *condition);
+
+/* The segment's descriptor, to pass on for ww_condition_from_fd(); not for polling. It stays the handle's. Never
+ * blocks. Errors: -EFAULT. */
+int ww_condition_segment_fd(const ww_condition *condition);
+
+/* Releases the mutex, which this thread holds, waits to be notified, and takes it again, which may take as long as
+ * the timeout, and at least a second, once more. A wait can end without a notification, after somebody died at the
+ * latest: look whether what was waited for is so, and else wait again. *inherited, which may be NULL, gets 1 if the
+ * mutex was taken over from the dead, else 0.
+ *
+ * The mutex is held again after 0, and after -ETIMEDOUT and -EAGAIN, by which the time has passed. Not after the
+ * other errors: -ENOLCK it could not be had again in time; -ECANCELED; -ENOTRECOVERABLE it was given up for good;
+ * -ESTALE, -EBADMSG as ww_mutex_lock(). With nothing done: -EPERM this thread does not hold it; -EINVAL the timeout;
+ * -EFAULT. */
+int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns, int *inherited);
+
+/* Wakes one of those who wait. Never blocks. With or without the mutex held.
+ *
+ * Errors: -ESTALE this handle was declared dead because its lock was closed: open the condition anew; -EFAULT. */
+int ww_condition_notify_one(const ww_condition *condition);
+
+/* Wakes all who wait. Never blocks. With or without the mutex held. Errors: as ww_condition_notify_one(). */
+int ww_condition_notify_all(const ww_condition *condition);
+
+/* Tells what the condition has seen, and in participants, if it is not NULL, who takes part: at most so many as there
+ * is room for; statistics->participants is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the condition is damaged; -EFAULT. */
+int ww_condition_get_statistics(const ww_condition *condition, ww_condition_statistics *statistics,
+                                ww_sync_participant *participants, size_t room);
+
+
+/* ---- Read-write lock: for many readers or one writer, in shared memory ---- */
+
+/* A lock (rwlock:name) that many may hold for reading, or one for writing. A reader's death leaves nothing behind;
+ * whoever comes after a writer that died is told. A writer that waits keeps new readers out, so a thread that reads
+ * must not read again. Read locks belong to the handle, the lock for writing to the thread.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
+ * nothing of its parent's. */
+typedef struct ww_rwlock ww_rwlock;
+
+/* How a read-write lock is opened or made; initialise with WW_RWLOCK_OPTIONS_INIT. All but wait count when it is
+ * made. Zero means what the address says, or else the default. */
+typedef struct ww_rwlock_options {
+    size_t size;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+    uint32_t reserved;
+} ww_rwlock_options;
+#define WW_RWLOCK_OPTIONS_INIT WW_INIT(ww_rwlock_options)
+
+/* Who uses a read-write lock. */
+typedef struct ww_rwlock_statistics {
+    /* Read locks. */
+    uint64_t readers;
+    /* WW_LOCK_FREE and so on: whether somebody writes, or is about to. */
+    uint32_t writer;
+    /* The thread that writes, by its number in its pid namespace; 0: none does. */
+    uint32_t thread;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_rwlock_statistics;
+
+/* Opens the read-write lock of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one
+ * with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_rwlock_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+ * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_rwlock_open(ww_rwlock **out, const char *address, const ww_rwlock_options *options);
+
+/* Makes a read-write lock without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_rwlock_anonymous(ww_rwlock **out, const ww_rwlock_options *options);
+
+/* Joins the read-write lock whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor
+ * and closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_rwlock_from_fd(ww_rwlock **out, int fd, const ww_rwlock_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. Read locks end; if a thread writes by this
+ * handle, the lock passes on as from the dead. NULL is allowed. */
+void ww_rwlock_close(ww_rwlock *rwlock);
+
+/* Removes the name of a read-write lock; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_rwlock_remove(const char *address);
+
+/* How many bytes of memory a read-write lock with these options takes, all in all. Never blocks. Errors: -EINVAL,
+ * -EFAULT. */
+ssize_t ww_rwlock_size_for(const ww_rwlock_options *options);
+
+/* Whether the name still stands for this read-write lock. Never blocks. Errors: -ESTALE the name was removed;
+ * -EFAULT. */
+int ww_rwlock_check(const ww_rwlock *rwlock);
+
+/* The segment's descriptor, to pass on for ww_rwlock_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_rwlock_segment_fd(const ww_rwlock *rwlock);
+
+/* Takes the lock for reading; waits while somebody writes or waits to write. Returns 0, or WW_INHERITED if a writer
+ * died and no other has said since that all is well.
+ *
+ * Errors: -EDEADLK this thread writes; -ENOTRECOVERABLE it was given up for good; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -ESTALE this handle was declared dead because its lock was closed: open the lock anew; -EBADMSG it is damaged;
+ * -EINVAL the timeout; -EFAULT. */
+int ww_rwlock_lock_read(const ww_rwlock *rwlock, int64_t timeout_ns);
+
+/* Releases one read lock of this handle. Never blocks.
+ *
+ * Errors: -EPERM it has none; -ESTALE it was declared dead; -EFAULT. */
+int ww_rwlock_unlock_read(const ww_rwlock *rwlock);
+
+/* Takes the lock for writing; waits while others read or write. Returns 0, or WW_INHERITED as ww_rwlock_lock_read().
+ *
+ * Errors: as ww_rwlock_lock_read(); -EDEADLK this thread writes already. */
+int ww_rwlock_lock_write(const ww_rwlock *rwlock, int64_t timeout_ns);
+
+/* Ends writing. Never blocks.
+ *
+ * Errors: -EPERM this thread does not write; -ESTALE this handle was declared dead, and the lock passed on; -EFAULT. */
+int ww_rwlock_unlock_write(const ww_rwlock *rwlock);
+
+/* Has the writer say that what an inherited lock guards is consistent again. Never blocks.
+ *
+ * Errors: -EINVAL it was not inherited; -EPERM, -ESTALE as ww_rwlock_unlock_write(); -EFAULT. */
+int ww_rwlock_consistent(const ww_rwlock *rwlock);
+
+/* Has the writer give the lock up for good: all who wait for it or come later get -ENOTRECOVERABLE. Never blocks.
+ *
+ * Errors: -EPERM, -ESTALE as ww_rwlock_unlock_write(); -EFAULT. */
+int ww_rwlock_give_up(const ww_rwlock *rwlock);
+
+/* A descriptor that is readable while it could be taken for reading; a ww_rwlock_lock_read() without waiting that fails
+ * quiets it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From
+ * the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+int ww_rwlock_fd(const ww_rwlock *rwlock);
+
+/* Tells what is known of the lock, and in participants, if it is not NULL, who takes part: at most so many as there
+ * is room for; statistics->participants is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the read-write lock is damaged; -EFAULT. */
+int ww_rwlock_get_statistics(const ww_rwlock *rwlock, ww_rwlock_statistics *statistics,
+                             ww_sync_participant *participants, size_t room);
+
+
+/* ---- Barrier: a meeting point, in shared memory ---- */
+
+/* A point (barrier:name) where a number of threads, of any processes, wait for each other. It breaks when a process
+ * dies that has it open, arrived or not: all who wait then and later get -EOWNERDEAD until somebody resets it.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle. */
+typedef struct ww_barrier ww_barrier;
+
+/* How a barrier is opened or made; initialise with WW_BARRIER_OPTIONS_INIT. All but wait count when it is made. Zero
+ * means what the address says, or else the default. */
+typedef struct ww_barrier_options {
+    size_t size;
+    /* How many have to arrive before all go on, at most 32767; 0 for 2. */
+    uint32_t parties;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+} ww_barrier_options;
+#define WW_BARRIER_OPTIONS_INIT WW_INIT(ww_barrier_options)
+
+/* Who meets at a barrier. */
+typedef struct ww_barrier_statistics {
+    /* How many have to arrive, and how many have, in this round. */
+    uint32_t parties;
+    uint32_t arrived;
+    /* Rounds so far, modulo 2^32. */
+    uint32_t round;
+    /* 1 or 0. */
+    uint32_t is_broken;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* How many handles take part. */
+    size_t participants;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_barrier_statistics;
+
+/* Opens the barrier of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a
+ * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_barrier_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+ * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_barrier_open(ww_barrier **out, const char *address, const ww_barrier_options *options);
+
+/* Makes a barrier without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_barrier_anonymous(ww_barrier **out, const ww_barrier_options *options);
+
+/* Joins the barrier whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and
+ * closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_barrier_from_fd(ww_barrier **out, int fd, const ww_barrier_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_barrier_close(ww_barrier *barrier);
+
+/* Removes the name of a barrier; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_barrier_remove(const char *address);
+
+/* How many bytes of memory a barrier with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_barrier_size_for(const ww_barrier_options *options);
+
+/* Whether the name still stands for this barrier. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_barrier_check(const ww_barrier *barrier);
+
+/* The segment's descriptor, to pass on for ww_barrier_from_fd(); not for polling. It stays the handle's. Never
+ * blocks. Errors: -EFAULT. */
+int ww_barrier_segment_fd(const ww_barrier *barrier);
+
+/* Arrives, and waits until all have. Returns 1 for the one that arrived last, else 0.
+ *
+ * Errors: -EOWNERDEAD it is broken: somebody who had it open died, or it was broken or reset on purpose; -EAGAIN (not
+ * all others have arrived), -ETIMEDOUT, -ECANCELED: the arrival is taken back; -ESTALE this handle was declared dead
+ * because its lock was closed: open the barrier anew; -EBADMSG it is damaged; -EINVAL the timeout; -EFAULT. */
+int ww_barrier_wait(const ww_barrier *barrier, int64_t timeout_ns);
+
+/* Breaks it on purpose: all who wait, and all who come until it is reset, get -EOWNERDEAD. Never blocks.
+ *
+ * Errors: -ESTALE, -EBADMSG as ww_barrier_wait(); -EFAULT. */
+int ww_barrier_break(const ww_barrier *barrier);
+
+/* Begins a new round, whether it was broken or not: who waits gets -EOWNERDEAD, who comes waits for all. Never
+ * blocks.
+ *
+ * Errors: -ESTALE, -EBADMSG as ww_barrier_wait(); -EFAULT. */
+int ww_barrier_reset(const ww_barrier *barrier);
+
+/* Tells what is known of the barrier, and in participants, if it is not NULL, who takes part: at most so many as
+ * there is room for; statistics->participants is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the barrier is damaged; -EFAULT. */
+int ww_barrier_get_statistics(const ww_barrier *barrier, ww_barrier_statistics *statistics,
+                              ww_sync_participant *participants, size_t room);
+
+
 /* ---- Wait set ---- */
 
 /* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */

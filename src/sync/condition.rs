@@ -199,16 +199,19 @@ impl Condition {
     /// System calls: futex.
     pub fn wait<'a>(&self, guard: MutexGuard<'a>, timeout: Timeout) -> Result<Waited<'a>> {
         let mutex = guard.mutex().map_err(|errno| self.core.error(errno, "wait"))?;
-        let (notified, inherited) = self.wait_taken(mutex, timeout)?;
-        Ok(Waited { notified, locked: if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) } })
+        let (ended, inherited) = self.wait_taken(mutex, timeout)?;
+        Ok(Waited {
+            notified: ended.is_ok(),
+            locked: if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) },
+        })
     }
 
-    /// As [`Condition::wait`], under a mutex that this thread has taken by [`Mutex::take`]; whether it was notified, and
-    /// whether the mutex was taken over from the dead.
+    /// As [`Condition::wait`], under a mutex that this thread has taken by [`Mutex::take`] and has again: how the wait has
+    /// ended, which is an error if the time has passed, and whether the mutex was taken over from the dead.
     ///
     /// # Errors
     /// As [`Condition::wait`]; `EPERM` this thread does not hold the mutex.
-    pub fn wait_taken(&self, mutex: &Mutex, timeout: Timeout) -> Result<(bool, bool)> {
+    pub fn wait_taken(&self, mutex: &Mutex, timeout: Timeout) -> Result<(Result<()>, bool)> {
         let mut operation = self.core.object.operation("wait", timeout);
         let fail = |errno| self.core.explain(self.core.object.error(errno, "wait"));
         // Before the mutex is released: whoever notifies after that finds the ticket.
@@ -225,10 +228,10 @@ impl Condition {
             Ok(None) => self.core.patience.wait(&*self.core, &mut operation, called),
             first => first.map(drop).map_err(fail),
         };
-        let notified = match waited {
-            Ok(()) => true,
-            Err(_) if !self.core.give_back(ticket) => true, // called at the last moment
-            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => false,
+        let ended = match waited {
+            Ok(()) => Ok(()),
+            Err(_) if !self.core.give_back(ticket) => Ok(()), // called at the last moment
+            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => Err(error),
             Err(error) => return Err(error),
         };
         let again = match timeout {
@@ -240,7 +243,7 @@ impl Condition {
             true => fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held"),
             false => error,
         })?;
-        Ok((notified, inherited))
+        Ok((ended, inherited))
     }
 
     /// Waits as often as `is_so`, which is called with the mutex held; `notified` says whether it is no longer so. The

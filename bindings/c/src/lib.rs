@@ -53,4 +53,18 @@ pub mod ring;
 
 pub mod cell;
 
+pub mod sync;
+
+pub mod mutex;
+
+pub mod permits;
+
+pub mod event;
+
+pub mod condition;
+
+pub mod rwlock;
+
+pub mod barrier;
+
 pub mod waitset;

@@ -1,0 +1,233 @@
+//! Mutex: a lock that knows its holder, in shared memory.
+
+use std::ffi::{c_char, c_int};
+use std::os::fd::{AsFd, AsRawFd};
+
+use libc::ssize_t;
+use wigwag::{Mutex, MutexOptions, Result};
+
+use crate::boundary::{Options, address, adopt, call, close, expect_out, flag, give, object, options, put, timeout};
+use crate::segment::wait_mode;
+use crate::sync::{inherited, lock_state, put_participants, ww_sync_participant};
+
+/// A mutex (mutex:name): a lock that knows who holds it, down to the thread, and passes on to the next when that one
+/// dies, or its thread ends.
+///
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
+/// nothing of its parent's.
+pub struct ww_mutex(pub(crate) Mutex);
+
+/// How a mutex is opened or made; initialise with WW_MUTEX_OPTIONS_INIT. participants and mode count when it is made;
+/// recursive and wait are the handle's own. Zero means what the address says, or else the default.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct ww_mutex_options {
+    pub size: usize,
+    /// 1: the thread that holds it may take it again, and has to release it as often; 0: -EDEADLK.
+    pub recursive: u32,
+    /// How many handles may be open at the same time, at most 256; 0 for 64.
+    pub participants: u32,
+    /// Permissions of the file; 0 for 0600.
+    pub mode: u32,
+    /// WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL.
+    pub wait: u32,
+}
+
+// SAFETY: repr(C), size first, no padding, any bytes are valid.
+unsafe impl Options for ww_mutex_options {}
+
+/// # Safety
+/// `given` is NULL or points to a struct of the size that its first member tells.
+unsafe fn mutex_options(given: *const ww_mutex_options) -> Result<MutexOptions> {
+    const NOUN: &str = "ww_mutex_options";
+    // SAFETY: as the caller promises.
+    let given = unsafe { options(given, NOUN) }?;
+    Ok(MutexOptions {
+        recursive: flag(given.recursive as c_int, NOUN)?,
+        participants: given.participants,
+        mode: given.mode,
+        wait: wait_mode(given.wait, NOUN)?,
+    })
+}
+
+/// Opens the mutex of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a
+/// slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_mutex_close().
+///
+/// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+/// directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
+/// made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_open(
+    out: *mut *mut ww_mutex,
+    address: *const c_char,
+    options: *const ww_mutex_options,
+) -> c_int {
+    // SAFETY: the caller's promises, as the header states them; likewise below.
+    call(|| unsafe {
+        expect_out(out)?;
+        give(out, ww_mutex(Mutex::open(&self::address(address)?, mutex_options(options)?)?))
+    })
+}
+
+/// Makes a mutex without a name, for children made by fork, and for others by its descriptor. Never blocks.
+///
+/// Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_anonymous(out: *mut *mut ww_mutex, options: *const ww_mutex_options) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        give(out, ww_mutex(Mutex::anonymous(mutex_options(options)?)?))
+    })
+}
+
+/// Joins the mutex whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes
+/// fd; after an error fd stays the caller's. Never blocks.
+///
+/// Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_from_fd(
+    out: *mut *mut ww_mutex,
+    fd: c_int,
+    options: *const ww_mutex_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = mutex_options(options)?;
+        give(out, ww_mutex(adopt(fd, "mutex", |fd| Mutex::from_fd(fd, options))?))
+    })
+}
+
+/// Closes the handle; threads that wait on it return -ECANCELED first. If a thread holds the mutex by this handle, it
+/// passes on as from the dead. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_close(mutex: *mut ww_mutex) {
+    // SAFETY: as above.
+    unsafe { close(mutex, |mutex| mutex.0.end_waits()) };
+}
+
+/// Removes the name of a mutex; those who have it open keep it. Never blocks.
+///
+/// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_remove(address: *const c_char) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Mutex::remove(&self::address(address)?) })
+}
+
+/// How many bytes of memory a mutex with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_size_for(options: *const ww_mutex_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Mutex::size_for(&mutex_options(options)?) })
+}
+
+/// Whether the name still stands for this mutex. Never blocks. Errors: -ESTALE the name was removed; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_check(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(mutex, "mutex")?.0.check() })
+}
+
+/// The segment's descriptor, to pass on for ww_mutex_from_fd(); not for polling. It stays the handle's. Never blocks.
+/// Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_segment_fd(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(mutex, "mutex")?.0.as_fd().as_raw_fd()) })
+}
+
+/// Takes the mutex; waits while somebody else has it. Returns 0, or WW_INHERITED if its last holder died, or one
+/// before that and nobody has said since that all is well: what it guards may be half changed.
+///
+/// Errors: -EDEADLK this thread has it; -ENOTRECOVERABLE it was given up for good; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+/// -ESTALE this handle was declared dead because its lock was closed: open the mutex anew; -EBADMSG it is damaged;
+/// -EINVAL the timeout; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_lock(mutex: *const ww_mutex, timeout_ns: i64) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(inherited(object(mutex, "mutex")?.0.take(timeout(timeout_ns)?)?)) })
+}
+
+/// Releases it, or undoes the last of several takings. Never blocks.
+///
+/// Errors: -EPERM this thread does not hold it; -ESTALE this handle was declared dead, and the mutex passed on;
+/// -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_unlock(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(mutex, "mutex")?.0.release() })
+}
+
+/// Says that what an inherited mutex guards is consistent again. Without, the next to take it is told as well. Never
+/// blocks.
+///
+/// Errors: -EINVAL it was not inherited; -EPERM, -ESTALE as ww_mutex_unlock(); -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_consistent(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(mutex, "mutex")?.0.consistent() })
+}
+
+/// Gives the held mutex up for good: all who wait for it or come later get -ENOTRECOVERABLE. Never blocks.
+///
+/// Errors: -EPERM, -ESTALE as ww_mutex_unlock(); -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_give_up(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(mutex, "mutex")?.0.give_up() })
+}
+
+/// A descriptor that is readable while the mutex could be taken; a ww_mutex_lock() without waiting that fails quiets
+/// it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From the
+/// first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+///
+/// Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_fd(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(mutex, "mutex")?.0.doorbell()?.as_raw_fd()) })
+}
+
+/// Who uses a mutex.
+#[repr(C)]
+pub struct ww_mutex_statistics {
+    /// WW_LOCK_FREE and so on.
+    pub state: u32,
+    /// The thread that holds it, by its number in the holder's pid namespace; 0: nobody does.
+    pub thread: u32,
+    /// All memory, in bytes.
+    pub bytes: usize,
+    /// How many handles take part.
+    pub participants: usize,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
+}
+
+/// Tells what is known of the mutex, and in participants, if it is not NULL, who takes part: at most so many as there
+/// is room for; statistics->participants is how many there are. Never blocks.
+///
+/// Errors: -EBADMSG the mutex is damaged; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_get_statistics(
+    mutex: *const ww_mutex,
+    statistics: *mut ww_mutex_statistics,
+    participants: *mut ww_sync_participant,
+    room: usize,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(statistics)?;
+        let seen = object(mutex, "mutex")?.0.statistics()?;
+        put_participants(participants, room, &seen.participants);
+        let told = ww_mutex_statistics {
+            state: lock_state(seen.state),
+            thread: seen.thread.unwrap_or(0),
+            bytes: seen.bytes,
+            participants: seen.participants.len(),
+            reserved: [0; 4],
+        };
+        put(statistics, told, "statistics")
+    })
+}

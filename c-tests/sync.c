@@ -1,0 +1,301 @@
+/* Locks and the like in shared memory. */
+#include "test.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+
+/* A child that has done what it should and waits to be killed. */
+#define HOLDING_CHILD(action)                                                                                          \
+    do {                                                                                                               \
+        int ready[2];                                                                                                  \
+        char byte;                                                                                                     \
+        pid_t pid;                                                                                                     \
+        OK(pipe(ready));                                                                                               \
+        pid = fork();                                                                                                  \
+        if (pid == 0) {                                                                                                \
+            if ((action) != 0) _exit(1);                                                                               \
+            if (write(ready[1], "x", 1) != 1) _exit(2);                                                                \
+            for (;;) pause();                                                                                          \
+        }                                                                                                              \
+        CHECK_INT(read(ready[0], &byte, 1), 1);                                                                        \
+        OK(kill(pid, SIGKILL));                                                                                        \
+        reap_killed(pid);                                                                                              \
+        close(ready[0]);                                                                                               \
+        close(ready[1]);                                                                                               \
+    } while (0)
+
+TEST(a_mutex_passes_on_from_the_dead) {
+    ww_mutex *mutex, *other;
+    ww_mutex_statistics seen;
+    ww_sync_participant who[2];
+    OK(ww_mutex_anonymous(&mutex, NULL));
+    OK(ww_mutex_from_fd(&other, dup(ww_mutex_segment_fd(mutex)), NULL));
+    OK(ww_mutex_lock(mutex, WW_NOW));
+    CHECK_ERROR(ww_mutex_lock(mutex, WW_NOW), -EDEADLK, "recursive");
+    CHECK_INT(ww_mutex_lock(other, WW_NOW), -EAGAIN);
+    CHECK_ERROR(ww_mutex_lock(other, SHORT), -ETIMEDOUT, "lock mutex:");
+    OK(ww_mutex_get_statistics(mutex, &seen, who, 2));
+    CHECK_INT(seen.state, WW_LOCK_HELD);
+    CHECK_INT(seen.participants, 2);
+    CHECK_INT(who[0].holding, 1);
+    CHECK(who[0].is_self && who[0].pid == (uint32_t)getpid() && who[0].holding_since >= who[0].since);
+    CHECK_INT(ww_mutex_unlock(other), -EPERM);
+    OK(ww_mutex_unlock(mutex));
+    HOLDING_CHILD(ww_mutex_lock(mutex, WW_NOW));
+    CHECK_INT(ww_mutex_lock(mutex, GENEROUS), WW_INHERITED);
+    OK(ww_mutex_unlock(mutex));
+    CHECK_INT(ww_mutex_lock(other, GENEROUS), WW_INHERITED);
+    OK(ww_mutex_consistent(other));
+    CHECK_INT(ww_mutex_consistent(other), -EINVAL);
+    OK(ww_mutex_unlock(other));
+    OK(ww_mutex_lock(mutex, GENEROUS));
+    OK(ww_mutex_give_up(mutex));
+    CHECK_ERROR(ww_mutex_lock(other, GENEROUS), -ENOTRECOVERABLE, "given up");
+    ww_mutex_close(other);
+    ww_mutex_close(mutex);
+}
+
+static void *lock_and_end(void *mutex) {
+    return ww_mutex_lock(mutex, WW_NOW) == 0 ? mutex : NULL;
+}
+
+TEST(a_thread_that_ends_leaves_its_mutex_to_others) {
+    ww_mutex_options options = WW_MUTEX_OPTIONS_INIT;
+    ww_mutex *mutex;
+    pthread_t thread;
+    void *result;
+    options.recursive = 1;
+    OK(ww_mutex_anonymous(&mutex, &options));
+    OK(pthread_create(&thread, NULL, lock_and_end, mutex));
+    OK(pthread_join(thread, &result));
+    CHECK(result == mutex);
+    CHECK_INT(ww_mutex_lock(mutex, WW_NOW), WW_INHERITED);
+    OK(ww_mutex_consistent(mutex));
+    OK(ww_mutex_lock(mutex, WW_NOW));
+    OK(ww_mutex_unlock(mutex));
+    OK(ww_mutex_unlock(mutex));
+    CHECK_INT(ww_mutex_unlock(mutex), -EPERM);
+    ww_mutex_close(mutex);
+}
+
+TEST(permits_come_back_from_the_dead) {
+    ww_permits_options options = WW_PERMITS_OPTIONS_INIT;
+    ww_permits *permits;
+    ww_permits_statistics seen;
+    ww_sync_participant who;
+    struct pollfd bell = {0, POLLIN, 0};
+    options.count = 3;
+    options.fair = 1;
+    OK(ww_permits_anonymous(&permits, &options));
+    OK(ww_permits_acquire(permits, 2, WW_NOW));
+    CHECK_INT(ww_permits_acquire(permits, 2, WW_NOW), -EAGAIN);
+    CHECK_INT(ww_permits_acquire(permits, 4, WW_NOW), -EINVAL);
+    OK(ww_permits_get_statistics(permits, &seen, &who, 1));
+    CHECK_INT(seen.total, 3);
+    CHECK_INT(seen.available, 1);
+    CHECK_INT(seen.fair, 1);
+    CHECK_INT(who.holding, 2);
+    CHECK_ERROR(ww_permits_release(permits, 3), -EPERM, "handle");
+    OK(ww_permits_release(permits, 2));
+    HOLDING_CHILD(ww_permits_acquire(permits, 3, WW_NOW));
+    CHECK_INT(ww_permits_available(permits), 0);
+    bell.fd = ww_permits_fd(permits);
+    CHECK(bell.fd >= 0);
+    CHECK_INT(poll(&bell, 1, 30000), 1);
+    OK(ww_permits_acquire(permits, 3, GENEROUS));
+    CHECK_INT(ww_permits_acquire(permits, 1, SHORT), -ETIMEDOUT);
+    ww_permits_close(permits);
+}
+
+TEST(an_event_lets_through) {
+    ww_event_options options = WW_EVENT_OPTIONS_INIT;
+    ww_event *event;
+    ww_event_statistics seen;
+    pid_t pid;
+    OK(ww_event_anonymous(&event, NULL));
+    CHECK_INT(ww_event_wait(event, WW_NOW), -EAGAIN);
+    CHECK_INT(ww_event_set(event), 1);
+    CHECK_INT(ww_event_set(event), 0);
+    OK(ww_event_wait(event, WW_NOW));
+    CHECK_INT(ww_event_is_set(event), 1);
+    CHECK_INT(ww_event_clear(event), 1);
+    pid = fork();
+    if (pid == 0) _exit(ww_event_set(event) != 1);
+    OK(ww_event_wait(event, GENEROUS));
+    reap(pid, 0);
+    OK(ww_event_get_statistics(event, &seen, NULL, 0));
+    CHECK_INT(seen.times, 2);
+    ww_event_close(event);
+    options.auto_reset = 1;
+    OK(ww_event_anonymous(&event, &options));
+    CHECK_INT(ww_event_set(event), 1);
+    OK(ww_event_wait(event, WW_NOW));
+    CHECK_INT(ww_event_wait(event, WW_NOW), -EAGAIN);
+    ww_event_close(event);
+}
+
+TEST(a_condition_is_waited_on_under_a_mutex) {
+    ww_condition *condition;
+    ww_mutex *mutex;
+    ww_condition_statistics seen;
+    ww_sync_participant who[4];
+    int inherited = 9, waiting = 0;
+    pid_t pid;
+    OK(ww_mutex_anonymous(&mutex, NULL));
+    OK(ww_condition_anonymous(&condition, NULL));
+    CHECK_INT(ww_condition_wait(condition, mutex, WW_NOW, NULL), -EPERM);
+    OK(ww_mutex_lock(mutex, WW_NOW));
+    CHECK_ERROR(ww_condition_wait(condition, mutex, SHORT, &inherited), -ETIMEDOUT, "condition:");
+    CHECK_INT(inherited, 0);
+    OK(ww_mutex_unlock(mutex));
+    pid = fork();
+    if (pid == 0) {
+        if (ww_mutex_lock(mutex, GENEROUS) != 0) _exit(1);
+        if (ww_condition_wait(condition, mutex, GENEROUS, NULL) != 0) _exit(2);
+        _exit(ww_mutex_unlock(mutex) != 0);
+    }
+    while (!waiting) {
+        size_t at;
+        OK(ww_condition_get_statistics(condition, &seen, who, 4));
+        for (at = 0; at < seen.participants; at++) waiting |= who[at].waiting == 1;
+    }
+    OK(ww_condition_notify_one(condition));
+    reap(pid, 0);
+    OK(ww_condition_notify_all(condition));
+    ww_condition_close(condition);
+    ww_mutex_close(mutex);
+}
+
+TEST(a_read_write_lock_survives_both) {
+    ww_rwlock *lock;
+    ww_rwlock_statistics seen;
+    OK(ww_rwlock_anonymous(&lock, NULL));
+    OK(ww_rwlock_lock_read(lock, WW_NOW));
+    OK(ww_rwlock_lock_read(lock, WW_NOW));
+    CHECK_INT(ww_rwlock_lock_write(lock, WW_NOW), -EAGAIN);
+    OK(ww_rwlock_get_statistics(lock, &seen, NULL, 0));
+    CHECK_INT(seen.readers, 2);
+    OK(ww_rwlock_unlock_read(lock));
+    OK(ww_rwlock_unlock_read(lock));
+    CHECK_INT(ww_rwlock_unlock_read(lock), -EPERM);
+    HOLDING_CHILD(ww_rwlock_lock_read(lock, WW_NOW));
+    OK(ww_rwlock_lock_write(lock, GENEROUS));
+    CHECK_INT(ww_rwlock_lock_read(lock, WW_NOW), -EDEADLK);
+    OK(ww_rwlock_unlock_write(lock));
+    HOLDING_CHILD(ww_rwlock_lock_write(lock, WW_NOW));
+    CHECK_INT(ww_rwlock_lock_read(lock, GENEROUS), WW_INHERITED);
+    OK(ww_rwlock_unlock_read(lock));
+    CHECK_INT(ww_rwlock_lock_write(lock, GENEROUS), WW_INHERITED);
+    OK(ww_rwlock_consistent(lock));
+    OK(ww_rwlock_unlock_write(lock));
+    OK(ww_rwlock_lock_read(lock, WW_NOW));
+    OK(ww_rwlock_unlock_read(lock));
+    OK(ww_rwlock_lock_write(lock, WW_NOW));
+    OK(ww_rwlock_give_up(lock));
+    CHECK_INT(ww_rwlock_lock_read(lock, GENEROUS), -ENOTRECOVERABLE);
+    ww_rwlock_close(lock);
+}
+
+TEST(a_barrier_breaks_with_the_dead) {
+    ww_barrier *barrier;
+    ww_barrier_statistics seen;
+    pid_t pid;
+    int last;
+    OK(ww_barrier_anonymous(&barrier, NULL));
+    CHECK_INT(ww_barrier_wait(barrier, WW_NOW), -EAGAIN);
+    pid = fork();
+    if (pid == 0) {
+        last = ww_barrier_wait(barrier, GENEROUS);
+        ww_barrier_close(barrier);
+        _exit(last < 0);
+    }
+    last = ww_barrier_wait(barrier, GENEROUS);
+    CHECK(last == 0 || last == 1);
+    reap(pid, 0);
+    HOLDING_CHILD(ww_barrier_reset(barrier));
+    CHECK_ERROR(ww_barrier_wait(barrier, GENEROUS), -EOWNERDEAD, "reset");
+    OK(ww_barrier_get_statistics(barrier, &seen, NULL, 0));
+    CHECK_INT(seen.is_broken, 1);
+    OK(ww_barrier_reset(barrier));
+    OK(ww_barrier_break(barrier));
+    CHECK_INT(ww_barrier_wait(barrier, WW_NOW), -EOWNERDEAD);
+    ww_barrier_close(barrier);
+}
+
+#define BY_NAME(kind)                                                                                                  \
+    do {                                                                                                               \
+        char address[100];                                                                                             \
+        ww_##kind *one, *two;                                                                                          \
+        snprintf(address, sizeof address, #kind ":%s", fresh_name(#kind));                                             \
+        OK(ww_##kind##_open(&one, address, NULL));                                                                     \
+        OK(ww_##kind##_open(&two, address, NULL));                                                                     \
+        OK(ww_##kind##_check(one));                                                                                    \
+        CHECK(ww_##kind##_size_for(NULL) >= 4096);                                                                     \
+        OK(ww_##kind##_remove(address));                                                                               \
+        CHECK_INT(ww_##kind##_check(two), -ESTALE);                                                                    \
+        CHECK_INT(ww_##kind##_remove(address), -ENOENT);                                                               \
+        CHECK_INT(ww_##kind##_open(&two, "cell:x", NULL), -EINVAL);                                                    \
+        CHECK_INT(ww_##kind##_open(NULL, address, NULL), -EFAULT);                                                     \
+        CHECK_INT(ww_##kind##_from_fd(&two, -1, NULL), -EBADF);                                                        \
+        CHECK_INT(ww_##kind##_check(NULL), -EFAULT);                                                                   \
+        ww_##kind##_close(two);                                                                                        \
+        OK(ww_##kind##_from_fd(&two, dup(ww_##kind##_segment_fd(one)), NULL));                                         \
+        ww_##kind##_close(two);                                                                                        \
+        ww_##kind##_close(one);                                                                                        \
+        ww_##kind##_close(NULL);                                                                                       \
+    } while (0)
+
+TEST(by_name) {
+    BY_NAME(mutex);
+    BY_NAME(permits);
+    BY_NAME(event);
+    BY_NAME(condition);
+    BY_NAME(rwlock);
+    BY_NAME(barrier);
+}
+
+TEST(descriptors_to_poll) {
+    ww_mutex *mutex;
+    ww_event *event;
+    ww_rwlock *lock;
+    struct pollfd bells[3];
+    int at;
+    OK(ww_mutex_anonymous(&mutex, NULL));
+    OK(ww_event_anonymous(&event, NULL));
+    OK(ww_rwlock_anonymous(&lock, NULL));
+    OK(ww_mutex_lock(mutex, WW_NOW));
+    OK(ww_rwlock_lock_write(lock, WW_NOW));
+    bells[0].fd = ww_mutex_fd(mutex);
+    bells[1].fd = ww_event_fd(event);
+    bells[2].fd = ww_rwlock_fd(lock);
+    for (at = 0; at < 3; at++) bells[at].events = POLLIN;
+    CHECK_INT(poll(bells, 3, 0), 0);
+    OK(ww_mutex_unlock(mutex));
+    CHECK_INT(poll(bells, 1, 30000), 1);
+    CHECK_INT(ww_event_set(event), 1);
+    CHECK_INT(poll(bells + 1, 1, 30000), 1);
+    OK(ww_rwlock_unlock_write(lock));
+    CHECK_INT(poll(bells + 2, 1, 30000), 1);
+    ww_rwlock_close(lock);
+    ww_event_close(event);
+    ww_mutex_close(mutex);
+}
+
+TEST(bad_options) {
+    ww_mutex_options of_mutex = WW_MUTEX_OPTIONS_INIT;
+    ww_permits_options of_permits = WW_PERMITS_OPTIONS_INIT;
+    ww_barrier_options of_barrier = WW_BARRIER_OPTIONS_INIT;
+    ww_mutex *mutex;
+    ww_permits *permits;
+    ww_barrier *barrier;
+    of_mutex.recursive = 2;
+    CHECK_ERROR(ww_mutex_anonymous(&mutex, &of_mutex), -EINVAL, "flag");
+    of_mutex.recursive = 0;
+    of_mutex.wait = 9;
+    CHECK_ERROR(ww_mutex_anonymous(&mutex, &of_mutex), -EINVAL, "WW_WAIT_");
+    of_permits.count = 20000;
+    CHECK_ERROR(ww_permits_anonymous(&permits, &of_permits), -EINVAL, "16383");
+    of_barrier.parties = 40000;
+    CHECK_ERROR(ww_barrier_anonymous(&barrier, &of_barrier), -EINVAL, "32767");
+}
