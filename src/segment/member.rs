@@ -124,6 +124,8 @@ pub(crate) struct Member {
     joining: AtomicU64,
     /// Index and state as of joining: `state >> 32 << 32 | index`. Valid while `generation` is current.
     place: AtomicU64,
+    /// Its own state in the segment, which `segment` keeps mapped; null before it has first joined. Valid as `place` is.
+    own_state: AtomicPtr<AtomicU64>,
     generation: AtomicU32,
     /// When others were last asked whether they live, in milliseconds of the monotonic clock.
     asked: AtomicU64,
@@ -137,6 +139,7 @@ impl Member {
             seat: AtomicPtr::new(ptr::null_mut()),
             joining: AtomicU64::new(0),
             place: AtomicU64::new(0),
+            own_state: AtomicPtr::new(ptr::null_mut()),
             generation: AtomicU32::new(fork::generation().wrapping_sub(1)),
             asked: AtomicU64::new(0),
         };
@@ -169,9 +172,11 @@ impl Member {
         }
         let place = self.place.load(Ordering::Relaxed); // written before `generation`, whose Acquire is above
         let (epoch, index) = split(place);
+        // SAFETY: set by `join_as` before the generation was, to a word of the segment that lives as long as `self` does.
+        let own = unsafe { self.own_state.load(Ordering::Relaxed).as_ref() }.ok_or(Errno::ESTALE)?;
         // Relaxed: this is a convenience to the fenced, who learn the reason early; what fences them is that words no
         // longer name them.
-        if self.participant(index)?.state.load(Ordering::Relaxed) != state(epoch, ALIVE) {
+        if own.load(Ordering::Relaxed) != state(epoch, ALIVE) {
             return Err(Errno::ESTALE);
         }
         Ok(Tag::new(index, epoch))
@@ -250,6 +255,8 @@ impl Member {
                     self.asked.store(0, Ordering::Relaxed); // the body may hold something of the dead: look soon
                 }
                 self.place.store(state(epoch, 0) | u64::from(index), Ordering::Relaxed);
+                let own = ptr::from_ref(&self.participant(index)?.state).cast_mut();
+                self.own_state.store(own, Ordering::Relaxed);
                 self.seat.store(Box::into_raw(Box::new(lock)), Ordering::Release); // what was there is leaked, see `seat`
                 // Release pairs with the Acquire in `tag`: who sees the generation sees the place.
                 self.generation.store(generation, Ordering::Release);

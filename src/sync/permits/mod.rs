@@ -282,11 +282,15 @@ impl Permits {
 
     #[inline]
     fn attempt(&self, count: u64) -> SysResult<Option<Tag>> {
-        let me = self.core.me()?;
+        let me = self.core.member.tag()?;
         if self.core.queue.as_ref().is_some_and(|queue| !queue.is_empty(&self.core.member)) {
             return Ok(None);
         }
-        Ok(self.core.take(me, count)?.map(|()| me))
+        let taken = match self.core.take(me, count) {
+            Err(Errno::ESTALE) => self.core.take(self.core.me()?, count)?, // not enrolled, as a child is at first
+            taken => taken?,
+        };
+        Ok(taken.map(|()| me))
     }
 
     #[cold]
