@@ -46,6 +46,7 @@ mod sync_atomics;
 mod sys;
 mod sysv;
 mod timeout;
+mod topic;
 #[allow(unsafe_code)]
 mod wait;
 mod waitset;
@@ -85,6 +86,10 @@ pub use sync::{
     SyncParticipant, Waited,
 };
 pub use timeout::Timeout;
+pub use topic::{
+    SubscribeOptions, Subscription, Topic, TopicBorrowed, TopicOptions, TopicParticipant, TopicReceived, TopicReserved,
+    TopicStatistics, TopicSubscriber,
+};
 pub use wait::set_interrupt_hook;
 pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};
 

@@ -94,7 +94,8 @@ schemes! {
     Ring = "ring" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("participants", Number), ("persistent", Flag),
         ("full", Word(&["wait", "fail", "drop-newest", "drop-oldest"]))];
     /// `topic:name`: messages to all.
-    Topic = "topic" &[("mode", Mode)];
+    Topic = "topic" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("depth", Number), ("participants", Number),
+        ("subscribers", Number)];
     /// `cell:name`: the latest value.
     Cell = "cell" &[("mode", Mode), ("largest", Number), ("participants", Number)];
     /// `mutex:name`: a lock with an owner.

@@ -77,6 +77,11 @@ pub(crate) trait Party {
     fn settle(&self) -> bool {
         true
     }
+
+    /// How soon a sleeper looks again for what no bell tells, if for anything but the dead.
+    fn look_again(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// How the calls of one handle wait, and what they have learnt.
@@ -227,7 +232,7 @@ impl Patience {
             end_if(over, operation)?;
             // Somebody's death can end this wait only if there is somebody.
             let company = party.member().has_company().map_err(|errno| fail(operation, errno))?;
-            let most = if certain { company.then_some(ASK_EVERY) } else { Some(SETTLED) };
+            let most = if certain { party.look_again().or(company.then_some(ASK_EVERY)) } else { Some(SETTLED) };
             certain = true;
             party.before_sleep();
             let before = bell.before_sleep();
