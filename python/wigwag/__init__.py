@@ -7,7 +7,9 @@ owner; every loss has a count. Errors are the subclass of OSError that their err
 
 from ._wigwag import (
     Address,
+    Barrier,
     Cancel,
+    Event,
     EventFd,
     Fifo,
     File,
@@ -20,6 +22,8 @@ from ._wigwag import (
     MqAttributes,
     MqLimits,
     MqMessage,
+    Mutex,
+    Permits,
     Pipe,
     Sem,
     Shm,
@@ -31,6 +35,7 @@ from ._wigwag import (
     SignalTarget,
     Signals,
     Socket,
+    SyncParticipant,
     SysvMessage,
     SysvMq,
     SysvMqLimits,
@@ -48,7 +53,9 @@ from ._wigwag import (
 
 __all__ = [
     "Address",
+    "Barrier",
     "Cancel",
+    "Event",
     "EventFd",
     "Fifo",
     "File",
@@ -61,6 +68,8 @@ __all__ = [
     "MqAttributes",
     "MqLimits",
     "MqMessage",
+    "Mutex",
+    "Permits",
     "Pipe",
     "Sem",
     "Shm",
@@ -72,6 +81,7 @@ __all__ = [
     "SignalTarget",
     "Signals",
     "Socket",
+    "SyncParticipant",
     "SysvMessage",
     "SysvMq",
     "SysvMqLimits",

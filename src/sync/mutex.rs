@@ -143,6 +143,17 @@ pub enum MutexState {
     GivenUp,
 }
 
+fn state_of(phase: Phase) -> SysResult<MutexState> {
+    match phase {
+        Phase::Free => Ok(MutexState::Free),
+        Phase::Held => Ok(MutexState::Held),
+        Phase::Inherited => Ok(MutexState::Inherited),
+        Phase::Abandoned => Ok(MutexState::Abandoned),
+        Phase::GivenUp => Ok(MutexState::GivenUp),
+        Phase::Claimed | Phase::ClaimedInherited => Err(Errno::EBADMSG),
+    }
+}
+
 /// Who uses a mutex.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -242,17 +253,25 @@ impl Mutex {
         self.read_statistics().map_err(|errno| self.core.error(errno, "statistics"))
     }
 
+    /// Whether this handle lets its holder take it again. Never blocks.
+    pub fn is_recursive(&self) -> bool {
+        self.recursive
+    }
+
+    /// Whether it is held. Never blocks.
+    ///
+    /// # Errors
+    /// `EBADMSG` the mutex is damaged.
+    pub fn state(&self) -> Result<MutexState> {
+        let state = self.core.control.owner.load().phase().and_then(state_of);
+        state.map_err(|errno| self.core.error(errno, "state"))
+    }
+
     fn read_statistics(&self) -> SysResult<MutexStatistics> {
         let owner = &self.core.control.owner;
         let word = owner.load();
-        let (state, is_held) = match word.phase()? {
-            Phase::Free => (MutexState::Free, false),
-            Phase::Held => (MutexState::Held, true),
-            Phase::Inherited => (MutexState::Inherited, true),
-            Phase::Abandoned => (MutexState::Abandoned, false),
-            Phase::GivenUp => (MutexState::GivenUp, false),
-            Phase::Claimed | Phase::ClaimedInherited => return Err(Errno::EBADMSG),
-        };
+        let state = state_of(word.phase()?)?;
+        let is_held = matches!(state, MutexState::Held | MutexState::Inherited);
         let participants = self.core.participants(|peer| {
             let holds = is_held && peer.tag == word.owner().tag;
             (u64::from(holds), if holds { owner.since(word) } else { None })

@@ -7,7 +7,9 @@
 #![allow(missing_docs)] // the documentation of methods is Python's docstrings
 
 mod address;
+mod barrier;
 mod cancel;
+mod event;
 mod eventfd;
 mod fifo;
 mod file;
@@ -18,6 +20,8 @@ mod mapping;
 mod memfd;
 mod memory;
 mod mq;
+mod mutex;
+mod permits;
 mod pipe;
 mod sem;
 mod shm;
@@ -25,6 +29,7 @@ mod signal;
 mod signals;
 mod socket;
 mod support;
+mod sync;
 mod sysv_mq;
 mod sysv_sem;
 mod sysv_shm;
@@ -37,7 +42,11 @@ mod _wigwag {
     #[pymodule_export]
     use super::address::Address;
     #[pymodule_export]
+    use super::barrier::Barrier;
+    #[pymodule_export]
     use super::cancel::Cancel;
+    #[pymodule_export]
+    use super::event::Event;
     #[pymodule_export]
     use super::eventfd::EventFd;
     #[pymodule_export]
@@ -55,6 +64,10 @@ mod _wigwag {
     #[pymodule_export]
     use super::mq::{Mq, MqAttributes, MqLimits, MqMessage};
     #[pymodule_export]
+    use super::mutex::Mutex;
+    #[pymodule_export]
+    use super::permits::Permits;
+    #[pymodule_export]
     use super::pipe::Pipe;
     #[pymodule_export]
     use super::sem::Sem;
@@ -66,6 +79,8 @@ mod _wigwag {
     use super::signals::{Shutdown, Signals};
     #[pymodule_export]
     use super::socket::Socket;
+    #[pymodule_export]
+    use super::sync::SyncParticipant;
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
     #[pymodule_export]

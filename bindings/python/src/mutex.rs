@@ -1,0 +1,178 @@
+//! Mutex: a lock that knows its holder.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::address::AddressLike;
+use crate::handle::Handle;
+use crate::held::acquire;
+use crate::support::{adopt, raise};
+use crate::sync::{SyncParticipant, Waiting, participants, reduce};
+
+/// A mutex (``mutex:name``): a lock that knows who holds it, down to the thread, and passes on to the next when that one
+/// dies, or its thread ends.
+///
+/// Has the shape of threading.Lock, and of threading.RLock with ``recursive=True``; ``with mutex:`` holds it. Works
+/// across processes, which open it by its address or inherit it. Who takes it over from the dead finds
+/// ``mutex.inherited`` true: what it guards may be half changed. Make good and call ``consistent()``, or ``give_up()``.
+/// Made by ``Mutex.open()``, ``Mutex.anonymous()`` and ``Mutex.from_fd()``.
+#[pyclass(frozen, module = "wigwag")]
+pub struct Mutex(Handle<wigwag::Mutex>);
+
+#[pymethods]
+impl Mutex {
+    /// Open the mutex of this address, or make it; what it is counts only for the one who makes it. Never blocks.
+    ///
+    /// A plain name lies in ``$WIGWAG_DIR`` or ``/dev/shm/wigwag-UID``, one with a slash is a path on a tmpfs.
+    /// ``recursive`` lets the thread that holds it take it again, and is the handle's own. ``participants`` is how many
+    /// handles may be open at the same time (64 by default, at most 256), ``wait`` how the calls of this handle wait:
+    /// ``"adaptive"``, ``"block"`` or ``"poll"``. Raises OSError (EINVAL, ENOSPC, EACCES; EBADMSG: there is something
+    /// else; EPROTO: made by an incompatible version; EUSERS: no room for another handle).
+    #[staticmethod]
+    #[pyo3(signature = (address, recursive = false, *, participants = 0, mode = 0, wait = Waiting::default()))]
+    fn open(
+        py: Python<'_>,
+        address: AddressLike,
+        recursive: bool,
+        participants: u32,
+        mode: u32,
+        wait: Waiting,
+    ) -> PyResult<Mutex> {
+        let options = wigwag::MutexOptions { recursive, participants, mode, wait: wait.0 };
+        let opened = wigwag::Mutex::open(&address.0, options).map_err(|error| raise(py, error))?;
+        Ok(Mutex(Handle::new("Mutex", opened)))
+    }
+
+    /// Make a mutex without a name, for children made by fork, and for others by its descriptor. Never blocks. Raises
+    /// OSError (EINVAL, ENOSPC).
+    #[staticmethod]
+    #[pyo3(signature = (recursive = false, *, participants = 0, mode = 0, wait = Waiting::default()))]
+    fn anonymous(py: Python<'_>, recursive: bool, participants: u32, mode: u32, wait: Waiting) -> PyResult<Mutex> {
+        let options = wigwag::MutexOptions { recursive, participants, mode, wait: wait.0 };
+        let made = wigwag::Mutex::anonymous(options).map_err(|error| raise(py, error))?;
+        Ok(Mutex(Handle::new("Mutex", made)))
+    }
+
+    /// Join one whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.
+    ///
+    /// Raises OSError (EBADMSG: it is something else; EPROTO, EUSERS).
+    #[staticmethod]
+    fn from_fd(py: Python<'_>, fd: i32) -> PyResult<Mutex> {
+        let joined = adopt(py, fd, |fd| wigwag::Mutex::from_fd(fd, wigwag::MutexOptions::default()))?;
+        Ok(Mutex(Handle::new("Mutex", joined)))
+    }
+
+    /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
+    #[staticmethod]
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::Mutex::remove(&address.0).map_err(|error| raise(py, error))
+    }
+
+    /// Raise OSError (ESTALE) if the name no longer stands for this one. Never blocks.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.check().map_err(|error| raise(py, error))
+    }
+
+    /// Take it; True, or False if it could not be had in time (at once with ``blocking=False``).
+    ///
+    /// Raises OSError (EDEADLK: this thread has it; ENOTRECOVERABLE: it was given up for good; ESTALE, EBADMSG).
+    #[pyo3(signature = (blocking = true, timeout = None))]
+    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let mutex = self.0.get()?;
+        acquire(py, blocking, timeout, |timeout| mutex.take(timeout).map(drop))
+    }
+
+    /// Release it, or undo the last of several takings. Never blocks. Raises PermissionError: this thread does not hold it.
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.release().map_err(|error| raise(py, error))
+    }
+
+    /// Whether it is held by one who took it over from the dead and has not called consistent().
+    #[getter]
+    fn inherited(&self, py: Python<'_>) -> PyResult<bool> {
+        let state = self.0.get()?.state().map_err(|error| raise(py, error))?;
+        Ok(state == wigwag::MutexState::Inherited)
+    }
+
+    /// Say that what an inherited mutex guards is consistent again. Without, the next to take it is told as well.
+    ///
+    /// Raises PermissionError, OSError (EINVAL: it was not inherited).
+    fn consistent(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.consistent().map_err(|error| raise(py, error))
+    }
+
+    /// Give the held mutex up for good: all others get OSError (ENOTRECOVERABLE). Raises PermissionError.
+    fn give_up(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.get()?.give_up().map_err(|error| raise(py, error))
+    }
+
+    /// Whether somebody holds it.
+    fn locked(&self, py: Python<'_>) -> PyResult<bool> {
+        let state = self.0.get()?.state().map_err(|error| raise(py, error))?;
+        Ok(matches!(state, wigwag::MutexState::Held | wigwag::MutexState::Inherited))
+    }
+
+    fn __enter__<'py>(slf: PyRef<'py, Self>, py: Python<'py>) -> PyResult<PyRef<'py, Self>> {
+        slf.acquire(py, true, None)?;
+        Ok(slf)
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.release(py)
+    }
+
+    /// A descriptor that is readable while the mutex could be taken; a helper thread sleeps behind it from the first call on.
+    ///
+    /// It stays the object's; a child made by fork asks for its own. Raises OSError (EMFILE, ENFILE).
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        Ok(self.0.get()?.doorbell().map_err(|error| raise(py, error))?.as_raw_fd())
+    }
+
+    /// The descriptor of its memory, to pass on for from_fd; it stays the object's.
+    fn segment_fd(&self) -> PyResult<i32> {
+        Ok(self.0.get()?.as_fd().as_raw_fd())
+    }
+
+    /// Who takes part, holds and waits.
+    fn participants(&self, py: Python<'_>) -> PyResult<Vec<SyncParticipant>> {
+        let statistics = self.0.get()?.statistics().map_err(|error| raise(py, error))?;
+        Ok(participants(statistics.participants))
+    }
+
+    /// The address; ``"mutex:"`` for one without a name.
+    #[getter]
+    fn address(&self) -> PyResult<String> {
+        Ok(self.0.get()?.address().to_owned())
+    }
+
+    /// Close it; threads that wait on it get OSError with errno ECANCELED. If a thread holds it, it passes on as from the dead. Closing twice is fine.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.close(py, |_| None, wigwag::Mutex::end_waits)
+    }
+
+    /// Whether it is closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// It pickles as its address.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let object = slf.get().0.get()?;
+        let options = PyDict::new(slf.py());
+        options.set_item("recursive", object.is_recursive())?;
+        reduce(slf.as_any(), object.address(), &options)
+    }
+
+    fn __repr__(&self) -> String {
+        self.0.describe(|object| object.address().to_owned())
+    }
+}

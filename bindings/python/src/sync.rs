@@ -1,0 +1,86 @@
+//! What locks and the like have in common.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use wigwag::WaitMode;
+
+use crate::support::fields;
+
+/// ``"adaptive"``, ``"block"`` or ``"poll"``.
+pub(crate) struct Waiting(pub(crate) WaitMode);
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        Waiting(WaitMode::Adaptive)
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Waiting {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Waiting> {
+        match object.extract::<std::borrow::Cow<'_, str>>()?.as_ref() {
+            "adaptive" => Ok(Waiting(WaitMode::Adaptive)),
+            "block" => Ok(Waiting(WaitMode::Block)),
+            "poll" => Ok(Waiting(WaitMode::Poll)),
+            _ => Err(PyValueError::new_err("wait must be 'adaptive', 'block' or 'poll'")),
+        }
+    }
+}
+
+/// How pickle makes an object anew: opened by its address.
+pub(crate) fn reduce<'py>(
+    object: &Bound<'py, PyAny>,
+    address: &str,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = object.py();
+    if address.ends_with(':') {
+        return Err(PyTypeError::new_err("it has no name by which another process could open it; make it with open()"));
+    }
+    let reopen = py.import("wigwag._pickle")?.getattr("reopen")?;
+    (reopen, (object.get_type(), address, options)).into_pyobject(py)
+}
+
+/// One handle on a lock or the like, of this or another process.
+///
+/// ``pid`` is None where it lives in a pid namespace that this process cannot see. ``since`` is when it was opened,
+/// ``holding`` what it holds (1 for a lock, permits for permits, read locks), ``holding_since`` since when at the latest:
+/// when somebody who had to wait first saw it. ``waiting`` is how many of its threads wait, the first of them since
+/// ``waiting_since``. Times are in seconds since 1970, None if there is none.
+#[pyclass(frozen, module = "wigwag", get_all)]
+#[derive(Debug)]
+pub struct SyncParticipant {
+    is_self: bool,
+    pid: Option<u32>,
+    since: f64,
+    holding: u64,
+    holding_since: Option<f64>,
+    waiting: u32,
+    waiting_since: Option<f64>,
+}
+
+#[pymethods]
+impl SyncParticipant {
+    fn __repr__(&self) -> String {
+        fields(self)
+    }
+}
+
+fn seconds(time: std::time::SystemTime) -> f64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+pub(crate) fn participants(those: Vec<wigwag::SyncParticipant>) -> Vec<SyncParticipant> {
+    let one = |other: wigwag::SyncParticipant| SyncParticipant {
+        is_self: other.is_self,
+        pid: other.pid,
+        since: seconds(other.since),
+        holding: other.holding,
+        holding_since: other.holding_since.map(seconds),
+        waiting: other.waiting,
+        waiting_since: other.waiting_since.map(seconds),
+    };
+    those.into_iter().map(one).collect()
+}
