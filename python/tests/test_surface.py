@@ -168,6 +168,8 @@ CLOSABLE = {
     "Mq": lambda name, path: without_name(wigwag.Mq, f"mq:/{name}"),
     "SysvSem": lambda name, path: removed(wigwag.SysvSem.create("sysv-sem:private")),
     "Sem": lambda name, path: without_name(wigwag.Sem, f"sem:/{name}"),
+    "Cell": lambda name, path: wigwag.Cell.anonymous(),
+    "Ring": lambda name, path: wigwag.Ring.anonymous(),
     "Mutex": lambda name, path: wigwag.Mutex.anonymous(),
     "Permits": lambda name, path: wigwag.Permits.anonymous(),
     "Event": lambda name, path: wigwag.Event.anonymous(),
@@ -234,7 +236,8 @@ def test_close_and_after(name, fresh, tmp_path):
 @pytest.mark.parametrize("call", [
     wigwag.Address, wigwag.Fifo.create, wigwag.Fifo.open_reader, wigwag.File.open, wigwag.File.remove, wigwag.Listener,
     wigwag.Mq.open, wigwag.Mq.remove, wigwag.Sem.open, wigwag.Shm.open, wigwag.Socket.connect, wigwag.Socket.bind,
-    wigwag.SysvMq.open, wigwag.SysvMq.remove, wigwag.SysvSem.open, wigwag.SysvShm.open, wigwag.Mutex.open,
+    wigwag.SysvMq.open, wigwag.SysvMq.remove, wigwag.SysvSem.open, wigwag.SysvShm.open, wigwag.Cell.open,
+    wigwag.Ring.open, wigwag.Mutex.open,
     wigwag.Permits.remove, wigwag.Event.open, wigwag.Barrier.open,
 ])
 def test_an_address_is_text(call, wrong):

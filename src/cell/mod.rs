@@ -349,6 +349,11 @@ impl Cell {
         })
     }
 
+    /// The largest value in bytes. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.core.buffers.geometry.largest
+    }
+
     /// Its address; `cell:` for one without a name.
     pub fn address(&self) -> &str {
         self.object.address()

@@ -9,6 +9,7 @@
 mod address;
 mod barrier;
 mod cancel;
+mod cell;
 mod event;
 mod eventfd;
 mod fifo;
@@ -23,6 +24,7 @@ mod mq;
 mod mutex;
 mod permits;
 mod pipe;
+mod ring;
 mod sem;
 mod shm;
 mod signal;
@@ -45,6 +47,8 @@ mod _wigwag {
     use super::barrier::Barrier;
     #[pymodule_export]
     use super::cancel::Cancel;
+    #[pymodule_export]
+    use super::cell::Cell;
     #[pymodule_export]
     use super::event::Event;
     #[pymodule_export]
@@ -69,6 +73,8 @@ mod _wigwag {
     use super::permits::Permits;
     #[pymodule_export]
     use super::pipe::Pipe;
+    #[pymodule_export]
+    use super::ring::{Ring, RingMessage, RingStatistics};
     #[pymodule_export]
     use super::sem::Sem;
     #[pymodule_export]
