@@ -170,6 +170,8 @@ CLOSABLE = {
     "Sem": lambda name, path: without_name(wigwag.Sem, f"sem:/{name}"),
     "Cell": lambda name, path: wigwag.Cell.anonymous(),
     "Ring": lambda name, path: wigwag.Ring.anonymous(),
+    "Condition": lambda name, path: wigwag.Condition.anonymous(wigwag.Mutex.anonymous()),
+    "RwLock": lambda name, path: wigwag.RwLock.anonymous(),
     "Mutex": lambda name, path: wigwag.Mutex.anonymous(),
     "Permits": lambda name, path: wigwag.Permits.anonymous(),
     "Event": lambda name, path: wigwag.Event.anonymous(),

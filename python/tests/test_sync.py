@@ -15,7 +15,7 @@ from conftest import GENEROUS, SHORT
 
 import wigwag
 
-KINDS = ["Mutex", "Permits", "Event", "Barrier"]
+KINDS = ["Mutex", "Permits", "Event", "Barrier", "RwLock"]
 
 
 @pytest.fixture
@@ -164,6 +164,73 @@ def test_a_barrier_breaks_with_the_dead():
     barrier.abort()
     assert barrier.broken
     barrier.close()
+
+
+def test_many_read_or_one_writes():
+    lock = wigwag.RwLock.anonymous()
+    with lock.reading(), lock.reading(timeout=0):
+        assert lock.acquire_write(False) is False
+        assert [other.holding for other in lock.participants()] == [2]
+    with lock.writing():
+        assert in_thread(lambda: lock.acquire_read(timeout=SHORT)) is False
+        with pytest.raises(OSError) as caught:
+            lock.acquire_read()
+        assert caught.value.errno == errno.EDEADLK
+    for wrong in (lock.release_read, lock.release_write):
+        with pytest.raises(PermissionError):
+            wrong()
+    killed_holding(lock.acquire_read)
+    with lock.writing():
+        assert not lock.inherited
+    killed_holding(lock.acquire_write)
+    with lock.reading():
+        assert lock.inherited
+    with lock.writing():
+        lock.consistent()
+        assert not lock.inherited
+    assert lock.acquire_write()
+    lock.give_up()
+    with pytest.raises(OSError) as caught:
+        lock.acquire_read()
+    assert caught.value.errno == errno.ENOTRECOVERABLE
+    lock.close()
+
+
+def test_a_condition_has_the_shape_of_a_condition():
+    mutex = wigwag.Mutex.anonymous()
+    condition = wigwag.Condition.anonymous(mutex)
+    with pytest.raises(PermissionError):
+        condition.wait(0)
+    with condition:
+        assert mutex.locked() and condition.wait(SHORT) is False and mutex.locked()
+        assert condition.wait_for(lambda: 0, SHORT) == 0
+        assert condition.wait_for(lambda: 7) == 7
+    assert not mutex.locked()
+    cell = wigwag.Cell.anonymous()
+    pid = os.fork()
+    if pid == 0:
+        with condition:
+            cell.write(b"done")
+            condition.notify()
+        os._exit(0)
+    with condition:
+        assert condition.wait_for(cell.read, GENEROUS) == (b"done", 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    condition.notify_all()
+    cell.close()
+    condition.close()
+    mutex.close()
+
+
+def test_a_condition_pickles_with_its_mutex(address):
+    with wigwag.Mutex.open(address(wigwag.Mutex)) as mutex:
+        pass
+    condition = wigwag.Condition.open(address(wigwag.Condition), mutex)
+    other = pickle.loads(pickle.dumps(condition))
+    with other:
+        assert mutex.locked() and other.address == condition.address
+    for thing in (other, condition, mutex):
+        thing.close()
 
 
 def test_a_closed_one_ends_waits():

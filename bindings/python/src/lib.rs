@@ -10,6 +10,7 @@ mod address;
 mod barrier;
 mod cancel;
 mod cell;
+mod condition;
 mod event;
 mod eventfd;
 mod fifo;
@@ -25,6 +26,7 @@ mod mutex;
 mod permits;
 mod pipe;
 mod ring;
+mod rwlock;
 mod sem;
 mod shm;
 mod signal;
@@ -49,6 +51,8 @@ mod _wigwag {
     use super::cancel::Cancel;
     #[pymodule_export]
     use super::cell::Cell;
+    #[pymodule_export]
+    use super::condition::Condition;
     #[pymodule_export]
     use super::event::Event;
     #[pymodule_export]
@@ -75,6 +79,8 @@ mod _wigwag {
     use super::pipe::Pipe;
     #[pymodule_export]
     use super::ring::{Ring, RingMessage, RingStatistics};
+    #[pymodule_export]
+    use super::rwlock::RwLock;
     #[pymodule_export]
     use super::sem::Sem;
     #[pymodule_export]

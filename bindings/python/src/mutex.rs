@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::address::AddressLike;
-use crate::handle::Handle;
+use crate::handle::{Handle, User};
 use crate::held::acquire;
 use crate::support::{adopt, raise};
 use crate::sync::{SyncParticipant, Waiting, participants, reduce};
@@ -20,6 +20,12 @@ use crate::sync::{SyncParticipant, Waiting, participants, reduce};
 /// Made by ``Mutex.open()``, ``Mutex.anonymous()`` and ``Mutex.from_fd()``.
 #[pyclass(frozen, module = "wigwag")]
 pub struct Mutex(Handle<wigwag::Mutex>);
+
+impl Mutex {
+    pub(crate) fn core(&self) -> PyResult<User<'_, wigwag::Mutex>> {
+        self.0.get()
+    }
+}
 
 #[pymethods]
 impl Mutex {
@@ -79,13 +85,13 @@ impl Mutex {
     ///
     /// Raises OSError (EDEADLK: this thread has it; ENOTRECOVERABLE: it was given up for good; ESTALE, EBADMSG).
     #[pyo3(signature = (blocking = true, timeout = None))]
-    fn acquire(&self, py: Python<'_>, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
+    pub(crate) fn acquire(&self, py: Python<'_>, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
         let mutex = self.0.get()?;
         acquire(py, blocking, timeout, |timeout| mutex.take(timeout).map(drop))
     }
 
     /// Release it, or undo the last of several takings. Never blocks. Raises PermissionError: this thread does not hold it.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn release(&self, py: Python<'_>) -> PyResult<()> {
         self.0.get()?.release().map_err(|error| raise(py, error))
     }
 
