@@ -109,6 +109,7 @@ fn sizes_at_the_edge() {
     for (options, reason) in [
         (TopicOptions { capacity: 1023, largest: 500, ..Default::default() }, "two messages"),
         (TopicOptions { largest: 1 << 31, ..Default::default() }, "1 GiB"),
+        (TopicOptions { capacity: 1 << 40, ..Default::default() }, "2^24 blocks"),
         (TopicOptions { participants: 257, ..Default::default() }, "256"),
         (TopicOptions { subscribers: 1025, ..Default::default() }, "1024"),
     ] {

@@ -98,7 +98,10 @@ impl Geometry {
             return Err("the largest message is from 1 byte to 1 GiB");
         }
         let block = largest.div_ceil(RUN_MAX).next_multiple_of(BLOCK_MIN);
-        let blocks = (capacity / block).min(BLOCKS_MAX);
+        let blocks = capacity / block;
+        if blocks > BLOCKS_MAX {
+            return Err("the capacity is at most 2^24 blocks of a sixteenth of the largest message");
+        }
         if blocks < 2 * largest.div_ceil(block) {
             return Err("the capacity must hold two messages of the largest size, in blocks of a sixteenth of it, at \
                         least 128 bytes");

@@ -22,6 +22,7 @@ use crate::wait::Object;
 
 /// A lossy subscriber that was overrun so often goes on in the middle of what is stored.
 const HASTY_TRIES: u32 = 3;
+const MANY_TRIES: u32 = 100;
 
 /// A subscription to a [`Topic`](crate::Topic), which it keeps open. It ends when it is dropped.
 ///
@@ -245,10 +246,12 @@ impl Subscription {
                     return Ok(None);
                 }
                 Found::TooLong(length) => return Ok(Some(Got::TooLong(length))),
-                Found::Retired => {
+                Found::Retired if tried < MANY_TRIES => {
                     tried += 1;
                     self.pass_over(&mut hands, tried)?;
                 }
+                // No publisher is that fast. The caller's timeout decides how often this is tried again.
+                Found::Retired => return Ok(None),
             }
         }
     }
