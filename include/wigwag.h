@@ -2552,6 +2552,210 @@ int ww_cell_get_statistics(const ww_cell *cell, ww_cell_statistics *statistics, 
                            size_t room);
 
 
+/* ---- Topic: each message to every subscriber, in shared memory ---- */
+
+/* A subscription to a topic, which it keeps open. May be shared between threads; each message goes to one of them. It
+ * belongs to the process that made it: a child made by fork gets -EPERM, and subscribes anew. */
+typedef struct ww_subscription ww_subscription;
+
+/* A topic (topic:name): each message to every subscriber, through shared memory, in which it lies once.
+ *
+ * Many may publish; all subscribers see all messages in one order. A publisher that dies or stops half-way holds up
+ * nobody. May be shared between threads. A child made by fork joins as itself when it first uses the handle; loans stay
+ * the parent's. */
+typedef struct ww_topic ww_topic;
+
+/* How a topic is opened or made; initialise with WW_TOPIC_OPTIONS_INIT. All but wait count when it is made and are the
+ * topic's from then on. Zero means what the address says, or else the default. */
+typedef struct ww_topic_options {
+    size_t size;
+    /* Memory for messages in bytes, reserved at once; 0 for 1 MiB. Each message uses what it needs of it, in blocks of a
+     * sixteenth of the largest, at least 128 bytes. */
+    uint64_t capacity;
+    /* The largest message in bytes; 0 for 1024. */
+    uint64_t largest;
+    /* How many messages are stored at most; 0 for as many as the capacity holds. */
+    uint64_t depth;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* How many subscriptions there may be at the same time, at most 1024; 0 for as many as participants. */
+    uint32_t subscribers;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+} ww_topic_options;
+#define WW_TOPIC_OPTIONS_INIT WW_INIT(ww_topic_options)
+
+/* How to subscribe; initialise with WW_SUBSCRIBE_OPTIONS_INIT. */
+typedef struct ww_subscribe_options {
+    size_t size;
+    /* Of a lossless subscriber: for how many nanoseconds it may hold up a publisher without receiving anything before it is
+     * cut off, to the millisecond; 0 for ever. */
+    uint64_t stuck_ns;
+    /* Begin with up to so many of the last messages, as far as they are still stored. */
+    uint64_t history;
+    /* 1: never slow a publisher; messages that are not received in time are missed, and counted. 0: publishers wait. */
+    uint32_t lossy;
+    uint32_t reserved;
+} ww_subscribe_options;
+#define WW_SUBSCRIBE_OPTIONS_INIT WW_INIT(ww_subscribe_options)
+
+/* Which message was received. */
+typedef struct ww_topic_received {
+    /* Which message of the topic it is; the first is 1. All subscribers see the same. */
+    uint64_t sequence;
+    /* How many messages this subscriber has missed since the one that it received before. */
+    uint64_t missed;
+} ww_topic_received;
+
+/* What a topic has seen. */
+typedef struct ww_topic_statistics {
+    /* Messages published so far; that were being made by those who died; stored; being made. */
+    uint64_t sent;
+    uint64_t skipped;
+    uint64_t stored;
+    uint64_t reserved;
+    /* Messages stored at most. */
+    uint64_t depth;
+    /* Memory for messages, the largest message, and all memory, in bytes. */
+    size_t capacity;
+    size_t largest;
+    size_t bytes;
+    /* How many handles take part, and how many have subscribed. */
+    size_t participants;
+    size_t subscribers;
+    /* Room for what later versions tell; 0. */
+    uint64_t more[4];
+} ww_topic_statistics;
+
+/* One subscription to a topic, of this or another process. */
+typedef struct ww_topic_subscriber {
+    /* Its process; 0 if it lives in a pid namespace that this one cannot see. */
+    uint32_t pid;
+    /* 1 or 0: made by the handle that was asked; publishers wait for it; it was stuck for too long. */
+    uint32_t is_self;
+    uint32_t lossless;
+    uint32_t cut_off;
+    /* When it subscribed, in seconds since 1970. */
+    uint64_t since;
+    /* How many messages it has before it, those that it has borrowed included, and how many it has missed. */
+    uint64_t lag;
+    uint64_t missed;
+} ww_topic_subscriber;
+
+/* Opens the topic of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
+ * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_topic_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
+ * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made
+ * by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_topic_open(ww_topic **out, const char *address, const ww_topic_options *options);
+
+/* Makes a topic without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_topic_anonymous(ww_topic **out, const ww_topic_options *options);
+
+/* Joins the topic whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes fd;
+ * after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is no topic, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_topic_from_fd(ww_topic **out, int fd, const ww_topic_options *options);
+
+/* Closes the handle; threads that wait in its calls return -ECANCELED first. What it had reserved is not published. Its
+ * subscriptions go on. NULL is allowed. */
+void ww_topic_close(ww_topic *topic);
+
+/* Removes a topic's name; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_topic_remove(const char *address);
+
+/* How many bytes of memory a topic with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_topic_size_for(const ww_topic_options *options);
+
+/* Whether the name still stands for this topic. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_topic_check(const ww_topic *topic);
+
+/* The segment's descriptor, to pass on for ww_topic_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_topic_segment_fd(const ww_topic *topic);
+
+/* Publishes a copy of these bytes; *sequence, which may be NULL, gets which message of the topic it is, from 1. Waits
+ * while there is no room because a lossless subscriber has not come so far.
+ *
+ * Errors, with nothing published: -EMSGSIZE it is larger than the topic's largest; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -ESTALE this handle was declared dead because its lock was closed: open the topic anew; -EBADMSG the topic is damaged;
+ * -EINVAL the timeout; -EFAULT. */
+int ww_topic_publish(const ww_topic *topic, const void *data, size_t size, int64_t timeout_ns, uint64_t *sequence);
+
+/* Lends room for a message of this size, in *loan, to be written in place and then given to ww_topic_commit() or
+ * ww_topic_abort(). Waits as ww_topic_publish(). Errors: as ww_topic_publish(). */
+int ww_topic_reserve(const ww_topic *topic, ww_loan *loan, size_t size, int64_t timeout_ns);
+
+/* Publishes a message that was written in place; *sequence, which may be NULL, as in ww_topic_publish(). Never blocks.
+ *
+ * Errors: -EINVAL the token names no reservation of this handle; -ESTALE this handle was declared dead, and the room
+ * taken back; -EPERM it was reserved by the process that this one was forked from; -EBADMSG, -EFAULT. */
+int ww_topic_commit(const ww_topic *topic, uint64_t token, uint64_t *sequence);
+
+/* Gives reserved room back; nothing has happened. Never blocks. Errors: as ww_topic_commit(). */
+int ww_topic_abort(const ww_topic *topic, uint64_t token);
+
+/* Subscribes: gets all that is published from now on, and as much of the history as asked for. NULL options mean
+ * lossless, without history. Never blocks. Close it with ww_subscription_close().
+ *
+ * Errors: -EUSERS the topic has no room for another subscriber; -EINVAL the options; -ESTALE, -EBADMSG as
+ * ww_topic_publish(); -EFAULT. */
+int ww_topic_subscribe(const ww_topic *topic, ww_subscription **out, const ww_subscribe_options *options);
+
+/* Ends a subscription; threads that wait on it return -ECANCELED first, and what it had borrowed is released. NULL is
+ * allowed. */
+void ww_subscription_close(ww_subscription *subscription);
+
+/* Copies the next message out and returns its size; waits for it if there is none. *received, which may be NULL, gets
+ * which it is; *true_size, which may be NULL, its size also where the buffer is too small, and it is left.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EMSGSIZE the buffer is too small; -ECONNABORTED the subscriber was stuck for
+ * longer than its limit and was cut off, now and later: subscribe anew; -ESTALE its handle was declared dead because its
+ * lock was closed; -EPERM it belongs to the process that this one was forked from; -EBADMSG the topic is damaged; -EINVAL
+ * the timeout; -EFAULT. */
+ssize_t ww_subscription_recv(const ww_subscription *subscription, void *buffer, size_t size, int64_t timeout_ns,
+                             ww_topic_received *received, size_t *true_size);
+
+/* Lends the next message in *loan, to be read in place and then given to ww_subscription_release(); waits while there is
+ * none. *sequence, which may be NULL, gets which it is. Several can be out, and come back in any order; publishers wait
+ * until then for their room.
+ *
+ * Errors: as ww_subscription_recv(), without -EMSGSIZE; -ENOTSUP the subscriber is lossy. */
+int ww_subscription_borrow(const ww_subscription *subscription, ww_loan *loan, int64_t timeout_ns, uint64_t *sequence);
+
+/* Is done with a borrowed message. Never blocks.
+ *
+ * Errors: -EINVAL the token names no borrowed message of this subscription; -ECONNABORTED the subscriber was cut off,
+ * -ESTALE its handle was declared dead: the message may have been overwritten while it was read; -EPERM it was borrowed
+ * by the process that this one was forked from; -EFAULT. */
+int ww_subscription_release(const ww_subscription *subscription, uint64_t token);
+
+/* Writes how many messages this subscriber has missed, as far as it has found out by receiving. Never blocks. Errors:
+ * -EFAULT. */
+int ww_subscription_missed(const ww_subscription *subscription, uint64_t *missed);
+
+/* A descriptor that is readable while there is a message, or the subscriber was cut off: for poll, a wait set, an event
+ * loop. A call that finds nothing quiets it. It stays the subscription's. From the first call on it costs a helper thread
+ * that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
+int ww_subscription_fd(const ww_subscription *subscription);
+
+/* Tells what the topic has seen, and in subscribers, if it is not NULL, who has subscribed: at most so many as there is
+ * room for; statistics->subscribers is how many there are. Never blocks. Errors: -EBADMSG the topic is damaged; -ESTALE;
+ * -EFAULT. */
+int ww_topic_get_statistics(const ww_topic *topic, ww_topic_statistics *statistics, ww_topic_subscriber *subscribers,
+                            size_t room);
+
+
 /* ---- What locks and the like have in common: who takes part, and what stands in a lock ---- */
 
 /* What a lock returns instead of 0 when it was taken over from the dead. */

@@ -53,6 +53,8 @@ pub mod ring;
 
 pub mod cell;
 
+pub mod topic;
+
 pub mod sync;
 
 pub mod mutex;
