@@ -94,18 +94,26 @@ TEST(between_processes_and_by_poll) {
     ww_topic *topic = make();
     ww_subscription *subscription = subscribe(topic, 0, 0);
     struct pollfd bell = {0, POLLIN, 0};
+    int go[2];
     pid_t pid;
+    OK(pipe(go));
+    /* Before there is a helper thread, which might be at anything when the child is made. */
+    pid = fork();
+    if (pid == 0) {
+        char byte;
+        int own = (int)ww_subscription_recv(subscription, NULL, 0, WW_NOW, NULL, NULL);
+        if (read(go[0], &byte, 1) != 1) _exit(2);
+        _exit(own != -EPERM || ww_topic_publish(topic, "child", 5, WW_NOW, NULL) != 0);
+    }
     bell.fd = ww_subscription_fd(subscription);
     CHECK(bell.fd >= 0);
     CHECK_INT(poll(&bell, 1, 0), 0);
-    pid = fork();
-    if (pid == 0) {
-        int own = (int)ww_subscription_recv(subscription, NULL, 0, WW_NOW, NULL, NULL);
-        _exit(own != -EPERM || ww_topic_publish(topic, "child", 5, WW_NOW, NULL) != 0);
-    }
+    CHECK_INT(write(go[1], "x", 1), 1);
     CHECK_INT(poll(&bell, 1, 30000), 1);
     expect(subscription, "child", 1, 0);
     reap(pid, 0);
+    close(go[0]);
+    close(go[1]);
     ww_subscription_close(subscription);
     ww_topic_close(topic);
 }
