@@ -167,6 +167,40 @@ TEST(a_condition_is_waited_on_under_a_mutex) {
     ww_mutex_close(mutex);
 }
 
+static void *cancel_when_it_waits(void *given) {
+    void **both = given;
+    ww_condition_statistics seen;
+    ww_sync_participant who;
+    do {
+        if (ww_condition_get_statistics(both[0], &seen, &who, 1) != 0) return NULL;
+    } while (who.waiting == 0);
+    ww_cancel_fire(both[1]);
+    return given;
+}
+
+TEST(a_cancelled_wait_on_a_condition_has_the_mutex) {
+    ww_condition *condition;
+    ww_mutex *mutex;
+    ww_cancel *cancel;
+    void *both[2];
+    pthread_t thread;
+    OK(ww_mutex_anonymous(&mutex, NULL));
+    OK(ww_condition_anonymous(&condition, NULL));
+    OK(ww_cancel_new(&cancel));
+    both[0] = condition;
+    both[1] = cancel;
+    OK(ww_cancel_enter(cancel));
+    OK(ww_mutex_lock(mutex, WW_NOW));
+    OK(pthread_create(&thread, NULL, cancel_when_it_waits, both));
+    CHECK_INT(ww_condition_wait(condition, mutex, GENEROUS, NULL), -ECANCELED);
+    OK(pthread_join(thread, NULL));
+    OK(ww_mutex_unlock(mutex));
+    OK(ww_cancel_leave(cancel));
+    ww_cancel_close(cancel);
+    ww_condition_close(condition);
+    ww_mutex_close(mutex);
+}
+
 TEST(a_read_write_lock_survives_both) {
     ww_rwlock *lock;
     ww_rwlock_statistics seen;

@@ -3205,8 +3205,8 @@ int ww_condition_segment_fd(const ww_condition *condition);
  * latest: look whether what was waited for is so, and else wait again. *inherited, which may be NULL, gets 1 if the
  * mutex was taken over from the dead, else 0.
  *
- * The mutex is held again after 0, and after -ETIMEDOUT and -EAGAIN, by which the time has passed. Not after the
- * other errors: -ENOLCK it could not be had again in time; -ECANCELED; -ENOTRECOVERABLE it was given up for good;
+ * The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
+ * not held after the other errors: -ENOLCK it could not be had again in time; -ENOTRECOVERABLE it was given up for good;
  * -ESTALE, -EBADMSG as ww_mutex_lock(). With nothing done: -EPERM this thread does not hold it; -EINVAL the timeout;
  * -EFAULT. */
 int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns, int *inherited);

@@ -59,6 +59,22 @@ WAITS = {
     "sysv mq send": "queue = wigwag.SysvMq.create('sysv-mq:private'); at_end = queue.unlink\n"
                     "def wait():\n"
                     "    while True: queue.send(bytes(4000))",
+    "ring recv": "ring = wigwag.Ring.anonymous(); wait = ring.recv",
+    "ring send": "ring = wigwag.Ring.anonymous(1024, 64)\n"
+                 "def wait():\n"
+                 "    while True: ring.send(b'')",
+    "cell wait": "cell = wigwag.Cell.anonymous(); wait = lambda: cell.wait(0)",
+    "mutex acquire": "mutex = wigwag.Mutex.anonymous(); other = wigwag.Mutex.from_fd(os.dup(mutex.segment_fd())); "
+                     "other.acquire(); wait = mutex.acquire",
+    "permits acquire": "permits = wigwag.Permits.anonymous(); permits.acquire(); wait = permits.acquire",
+    "event wait": "event = wigwag.Event.anonymous(); wait = event.wait",
+    "rwlock read": "lock = wigwag.RwLock.anonymous(); other = wigwag.RwLock.from_fd(os.dup(lock.segment_fd())); "
+                   "other.acquire_write(); wait = lock.reading().__enter__",
+    "rwlock write": "lock = wigwag.RwLock.anonymous(); lock.acquire_read(); wait = lock.acquire_write",
+    "barrier wait": "barrier = wigwag.Barrier.anonymous(); wait = barrier.wait",
+    "condition wait, which has the mutex after it": "mutex = wigwag.Mutex.anonymous(); mutex.acquire(); "
+                                                    "condition = wigwag.Condition.anonymous(mutex); "
+                                                    "at_end = mutex.release; wait = condition.wait",
     "sem acquire": "sem = wigwag.Sem.create(f'sem:/{NAME}'); wigwag.Sem.remove(f'sem:/{NAME}'); wait = sem.acquire",
     "sysv sem acquire": "sems = wigwag.SysvSem.create('sysv-sem:private'); at_end = sems.unlink; wait = sems.acquire",
     "sem held": "sem = wigwag.Sem.create(f'sem:/{NAME}'); wigwag.Sem.remove(f'sem:/{NAME}'); "

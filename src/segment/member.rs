@@ -484,7 +484,9 @@ pub(super) struct Waiting<'a>(&'a Participant);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+        // Not below 0: should this member have been declared dead, the place may be another's, who counts anew.
+        let less = self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| waiting.checked_sub(1));
+        if less == Ok(1) {
             self.0.waiting_since.store(0, Ordering::Relaxed);
         }
     }

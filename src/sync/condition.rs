@@ -192,7 +192,7 @@ impl Condition {
     /// whole, and is held as often as before again.
     ///
     /// # Errors
-    /// The mutex is not held after any of these: `ENOLCK` it could not be had again in time; `ECANCELED` as everywhere;
+    /// The guard is gone after any of these: `ENOLCK` the mutex could not be had again in time; `ECANCELED` as everywhere;
     /// `ENOTRECOVERABLE` it was given up for good meanwhile; `EPERM` the guard is that of the process that this one was
     /// forked from; `ESTALE` this handle or the mutex's was declared dead; `EBADMSG` one of them is damaged.
     ///
@@ -200,17 +200,20 @@ impl Condition {
     pub fn wait<'a>(&self, guard: MutexGuard<'a>, timeout: Timeout) -> Result<Waited<'a>> {
         let mutex = guard.mutex().map_err(|errno| self.core.error(errno, "wait"))?;
         let (ended, inherited) = self.wait_taken(mutex, timeout)?;
-        Ok(Waited {
-            notified: ended.is_ok(),
-            locked: if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) },
-        })
+        let notified = match ended {
+            Ok(()) => true,
+            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => false,
+            Err(error) => return Err(error), // which drops the guard
+        };
+        Ok(Waited { notified, locked: if inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) } })
     }
 
     /// As [`Condition::wait`], under a mutex that this thread has taken by [`Mutex::take`] and has again: how the wait has
-    /// ended, which is an error if the time has passed, and whether the mutex was taken over from the dead.
+    /// ended (`EAGAIN`, `ETIMEDOUT`, `ECANCELED`), and whether the mutex was taken over from the dead.
     ///
     /// # Errors
-    /// As [`Condition::wait`]; `EPERM` this thread does not hold the mutex.
+    /// The mutex is not held: `ENOLCK`, `ENOTRECOVERABLE`, `ESTALE`, `EBADMSG` as [`Condition::wait`]. Nothing was done:
+    /// `EPERM` this thread does not hold the mutex.
     pub fn wait_taken(&self, mutex: &Mutex, timeout: Timeout) -> Result<(Result<()>, bool)> {
         let mut operation = self.core.object.operation("wait", timeout);
         let fail = |errno| self.core.explain(self.core.object.error(errno, "wait"));
@@ -229,19 +232,18 @@ impl Condition {
             first => first.map(drop).map_err(fail),
         };
         let ended = match waited {
-            Ok(()) => Ok(()),
             Err(_) if !self.core.give_back(ticket) => Ok(()), // called at the last moment
-            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => Err(error),
-            Err(error) => return Err(error),
+            ended => ended,
         };
         let again = match timeout {
             Timeout::Forever => Timeout::Forever,
             Timeout::Now => Timeout::After(AGAIN),
             Timeout::After(time) => Timeout::After(time.max(AGAIN)),
         };
-        let inherited = mutex.take_whole(depth, again).map_err(|error| match error.is(Errno::ETIMEDOUT) {
-            true => fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held"),
-            false => error,
+        let inherited = mutex.take_whole(depth, again).map_err(|error| match Errno::from_raw(error.errno()) {
+            Errno::ENOTRECOVERABLE | Errno::ESTALE | Errno::EBADMSG => error,
+            // However it was ended: the caller is to know that the mutex is not held.
+            _ => fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held"),
         })?;
         Ok((ended, inherited))
     }

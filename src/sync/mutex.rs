@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::core::{Common, Core, Kind, SyncParticipant, lock_explained};
 use super::doorbell::{Listener, Ready};
 use super::opening::{opening, options};
-use super::owner::OwnerLine;
+use super::owner::{Holding, OwnerLine};
 use super::threads::{self, Entry, Holdings};
 use super::word::{Owner, Phase, Word};
 use crate::address::Address;
@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::lender::Lender;
 use crate::segment::{Bell, Member, Party, look_around};
 use crate::sync_atomics::{AtomicU32, Ordering};
+use crate::sys::SysResult;
 use crate::sys::shared::Record;
-use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
 
 options! {
@@ -429,8 +429,7 @@ struct Taken {
 impl Taken {
     #[inline]
     fn locked(self, mutex: Lender<'_, Mutex>) -> Locked<MutexGuard<'_>> {
-        let generation = fork::generation_in_handler();
-        let guard = MutexGuard { mutex, word: self.word, generation, _of_this_thread: PhantomData };
+        let guard = MutexGuard { mutex, holding: Holding::new(self.word), _of_this_thread: PhantomData };
         if self.inherited { Locked::Inherited(guard) } else { Locked::Clean(guard) }
     }
 }
@@ -438,10 +437,7 @@ impl Taken {
 /// Holds a mutex until it is dropped, by the thread that has taken it.
 pub struct MutexGuard<'a> {
     mutex: Lender<'a, Mutex>,
-    /// As it stood when it was taken; it may have been taken again by the same thread since. Zero once released.
-    word: Word,
-    /// A child made by fork has a copy of the guard, and the mutex stays the parent's.
-    generation: u32,
+    holding: Holding,
     _of_this_thread: PhantomData<*const ()>,
 }
 
@@ -461,7 +457,7 @@ impl MutexGuard<'_> {
 
     /// The mutex, if the guard is that of this process and not of the one that it was forked from.
     pub(super) fn mutex(&self) -> SysResult<&Mutex> {
-        if self.generation == fork::generation_in_handler() { Ok(&self.mutex) } else { Err(Errno::EPERM) }
+        if self.holding.is_own() { Ok(&self.mutex) } else { Err(Errno::EPERM) }
     }
 
     /// As [`Mutex::give_up`].
@@ -478,26 +474,22 @@ impl MutexGuard<'_> {
     /// `ESTALE` this handle was declared dead, and the mutex passed on; `EPERM` it is held by the process that this one was
     /// forked from.
     pub fn unlock(mut self) -> Result<()> {
-        let errno = if self.generation == fork::generation_in_handler() { Errno::ESTALE } else { Errno::EPERM };
-        if self.end() { Ok(()) } else { Err(self.mutex.core.error(errno, "unlock")) }
+        self.end().map_err(|errno| self.mutex.core.lock_error(errno, "unlock"))
     }
 
     #[inline]
-    fn end(&mut self) -> bool {
-        let found = self.mutex.core.control.owner.load();
-        let held = self.word != Word(0)
-            && found.owner() == self.word.owner()
-            && matches!(found.phase(), Ok(Phase::Held | Phase::Inherited))
-            && self.generation == fork::generation_in_handler();
-        self.word = Word(0);
-        held && self.mutex.put(found).is_ok()
+    fn end(&mut self) -> SysResult<()> {
+        match self.holding.end(&self.mutex.core.control.owner)? {
+            Some(held) => self.mutex.put(held),
+            None => Ok(()),
+        }
     }
 }
 
 impl Drop for MutexGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.end();
+        let _ = self.end(); // a failure: it is not held any more, see `unlock`
     }
 }
 

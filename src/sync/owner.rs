@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::word::{Owner, Phase, Word};
 use crate::segment::{Bell, Member, since, wall_clock};
 use crate::sync_atomics::{AtomicU64, Ordering};
-use crate::sys::SysResult;
+use crate::sys::{SysResult, fork};
 
 #[repr(C, align(128))]
 pub(super) struct OwnerLine {
@@ -18,6 +18,38 @@ pub(super) struct OwnerLine {
     /// only, and those who wait have the time to look at the clock.
     noted: AtomicU64,
     noted_at: AtomicU64,
+}
+
+/// A lock in the hands of a thread of this process, which ends holding it once.
+pub(super) struct Holding {
+    /// As it stood when it was taken; `None` once that has ended. The same thread may have taken it again since.
+    word: Option<Word>,
+    /// A child made by fork has a copy, and the lock stays the parent's.
+    generation: u32,
+}
+
+impl Holding {
+    #[inline]
+    pub fn new(word: Word) -> Holding {
+        Holding { word: Some(word), generation: fork::generation_in_handler() }
+    }
+
+    /// Whether it is that of this process, and not of the one that it was forked from.
+    #[inline]
+    pub fn is_own(&self) -> bool {
+        self.generation == fork::generation_in_handler()
+    }
+
+    /// Ends it: the word to release, `None` if it had ended already. `EPERM` in a child, `ESTALE` if the lock was taken from
+    /// this handle, declared dead.
+    #[inline]
+    pub fn end(&mut self, line: &OwnerLine) -> SysResult<Option<Word>> {
+        let Some(word) = self.word.take() else { return Ok(None) };
+        if !self.is_own() {
+            return Err(Errno::EPERM);
+        }
+        line.held_by(word.owner()).map(Some).map_err(|_| Errno::ESTALE)
+    }
 }
 
 impl OwnerLine {

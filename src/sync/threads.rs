@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::unistd::gettid;
 
@@ -46,13 +47,21 @@ struct Guard;
 impl Guard {
     fn take() -> Guard {
         let own = u64::from(fork::generation()) + 1;
+        let mut tried = 0u32;
         loop {
             let found = GUARD.load(Ordering::Relaxed);
             // Acquire pairs with the Release in `drop`. One of another generation has stayed behind in the parent.
             if found != own && GUARD.compare_exchange(found, own, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Guard;
             }
-            std::thread::yield_now(); // whoever has it is busy for a few instructions for each lock
+            // Whoever has it is busy for a few instructions for each lock. To one of lower real-time priority a yield gives
+            // no way.
+            if tried < 100 {
+                std::thread::yield_now()
+            } else {
+                std::thread::sleep(Duration::from_micros(50))
+            }
+            tried = tried.saturating_add(1);
         }
     }
 

@@ -89,14 +89,19 @@ impl Condition {
 
     /// Release the mutex, wait to be notified, and take it again; True, or False if the time has passed.
     ///
-    /// Taking it again may take as long as the timeout, and at least a second, once more. Raises PermissionError: this thread
-    /// does not hold the mutex. After these the mutex is not held: OSError (ENOLCK: it could not be had again in time;
-    /// ECANCELED; ENOTRECOVERABLE: it was given up for good; ESTALE, EBADMSG).
+    /// Taking it again may take as long as the timeout, and at least a second, once more; it is held again also when the wait
+    /// was ended early, by Ctrl-C or close. Raises PermissionError: this thread does not hold the mutex. After these the mutex
+    /// is not held: OSError (ENOLCK: it could not be had again in time; ENOTRECOVERABLE: it was given up for good; ESTALE,
+    /// EBADMSG).
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let (condition, mutex, timeout) = (self.0.get()?, self.1.get().core()?, support::timeout(timeout)?);
         let (ended, _) = py.detach(|| condition.wait_taken(&mutex, timeout)).map_err(|error| raise(py, error))?;
-        Ok(ended.is_ok())
+        match ended {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.errno(), libc::EAGAIN | libc::ETIMEDOUT) => Ok(false),
+            Err(error) => Err(raise(py, error)),
+        }
     }
 
     /// Wait until the predicate, called with the mutex held, is true; what it last gave.

@@ -9,8 +9,9 @@ use crate::error::Result;
 use crate::lender::Lender;
 use crate::segment::Tag;
 use crate::sync::mutex::Locked;
+use crate::sync::owner::Holding;
 use crate::sync::word::{Phase, Word};
-use crate::sys::fork;
+use crate::sys::{SysResult, fork};
 
 /// Holds a lock for reading until it is dropped, by any thread.
 pub struct RwLockReadGuard<'a> {
@@ -37,7 +38,7 @@ impl<'a> RwLockReadGuard<'a> {
     }
 
     #[inline]
-    fn end(&mut self) -> std::result::Result<(), Errno> {
+    fn end(&mut self) -> SysResult<()> {
         match self.me.take() {
             None => Ok(()),
             Some(_) if self.generation != fork::generation_in_handler() => Err(Errno::EPERM),
@@ -57,17 +58,14 @@ impl Drop for RwLockReadGuard<'_> {
 /// Holds a lock for writing until it is dropped, by the thread that has taken it.
 pub struct RwLockWriteGuard<'a> {
     lock: Lender<'a, RwLock>,
-    /// As it stood when it was taken; its phase may have changed since.
-    word: Word,
-    generation: u32,
+    holding: Holding,
     _of_this_thread: PhantomData<*const ()>,
 }
 
 impl<'a> RwLockWriteGuard<'a> {
     #[inline]
     pub(super) fn locked(lock: Lender<'a, RwLock>, word: Word) -> Locked<RwLockWriteGuard<'a>> {
-        let generation = fork::generation_in_handler();
-        let guard = RwLockWriteGuard { lock, word, generation, _of_this_thread: PhantomData };
+        let guard = RwLockWriteGuard { lock, holding: Holding::new(word), _of_this_thread: PhantomData };
         if word.phase() == Ok(Phase::Inherited) { Locked::Inherited(guard) } else { Locked::Clean(guard) }
     }
 
@@ -98,25 +96,22 @@ impl<'a> RwLockWriteGuard<'a> {
     /// `ESTALE` this handle was declared dead, and the lock passed on; `EPERM` it is held by the process that this one was
     /// forked from.
     pub fn unlock(mut self) -> Result<()> {
-        let errno = if self.generation == fork::generation_in_handler() { Errno::ESTALE } else { Errno::EPERM };
-        if self.end() { Ok(()) } else { Err(self.lock.core.lock_error(errno, "unlock")) }
+        self.end().map_err(|errno| self.lock.core.lock_error(errno, "unlock"))
     }
 
     #[inline]
-    fn end(&mut self) -> bool {
-        let found = self.lock.core.control.owner.load();
-        let held = found.with(Phase::Free) == self.word.with(Phase::Free)
-            && self.word != Word(0)
-            && self.generation == fork::generation_in_handler();
-        self.word = Word(0); // so that it ends once
-        held && self.lock.core.put(found).is_ok()
+    fn end(&mut self) -> SysResult<()> {
+        match self.holding.end(&self.lock.core.control.owner)? {
+            Some(held) => self.lock.core.put(held),
+            None => Ok(()),
+        }
     }
 }
 
 impl Drop for RwLockWriteGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.end();
+        let _ = self.end(); // a failure: it is not held any more, see `unlock`
     }
 }
 
