@@ -2529,7 +2529,7 @@ ssize_t ww_cell_wait_read(const ww_cell *cell, uint64_t after, void *buffer, siz
  * loop. A read, or a wait with the latest sequence number, quiets it. It stays the handle's; a child made by fork asks for
  * its own. From the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
  *
- * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
 int ww_cell_fd(const ww_cell *cell);
 
 /* Lends room for a value of this size, in *loan, to be written in place and then given to ww_cell_publish() or
@@ -2901,7 +2901,7 @@ int ww_mutex_give_up(const ww_mutex *mutex);
  * it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From the
  * first call on it costs a helper thread that sleeps in the kernel. Never blocks.
  *
- * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
 int ww_mutex_fd(const ww_mutex *mutex);
 
 /* Tells what is known of the mutex, and in participants, if it is not NULL, who takes part: at most so many as there
@@ -3013,7 +3013,7 @@ int ww_permits_available(const ww_permits *permits);
  * it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From the
  * first call on it costs a helper thread that sleeps in the kernel. Never blocks.
  *
- * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
 int ww_permits_fd(const ww_permits *permits);
 
 /* Tells what is known of the permits, and in participants, if it is not NULL, who takes part: at most so many as
@@ -3118,7 +3118,7 @@ int ww_event_wait(const ww_event *event, int64_t timeout_ns);
  * set, an event loop. It stays the handle's; a child made by fork asks for its own. From the first call on it costs a
  * helper thread that sleeps in the kernel. Never blocks.
  *
- * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
 int ww_event_fd(const ww_event *event);
 
 /* Tells what the event has seen, and in participants, if it is not NULL, who takes part: at most so many as there is
@@ -3344,7 +3344,7 @@ int ww_rwlock_give_up(const ww_rwlock *rwlock);
  * quiets it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From
  * the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
  *
- * Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT. */
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
 int ww_rwlock_fd(const ww_rwlock *rwlock);
 
 /* Tells what is known of the lock, and in participants, if it is not NULL, who takes part: at most so many as there

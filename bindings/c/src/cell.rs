@@ -248,7 +248,7 @@ unsafe fn put_read(read: Result<CellRead>, sequence: *mut u64, true_size: *mut u
 /// loop. A read, or a wait with the latest sequence number, quiets it. It stays the handle's; a child made by fork asks for
 /// its own. From the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
 ///
-/// Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT.
+/// Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_cell_fd(cell: *const ww_cell) -> c_int {
     // SAFETY: as above.

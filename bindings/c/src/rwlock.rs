@@ -199,7 +199,7 @@ pub unsafe extern "C" fn ww_rwlock_give_up(rwlock: *const ww_rwlock) -> c_int {
 /// quiets it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for its own. From
 /// the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
 ///
-/// Errors: -EMFILE, -ENFILE no descriptor is left; -EAGAIN no thread can be had; -EFAULT.
+/// Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_rwlock_fd(rwlock: *const ww_rwlock) -> c_int {
     // SAFETY: as above.
