@@ -61,6 +61,71 @@ TEST(copies_messages) {
     ww_ring_close(ring);
 }
 
+TEST(sends_and_receives_batches) {
+    ww_ring *ring = make();
+    ww_bytes messages[100], odd[2] = {{"a", 1}, {NULL, 1}};
+    ww_ring_received received[100];
+    char texts[100], buffer[256], large[65] = {0};
+    size_t true_size = 0;
+    ssize_t sent, taken;
+    int i;
+    for (i = 0; i < 100; i++) {
+        texts[i] = (char)i;
+        messages[i].data = &texts[i];
+        messages[i].size = 1;
+    }
+    CHECK_INT(ww_ring_send_batch(ring, NULL, 0, WW_NOW), 0);
+    CHECK_INT(ww_ring_send_batch(ring, messages, 3, WW_NOW), 3);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 2, WW_NOW, NULL), 2);
+    CHECK_INT(received[1].size, 1);
+    CHECK_INT(received[1].deliveries, 1);
+    CHECK_INT(buffer[1], 1);
+    messages[1].data = large;
+    messages[1].size = sizeof large;
+    CHECK_INT(ww_ring_send_batch(ring, messages, 3, WW_NOW), 1);
+    CHECK_ERROR(ww_ring_send_batch(ring, messages + 1, 2, WW_NOW), -EMSGSIZE, "larger");
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 100, GENEROUS, NULL), 2);
+    CHECK_INT(buffer[0], 2);
+    CHECK_ERROR(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 100, WW_NOW, NULL), -EAGAIN, "recv_batch");
+    sent = ww_ring_send_batch(ring, messages + 2, 98, WW_NOW);
+    CHECK(sent > 1 && sent < 98);
+    CHECK_ERROR(ww_ring_send_batch(ring, messages + 2, 98, SHORT), -ETIMEDOUT, "send_batch");
+    CHECK_ERROR(ww_ring_recv_batch(ring, buffer, 0, received, 100, WW_NOW, &true_size), -EMSGSIZE, "too small");
+    CHECK_INT(true_size, 1);
+    taken = ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 100, WW_NOW, NULL);
+    CHECK_INT(taken, sent);
+    for (i = 0; i < taken; i++) CHECK_INT(buffer[i], i + 2);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 0, WW_NOW, NULL), -EINVAL);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, NULL, 1, WW_NOW, NULL), -EFAULT);
+    CHECK_INT(ww_ring_recv_batch(NULL, buffer, sizeof buffer, received, 1, WW_NOW, NULL), -EFAULT);
+    CHECK_INT(ww_ring_send_batch(ring, NULL, 1, WW_NOW), -EFAULT);
+    CHECK_INT(ww_ring_send_batch(ring, odd, 2, WW_NOW), -EFAULT);
+    CHECK_INT(books(ring).queued, 0);
+    ww_ring_close(ring);
+}
+
+/* More than one chunk of messages. */
+TEST(sends_long_batches) {
+    ww_ring_options options = WW_RING_OPTIONS_INIT;
+    ww_ring *ring;
+    ww_bytes messages[150];
+    ww_ring_received received[150];
+    char buffer[150];
+    int i;
+    options.capacity = 1 << 16;
+    options.largest = 64;
+    OK(ww_ring_anonymous(&ring, &options));
+    for (i = 0; i < 150; i++) {
+        messages[i].data = "x";
+        messages[i].size = 1;
+    }
+    CHECK_INT(ww_ring_send_batch(ring, messages, 150, WW_NOW), 150);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 64);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 64);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 22);
+    ww_ring_close(ring);
+}
+
 TEST(writes_and_reads_in_place) {
     ww_ring *ring = make();
     ww_loan first, second, read;

@@ -2213,6 +2213,12 @@ typedef struct ww_loan {
     uint64_t token;
 } ww_loan;
 
+/* Bytes of the caller's that a call is to read. data may be NULL where size is 0. */
+typedef struct ww_bytes {
+    const void *data;
+    size_t size;
+} ww_bytes;
+
 
 /* ---- Ring: messages through shared memory, each to one consumer ---- */
 
@@ -2402,6 +2408,37 @@ int ww_ring_give_back(const ww_ring *ring, uint64_t token);
  * capacity. Errors: -EBADMSG the ring is damaged; -ESTALE; -EFAULT. */
 int ww_ring_get_statistics(const ww_ring *ring, ww_ring_statistics *statistics, ww_ring_participant *participants,
                            size_t room);
+
+
+/* ---- Rings: several messages in one call ---- */
+
+/* One message of a batch that was received. */
+typedef struct ww_ring_received {
+    /* Its bytes, which follow those of the message before it. */
+    size_t size;
+    /* How often it has been taken, this time included: more than 1 says that somebody may have acted on it before. */
+    uint32_t deliveries;
+    /* Room for what later versions tell; 0. */
+    uint32_t more;
+} ww_ring_received;
+
+/* Copies as many of these messages into the ring as there is room for, at least one unless count is 0, in their order,
+ * and returns how many. Waits while there is no room for the first, unless the handle's options say otherwise: with
+ * WW_RING_DROP_NEWEST those without room are dropped and counted, and it returns how many there were. Each message is sent
+ * whole or not at all; others may see the first before the last is sent, and send in between.
+ *
+ * Errors, with nothing sent: as ww_ring_send(); what stops a batch after its first message, such as one that is too
+ * large, is met by the next call. */
+ssize_t ww_ring_send_batch(const ww_ring *ring, const ww_bytes *messages, size_t count, int64_t timeout_ns);
+
+/* Copies as many messages out of the ring as are there and fit, at least one and at most 64, is done with them, and
+ * returns how many; waits while there is none. They come one behind the other in buffer, which has size bytes, and what
+ * each is in received, which has room for count entries. *true_size, which may be NULL, gets the size of the first message
+ * where the buffer is too small for it. A process that dies in this call was not done with them, or not with all.
+ *
+ * Errors, with nothing taken: as ww_ring_recv(); -EINVAL count is 0. */
+ssize_t ww_ring_recv_batch(const ww_ring *ring, void *buffer, size_t size, ww_ring_received *received, size_t count,
+                           int64_t timeout_ns, size_t *true_size);
 
 
 /* ---- Cell: the latest value in shared memory ---- */

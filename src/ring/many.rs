@@ -51,9 +51,9 @@ pub(super) struct Many {
     pub member: Member,
     pub geometry: Geometry,
     body: usize,
-    slots: Places,
-    accounts: Places,
-    shift: u32,
+    pub slots: Places,
+    pub accounts: Places,
+    pub shift: u32,
     /// The value of `returns` up to which this handle has looked behind the head.
     returns_seen: AtomicU64,
 }
@@ -86,20 +86,20 @@ impl Many {
 
     /// Acquire pairs with the exchanges of `step`: what the word says was written is visible.
     #[inline(always)]
-    fn load(&self, slot: u64) -> Word {
+    pub(super) fn load(&self, slot: u64) -> Word {
         Word(self.word(slot).load(Ordering::Acquire))
     }
 
     /// The one way in which a state word changes.
     #[inline(always)]
-    fn step(&self, slot: u64, from: Word, to: Word) -> bool {
+    pub(super) fn step(&self, slot: u64, from: Word, to: Word) -> bool {
         self.word(slot).compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// Moves an index on from where it was found, unless somebody else did. Release and Acquire (in `claim`, `take`):
     /// who sees the index sees the words that let it pass.
     #[inline(always)]
-    fn help(index: &AtomicU64, from: u64, to: u64) {
+    pub(super) fn help(index: &AtomicU64, from: u64, to: u64) {
         let _ = index.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed);
     }
 
@@ -143,6 +143,29 @@ impl Many {
                 _ if tail.load(Ordering::Acquire) == position => return Err(Errno::EBADMSG),
                 _ => {}
             }
+        }
+    }
+
+    /// Takes the slot at this position, all before which are taken, if it is free; the tail is left where it is.
+    #[inline]
+    pub(super) fn claim_at(&self, me: Tag, position: u64) -> Option<Held> {
+        let word = self.load(position);
+        let held = word.to(Phase::Writing, me);
+        let is_free = word.ahead_of(position >> self.shift) == 0 && word.phase() == Phase::Free;
+        (is_free && self.step(position, word, held)).then_some(Held {
+            slot: position,
+            word: held,
+            length: 0,
+            deliveries: 0,
+        })
+    }
+
+    /// Moves the tail over positions that were taken one behind the other, if it is still at the first.
+    pub(super) fn move_tail(&self, from: u64, to: u64) {
+        if from != to
+            && let Ok(control) = self.control()
+        {
+            Self::help(&control.tail.0, from, to);
         }
     }
 
@@ -372,43 +395,6 @@ impl Many {
 
     // --- whoever comes by ---
 
-    /// Counts a lap that ended without a message, then moves the slot on. Does nothing if it is done already.
-    #[cold]
-    fn settle(&self, slot: u64, word: Word) {
-        let (reason, next) = match word.phase() {
-            Phase::Passed => (word.reason(), word.to_free()),
-            Phase::WritingLate => (Reason::Late, word.to(Phase::Writing, word.owner())),
-            Phase::ReadingLate => (Reason::Late, word.to(Phase::Reading, word.owner())),
-            _ => return,
-        };
-        let account = self.account(slot, reason);
-        loop {
-            // The account first, the word second: if the word still stands, the count was taken while it stood, so that
-            // either it includes this lap (its mark says so), or the exchange adds it exactly once.
-            let counted = account.load(Ordering::Acquire);
-            if self.load(slot) != word {
-                return;
-            }
-            if counted as u32 == mark(word)
-                || account
-                    .compare_exchange(counted, add_one(counted, word), Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-            {
-                break;
-            }
-        }
-        self.step(slot, word, next);
-    }
-
-    fn account(&self, slot: u64, reason: Reason) -> &AtomicU64 {
-        match reason {
-            Reason::Late => self.accounts.word::<0>(slot),
-            Reason::Aborted => self.accounts.word::<1>(slot),
-            Reason::Skipped => self.accounts.word::<2>(slot),
-            Reason::Dropped => self.accounts.word::<3>(slot),
-        }
-    }
-
     /// Takes a slot out of the hands of an owner who is not current.
     fn recover(&self, slot: u64, word: Word) -> SysResult<()> {
         match word.phase() {
@@ -448,87 +434,6 @@ impl Many {
         }
         Ok(())
     }
-
-    /// How many slots each owner holds, in the order of `owners`.
-    pub(super) fn holdings(&self, owners: &[Tag]) -> Vec<u64> {
-        let mut held = vec![0; owners.len()];
-        for slot in 0..self.slots.count() {
-            let word = self.load(slot);
-            let is_held =
-                matches!(word.phase(), Phase::Writing | Phase::WritingLate | Phase::Reading | Phase::ReadingLate);
-            if is_held && let Some(owner) = owners.iter().position(|owner| *owner == word.owner()) {
-                held[owner] += 1;
-            }
-        }
-        held
-    }
-
-    /// What all slots have seen, each at one instant.
-    pub(super) fn books(&self) -> SysResult<Books> {
-        let near = self.control()?.tail.0.load(Ordering::Acquire) >> self.shift;
-        let mut books = Books::default();
-        for slot in 0..self.slots.count() {
-            self.read_slot(slot, near, &mut books);
-        }
-        Ok(books)
-    }
-
-    /// Adds what a slot has seen in its life: its lap says how many laps, its accounts how many of them were nothing,
-    /// its phase what it holds now.
-    fn read_slot(&self, slot: u64, near: u64, books: &mut Books) {
-        let (word, counts) = loop {
-            let word = self.load(slot);
-            let reasons = [Reason::Late, Reason::Aborted, Reason::Skipped, Reason::Dropped];
-            let counts = reasons.map(|reason| self.account(slot, reason).load(Ordering::Acquire));
-            if self.load(slot) == word {
-                break (word, counts);
-            }
-        };
-        let pending = match word.phase() {
-            Phase::Passed => Some(word.reason()),
-            Phase::WritingLate | Phase::ReadingLate => Some(Reason::Late),
-            _ => None,
-        };
-        let count = |reason: Reason| {
-            let counted = counts[reason as usize];
-            let is_missing = pending == Some(reason) && counted as u32 != mark(word);
-            (counted >> 32) + u64::from(is_missing)
-        };
-        let ended = word.whole_lap(near) + u64::from(word.phase() == Phase::Passed);
-        let (late, aborted) = (count(Reason::Late), count(Reason::Aborted));
-        let (skipped, dropped) = (count(Reason::Skipped), count(Reason::Dropped));
-        books.released += ended.saturating_sub(late + aborted + skipped + dropped);
-        books.aborted += aborted;
-        books.skipped += skipped;
-        books.dropped += dropped;
-        match word.phase() {
-            Phase::Ready | Phase::Returned => books.queued += 1,
-            Phase::Reading | Phase::ReadingLate => books.borrowed += 1,
-            Phase::Writing | Phase::WritingLate => books.writing += 1,
-            Phase::Free | Phase::Passed => {}
-        }
-    }
-}
-
-/// What all slots have seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Books {
-    pub released: u64,
-    pub borrowed: u64,
-    pub queued: u64,
-    pub dropped: u64,
-    pub aborted: u64,
-    pub skipped: u64,
-    pub writing: u64,
-}
-
-/// Accounts hold a count in the upper half and, in the lower, a mark of the lap that was counted last.
-fn mark(word: Word) -> u32 {
-    (word.lap() as u32).wrapping_add(1) // never the zero of a fresh account in its first lap
-}
-
-fn add_one(counted: u64, word: Word) -> u64 {
-    ((counted >> 32) + 1) << 32 | u64::from(mark(word))
 }
 
 /// A set of senders, by the low bits of their tags; it may say yes for one that is not in it.

@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | `mod.rs` | the API |
 //! | `held.rs` | messages written and read in place |
+//! | `batch.rs` | several messages in one call |
 //! | `options.rs` | options and statistics |
 //! | `many.rs` | how slots change hands between many producers and many consumers |
+//! | `books.rs` | what is counted, and how |
 //! | `word.rs` | the state word of a slot |
 //! | `layout.rs` | what lies where |
 //! | `one.rs` | the API of the declared one-to-one ring |
@@ -17,6 +19,8 @@
 //!
 //! docs/ALGORITHMS.md tells the whole in one place.
 
+mod batch;
+mod books;
 mod held;
 mod layout;
 mod many;
@@ -212,10 +216,7 @@ impl Ring {
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
         let Some(mut held) = self.claim(&mut operation, message.len())? else {
-            let control = self.many.control().map_err(|errno| operation.error(errno))?;
-            // Relaxed: one step, which a death can only leave out or leave done.
-            control.rare.0.dropped_newest.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
+            return self.drop_newest(1).map_err(|errno| operation.error(errno));
         };
         held.length = message.len();
         self.many.write(&held, 0, message);
@@ -361,16 +362,7 @@ impl Ring {
                 .because("the message is larger than the ring's largest; make the ring with a larger one")
                 .with_true_size(largest));
         }
-        let eager = self.full == RingFull::DropOldest;
-        let attempt = || {
-            let me = self.member_in(PRODUCER)?;
-            loop {
-                match self.many.claim(me, eager)? {
-                    None if eager && self.many.drop_oldest()? => {}
-                    claimed => return Ok(claimed.map(Some)),
-                }
-            }
-        };
+        let attempt = || Ok(self.try_claim()?.map(Some));
         match attempt() {
             Ok(Some(claimed)) => return Ok(claimed),
             Ok(None) => {}
@@ -387,6 +379,26 @@ impl Ring {
                 Ok(None)
             }
         }
+    }
+
+    /// A slot to write to, if there is one now.
+    #[inline]
+    fn try_claim(&self) -> SysResult<Option<Held>> {
+        let me = self.member_in(PRODUCER)?;
+        let eager = self.full == RingFull::DropOldest;
+        loop {
+            match self.many.claim(me, eager)? {
+                None if eager && self.many.drop_oldest()? => {}
+                claimed => return Ok(claimed),
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_newest(&self, messages: usize) -> SysResult<()> {
+        // Relaxed: one step, which a death can only leave out or leave done.
+        self.many.control()?.rare.0.dropped_newest.fetch_add(messages as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //!
 //! * A sleeper sets the bit, looks once more, and sleeps while the word stays as it was.
 //! * Whoever has made something to find loads the word, and only if the bit is set makes a system call. It wakes one
-//!   sleeper; when nobody was asleep it takes the bit down, which changes the word, so that one who is about to sleep
+//!   sleeper for each thing; when fewer were asleep it takes the bit down, which changes the word, so that one who is about to sleep
 //!   does not, and wakes whoever has fallen asleep in between.
 //!
 //! No wake-up is lost: what is made is made by a SeqCst exchange, and the bit is looked at after it; the bit is set, and
@@ -64,15 +64,24 @@ impl Bell {
         // SeqCst pairs with the exchange in `announce`.
         let seen = self.word.load(Ordering::SeqCst);
         if seen & SLEEPING != 0 {
-            self.wake_one(seen);
+            self.wake(seen, 1);
+        }
+    }
+
+    /// Wakes so many sleepers, if there are any: each has something to find.
+    #[inline]
+    pub(crate) fn ring_for(&self, found: usize) {
+        let seen = self.word.load(Ordering::SeqCst);
+        if seen & SLEEPING != 0 && found != 0 {
+            self.wake(seen, found.min(1 << 20) as u32);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn wake_one(&self, seen: u32) {
+    fn wake(&self, seen: u32, most: u32) {
         self.note_time();
-        if futex::wake(&self.word, 1) == 0 {
+        if futex::wake(&self.word, most) < most as usize {
             self.take_down(seen);
         }
     }

@@ -51,6 +51,8 @@ pub mod segment;
 
 pub mod ring;
 
+pub mod ring_batch;
+
 pub mod cell;
 
 pub mod topic;

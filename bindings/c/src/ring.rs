@@ -37,7 +37,7 @@ pub const WW_RING_CONSUMER: u32 = 2;
 /// and counted; what it had taken and not released is delivered again, marked. May be shared between threads. A child
 /// made by fork joins as itself when it first uses the handle; loans stay the parent's.
 pub struct ww_ring {
-    ring: Arc<Ring>,
+    pub(crate) ring: Arc<Ring>,
     reserved: Loans<RingReserved<'static>>,
     borrowed: Loans<RingBorrowed<'static>>,
 }

@@ -6,9 +6,9 @@
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
 
-use wigwag::{Result, WaitMode};
+use wigwag::{Error, Result, WaitMode};
 
-use crate::boundary::invalid;
+use crate::boundary::{bytes, invalid};
 
 /// Look again and again for about as long as a wake-up takes, if waits have been that short lately, then sleep.
 pub const WW_WAIT_ADAPTIVE: u32 = 0;
@@ -37,6 +37,58 @@ pub struct ww_loan {
     pub size: usize,
     /// Names the loan to the handle that gave it; nothing to do arithmetic with.
     pub token: u64,
+}
+
+/// Bytes of the caller's that a call is to read. data may be NULL where size is 0.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ww_bytes {
+    pub data: *const c_void,
+    pub size: usize,
+}
+
+/// So many messages are handed on at a time.
+const CHUNK: usize = 64;
+
+/// Hands messages on in chunks, without allocating, until a chunk is not taken whole; how many were taken. An error counts
+/// only where it is the first chunk's; whatever stops a later one is met by the next call. `send` is told whether it may
+/// wait.
+///
+/// # Safety
+/// `messages` is valid for reads of `count` entries, and each entry for its bytes.
+pub(crate) unsafe fn in_chunks(
+    messages: *const ww_bytes,
+    count: usize,
+    mut send: impl FnMut(&[&[u8]], bool) -> Result<usize>,
+) -> Result<usize> {
+    if messages.is_null() && count != 0 {
+        return Err(Error::from_raw(libc::EFAULT, "messages"));
+    }
+    // SAFETY: below `count`, as the caller promises.
+    let message = |index: usize| unsafe {
+        let ww_bytes { data, size } = messages.add(index).read();
+        bytes(data, size)
+    };
+    for index in 0..count {
+        message(index)?; // all are looked at before any is sent
+    }
+    let mut done = 0;
+    while done < count {
+        let mut chunk: [&[u8]; CHUNK] = [&[]; CHUNK];
+        let length = CHUNK.min(count - done);
+        for (offset, place) in chunk[..length].iter_mut().enumerate() {
+            *place = message(done + offset)?;
+        }
+        match send(&chunk[..length], done == 0) {
+            Ok(sent) => done += sent,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+        if !done.is_multiple_of(CHUNK) {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 /// The guards of one kind that a handle has out.

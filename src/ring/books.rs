@@ -1,0 +1,127 @@
+//! The books of a many-to-many ring, which derive from the words by which slots change hands; see docs/ALGORITHMS.md.
+
+use super::many::Many;
+use super::word::{Phase, Reason, Word};
+use crate::segment::Tag;
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::SysResult;
+
+impl Many {
+    /// Counts a lap that ended without a message, then moves the slot on. Does nothing if it is done already.
+    #[cold]
+    pub(super) fn settle(&self, slot: u64, word: Word) {
+        let (reason, next) = match word.phase() {
+            Phase::Passed => (word.reason(), word.to_free()),
+            Phase::WritingLate => (Reason::Late, word.to(Phase::Writing, word.owner())),
+            Phase::ReadingLate => (Reason::Late, word.to(Phase::Reading, word.owner())),
+            _ => return,
+        };
+        let account = self.account(slot, reason);
+        loop {
+            // The account first, the word second: if the word still stands, the count was taken while it stood, so that
+            // either it includes this lap (its mark says so), or the exchange adds it exactly once.
+            let counted = account.load(Ordering::Acquire);
+            if self.load(slot) != word {
+                return;
+            }
+            if counted as u32 == mark(word)
+                || account
+                    .compare_exchange(counted, add_one(counted, word), Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            {
+                break;
+            }
+        }
+        self.step(slot, word, next);
+    }
+
+    fn account(&self, slot: u64, reason: Reason) -> &AtomicU64 {
+        match reason {
+            Reason::Late => self.accounts.word::<0>(slot),
+            Reason::Aborted => self.accounts.word::<1>(slot),
+            Reason::Skipped => self.accounts.word::<2>(slot),
+            Reason::Dropped => self.accounts.word::<3>(slot),
+        }
+    }
+
+    /// How many slots each owner holds, in the order of `owners`.
+    pub(super) fn holdings(&self, owners: &[Tag]) -> Vec<u64> {
+        let mut held = vec![0; owners.len()];
+        for slot in 0..self.slots.count() {
+            let word = self.load(slot);
+            let is_held =
+                matches!(word.phase(), Phase::Writing | Phase::WritingLate | Phase::Reading | Phase::ReadingLate);
+            if is_held && let Some(owner) = owners.iter().position(|owner| *owner == word.owner()) {
+                held[owner] += 1;
+            }
+        }
+        held
+    }
+
+    /// What all slots have seen, each at one instant.
+    pub(super) fn books(&self) -> SysResult<Books> {
+        let near = self.control()?.tail.0.load(Ordering::Acquire) >> self.shift;
+        let mut books = Books::default();
+        for slot in 0..self.slots.count() {
+            self.read_slot(slot, near, &mut books);
+        }
+        Ok(books)
+    }
+
+    /// Adds what a slot has seen in its life: its lap says how many laps, its accounts how many of them were nothing,
+    /// its phase what it holds now.
+    fn read_slot(&self, slot: u64, near: u64, books: &mut Books) {
+        let (word, counts) = loop {
+            let word = self.load(slot);
+            let reasons = [Reason::Late, Reason::Aborted, Reason::Skipped, Reason::Dropped];
+            let counts = reasons.map(|reason| self.account(slot, reason).load(Ordering::Acquire));
+            if self.load(slot) == word {
+                break (word, counts);
+            }
+        };
+        let pending = match word.phase() {
+            Phase::Passed => Some(word.reason()),
+            Phase::WritingLate | Phase::ReadingLate => Some(Reason::Late),
+            _ => None,
+        };
+        let count = |reason: Reason| {
+            let counted = counts[reason as usize];
+            let is_missing = pending == Some(reason) && counted as u32 != mark(word);
+            (counted >> 32) + u64::from(is_missing)
+        };
+        let ended = word.whole_lap(near) + u64::from(word.phase() == Phase::Passed);
+        let (late, aborted) = (count(Reason::Late), count(Reason::Aborted));
+        let (skipped, dropped) = (count(Reason::Skipped), count(Reason::Dropped));
+        books.released += ended.saturating_sub(late + aborted + skipped + dropped);
+        books.aborted += aborted;
+        books.skipped += skipped;
+        books.dropped += dropped;
+        match word.phase() {
+            Phase::Ready | Phase::Returned => books.queued += 1,
+            Phase::Reading | Phase::ReadingLate => books.borrowed += 1,
+            Phase::Writing | Phase::WritingLate => books.writing += 1,
+            Phase::Free | Phase::Passed => {}
+        }
+    }
+}
+
+/// What all slots have seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Books {
+    pub released: u64,
+    pub borrowed: u64,
+    pub queued: u64,
+    pub dropped: u64,
+    pub aborted: u64,
+    pub skipped: u64,
+    pub writing: u64,
+}
+
+/// Accounts hold a count in the upper half and, in the lower, a mark of the lap that was counted last.
+fn mark(word: Word) -> u32 {
+    (word.lap() as u32).wrapping_add(1) // never the zero of a fresh account in its first lap
+}
+
+fn add_one(counted: u64, word: Word) -> u64 {
+    ((counted >> 32) + 1) << 32 | u64::from(mark(word))
+}
