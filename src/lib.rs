@@ -14,6 +14,10 @@
 //! | tell a process something, with no object between | [`Signals`], [`Signal::send`], [`SignalTarget`], [`Shutdown`] |
 //! | pass messages through memory, to one consumer each | [`Ring`]; between two, [`RingProducer`] and [`RingConsumer`] |
 //! | share the latest value, and nothing but the latest | [`Cell`] |
+//! | pass each message to everybody who listens | [`Topic`], [`Subscription`] |
+//! | keep others out, or let many read | [`Mutex`], [`RwLock`] |
+//! | wait under a mutex for a change, for something to happen, for each other | [`Condition`], [`Event`], [`Barrier`] |
+//! | hand out a number of permits that come back when their holder dies | [`Permits`] |
 //! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input

@@ -178,19 +178,33 @@ impl Barrier {
     ///
     /// System calls: futex, if it has to wait or others do.
     pub fn wait(&self, timeout: Timeout) -> Result<bool> {
+        Ok(self.wait_numbered(timeout)? + 1 == self.parties)
+    }
+
+    /// As [`Barrier::wait`]; how many had arrived in this round before. The one that arrived last gets the number of
+    /// parties less one, and no number comes twice unless somebody takes an arrival back.
+    ///
+    /// # Errors
+    /// As [`Barrier::wait`].
+    ///
+    /// System calls: as [`Barrier::wait`].
+    pub fn wait_numbered(&self, timeout: Timeout) -> Result<u32> {
         let mut operation = self.core.object.operation("wait", timeout);
         let arrived = match self.core.enter().and_then(|()| self.arrive()) {
             Ok(arrived) => arrived,
             Err(errno) => return Err(self.core.explain(operation.error(errno))),
         };
-        let Some(round) = arrived else { return Ok(true) };
+        let (number, round) = match arrived {
+            (number, Some(round)) => (number, round),
+            (number, None) => return Ok(number),
+        };
         let waited = self.core.patience.wait(&*self.core, &mut operation, || self.look(round));
         match waited {
-            Ok(()) => Ok(false),
+            Ok(()) => Ok(number),
             Err(error) if self.take_back(round) => Err(error),
             // The round is over: all had arrived before it could be taken back, or it broke.
             Err(error) => match self.look(round) {
-                Ok(Some(())) => Ok(false),
+                Ok(Some(())) => Ok(number),
                 Err(errno) if !error.is(errno) => Err(self.core.explain(operation.error(errno))),
                 _ => Err(error),
             },
@@ -244,8 +258,8 @@ impl Barrier {
         })
     }
 
-    /// The round in which it has arrived; `None` if that was the last to arrive.
-    fn arrive(&self) -> SysResult<Option<u32>> {
+    /// How many had arrived before, and the round in which this one has; `None` if it was the last to arrive.
+    fn arrive(&self) -> SysResult<(u32, Option<u32>)> {
         let found = self.core.change(|word| match word.arrived() + 1 {
             _ if word.is_broken() => None,
             arrived if arrived >= self.parties => Some(word.next(true)),
@@ -253,10 +267,10 @@ impl Barrier {
         });
         let found = found.map_err(|_| Errno::EOWNERDEAD)?;
         if found.arrived() + 1 < self.parties {
-            return Ok(Some(found.round()));
+            return Ok((found.arrived(), Some(found.round())));
         }
         self.core.control.bell.ring_all();
-        Ok(None)
+        Ok((self.parties - 1, None))
     }
 
     fn look(&self, round: u32) -> SysResult<Option<()>> {

@@ -267,6 +267,11 @@ impl Mutex {
         state.map_err(|errno| self.core.error(errno, "state"))
     }
 
+    /// Whether the calling thread holds it, by this handle. Never blocks.
+    pub fn is_mine(&self) -> bool {
+        self.held("state").is_ok()
+    }
+
     fn read_statistics(&self) -> SysResult<MutexStatistics> {
         let owner = &self.core.control.owner;
         let word = owner.load();

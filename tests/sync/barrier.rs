@@ -46,6 +46,17 @@ fn nobody_goes_on_before_all_have_arrived() {
 }
 
 #[test]
+fn each_gets_a_number_of_its_own() {
+    let barrier = barrier(3);
+    let mut numbers: Vec<u32> = std::thread::scope(|scope| {
+        let meet = || barrier.wait_numbered(GENEROUS).unwrap();
+        [scope.spawn(meet), scope.spawn(meet), scope.spawn(meet)].map(|thread| thread.join().unwrap()).into()
+    });
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
 fn who_gives_up_takes_its_arrival_back() {
     let barrier = barrier(2);
     assert!(barrier.wait(Timeout::Now).unwrap_err().is(Errno::EAGAIN));

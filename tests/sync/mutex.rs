@@ -51,6 +51,9 @@ fn a_holder_that_takes_it_again_is_told() {
     drop(second);
     drop(other.lock(Timeout::Now).unwrap());
     assert!(recursive.release().unwrap_err().is(Errno::EPERM));
+    assert!(!recursive.is_mine() && recursive.take(GENEROUS).is_ok() && recursive.is_mine() && !other.is_mine());
+    std::thread::scope(|scope| assert!(!scope.spawn(|| recursive.is_mine()).join().unwrap(), "another thread's"));
+    recursive.release().unwrap();
 }
 
 #[test]

@@ -83,6 +83,14 @@ impl Barrier {
         py.detach(|| barrier.wait(timeout)).map_err(|error| raise(py, error))
     }
 
+    /// As wait; how many had arrived in this round before. The last gets ``parties - 1``.
+    #[pyo3(signature = (timeout = None))]
+    fn wait_numbered(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<u32> {
+        let barrier = self.0.get()?;
+        let timeout = crate::support::timeout(timeout)?;
+        py.detach(|| barrier.wait_numbered(timeout)).map_err(|error| raise(py, error))
+    }
+
     /// Break it: all who wait, and all who come until it is reset, get OSError (EOWNERDEAD). Never blocks.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
         self.0.get()?.break_off().map_err(|error| raise(py, error))
@@ -139,7 +147,7 @@ impl Barrier {
         self.0.is_closed()
     }
 
-    /// It pickles as its address.
+    /// It pickles as its address; without a name only along with a process that multiprocessing starts.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());

@@ -133,7 +133,7 @@ impl Event {
         self.0.is_closed()
     }
 
-    /// It pickles as its address.
+    /// It pickles as its address; without a name only along with a process that multiprocessing starts.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());

@@ -63,10 +63,13 @@ impl Mutex {
 
     /// Join one whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.
     ///
-    /// Raises OSError (EBADMSG: it is something else; EPROTO, EUSERS).
+    /// ``recursive`` and ``wait`` are the handle's own, as in open. Raises OSError (EBADMSG: it is something else; EPROTO,
+    /// EUSERS).
     #[staticmethod]
-    fn from_fd(py: Python<'_>, fd: i32) -> PyResult<Mutex> {
-        let joined = adopt(py, fd, |fd| wigwag::Mutex::from_fd(fd, wigwag::MutexOptions::default()))?;
+    #[pyo3(signature = (fd, recursive = false, *, wait = Waiting::default()))]
+    fn from_fd(py: Python<'_>, fd: i32, recursive: bool, wait: Waiting) -> PyResult<Mutex> {
+        let options = wigwag::MutexOptions { recursive, wait: wait.0, ..Default::default() };
+        let joined = adopt(py, fd, |fd| wigwag::Mutex::from_fd(fd, options))?;
         Ok(Mutex(Handle::new("Mutex", joined)))
     }
 
@@ -120,6 +123,11 @@ impl Mutex {
         Ok(matches!(state, wigwag::MutexState::Held | wigwag::MutexState::Inherited))
     }
 
+    /// Whether the calling thread holds it, by this object.
+    fn is_mine(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.is_mine())
+    }
+
     fn __enter__<'py>(slf: PyRef<'py, Self>, py: Python<'py>) -> PyResult<PyRef<'py, Self>> {
         slf.acquire(py, true, None)?;
         Ok(slf)
@@ -170,7 +178,7 @@ impl Mutex {
         self.0.is_closed()
     }
 
-    /// It pickles as its address.
+    /// It pickles as its address; without a name only along with a process that multiprocessing starts.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());

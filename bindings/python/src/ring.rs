@@ -233,7 +233,7 @@ impl Ring {
         self.0.is_closed()
     }
 
-    /// It pickles as its address.
+    /// It pickles as its address; without a name only along with a process that multiprocessing starts.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         reduce(slf.as_any(), object.address(), &PyDict::new(slf.py()))

@@ -1,6 +1,6 @@
 //! What locks and the like have in common.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use wigwag::WaitMode;
@@ -29,7 +29,8 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Waiting {
     }
 }
 
-/// How pickle makes an object anew: opened by its address.
+/// How pickle makes an object anew: opened by its address, or from its descriptor where it goes along with a process that
+/// is being started. The options are the handle's own.
 pub(crate) fn reduce<'py>(
     object: &Bound<'py, PyAny>,
     address: &str,
@@ -37,7 +38,10 @@ pub(crate) fn reduce<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = object.py();
     if address.ends_with(':') {
-        return Err(PyTypeError::new_err("it has no name by which another process could open it; make it with open()"));
+        let descriptor =
+            py.import("wigwag._pickle")?.call_method1("descriptor", (object.call_method0("segment_fd")?,))?;
+        let adopt = py.import("wigwag._pickle")?.getattr("adopt")?;
+        return (adopt, (object.get_type(), descriptor, options)).into_pyobject(py);
     }
     let reopen = py.import("wigwag._pickle")?.getattr("reopen")?;
     (reopen, (object.get_type(), address, options)).into_pyobject(py)
