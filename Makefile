@@ -66,7 +66,7 @@ test-%: needs ## one part of it: test-rust, test-c, test-python, …
 	@tools/test $*
 
 .PHONY: torture
-torture: needs ## kill and stop processes at every point that differs, and at random for a minute
+torture: needs ## kill and stop processes at every point that differs, with optimised code, and at random for a minute
 	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_one_kill --test cell_kill --test topic_kill --test sync_kill --test ring_soak -- --nocapture
 
 .PHONY: venv

@@ -1,7 +1,5 @@
 //! A process is killed, or stopped for ever, at every point of every operation on a cell that differs from the one
 //! before; the others go on, find whole values only, and nothing is left over.
-//!
-//! A sample of the points runs with the other tests; `WIGWAG_TORTURE=1`, as `make torture` sets it, runs all of them.
 #![cfg(target_arch = "x86_64")]
 
 mod stepping;
@@ -11,12 +9,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use stepping::{Point, Victim, View};
+use stepping::{End, Point, Victim, View, everywhere};
 use wigwag::{Cell, CellOptions, CellReserved, Timeout};
 
 const VICTIMS: u64 = 1 << 32;
-/// Points of an operation that a sampled run tries.
-const SAMPLE: usize = 4;
 /// Several times through the buffers.
 const ROUNDS: u64 = 60;
 
@@ -141,12 +137,15 @@ fn set_up(operation: &Operation) -> (Cell, Cell, u64) {
     (cell, victims, 20)
 }
 
-/// One run: the victim comes to the point of this number and gets no further; `None` if there is no such point.
-fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration) -> Option<Point> {
+/// One run: the victim comes to this point and gets no further; how long the others took, `None` if it did not.
+fn run(operation: &Operation, point: Point, end: End) -> Option<Duration> {
+    let kill = end == End::Killed;
     let (cell, victims, mut written) = set_up(operation);
     let mut view = View::new(&cell);
     let mut victim = start(operation, &victims);
-    let point = stepping::go_to(&mut victim, &mut view, number)?;
+    if !victim.go_to(point, &mut view) {
+        return None;
+    }
 
     let survivor = again(&cell);
     let begun = Instant::now();
@@ -163,7 +162,7 @@ fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration)
         assert_eq!(read(&survivor, round % 2 == 0), (100 + round, sequence));
         before = sequence;
     }
-    *longest = begun.elapsed().max(*longest);
+    let held_up = begun.elapsed();
     if let Some(mut victim) = victim {
         victim.go_on();
     }
@@ -181,7 +180,7 @@ fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration)
     // All buffers are there to be used.
     let held: Vec<_> = (1..statistics.buffers).map(|_| fresh.reserve(1).unwrap()).collect();
     drop(held);
-    Some(point)
+    Some(held_up)
 }
 
 fn start(operation: &Operation, cell: &Cell) -> Victim {
@@ -190,30 +189,9 @@ fn start(operation: &Operation, cell: &Cell) -> Victim {
 
 #[test]
 fn killed_and_stopped_everywhere() {
-    let before = stepping::pin();
-    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
-    println!(
-        "{:34} {:>7} {:>7} {:>7} {:>7}  {:>9} {:>9}",
-        "operation", "points", "calls", "killed", "stopped", "longest", "took"
-    );
-    let mut totals = (0, 0);
-    for operation in OPERATIONS {
-        let began = Instant::now();
-        let points = {
-            let (cell, victims, _) = set_up(operation);
-            stepping::all(&mut start(operation, &victims), &mut View::new(&cell))
-        };
-        let step = if whole { 1 } else { points.len().div_ceil(SAMPLE).max(1) };
-        let (mut killed, mut stopped, mut longest) = (0, 0, Duration::ZERO);
-        for number in (0..points.len()).step_by(step) {
-            killed += usize::from(run(operation, number, true, &mut longest).is_some());
-            stopped += usize::from(run(operation, number, false, &mut longest).is_some());
-        }
-        let calls = points.iter().filter(|point| **point == Point::BeforeCall).count();
-        let (name, found) = (operation.name, points.len());
-        println!("{name:34} {found:7} {calls:7} {killed:7} {stopped:7}  {longest:9.1?} {:9.1?}", began.elapsed());
-        totals = (totals.0 + killed, totals.1 + stopped);
-    }
-    stepping::unpin(before);
-    println!("all in all: {} killed, {} stopped and continued", totals.0, totals.1);
+    let points = |operation: &Operation| {
+        let (cell, victims, _) = set_up(operation);
+        start(operation, &victims).all_points(&mut View::new(&cell))
+    };
+    everywhere(OPERATIONS, |operation| operation.name.into(), points, run);
 }

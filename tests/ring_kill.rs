@@ -1,19 +1,16 @@
 //! A process is killed, or stopped for ever, at every point of every operation that differs from the one before; the
 //! others go on, and the books balance.
-//!
-//! A sample of the points runs with the other tests; `WIGWAG_TORTURE=1`, as `make torture` sets it, runs all of them.
 #![cfg(target_arch = "x86_64")]
 
 mod stepping;
 mod support;
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use stepping::{Point, Victim, View};
+use stepping::{End, Point, Victim, View, everywhere};
 use support::GENEROUS;
 use wigwag::{Ring, RingBorrowed, RingFull, RingOptions, RingReceived, RingReserved, Timeout};
 
@@ -21,8 +18,6 @@ use wigwag::{Ring, RingBorrowed, RingFull, RingOptions, RingReceived, RingReserv
 const VICTIMS: u64 = 1 << 32;
 /// Messages in a victim's batch.
 const BATCH: u64 = 2;
-/// Points of an operation that a sampled run tries.
-const SAMPLE: usize = 4;
 const ROUNDS: u64 = 12;
 
 fn options() -> RingOptions {
@@ -290,32 +285,30 @@ fn go_on(ring: &Ring, sent: &mut u64, seen: &mut Seen) {
     }
 }
 
-enum Mode {
-    Kill,
-    Stop,
-}
-
-/// One run: the victim comes to the point of this number and gets no further; true if there is no such point.
-fn run(operation: &Operation, number: usize, mode: &Mode, longest: &Cell<Duration>) -> Option<Point> {
+/// One run: the victim comes to this point and gets no further; how long the others took, `None` if it did not.
+fn run(operation: &Operation, point: Point, end: End) -> Option<Duration> {
     let (ring, mut sent) = set_up(operation);
     let victims = again(&ring, RingOptions { full: operation.full, ..options() });
     let (mut view, result) = (View::new(&ring), Result::new());
     let mut victim = start(operation, &victims, &result);
-    let point = stepping::go_to(&mut victim, &mut view, number)?;
+    if !victim.go_to(point, &mut view) {
+        return None;
+    }
 
     let survivor = again(&ring, options());
     let was_held = ring.statistics().unwrap().borrowed;
     let mut seen = Seen::default();
     let start = Instant::now();
-    match mode {
-        Mode::Kill => {
+    let mut held_up = Duration::ZERO;
+    match end {
+        End::Killed => {
             drop(victim);
             drop(victims);
             go_on(&survivor, &mut sent, &mut seen);
         }
-        Mode::Stop => {
+        End::Stopped => {
             go_on(&survivor, &mut sent, &mut seen);
-            longest.set(longest.get().max(start.elapsed()));
+            held_up = start.elapsed();
             victim.go_on();
             drop(victim);
         }
@@ -323,12 +316,12 @@ fn run(operation: &Operation, number: usize, mode: &Mode, longest: &Cell<Duratio
     // Whatever is still in the victim's name comes back now.
     let fresh = again(&ring, options());
     while seen.take(&fresh, Timeout::After(Duration::from_millis(1))) {}
-    if matches!(mode, Mode::Kill) {
-        longest.set(longest.get().max(start.elapsed()));
+    if end == End::Killed {
+        held_up = start.elapsed();
     }
     assert!(start.elapsed() < Duration::from_secs(30), "the survivors were held up");
-    check(&fresh, operation, mode, sent, &seen, was_held, &result);
-    Some(point)
+    check(&fresh, operation, end, sent, &seen, was_held, &result);
+    Some(held_up)
 }
 
 fn start(operation: &Operation, ring: &Ring, result: &Result) -> Victim {
@@ -342,7 +335,7 @@ fn start(operation: &Operation, ring: &Ring, result: &Result) -> Victim {
 }
 
 /// The books balance, and agree with what was sent and what came out.
-fn check(ring: &Ring, operation: &Operation, mode: &Mode, sent: u64, seen: &Seen, was_held: u64, result: &Result) {
+fn check(ring: &Ring, operation: &Operation, end: End, sent: u64, seen: &Seen, was_held: u64, result: &Result) {
     let books = ring.statistics().unwrap();
     assert_eq!(books.sent, books.released + books.borrowed + books.queued + books.dropped, "{books:?}");
     assert_eq!((books.borrowed, books.queued, books.writing), (0, 0, 0), "left over: {books:?}");
@@ -354,12 +347,12 @@ fn check(ring: &Ring, operation: &Operation, mode: &Mode, sent: u64, seen: &Seen
     for (id, (times, marked)) in &seen.0 {
         assert!(times - marked <= 1, "message {id} came {times} times, marked {marked} times");
         outcomes.insert(*id, 1);
-        if matches!(mode, Mode::Stop) {
+        if end == End::Stopped {
             assert_eq!(*times, 1, "message {id}");
         }
     }
     let taken = result.taken.load(std::sync::atomic::Ordering::SeqCst);
-    for id in (0..64).filter(|id| taken & 1 << id != 0 && matches!(mode, Mode::Stop)) {
+    for id in (0..64).filter(|id| taken & 1 << id != 0 && end == End::Stopped) {
         assert!(outcomes.insert(id, 1).is_none(), "message {id} went to both");
     }
     // A consumer that was killed may have been done with its messages; the books know.
@@ -367,7 +360,7 @@ fn check(ring: &Ring, operation: &Operation, mode: &Mode, sent: u64, seen: &Seen
     let released_by_victim = books.released - 5 - came_out;
     assert!(released_by_victim <= BATCH, "{came_out} came out: {books:?}");
     if released_by_victim != 0 {
-        assert!(matches!(mode, Mode::Kill) && operation.queued + u64::from(operation.after_a_death) > 0, "lost");
+        assert!(end == End::Killed && operation.queued + u64::from(operation.after_a_death) > 0, "lost");
     }
     let victims_came = outcomes.range(VICTIMS..).count() as u64;
     let victims_sent = books.sent - sent;
@@ -379,49 +372,17 @@ fn check(ring: &Ring, operation: &Operation, mode: &Mode, sent: u64, seen: &Seen
         }
         _ => assert_eq!(victims_sent, victims_came, "{books:?}"),
     }
-    if was_held > 0 && matches!(mode, Mode::Kill) && released_by_victim == 0 {
+    if was_held > 0 && end == End::Killed && released_by_victim == 0 {
         assert!(seen.0.values().any(|(_, marked)| *marked > 0), "taken by the dead, and not marked");
     }
 }
 
 #[test]
 fn killed_and_stopped_everywhere() {
-    let before = stepping::pin();
-    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
-    println!(
-        "{:34} {:>7} {:>7} {:>7} {:>7}  {:>9} {:>9}",
-        "operation", "points", "calls", "killed", "stopped", "longest", "took"
-    );
-    let totals = RefCell::new((0, 0));
-    for operation in OPERATIONS {
-        let began = Instant::now();
-        let points = {
-            let (ring, _) = set_up(operation);
-            let victims = again(&ring, RingOptions { full: operation.full, ..options() });
-            let mut victim = start(operation, &victims, &Result::new());
-            stepping::all(&mut victim, &mut View::new(&ring))
-        };
-        assert!(!points.is_empty(), "{}: nothing to see", operation.name);
-        // Operations with many points are those with many instructions, too.
-        let sample = if points.len() > 20 { SAMPLE / 2 } else { SAMPLE };
-        let step = if whole { 1 } else { points.len().div_ceil(sample) };
-        let longest = Cell::new(Duration::ZERO);
-        let (mut killed, mut stopped) = (0, 0);
-        for number in (0..points.len()).step_by(step) {
-            killed += usize::from(run(operation, number, &Mode::Kill, &longest).is_some());
-            stopped += usize::from(run(operation, number, &Mode::Stop, &longest).is_some());
-        }
-        let calls = points.iter().filter(|point| **point == Point::BeforeCall).count();
-        let (name, found) = (operation.name, points.len());
-        println!(
-            "{name:34} {found:7} {calls:7} {killed:7} {stopped:7}  {:9.1?} {:9.1?}",
-            longest.get(),
-            began.elapsed()
-        );
-        totals.borrow_mut().0 += killed;
-        totals.borrow_mut().1 += stopped;
-    }
-    stepping::unpin(before);
-    let (killed, stopped) = totals.into_inner();
-    println!("all in all: {killed} killed, {stopped} stopped and continued");
+    let points = |operation: &Operation| {
+        let (ring, _) = set_up(operation);
+        let victims = again(&ring, RingOptions { full: operation.full, ..options() });
+        start(operation, &victims, &Result::new()).all_points(&mut View::new(&ring))
+    };
+    everywhere(OPERATIONS, |operation| operation.name.into(), points, run);
 }

@@ -1,7 +1,5 @@
 //! One end of a one-to-one ring is killed, or stopped for ever, at every point of every operation that differs from the
 //! one before; the other end and a successor go on, and the books balance.
-//!
-//! A sample of the points runs with the other tests; `WIGWAG_TORTURE=1`, as `make torture` sets it, runs all of them.
 #![cfg(target_arch = "x86_64")]
 
 mod stepping;
@@ -13,15 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use stepping::{Point, Victim, View};
+use stepping::{End, Point, Victim, View, everywhere};
 use support::GENEROUS;
 use wigwag::{RingConsumer, RingOptions, RingProducer, RingReceived, Timeout};
 
 /// The first id of the messages that a victim sends.
 const VICTIMS: u64 = 1 << 32;
 const BATCH: u64 = 3;
-/// Points of an operation that a sampled run tries.
-const SAMPLE: usize = 4;
 /// Messages that have come and gone before.
 const BEFORE: u64 = 20;
 
@@ -110,7 +106,7 @@ const STEPS: [Step; 15] = [
     CloseConsumer,
 ];
 
-enum End {
+enum Side {
     None,
     Producer(RingProducer),
     Consumer(RingConsumer),
@@ -181,19 +177,19 @@ impl Step {
     fn start(self, ring: &impl AsFd, said: &Said) -> Victim {
         Victim::start(
             || match self {
-                OpenProducer | OpenConsumer | OpenConsumerAfterADeath => End::None,
-                step if step.is_producer() => End::Producer(producer_of(ring).unwrap()),
-                _ => End::Consumer(consumer_of(ring).unwrap()),
+                OpenProducer | OpenConsumer | OpenConsumerAfterADeath => Side::None,
+                step if step.is_producer() => Side::Producer(producer_of(ring).unwrap()),
+                _ => Side::Consumer(consumer_of(ring).unwrap()),
             },
             |end| match (self, end) {
                 (OpenProducer, _) => std::mem::forget(producer_of(ring).unwrap()),
                 (OpenConsumer | OpenConsumerAfterADeath, _) => std::mem::forget(consumer_of(ring).unwrap()),
                 (CloseProducer | CloseConsumer, end) => drop(end),
-                (step, End::Producer(mut producer)) => {
+                (step, Side::Producer(mut producer)) => {
                     send_victims(step, &mut producer);
                     std::mem::forget(producer);
                 }
-                (step, End::Consumer(mut consumer)) => {
+                (step, Side::Consumer(mut consumer)) => {
                     receive_as_victim(step, &mut consumer, said);
                     std::mem::forget(consumer);
                 }
@@ -203,7 +199,7 @@ impl Step {
     }
 
     /// A ring in its second lap, with the messages 1 and 2 in it: the survivor's end, and how many are in it.
-    fn set_up(self) -> (End, OwnedFd, u64) {
+    fn set_up(self) -> (Side, OwnedFd, u64) {
         let (mut producer, mut consumer) = RingProducer::anonymous(options()).unwrap();
         let fd = producer.as_fd().try_clone_to_owned().unwrap();
         for _ in 0..BEFORE {
@@ -213,7 +209,7 @@ impl Step {
         let queued = if self == ReceiveInVain { 0 } else { 2 };
         (1..=queued).for_each(|id| producer.send(&message(id), Timeout::Now).unwrap());
         if self.is_producer() {
-            return (End::Consumer(consumer), fd, queued);
+            return (Side::Consumer(consumer), fd, queued);
         }
         drop(consumer);
         if self == OpenConsumerAfterADeath {
@@ -225,29 +221,32 @@ impl Step {
             })
             .wait();
         }
-        (End::Producer(producer), fd, queued)
+        (Side::Producer(producer), fd, queued)
     }
 }
 
 /// What the surviving end does by itself, while the victim does nothing: as much as it can.
-fn go_on_alone(survivor: &mut End, sent: &mut u64, seen: &mut Seen) {
+fn go_on_alone(survivor: &mut Side, sent: &mut u64, seen: &mut Seen) {
     match survivor {
-        End::Producer(producer) => {
+        Side::Producer(producer) => {
             while producer.send(&message(100 + *sent), Timeout::Now).is_ok() {
                 *sent += 1;
             }
         }
-        End::Consumer(consumer) => while seen.take(consumer, Timeout::Now) {},
-        End::None => unreachable!(),
+        Side::Consumer(consumer) => while seen.take(consumer, Timeout::Now) {},
+        Side::None => unreachable!(),
     }
 }
 
-/// One run: the victim comes to the point of this number and gets no further; `None` if there is no such point.
-fn run(step: Step, number: usize, kill: bool) -> Option<Point> {
+/// One run: the victim comes to this point and gets no further; how long the others took, `None` if it did not.
+fn run(step: Step, point: Point, end: End) -> Option<Duration> {
+    let kill = end == End::Killed;
     let (mut survivor, fd, mut sent) = step.set_up();
     let (said, mut seen, mut view) = (Said::new(), Seen::default(), View::new(&fd));
     let mut victim = step.start(&fd, &said);
-    let point = stepping::go_to(&mut victim, &mut view, number)?;
+    if !victim.go_to(point, &mut view) {
+        return None;
+    }
     let begun = Instant::now();
     if !kill {
         go_on_alone(&mut survivor, &mut sent, &mut seen);
@@ -256,9 +255,9 @@ fn run(step: Step, number: usize, kill: bool) -> Option<Point> {
     drop(victim);
     // A successor takes the victim's place.
     let (mut producer, mut consumer) = match survivor {
-        End::Producer(end) => (end, consumer_of(&fd).unwrap()),
-        End::Consumer(end) => (producer_of(&fd).unwrap(), end),
-        End::None => unreachable!(),
+        Side::Producer(end) => (end, consumer_of(&fd).unwrap()),
+        Side::Consumer(end) => (producer_of(&fd).unwrap(), end),
+        Side::None => unreachable!(),
     };
     while seen.take(&mut consumer, Timeout::Now) {}
     for round in 0..40 {
@@ -266,7 +265,8 @@ fn run(step: Step, number: usize, kill: bool) -> Option<Point> {
         sent += 1;
         assert!(seen.take(&mut consumer, GENEROUS));
     }
-    assert!(begun.elapsed() < Duration::from_secs(30), "held up");
+    let held_up = begun.elapsed();
+    assert!(held_up < Duration::from_secs(30), "held up");
     let books = consumer.statistics().unwrap();
     assert_eq!((books.borrowed, books.queued, books.participants.len()), (0, 0, 2), "{books:?}");
     assert_eq!(books.sent, books.released, "{books:?}");
@@ -301,28 +301,14 @@ fn run(step: Step, number: usize, kill: bool) -> Option<Point> {
             "message {id} is marked"
         );
     }
-    Some(point)
+    Some(held_up)
 }
 
 #[test]
 fn killed_and_stopped_everywhere() {
-    let before = stepping::pin();
-    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
-    for step in STEPS {
-        let points = {
-            let (_survivor, fd, _) = step.set_up();
-            stepping::all(&mut step.start(&fd, &Said::new()), &mut View::new(&fd)).len()
-        };
-        // To abort is to do nothing, where others can see it.
-        assert!(points > 0 || step == Abort, "{step:?}: nothing to see");
-        let sample = if points > 20 { SAMPLE / 2 } else { SAMPLE };
-        let stride = if whole { 1 } else { points.div_ceil(sample).max(1) };
-        let (mut killed, mut stopped) = (0, 0);
-        for number in (0..points).step_by(stride) {
-            killed += usize::from(run(step, number, true).is_some());
-            stopped += usize::from(run(step, number, false).is_some());
-        }
-        println!("{:24} {points:7} points {killed:7} killed {stopped:7} stopped", format!("{step:?}"));
-    }
-    stepping::unpin(before);
+    let points = |step: &Step| {
+        let (_survivor, fd, _) = step.set_up();
+        step.start(&fd, &Said::new()).all_points(&mut View::new(&fd))
+    };
+    everywhere(&STEPS, |step| format!("{step:?}"), points, |step, point, end| run(*step, point, end));
 }

@@ -1,7 +1,5 @@
 //! A process is killed, or stopped for ever, at every point of every operation on a lock or the like that differs from the
 //! one before; the others wait no longer than they said, have it all once it is dead, and nothing is left over.
-//!
-//! A sample of the points runs with the other tests; `WIGWAG_TORTURE=1`, as `make torture` sets it, runs all of them.
 #![cfg(target_arch = "x86_64")]
 
 mod stepping;
@@ -11,15 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use stepping::{Point, Victim, View};
+use stepping::{End, Point, Victim, View, everywhere};
 use support::GENEROUS;
 use wigwag::{
     Barrier, BarrierOptions, Condition, ConditionOptions, Event, EventOptions, Mutex, MutexOptions, Permits,
     PermitsOptions, RwLock, RwLockOptions, SyncParticipant, Timeout,
 };
 
-/// Points of an operation that a sampled run tries.
-const SAMPLE: usize = 2;
 const BRIEF: Timeout = Timeout::After(Duration::from_millis(3));
 
 /// One handle, with what its kind of object can do.
@@ -159,12 +155,10 @@ struct Operation {
     body: fn(&Thing),
     /// Whether the victim could hold something when it dies, of which the next is told.
     may_inherit: bool,
-    /// Too long for a sample, and mostly what another one does.
-    whole_only: bool,
 }
 
 const fn operation(name: &'static str, make: fn() -> Thing, prepare: fn(&Thing), body: fn(&Thing)) -> Operation {
-    Operation { name, make, prepare, body, may_inherit: true, whole_only: false }
+    Operation { name, make, prepare, body, may_inherit: true }
 }
 
 fn mutex() -> Thing {
@@ -283,7 +277,7 @@ const OPERATIONS: &[Operation] = &[
     operation("mutex, lock, first of a child", mutex, |_| {}, lock),
     operation("mutex, unlock", mutex, held, unlock),
     operation("mutex, lock in vain", mutex, blocked, Thing::try_out),
-    Operation { whole_only: true, ..operation("mutex, open and leave", mutex, |_| {}, open_and_leave) },
+    operation("mutex, open and leave", mutex, |_| {}, open_and_leave),
     operation("permits, take", || pool(false), joined, take),
     operation("permits, take, first of a child", || pool(false), |_| {}, take),
     operation("permits, release", || pool(false), held, give_back),
@@ -299,7 +293,7 @@ const OPERATIONS: &[Operation] = &[
         let Meeting(meeting) = thing else { unreachable!() };
         let _ = meeting.wait(BRIEF); // a survivor may arrive, or have died
     }),
-    Operation { whole_only: true, ..operation("barrier, open and leave", meeting, |_| {}, open_and_leave) },
+    operation("barrier, open and leave", meeting, |_| {}, open_and_leave),
     operation("condition, wait and notify", changed, joined, wait_on_condition),
 ];
 
@@ -307,15 +301,17 @@ fn start(operation: &Operation, thing: &Thing) -> Victim {
     Victim::start(|| (operation.prepare)(thing), |()| (operation.body)(thing))
 }
 
-/// One run: the victim comes to the point of this number and gets no further; `None` if there is no such point.
-fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration) -> Option<Point> {
+/// One run: the victim comes to this point and gets no further; how long the others took, `None` if it did not.
+fn run(operation: &Operation, point: Point, end: End) -> Option<Duration> {
     let thing = (operation.make)();
     let mut view = View::new(thing.fd());
     let mut victim = start(operation, &thing);
-    let point = stepping::go_to(&mut victim, &mut view, number)?;
+    if !victim.go_to(point, &mut view) {
+        return None;
+    }
 
     let survivor = again(&thing);
-    if !kill {
+    if end == End::Stopped {
         survivor.try_out();
         victim.go_on();
     }
@@ -324,43 +320,21 @@ fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration)
     // A fresh handle asks at once who is alive; others do every two seconds.
     let fresh = again(&thing);
     fresh.use_all(operation.may_inherit);
-    *longest = begun.elapsed().max(*longest);
+    let held_up = begun.elapsed();
     survivor.use_all(false);
     drop(thing);
     drop(again(&survivor)); // looks for the dead
     let participants = fresh.participants();
     assert!(participants.iter().all(|other| other.holding == 0 && other.waiting == 0), "{participants:?}");
     assert!(participants.iter().all(|other| other.pid == Some(std::process::id())), "{participants:?}");
-    Some(point)
+    Some(held_up)
 }
 
 #[test]
 fn killed_and_stopped_everywhere() {
-    let before = stepping::pin();
-    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
-    println!(
-        "{:34} {:>7} {:>7} {:>7} {:>7}  {:>9} {:>9}",
-        "operation", "points", "calls", "killed", "stopped", "longest", "took"
-    );
-    let mut totals = (0, 0);
-    for operation in OPERATIONS.iter().filter(|operation| whole || !operation.whole_only) {
-        let began = Instant::now();
-        let points = {
-            let thing = (operation.make)();
-            stepping::all(&mut start(operation, &thing), &mut View::new(thing.fd()))
-        };
-        assert!(!points.is_empty(), "{} changes nothing", operation.name);
-        let step = if whole { 1 } else { points.len().div_ceil(SAMPLE).max(1) };
-        let (mut killed, mut stopped, mut longest) = (0, 0, Duration::ZERO);
-        for number in (0..points.len()).step_by(step) {
-            killed += usize::from(run(operation, number, true, &mut longest).is_some());
-            stopped += usize::from(run(operation, number, false, &mut longest).is_some());
-        }
-        let calls = points.iter().filter(|point| **point == Point::BeforeCall).count();
-        let (name, found) = (operation.name, points.len());
-        println!("{name:34} {found:7} {calls:7} {killed:7} {stopped:7}  {longest:9.1?} {:9.1?}", began.elapsed());
-        totals = (totals.0 + killed, totals.1 + stopped);
-    }
-    stepping::unpin(before);
-    println!("all in all: {} killed, {} stopped and continued", totals.0, totals.1);
+    let points = |operation: &Operation| {
+        let thing = (operation.make)();
+        start(operation, &thing).all_points(&mut View::new(thing.fd()))
+    };
+    everywhere(OPERATIONS, |operation| operation.name.into(), points, run);
 }

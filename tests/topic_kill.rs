@@ -1,7 +1,5 @@
 //! A process is killed, or stopped for ever, at every point of every operation on a topic that differs from the one
 //! before; the others go on, find every message whole, once and in order, and nothing is left over.
-//!
-//! A sample of the points runs with the other tests; `WIGWAG_TORTURE=1`, as `make torture` sets it, runs all of them.
 #![cfg(target_arch = "x86_64")]
 
 mod stepping;
@@ -12,15 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use stepping::{Point, Victim, View};
+use stepping::{End, Point, Victim, View, everywhere};
 use support::GENEROUS;
 use wigwag::{
     Result, SubscribeOptions, Subscription, Timeout, Topic, TopicBorrowed, TopicOptions, TopicReceived, TopicReserved,
 };
 
 const VICTIMS: u64 = 1 << 32;
-/// Points of an operation that a sampled run tries.
-const SAMPLE: usize = 4;
 /// Several times through the blocks.
 const ROUNDS: u64 = 40;
 const BLOCKS: usize = 16;
@@ -261,12 +257,15 @@ fn start(operation: &Operation, topic: &Topic, witness: &mut Witness, victims: &
     victim
 }
 
-/// One run: the victim comes to the point of this number and gets no further; `None` if there is no such point.
-fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration) -> Option<Point> {
+/// One run: the victim comes to this point and gets no further; how long the others took, `None` if it did not.
+fn run(operation: &Operation, point: Point, end: End) -> Option<Duration> {
+    let kill = end == End::Killed;
     let (topic, mut witness, victims) = set_up(operation);
     let mut view = View::new(&topic);
     let mut victim = start(operation, &topic, &mut witness, &victims);
-    let point = stepping::go_to(&mut victim, &mut view, number)?;
+    if !victim.go_to(point, &mut view) {
+        return None;
+    }
 
     let begun = Instant::now();
     let mut victim = Some(victim);
@@ -275,7 +274,7 @@ fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration)
     }
     let survivor = again(&topic);
     (0..ROUNDS).for_each(|round| witness.publish(&survivor, 1000 + round));
-    *longest = begun.elapsed().max(*longest);
+    let held_up = begun.elapsed();
     if let Some(mut victim) = victim {
         victim.go_on();
     }
@@ -300,35 +299,14 @@ fn run(operation: &Operation, number: usize, kill: bool, longest: &mut Duration)
     let held: Vec<_> = (0..BLOCKS).map(|_| fresh.reserve(1, Timeout::Now).unwrap()).collect();
     assert!(fresh.reserve(1, Timeout::Now).is_err_and(|error| error.is(Errno::EAGAIN)));
     drop(held);
-    Some(point)
+    Some(held_up)
 }
 
 #[test]
 fn killed_and_stopped_everywhere() {
-    let before = stepping::pin();
-    let whole = std::env::var_os("WIGWAG_TORTURE").is_some();
-    println!(
-        "{:40} {:>7} {:>7} {:>7} {:>7}  {:>9} {:>9}",
-        "operation", "points", "calls", "killed", "stopped", "longest", "took"
-    );
-    let mut totals = (0, 0);
-    for operation in OPERATIONS {
-        let began = Instant::now();
-        let points = {
-            let (topic, mut witness, victims) = set_up(operation);
-            stepping::all(&mut start(operation, &topic, &mut witness, &victims), &mut View::new(&topic))
-        };
-        let step = if whole { 1 } else { points.len().div_ceil(SAMPLE).max(1) };
-        let (mut killed, mut stopped, mut longest) = (0, 0, Duration::ZERO);
-        for number in (0..points.len()).step_by(step) {
-            killed += usize::from(run(operation, number, true, &mut longest).is_some());
-            stopped += usize::from(run(operation, number, false, &mut longest).is_some());
-        }
-        let calls = points.iter().filter(|point| **point == Point::BeforeCall).count();
-        let (name, found) = (operation.name, points.len());
-        println!("{name:40} {found:7} {calls:7} {killed:7} {stopped:7}  {longest:9.1?} {:9.1?}", began.elapsed());
-        totals = (totals.0 + killed, totals.1 + stopped);
-    }
-    stepping::unpin(before);
-    println!("all in all: {} killed, {} stopped and continued", totals.0, totals.1);
+    let points = |operation: &Operation| {
+        let (topic, mut witness, victims) = set_up(operation);
+        start(operation, &topic, &mut witness, &victims).all_points(&mut View::new(&topic))
+    };
+    everywhere(OPERATIONS, |operation| operation.name.into(), points, run);
 }

@@ -2,13 +2,18 @@
 //! instruction that changes the segment, and before and after each system call. What lies between two such points
 //! touches nothing that others can see.
 //!
+//! A process is stepped once to find them; later ones run freely up to a breakpoint at the instruction in question.
+//!
 //! x86-64 only: it recognises the system call instruction.
 
+mod everywhere;
+
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+pub use everywhere::{End, everywhere};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
@@ -17,10 +22,20 @@ use nix::unistd::Pid;
 
 /// What makes a point differ from the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
+pub enum Kind {
     Changed,
     BeforeCall,
     AfterCall,
+}
+
+/// A point, and how another process of the same parent comes to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    pub kind: Kind,
+    /// The instruction that makes the change, or the call.
+    at: u64,
+    /// How often it has run by then, this time included.
+    visit: u32,
 }
 
 /// A segment as the tracer sees it, to tell whether an instruction has changed it.
@@ -58,24 +73,22 @@ impl Drop for View {
     }
 }
 
+/// Where the address of the next instruction is among a process's registers.
+const RIP: usize = std::mem::offset_of!(libc::user, regs) + std::mem::offset_of!(libc::user_regs_struct, rip);
+/// The instruction that stops.
+const BREAKPOINT: libc::c_long = 0xcc;
+
+/// Whether the instruction there is a system call.
+fn is_call(at: u64) -> bool {
+    // SAFETY: a victim is a fork of this process and executes what was mapped before, so the same instructions lie at the
+    // same place here.
+    unsafe { (at as *const [u8; 2]).read() == [0x0f, 0x05] }
+}
+
 /// A process under the tracer's hand; killed when dropped.
 pub struct Victim {
     pid: Pid,
     alive: bool,
-}
-
-/// Tracer and victim take turns, so they are faster on one processor than on two.
-pub fn pin() -> CpuSet {
-    let before = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap()).unwrap();
-    let mut one = CpuSet::new();
-    one.set(first).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
-    before
-}
-
-pub fn unpin(before: CpuSet) {
-    sched_setaffinity(Pid::from_raw(0), &before).unwrap();
 }
 
 impl Victim {
@@ -114,29 +127,79 @@ impl Victim {
         }
     }
 
-    /// Steps on to the next point; `None` once the body is over.
-    pub fn next_point(&mut self, view: &mut View) -> Option<Point> {
+    fn next_instruction(&self) -> u64 {
+        ptrace::read_user(self.pid, RIP as ptrace::AddressType).unwrap() as u64
+    }
+
+    /// Steps through the body: all its points, in order.
+    pub fn all_points(&mut self, view: &mut View) -> Vec<Point> {
+        view.has_changed();
+        let (mut points, mut visits) = (Vec::new(), HashMap::new());
         loop {
-            if self.at_call() {
-                return Some(Point::BeforeCall);
+            let at = self.next_instruction();
+            let visit = *visits.entry(at).and_modify(|visit| *visit += 1).or_insert(1);
+            let mut found = |kind| points.push(Point { kind, at, visit });
+            let calls = is_call(at);
+            if calls {
+                found(Kind::BeforeCall);
             }
-            if self.step(view)? {
-                return Some(Point::Changed);
+            match self.step(view) {
+                None => return points,
+                Some(_) if calls => found(Kind::AfterCall),
+                Some(true) => found(Kind::Changed),
+                Some(false) => {}
             }
         }
     }
 
-    /// Runs the system call that `next_point` stopped before; `None` once the body is over.
-    pub fn over_call(&mut self, view: &mut View) -> Option<Point> {
-        self.step(view).map(|_| Point::AfterCall)
+    /// Runs to a point; false if the body ends before.
+    pub fn go_to(&mut self, point: Point, view: &mut View) -> bool {
+        let mut left = point.visit;
+        loop {
+            while self.next_instruction() != point.at {
+                if !self.run_to(point.at) {
+                    return false;
+                }
+            }
+            view.has_changed();
+            left = left.saturating_sub(1);
+            if left == 0 && point.kind == Kind::BeforeCall {
+                return true;
+            }
+            match self.step(view) {
+                None => return false,
+                // Where the clock decides how often something is tried, this visit may not be the one that was looked for.
+                Some(changed) if left == 0 && (changed || point.kind == Kind::AfterCall) => return true,
+                Some(_) => {}
+            }
+        }
     }
 
-    fn at_call(&self) -> bool {
-        let at = std::mem::offset_of!(libc::user, regs) + std::mem::offset_of!(libc::user_regs_struct, rip);
-        let rip = ptrace::read_user(self.pid, at as ptrace::AddressType).unwrap() as u64 as *const [u8; 2];
-        // SAFETY: the victim is a fork of this process and executes what was mapped before, so the same instructions lie
-        // at the same place here.
-        unsafe { rip.read() == [0x0f, 0x05] }
+    /// Runs until the instruction at this address is the next, or the body is over, which is false.
+    fn run_to(&mut self, address: u64) -> bool {
+        let place = address as ptrace::AddressType;
+        let before = ptrace::read(self.pid, place).unwrap();
+        ptrace::write(self.pid, place, before & !0xff | BREAKPOINT).unwrap();
+        let mut signal = None;
+        let reached = loop {
+            ptrace::cont(self.pid, signal).unwrap();
+            match waitpid(self.pid, None).unwrap() {
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => break true,
+                WaitStatus::Stopped(_, Signal::SIGSTOP) => break false,
+                WaitStatus::Stopped(_, other) => signal = Some(other), // its own
+                other => self.ended(other),
+            }
+        };
+        ptrace::write(self.pid, place, before).unwrap();
+        if reached {
+            ptrace::write_user(self.pid, RIP as ptrace::AddressType, address as libc::c_long).unwrap();
+        }
+        reached
+    }
+
+    fn ended(&mut self, how: WaitStatus) -> ! {
+        self.alive = false;
+        panic!("the victim ended by itself: {how:?}")
     }
 
     /// One instruction; whether it has changed the segment, or `None` if it was the last.
@@ -151,10 +214,7 @@ impl Victim {
                 self.await_stop(Signal::SIGTRAP);
                 Some(view.has_changed())
             }
-            other => {
-                self.alive = false;
-                panic!("the victim ended by itself: {other:?}")
-            }
+            other => self.ended(other),
         }
     }
 
@@ -165,10 +225,7 @@ impl Victim {
             match waitpid(self.pid, None).unwrap() {
                 WaitStatus::Stopped(_, Signal::SIGSTOP) => return,
                 WaitStatus::Stopped(..) => {}
-                other => {
-                    self.alive = false;
-                    panic!("the victim ended by itself: {other:?}")
-                }
+                other => self.ended(other),
             }
         }
     }
@@ -182,36 +239,6 @@ impl Drop for Victim {
                 waitpid(self.pid, None::<WaitPidFlag>),
                 Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) | Err(_)
             ) {}
-        }
-    }
-}
-
-/// Steps to the point of this number, from 0; `None` if the body ends before.
-pub fn go_to(victim: &mut Victim, view: &mut View, number: usize) -> Option<Point> {
-    view.has_changed();
-    let mut last = None;
-    for _ in 0..=number {
-        last = match last {
-            Some(Point::BeforeCall) => victim.over_call(view),
-            _ => victim.next_point(view),
-        };
-        last?;
-    }
-    last
-}
-
-/// All points of a body, in order.
-pub fn all(victim: &mut Victim, view: &mut View) -> Vec<Point> {
-    view.has_changed();
-    let mut points = Vec::new();
-    loop {
-        let next = match points.last() {
-            Some(Point::BeforeCall) => victim.over_call(view),
-            _ => victim.next_point(view),
-        };
-        match next {
-            Some(point) => points.push(point),
-            None => return points,
         }
     }
 }

@@ -122,12 +122,12 @@ fn who_takes_it_over_from_the_dead_is_told() {
 #[test]
 fn given_up_is_given_up_for_all() {
     let mutex = mutex();
+    let guard = mutex.lock(GENEROUS).unwrap().into_guard();
     let child = fork(|| {
         let error = mutex.lock(GENEROUS).unwrap_err();
         assert!(error.is(Errno::ENOTRECOVERABLE) && error.to_string().contains("make it anew"), "{error}");
     });
     let waits = || is_asleep(child.pid());
-    let guard = mutex.lock(GENEROUS).unwrap().into_guard();
     eventually("the child waits or has failed", waits);
     guard.give_up().unwrap();
     child.join();
