@@ -18,6 +18,7 @@
 //! | keep others out, or let many read | [`Mutex`], [`RwLock`] |
 //! | wait under a mutex for a change, for something to happen, for each other | [`Condition`], [`Event`], [`Barrier`] |
 //! | hand out a number of permits that come back when their holder dies | [`Permits`] |
+//! | share connections, licences and the like between all processes of the host | [`LeasePool`], [`Lease`] |
 //! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
@@ -32,6 +33,7 @@ mod doorbell;
 mod error;
 mod eventfd;
 mod file;
+mod lease;
 mod lender;
 mod limits;
 mod mq;
@@ -63,6 +65,10 @@ pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
 pub use file::{
     Durability, File, FileAccess, FileCreate, FileEvents, FileLock, FileOptions, FileRange, FileWatch, LockMode,
     ReplaceOptions,
+};
+pub use lease::{
+    LEASE_INFORMATION_MAX, Lease, LeaseGroup, LeaseGroupStatistics, LeaseHolder, LeaseOptions, LeasePool, LeaseRequest,
+    LeaseStatistics,
 };
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,

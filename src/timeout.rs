@@ -112,6 +112,12 @@ pub(crate) fn about_now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap_or(TimeSpec::new(0, 0)).into()
 }
 
+/// Milliseconds since 1970, behind by a few at most.
+pub(crate) fn about_wall_clock() -> u64 {
+    let since = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap_or(TimeSpec::new(0, 0));
+    u64::try_from(Duration::from(since).as_millis()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

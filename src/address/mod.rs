@@ -148,6 +148,11 @@ impl Address {
     }
 }
 
+/// The names and numbers of an option that gives shares.
+pub(crate) fn shares(text: &str) -> impl Iterator<Item = (&str, u32)> {
+    text::shares(text).filter_map(|(name, share)| Some((name, share?)))
+}
+
 fn parse(text: &[u8]) -> std::result::Result<Address, Flaw> {
     let colon = text.iter().position(|byte| *byte == b':');
     let Some(colon) = colon else { return Err(Flaw::at(text.len(), "a scheme and ':', such as \"pipe:\"")) };
@@ -215,6 +220,9 @@ fn option(
         Kind::Flag => value == b"0" || value == b"1",
         Kind::Mode => text::octal(&value).is_some_and(|mode| mode <= 0o777),
         Kind::Word(words) => words.iter().any(|word| word.as_bytes() == value),
+        Kind::Shares => {
+            text::shares(&String::from_utf8_lossy(&value)).all(|(name, share)| !name.is_empty() && share.is_some())
+        }
     };
     if !fits {
         return Err(Flaw::at(value_at, kind.expected()));

@@ -9,6 +9,7 @@ pub(super) enum Kind {
     Flag,
     Mode,
     Word(&'static [&'static str]),
+    Shares,
 }
 
 impl Kind {
@@ -18,6 +19,7 @@ impl Kind {
             Kind::Flag => "0 or 1".into(),
             Kind::Mode => "octal permissions from 0 to 777".into(),
             Kind::Word(words) => format!("one of {}", words.join(", ")),
+            Kind::Shares => "names with numbers, such as web:6,cron:2".into(),
         }
     }
 }
@@ -53,7 +55,7 @@ macro_rules! schemes {
     };
 }
 
-use Kind::{Flag, Mode, Number, Word};
+use Kind::{Flag, Mode, Number, Shares, Word};
 
 schemes! {
     /// `tcp://host:port`: TCP over IPv4 or IPv6.
@@ -110,6 +112,9 @@ schemes! {
     RwLock = "rwlock" &[("mode", Mode), ("participants", Number)];
     /// `barrier:name`: a meeting point.
     Barrier = "barrier" &[("mode", Mode), ("participants", Number), ("parties", Number)];
+    /// `lease:name`: a pool of slots, each with a holder and what is known about what it stands for.
+    Lease = "lease" &[("mode", Mode), ("participants", Number), ("slots", Number), ("room", Number), ("fair", Flag),
+        ("expires", Number), ("groups", Shares)];
 }
 
 impl Scheme {
@@ -119,8 +124,8 @@ impl Scheme {
 
     /// Whether objects of this kind live in a segment of wigwag's own.
     pub(super) fn is_segment(self) -> bool {
-        use Scheme::{Barrier, Cell, Condition, Event, Mutex, Permits, Ring, RwLock, Topic};
-        matches!(self, Ring | Topic | Cell | Mutex | Permits | Event | Condition | RwLock | Barrier)
+        use Scheme::{Barrier, Cell, Condition, Event, Lease, Mutex, Permits, Ring, RwLock, Topic};
+        matches!(self, Ring | Topic | Cell | Mutex | Permits | Event | Condition | RwLock | Barrier | Lease)
     }
 
     pub(super) fn list() -> String {

@@ -75,3 +75,11 @@ pub(super) fn octal(text: &[u8]) -> Option<u32> {
     }
     u32::from_str_radix(std::str::from_utf8(text).ok()?, 8).ok()
 }
+
+/// Names with a number each, such as `web:6,cron:2`; `None` where there is no number.
+pub(super) fn shares(text: &str) -> impl Iterator<Item = (&str, Option<u32>)> {
+    text.split(',').map(|share| match share.split_once(':') {
+        Some((name, number)) => (name, u32::try_from(self::number(number.as_bytes()).unwrap_or(u64::MAX)).ok()),
+        None => (share, None),
+    })
+}

@@ -65,7 +65,7 @@ const _: () = assert!(size_of::<Participant>() == 64);
 
 /// The kinds of bodies, by number; each kind of object has one.
 pub(super) fn kind_name(kind: u32) -> &'static str {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "nothing",
         "a ring",
         "a one-to-one ring",
@@ -77,6 +77,7 @@ pub(super) fn kind_name(kind: u32) -> &'static str {
         "a condition",
         "a read-write lock",
         "a barrier",
+        "a pool of leases",
     ];
     NAMES.get(kind as usize).copied().unwrap_or("something unknown")
 }

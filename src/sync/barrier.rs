@@ -126,7 +126,7 @@ impl Kind for Barrier {
         options.common().check()
     }
 
-    fn size(participants: u32) -> usize {
+    fn size(_options: &Self::Options, participants: u32) -> usize {
         size_of::<Control>() + participants.next_power_of_two() as usize * PLACE
     }
 
@@ -135,11 +135,11 @@ impl Kind for Barrier {
         control.parties.store(parties, Ordering::Relaxed); // nobody else can see it yet
     }
 
-    fn of(core: Core<Control>, _options: &BarrierOptions) -> SysResult<Barrier> {
+    fn of(core: Core<Control>, options: &BarrierOptions) -> SysResult<Barrier> {
         let (segment, (body, length)) = (core.member.segment(), core.member.segment().body());
         // Relaxed: constant since before the segment could be seen.
         let parties = core.control.parties.load(Ordering::Relaxed);
-        if !(1..=PARTIES_MAX).contains(&parties) || length < Barrier::size(segment.participants()) {
+        if !(1..=PARTIES_MAX).contains(&parties) || length < Barrier::size(options, segment.participants()) {
             return Err(Errno::EBADMSG);
         }
         let roster = Roster::new(segment.memory(), body + size_of::<Control>(), segment.participants())?;

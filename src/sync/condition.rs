@@ -145,15 +145,15 @@ impl Kind for Condition {
         options.common().check()
     }
 
-    fn size(participants: u32) -> usize {
+    fn size(_options: &Self::Options, participants: u32) -> usize {
         size_of::<Control>() + participants.next_power_of_two() as usize * PLACE
     }
 
     fn fill(_options: &ConditionOptions, _control: &Control) {}
 
-    fn of(core: Core<Control>, _options: &ConditionOptions) -> SysResult<Condition> {
+    fn of(core: Core<Control>, options: &ConditionOptions) -> SysResult<Condition> {
         let (segment, (body, length)) = (core.member.segment(), core.member.segment().body());
-        if length < Condition::size(segment.participants()) {
+        if length < Condition::size(options, segment.participants()) {
             return Err(Errno::EBADMSG);
         }
         let roster = Roster::new(segment.memory(), body + size_of::<Control>(), segment.participants())?;

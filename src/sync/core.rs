@@ -14,7 +14,7 @@ use crate::sys::shared::{Kept, Mapping, Record};
 use crate::wait::Object;
 
 /// One kind of object.
-pub(super) trait Kind: Sized {
+pub(crate) trait Kind: Sized {
     /// What lies at the start of the body.
     type Control: Record;
     type Options;
@@ -27,7 +27,7 @@ pub(super) trait Kind: Sized {
     fn common(options: &Self::Options) -> std::result::Result<Common, &'static str>;
 
     /// Bytes of the body.
-    fn size(participants: u32) -> usize;
+    fn size(options: &Self::Options, participants: u32) -> usize;
 
     /// Writes what is not zero into the control record of a new one.
     fn fill(options: &Self::Options, control: &Self::Control);
@@ -37,7 +37,7 @@ pub(super) trait Kind: Sized {
 
 /// Options that all kinds have.
 #[derive(Clone, Copy)]
-pub(super) struct Common {
+pub(crate) struct Common {
     pub participants: u32,
     pub mode: u32,
     pub wait: WaitMode,
@@ -62,7 +62,7 @@ impl Common {
     }
 }
 
-pub(super) struct Core<C> {
+pub(crate) struct Core<C> {
     pub object: Object,
     pub member: Member,
     pub control: Kept<C>,
@@ -75,11 +75,11 @@ fn checked<K: Kind>(options: &K::Options, address: &str) -> Result<Common> {
 
 fn planned<K: Kind, T>(options: &K::Options, common: Common, make: impl FnOnce(&Plan<'_>) -> T) -> T {
     let fill = |memory: &Arc<Mapping>, body| memory.record::<K::Control>(body).map(|control| K::fill(options, control));
-    let body = K::size(common.participants);
+    let body = K::size(options, common.participants);
     make(&Plan { kind: K::NUMBER, participants: common.participants, body, mode: common.mode, fill: &fill })
 }
 
-pub(super) fn open<K: Kind>(address: &Address, mut options: K::Options) -> Result<K> {
+pub(crate) fn open<K: Kind>(address: &Address, mut options: K::Options) -> Result<K> {
     K::with(&mut options, address);
     let text = address.without_options().to_string();
     let common = checked::<K>(&options, &text)?;
@@ -87,20 +87,20 @@ pub(super) fn open<K: Kind>(address: &Address, mut options: K::Options) -> Resul
     join::<K>(segment, text, &options, common)
 }
 
-pub(super) fn anonymous<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<K> {
+pub(crate) fn anonymous<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<K> {
     let common = checked::<K>(options, scheme)?;
     let segment = planned::<K, _>(options, common, |plan| Segment::anonymous(scheme, plan))?;
     join::<K>(segment, scheme.into(), options, common)
 }
 
-pub(super) fn adopt<K: Kind>(scheme: &'static str, fd: OwnedFd, options: &K::Options) -> Result<K> {
+pub(crate) fn adopt<K: Kind>(scheme: &'static str, fd: OwnedFd, options: &K::Options) -> Result<K> {
     let common = checked::<K>(options, scheme)?;
     join::<K>(Segment::adopt(scheme, fd, K::NUMBER)?, scheme.into(), options, common)
 }
 
-pub(super) fn size_for<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<usize> {
+pub(crate) fn size_for<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<usize> {
     let common = checked::<K>(options, scheme)?;
-    Ok(Segment::size_for(common.participants, K::size(common.participants)))
+    Ok(Segment::size_for(common.participants, K::size(options, common.participants)))
 }
 
 fn join<K: Kind>(segment: Segment, address: String, options: &K::Options, common: Common) -> Result<K> {
@@ -115,7 +115,7 @@ fn join<K: Kind>(segment: Segment, address: String, options: &K::Options, common
 }
 
 /// Adds what the caller can do about it.
-pub(super) fn explained(error: Error) -> Error {
+pub(crate) fn explained(error: Error) -> Error {
     if error.is(Errno::ESTALE) {
         error.because("this handle was declared dead, as its lock on the file was closed; open it anew")
     } else if error.is(Errno::EBADMSG) {
@@ -128,7 +128,7 @@ pub(super) fn explained(error: Error) -> Error {
 }
 
 /// The same for a lock.
-pub(super) fn lock_explained(error: Error) -> Error {
+pub(crate) fn lock_explained(error: Error) -> Error {
     if error.is(Errno::EDEADLK) {
         error.because("this thread holds it already; release it first, or open a mutex as recursive")
     } else if error.is(Errno::ENOTRECOVERABLE) {

@@ -12,12 +12,12 @@ use crate::sys::{SysResult, futex};
 /// Nobody's death can matter: the kernel is asked for so long at a time.
 const LONG: Duration = Duration::from_secs(3600);
 
-pub(super) trait Ready: Party {
+pub(crate) trait Ready: Party {
     /// Whether a call would succeed now, or fail otherwise than by having to wait.
     fn is_ready(&self) -> SysResult<bool>;
 }
 
-pub(super) struct Listener<P>(pub Arc<P>);
+pub(crate) struct Listener<P>(pub Arc<P>);
 
 impl<P: Ready + Send + Sync + 'static> Listen for Listener<P> {
     fn look(&self) -> SysResult<()> {

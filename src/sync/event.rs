@@ -81,7 +81,7 @@ impl Kind for Event {
         options.common().check()
     }
 
-    fn size(_participants: u32) -> usize {
+    fn size(_options: &Self::Options, _participants: u32) -> usize {
         size_of::<Control>()
     }
 

@@ -12,11 +12,11 @@
 
 mod barrier;
 mod condition;
-mod core;
-mod doorbell;
+pub(crate) mod core;
+pub(crate) mod doorbell;
 mod event;
 mod mutex;
-mod opening;
+pub(crate) mod opening;
 mod owner;
 mod permits;
 mod roster;

@@ -85,7 +85,7 @@ impl Kind for Mutex {
         options.common().check()
     }
 
-    fn size(_participants: u32) -> usize {
+    fn size(_options: &Self::Options, _participants: u32) -> usize {
         size_of::<Control>()
     }
 

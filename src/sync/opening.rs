@@ -19,7 +19,7 @@ macro_rules! options {
         }
 
         impl $name {
-            fn common(&self) -> $crate::sync::core::Common {
+            pub(crate) fn common(&self) -> $crate::sync::core::Common {
                 $crate::sync::core::Common { participants: self.participants, mode: self.mode, wait: self.wait }
             }
 
@@ -55,7 +55,16 @@ macro_rules! opening {
                 address.require(&[$crate::Scheme::$name], "open")?;
                 $crate::sync::core::open(address, options)
             }
+        }
 
+        $crate::sync::opening::opening_at!($name, $name, $options, $scheme, $noun);
+    };
+}
+
+/// The same but for opening by name, for a kind whose scheme has another name.
+macro_rules! opening_at {
+    ($name:ident, $variant:ident, $options:ident, $scheme:literal, $noun:literal) => {
+        impl $name {
             #[doc = concat!("Makes a ", $noun, " without a name, for children and for those to whom its descriptor is passed. \
                 Never blocks.")]
             ///
@@ -93,7 +102,7 @@ macro_rules! opening {
             ///
             /// System calls: openat, mmap, unlinkat.
             pub fn remove(address: &$crate::Address) -> $crate::Result<()> {
-                address.require(&[$crate::Scheme::$name], "remove")?;
+                address.require(&[$crate::Scheme::$variant], "remove")?;
                 $crate::segment::Segment::remove(address)
             }
 
@@ -136,4 +145,4 @@ macro_rules! opening {
     };
 }
 
-pub(super) use {opening, options};
+pub(crate) use {opening, opening_at, options};

@@ -124,7 +124,7 @@ impl Kind for Permits {
         options.common().check()
     }
 
-    fn size(participants: u32) -> usize {
+    fn size(_options: &Self::Options, participants: u32) -> usize {
         let places = participants.next_power_of_two() as usize;
         size_of::<Control>() + places * HOLDING + 2 * places * size_of::<AtomicU64>()
     }
@@ -137,14 +137,14 @@ impl Kind for Permits {
         control.pool.word.store(Pool(0).next(total.into(), 0, 0).0, Ordering::Relaxed);
     }
 
-    fn of(core: Core<Control>, _options: &PermitsOptions) -> SysResult<Permits> {
+    fn of(core: Core<Control>, options: &PermitsOptions) -> SysResult<Permits> {
         let (segment, constant) = (core.member.segment(), &core.control.constant);
         // Relaxed: constant since before the segment could be seen. Each is read once.
         let total = u64::from(constant.total.load(Ordering::Relaxed));
         let is_fair = constant.fair.load(Ordering::Relaxed) != 0;
         let (body, length) = segment.body();
         let places = u64::from(segment.participants().next_power_of_two());
-        if !(1..=PERMITS_MAX).contains(&total) || length < Permits::size(segment.participants()) {
+        if !(1..=PERMITS_MAX).contains(&total) || length < Permits::size(options, segment.participants()) {
             return Err(Errno::EBADMSG);
         }
         let at = body + size_of::<Control>();

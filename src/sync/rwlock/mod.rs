@@ -104,15 +104,15 @@ impl Kind for RwLock {
         options.common().check()
     }
 
-    fn size(participants: u32) -> usize {
+    fn size(_options: &Self::Options, participants: u32) -> usize {
         size_of::<Control>() + participants.next_power_of_two() as usize * PLACE
     }
 
     fn fill(_options: &RwLockOptions, _control: &Control) {}
 
-    fn of(core: Core<Control>, _options: &RwLockOptions) -> SysResult<RwLock> {
+    fn of(core: Core<Control>, options: &RwLockOptions) -> SysResult<RwLock> {
         let (segment, (body, length)) = (core.member.segment(), core.member.segment().body());
-        if length < RwLock::size(segment.participants()) {
+        if length < RwLock::size(options, segment.participants()) {
             return Err(Errno::EBADMSG);
         }
         let count = u64::from(segment.participants().next_power_of_two());
