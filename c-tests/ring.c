@@ -28,7 +28,7 @@ static ww_ring *join(const ww_ring *ring, const ww_ring_options *options) {
 static ww_ring_statistics books(const ww_ring *ring) {
     ww_ring_statistics seen;
     OK(ww_ring_get_statistics(ring, &seen, NULL, 0));
-    CHECK_INT(seen.sent, seen.released + seen.borrowed + seen.queued + seen.dropped);
+    CHECK_INT(seen.sent, seen.released + seen.borrowed + seen.queued + seen.dropped + seen.dead_lettered);
     return seen;
 }
 
@@ -123,6 +123,34 @@ TEST(sends_long_batches) {
     CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 64);
     CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 64);
     CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 22);
+    ww_ring_close(ring);
+}
+
+TEST(messages_that_come_back_too_often) {
+    ww_ring_options options = small();
+    ww_ring *ring, *letters;
+    ww_loan loan;
+    uint32_t deliveries;
+    int i;
+    options.redeliveries = 1;
+    OK(ww_ring_anonymous(&ring, &options));
+    options.dead_letters = 1;
+    letters = join(ring, &options);
+    OK(ww_ring_send(ring, "poison", 6, WW_NOW));
+    CHECK_INT(ww_ring_borrow(letters, &loan, WW_NOW, NULL), -EAGAIN);
+    for (i = 0; i < 2; i++) {
+        OK(ww_ring_borrow(ring, &loan, WW_NOW, NULL));
+        OK(ww_ring_give_back(ring, loan.token));
+    }
+    CHECK_INT(books(ring).dead_lettered, 1);
+    CHECK_INT(ww_ring_borrow(ring, &loan, WW_NOW, NULL), -EAGAIN);
+    OK(ww_ring_borrow(letters, &loan, GENEROUS, &deliveries));
+    CHECK_INT(deliveries, 3);
+    CHECK_INT(loan.size, 6);
+    OK(ww_ring_release(letters, loan.token));
+    CHECK_INT(books(ring).dead_lettered, 0);
+    CHECK_INT(books(ring).released, 1);
+    ww_ring_close(letters);
     ww_ring_close(ring);
 }
 
@@ -352,6 +380,9 @@ TEST(bad_input) {
     options.persistent = 2;
     CHECK_ERROR(ww_ring_anonymous(&untouched, &options), -EINVAL, "0 or 1");
     options.persistent = 0;
+    options.dead_letters = 2;
+    CHECK_ERROR(ww_ring_anonymous(&untouched, &options), -EINVAL, "dead_letters");
+    options.dead_letters = 0;
     options.participants = 257;
     CHECK_ERROR(ww_ring_anonymous(&untouched, &options), -EINVAL, "256");
     CHECK(untouched == (ww_ring *)1);

@@ -2251,9 +2251,9 @@ typedef struct ww_bytes {
  * made by fork joins as itself when it first uses the handle; loans stay the parent's. */
 typedef struct ww_ring ww_ring;
 
-/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode and
- * persistent count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what the
- * address says, or else the default. */
+/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent
+ * and redeliveries count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
+ * the address says, or else the default. */
 typedef struct ww_ring_options {
     size_t size;
     /* Memory for messages in bytes, reserved at once; 0 for 1 MiB. */
@@ -2272,10 +2272,17 @@ typedef struct ww_ring_options {
     uint32_t role;
     /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
     uint32_t wait;
+    /* A message that was delivered again so often, and comes back once more, becomes a dead letter instead, which only
+     * handles with dead_letters receive; 0: never. Dead letters take up half of the ring at most; what would go beyond is
+     * dropped, and counted as such. */
+    uint32_t redeliveries;
+    /* 1: what this handle receives are dead letters, in no particular order, instead of messages. It does not become a
+     * consumer by that. One that is not released stays a dead letter. */
+    int dead_letters;
 } ww_ring_options;
 #define WW_RING_OPTIONS_INIT WW_INIT(ww_ring_options)
 
-/* What a ring has seen and what it holds. Always sent = released + borrowed + queued + dropped. */
+/* What a ring has seen and what it holds. Always sent = released + borrowed + queued + dropped + dead_lettered. */
 typedef struct ww_ring_statistics {
     /* Messages that were committed, or dropped by their sender because the ring was full. */
     uint64_t sent;
@@ -2283,8 +2290,10 @@ typedef struct ww_ring_statistics {
     uint64_t released;
     uint64_t borrowed;
     uint64_t queued;
-    /* Messages that were thrown away because the ring was full. */
+    /* Messages that were thrown away because the ring, or its room for dead letters, was full. */
     uint64_t dropped;
+    /* Messages that came back too often and that nobody has taken since. */
+    uint64_t dead_lettered;
     /* Places reserved and not committed; reservations given up; half-written messages of producers that died. None of
      * them was ever sent. */
     uint64_t writing;
@@ -2298,7 +2307,7 @@ typedef struct ww_ring_statistics {
     /* How many handles take part. */
     size_t participants;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[8];
+    uint64_t reserved[7];
 } ww_ring_statistics;
 
 /* One handle on a ring, of this or another process. */

@@ -82,6 +82,13 @@ struct Operation {
     /// A process has died that held a message and a place.
     after_a_death: bool,
     full: RingFull,
+    /// How often the queued messages have come back before, and after how many times they are dead letters.
+    came_back: u32,
+    redeliveries: u32,
+    /// The victim receives dead letters.
+    dead_letters: bool,
+    /// Messages that have gone through the ring since.
+    since: u64,
     /// What the victim does before; then what it is stopped in. The ids of the messages it took, as bits.
     prepare: for<'a> fn(&'a Ring) -> Hand<'a>,
     body: fn(Hand<'_>) -> u64,
@@ -94,7 +101,22 @@ impl Operation {
         prepare: for<'a> fn(&'a Ring) -> Hand<'a>,
         body: fn(Hand<'_>) -> u64,
     ) -> Operation {
-        Operation { name, queued, after_a_death: false, full: RingFull::Wait, prepare, body }
+        let (full, came_back, redeliveries) = (RingFull::Wait, 0, 0);
+        let (after_a_death, dead_letters, since) = (false, false, 0);
+        Operation { name, queued, after_a_death, full, came_back, redeliveries, dead_letters, since, prepare, body }
+    }
+
+    /// The same with one message that has come back so often; the second time makes it a dead letter.
+    const fn of_letters(self, came_back: u32) -> Operation {
+        Operation { queued: 1, redeliveries: 1, came_back, ..self }
+    }
+
+    fn options(&self) -> RingOptions {
+        RingOptions { full: self.full, redeliveries: self.redeliveries, ..options() }
+    }
+
+    fn victims(&self, ring: &Ring) -> Ring {
+        again(ring, RingOptions { dead_letters: self.dead_letters, ..self.options() })
     }
 }
 
@@ -155,6 +177,24 @@ fn borrowed(ring: &Ring) -> Hand<'_> {
     Hand::Borrowed(ring.borrow(Timeout::Now).unwrap())
 }
 
+fn borrow(hand: Hand<'_>) -> u64 {
+    let Hand::Ring(ring) = hand else { unreachable!() };
+    std::mem::forget(ring.borrow(Timeout::Now).unwrap());
+    0
+}
+
+fn release(hand: Hand<'_>) -> u64 {
+    let Hand::Borrowed(borrowed) = hand else { unreachable!() };
+    let id = id_of(&borrowed.to_vec());
+    borrowed.release().unwrap();
+    1 << id
+}
+
+fn let_go(hand: Hand<'_>) -> u64 {
+    drop(hand);
+    0
+}
+
 const OPERATIONS: &[Operation] = &[
     Operation::new("send", 2, worn_in, send),
     Operation::new("send, first of a producer", 2, joined, send),
@@ -188,25 +228,19 @@ const OPERATIONS: &[Operation] = &[
         reserved.commit().unwrap();
         0
     }),
-    Operation::new("abort", 1, reserved, |hand| {
-        drop(hand);
-        0
-    }),
-    Operation::new("borrow", 2, worn_in, |hand| {
-        let Hand::Ring(ring) = hand else { unreachable!() };
-        std::mem::forget(ring.borrow(Timeout::Now).unwrap());
-        0
-    }),
-    Operation::new("release", 2, borrowed, |hand| {
-        let Hand::Borrowed(borrowed) = hand else { unreachable!() };
-        let id = id_of(&borrowed.to_vec());
-        borrowed.release().unwrap();
-        1 << id
-    }),
-    Operation::new("give back", 2, borrowed, |hand| {
-        drop(hand);
-        0
-    }),
+    Operation::new("abort", 1, reserved, let_go),
+    Operation::new("borrow", 2, worn_in, borrow),
+    Operation::new("release", 2, borrowed, release),
+    Operation::new("give back", 2, borrowed, let_go),
+    Operation::new("give back, once too often", 1, borrowed, let_go).of_letters(1),
+    Operation { since: 2, ..Operation::new("send, around a dead letter", 1, worn_in, send).of_letters(2) },
+    Operation {
+        dead_letters: true,
+        ..Operation::new("recv of a dead letter", 1, worn_in, |hand| receive(hand, Timeout::Now)).of_letters(2)
+    },
+    Operation { dead_letters: true, ..Operation::new("borrow of a dead letter", 1, worn_in, borrow).of_letters(2) },
+    Operation { dead_letters: true, ..Operation::new("release of a dead letter", 1, borrowed, release).of_letters(2) },
+    Operation { dead_letters: true, ..Operation::new("give back of a dead letter", 1, borrowed, let_go).of_letters(2) },
     Operation::new(
         "join",
         2,
@@ -219,15 +253,7 @@ const OPERATIONS: &[Operation] = &[
             0
         },
     ),
-    Operation::new(
-        "leave",
-        2,
-        |ring| Hand::Own(Box::new(again(ring, options()))),
-        |hand| {
-            drop(hand);
-            0
-        },
-    ),
+    Operation::new("leave", 2, |ring| Hand::Own(Box::new(again(ring, options()))), let_go),
 ];
 
 /// One page that the victim and its tracer share, for the victim's result.
@@ -248,9 +274,9 @@ impl Result {
     }
 }
 
-/// A ring as the operation wants to find it, with ids from 1 on in it; how many were sent.
+/// A ring as the operation wants to find it, with ids from 1 on in it; how many were sent. All others were released.
 fn set_up(operation: &Operation) -> (Ring, u64) {
-    let ring = Ring::anonymous(options()).unwrap();
+    let ring = Ring::anonymous(operation.options()).unwrap();
     // Not in the first lap, where zeros could pass for something.
     for _ in 0..5 {
         ring.send(&message(0), Timeout::Now).unwrap();
@@ -270,8 +296,13 @@ fn set_up(operation: &Operation) -> (Ring, u64) {
     }
     for id in 0..operation.queued {
         ring.send(&message(2 + id), Timeout::Now).unwrap();
+        (0..operation.came_back).for_each(|_| drop(ring.borrow(Timeout::Now).unwrap()));
     }
-    (ring, sent + operation.queued)
+    for _ in 0..operation.since {
+        ring.send(&message(0), Timeout::Now).unwrap();
+        ring.recv(&mut [0; 100], Timeout::Now).unwrap();
+    }
+    (ring, sent + operation.queued + operation.since)
 }
 
 /// What the survivors do, while the victim is dead or does nothing: send and receive for several laps.
@@ -288,7 +319,7 @@ fn go_on(ring: &Ring, sent: &mut u64, seen: &mut Seen) {
 /// One run: the victim comes to this point and gets no further; how long the others took, `None` if it did not.
 fn run(operation: &Operation, point: Point, end: End) -> Option<Duration> {
     let (ring, mut sent) = set_up(operation);
-    let victims = again(&ring, RingOptions { full: operation.full, ..options() });
+    let victims = operation.victims(&ring);
     let (mut view, result) = (View::new(&ring), Result::new());
     let mut victim = start(operation, &victims, &result);
     if !victim.go_to(point, &mut view) {
@@ -316,6 +347,11 @@ fn run(operation: &Operation, point: Point, end: End) -> Option<Duration> {
     // Whatever is still in the victim's name comes back now.
     let fresh = again(&ring, options());
     while seen.take(&fresh, Timeout::After(Duration::from_millis(1))) {}
+    let letters = again(&ring, RingOptions { dead_letters: true, ..options() });
+    let dead_lettered = letters.statistics().unwrap().dead_lettered;
+    for _ in 0..dead_lettered {
+        assert!(seen.take(&letters, Timeout::Now));
+    }
     if end == End::Killed {
         held_up = start.elapsed();
     }
@@ -338,7 +374,11 @@ fn start(operation: &Operation, ring: &Ring, result: &Result) -> Victim {
 fn check(ring: &Ring, operation: &Operation, end: End, sent: u64, seen: &Seen, was_held: u64, result: &Result) {
     let books = ring.statistics().unwrap();
     assert_eq!(books.sent, books.released + books.borrowed + books.queued + books.dropped, "{books:?}");
-    assert_eq!((books.borrowed, books.queued, books.writing), (0, 0, 0), "left over: {books:?}");
+    assert_eq!(
+        (books.borrowed, books.queued, books.writing, books.dead_lettered),
+        (0, 0, 0, 0),
+        "left over: {books:?}"
+    );
     assert!(books.participants.iter().all(|peer| peer.pid == Some(std::process::id())), "{books:?}");
     assert!((sent..=sent + BATCH).contains(&books.sent), "{sent} and perhaps the victim's: {books:?}");
 
@@ -357,7 +397,7 @@ fn check(ring: &Ring, operation: &Operation, end: End, sent: u64, seen: &Seen, w
     }
     // A consumer that was killed may have been done with its messages; the books know.
     let came_out = outcomes.len() as u64;
-    let released_by_victim = books.released - 5 - came_out;
+    let released_by_victim = books.released - 5 - operation.since - came_out;
     assert!(released_by_victim <= BATCH, "{came_out} came out: {books:?}");
     if released_by_victim != 0 {
         assert!(end == End::Killed && operation.queued + u64::from(operation.after_a_death) > 0, "lost");
@@ -381,7 +421,7 @@ fn check(ring: &Ring, operation: &Operation, end: End, sent: u64, seen: &Seen, w
 fn killed_and_stopped_everywhere() {
     let points = |operation: &Operation| {
         let (ring, _) = set_up(operation);
-        let victims = again(&ring, RingOptions { full: operation.full, ..options() });
+        let victims = operation.victims(&ring);
         start(operation, &victims, &Result::new()).all_points(&mut View::new(&ring))
     };
     everywhere(OPERATIONS, |operation| operation.name.into(), points, run);

@@ -6,7 +6,7 @@ use super::many::{Held, Taken};
 use super::options::RingFull;
 use super::{Ring, RingReceived, damaged, fenced};
 use crate::error::Result;
-use crate::segment::{CONSUMER, PRODUCER};
+use crate::segment::PRODUCER;
 use crate::sys::SysResult;
 use crate::timeout::Timeout;
 
@@ -122,8 +122,7 @@ impl Ring {
 
     /// One more message, if there is one of at most so many bytes. Whatever is wrong is met by the next call.
     fn take_more(&self, room: usize) -> Option<Held> {
-        let me = self.member_in(CONSUMER).ok()?;
-        match self.many.take(me, room) {
+        match self.try_take(room) {
             Ok(Taken::Message(held)) => Some(held),
             _ => None,
         }

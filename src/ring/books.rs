@@ -14,6 +14,7 @@ impl Many {
             Phase::Passed => (word.reason(), word.to_free()),
             Phase::WritingLate => (Reason::Late, word.to(Phase::Writing, word.owner())),
             Phase::ReadingLate => (Reason::Late, word.to(Phase::Reading, word.owner())),
+            Phase::DeadLetterLate => (Reason::Late, word.to_nobody(Phase::DeadLetter)),
             _ => return,
         };
         let account = self.account(slot, reason);
@@ -81,7 +82,7 @@ impl Many {
         };
         let pending = match word.phase() {
             Phase::Passed => Some(word.reason()),
-            Phase::WritingLate | Phase::ReadingLate => Some(Reason::Late),
+            Phase::WritingLate | Phase::ReadingLate | Phase::DeadLetterLate => Some(Reason::Late),
             _ => None,
         };
         let count = |reason: Reason| {
@@ -100,6 +101,7 @@ impl Many {
             Phase::Ready | Phase::Returned => books.queued += 1,
             Phase::Reading | Phase::ReadingLate => books.borrowed += 1,
             Phase::Writing | Phase::WritingLate => books.writing += 1,
+            Phase::DeadLetter | Phase::DeadLetterLate => books.dead_lettered += 1,
             Phase::Free | Phase::Passed => {}
         }
     }
@@ -112,6 +114,7 @@ pub(super) struct Books {
     pub borrowed: u64,
     pub queued: u64,
     pub dropped: u64,
+    pub dead_lettered: u64,
     pub aborted: u64,
     pub skipped: u64,
     pub writing: u64,

@@ -155,7 +155,7 @@ impl Drop for RingBorrowed<'_> {
     fn drop(&mut self) {
         if let Some(held) = self.0.end() {
             // Fails only where the message has been taken back already.
-            let _ = self.0.ring.give_back(&held);
+            let _ = self.0.ring.many.give_back(&held);
         }
     }
 }

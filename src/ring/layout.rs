@@ -1,7 +1,7 @@
 //! How a many-to-many ring's body is laid out.
 //!
 //! ```text
-//! Control                      constants, then one line each for tail, head, the two bells and what is rarely written
+//! Control                      constants, then one line each for tail, head, the three bells and what is rarely written
 //! slot × slots                 state word, length and deliveries, payload
 //! accounts × slots             four counters for each slot, written only when a lap ends without a message
 //! ```
@@ -33,6 +33,8 @@ pub(super) struct Control {
     pub largest: AtomicU64,
     /// 1: persistent.
     pub flags: AtomicU64,
+    /// After so many redeliveries a message becomes a dead letter; 0: never.
+    pub redeliveries: AtomicU64,
     /// The first position that no producer has taken. Behind by what nobody has helped along yet, never ahead.
     pub tail: Line<AtomicU64>,
     /// The first position that may hold something for consumers. Behind or exact, never ahead.
@@ -41,6 +43,8 @@ pub(super) struct Control {
     pub consumers_bell: Line<Bell>,
     /// Rings when there may be room for producers.
     pub producers_bell: Line<Bell>,
+    /// Rings when there may be a dead letter.
+    pub letters_bell: Line<Bell>,
     pub rare: Line<Rare>,
 }
 
@@ -54,7 +58,7 @@ pub(super) struct Rare {
     pub redelivered: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Control>() == 6 * 128);
+const _: () = assert!(size_of::<Control>() == 7 * 128);
 
 // SAFETY: atomics only.
 #[allow(unsafe_code)]
@@ -76,6 +80,13 @@ pub(super) struct Geometry {
     pub slots: u64,
     pub stride: usize,
     pub largest: usize,
+}
+
+/// What was agreed when the ring was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub persistent: bool,
+    pub redeliveries: u32,
 }
 
 impl Geometry {
@@ -109,18 +120,19 @@ impl Geometry {
     }
 
     /// Writes the constants of a new ring; zeros are right for all else.
-    pub(super) fn fill(&self, memory: &Arc<Mapping>, body: usize, persistent: bool) -> Option<()> {
+    pub(super) fn fill(&self, memory: &Arc<Mapping>, body: usize, options: &RingOptions) -> Option<()> {
         let control: &Control = memory.record(body)?;
         // Relaxed: nobody else can see the segment yet.
         control.slots.store(self.slots, Ordering::Relaxed);
         control.stride.store(self.stride as u64, Ordering::Relaxed);
         control.largest.store(self.largest as u64, Ordering::Relaxed);
-        control.flags.store(u64::from(persistent), Ordering::Relaxed);
+        control.flags.store(u64::from(options.persistent), Ordering::Relaxed);
+        control.redeliveries.store(u64::from(options.redeliveries), Ordering::Relaxed);
         Some(())
     }
 
     /// Reads the constants of a ring that is there, each once, and checks that they fit together and into the segment.
-    pub(super) fn read(segment: &Segment) -> SysResult<(Geometry, bool, Places, Places)> {
+    pub(super) fn read(segment: &Segment) -> SysResult<(Geometry, Terms, Places, Places)> {
         let (body, length) = segment.body();
         let control: &Control = segment.memory().record(body).ok_or(Errno::EBADMSG)?;
         // Relaxed: constant since before the segment could be seen.
@@ -129,7 +141,10 @@ impl Geometry {
             stride: usize::try_from(control.stride.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
             largest: usize::try_from(control.largest.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
         };
-        let persistent = control.flags.load(Ordering::Relaxed) & 1 == 1;
+        let terms = Terms {
+            persistent: control.flags.load(Ordering::Relaxed) & 1 == 1,
+            redeliveries: u32::try_from(control.redeliveries.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
+        };
         let sound = geometry.slots.is_power_of_two()
             && geometry.slots >= 2
             && geometry.largest as u64 <= LARGEST_MAX
@@ -139,6 +154,6 @@ impl Geometry {
             return Err(Errno::EBADMSG);
         }
         let (slots, accounts) = geometry.places(segment.memory(), body).ok_or(Errno::EBADMSG)?;
-        Ok((geometry, persistent, slots, accounts))
+        Ok((geometry, terms, slots, accounts))
     }
 }

@@ -54,18 +54,22 @@ pub(super) struct Many {
     pub slots: Places,
     pub accounts: Places,
     pub shift: u32,
+    /// After so many redeliveries a message becomes a dead letter; 0: never.
+    pub redeliveries: u32,
     /// The value of `returns` up to which this handle has looked behind the head.
     returns_seen: AtomicU64,
 }
 
 impl Many {
     pub(super) fn new(member: Member) -> SysResult<(Many, bool)> {
-        let (geometry, persistent, slots, accounts) = Geometry::read(member.segment())?;
+        let (geometry, terms, slots, accounts) = Geometry::read(member.segment())?;
         let body = member.segment().body().0;
         let shift = slots.count().trailing_zeros();
-        let many = Many { member, geometry, body, slots, accounts, shift, returns_seen: AtomicU64::new(u64::MAX) };
+        let returns_seen = AtomicU64::new(u64::MAX);
+        let redeliveries = terms.redeliveries;
+        let many = Many { member, geometry, body, slots, accounts, shift, redeliveries, returns_seen };
         many.control()?;
-        Ok((many, persistent))
+        Ok((many, terms.persistent))
     }
 
     #[inline(always)]
@@ -82,6 +86,13 @@ impl Many {
     #[inline(always)]
     fn meta(&self, slot: u64) -> &AtomicU64 {
         self.slots.word::<1>(slot)
+    }
+
+    /// How often the message in a slot has been taken, as far as those who took it have written down: one that died at once
+    /// may be missing.
+    pub(super) fn deliveries(&self, slot: u64, word: Word) -> u32 {
+        let deliveries = (self.meta(slot).load(Ordering::Relaxed) >> 32) as u32;
+        if word.phase() == Phase::Reading { deliveries.max(1) } else { deliveries }
     }
 
     /// Acquire pairs with the exchanges of `step`: what the word says was written is visible.
@@ -126,19 +137,24 @@ impl Many {
                 // Full, unless the tail was old.
                 (-1, Phase::Ready | Phase::Returned) if tail.load(Ordering::Acquire) == position => return Ok(None),
                 (-1, Phase::Ready | Phase::Returned) => {}
-                (-1, Phase::Writing | Phase::Reading) => {
-                    if !self.member.is_current(word.owner()) {
+                (-1, Phase::Writing | Phase::Reading | Phase::DeadLetter) => {
+                    if word.phase() != Phase::DeadLetter && !self.member.is_current(word.owner()) {
                         self.recover(position, word)?;
                     } else if late == self.slots.count() || !eager && self.is_full_at(position + 1) {
                         return Ok(None);
                     } else {
                         late += 1;
-                        let phase =
-                            if word.phase() == Phase::Writing { Phase::WritingLate } else { Phase::ReadingLate };
+                        let phase = match word.phase() {
+                            Phase::Writing => Phase::WritingLate,
+                            Phase::Reading => Phase::ReadingLate,
+                            _ => Phase::DeadLetterLate,
+                        };
                         self.step(position, word, word.to_late(phase));
                     }
                 }
-                (-1, Phase::WritingLate | Phase::ReadingLate | Phase::Passed) => self.settle(position, word),
+                (-1, Phase::WritingLate | Phase::ReadingLate | Phase::DeadLetterLate | Phase::Passed) => {
+                    self.settle(position, word)
+                }
                 // A free slot of a lap gone by, or laps further off: no order of steps leads there.
                 _ if tail.load(Ordering::Acquire) == position => return Err(Errno::EBADMSG),
                 _ => {}
@@ -218,7 +234,7 @@ impl Many {
 
     /// Ends a holding, also where its slot was passed over meanwhile.
     #[inline]
-    fn finish(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
+    pub(super) fn finish(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
         if self.step(held.slot, held.word, to(held.word)) {
             return Ok(());
         }
@@ -252,7 +268,7 @@ impl Many {
     #[inline]
     pub(super) fn take(&self, me: Tag, room: usize) -> SysResult<Taken> {
         let control = self.control()?;
-        // Acquire pairs with the Release in `give_back`.
+        // Acquire pairs with the Release in `came_back`.
         let returns = control.rare.0.returns.load(Ordering::Acquire);
         if returns != self.returns_seen.load(Ordering::Relaxed) {
             match self.take_returned(me, room)? {
@@ -276,7 +292,8 @@ impl Many {
                         writers.add(word.owner());
                     }
                     (0, Phase::Passed) => self.settle(position, word),
-                    (0, Phase::Reading | Phase::ReadingLate) | (1.., _) => {}
+                    (0, Phase::Reading | Phase::ReadingLate | Phase::DeadLetter | Phase::DeadLetterLate) | (1.., _) => {
+                    }
                     (0, Phase::Free) | (_, _) => break None, // nobody has come this far
                 }
                 position += 1;
@@ -335,7 +352,7 @@ impl Many {
 
     /// Takes the message that was seen in this slot; `None` if it is no longer there.
     #[inline(always)]
-    fn take_at(&self, slot: u64, word: Word, me: Tag, room: usize) -> SysResult<Option<Taken>> {
+    pub(super) fn take_at(&self, slot: u64, word: Word, me: Tag, room: usize) -> SysResult<Option<Taken>> {
         // Relaxed: visible since the word was loaded. Copied once; if the exchange succeeds, it was this message's.
         let meta = self.meta(slot).load(Ordering::Relaxed);
         let length = (meta & u64::from(u32::MAX)) as usize;
@@ -382,17 +399,6 @@ impl Many {
         self.finish(held, Word::to_free)
     }
 
-    /// Ends a holding without being done: the message will be delivered again.
-    pub(super) fn give_back(&self, held: &Held) -> SysResult<()> {
-        let rare = &self.control()?.rare.0;
-        self.finish(held, |word| word.to(Phase::Returned, Tag::from_bits(0)))?;
-        rare.redelivered.fetch_add(1, Ordering::Relaxed);
-        // Release, after the exchange: a consumer that sees the change finds the message. Should this process die in
-        // between, `tidy` of another looks behind the head for it.
-        rare.returns.fetch_add(1, Ordering::Release);
-        Ok(())
-    }
-
     // --- whoever comes by ---
 
     /// Takes a slot out of the hands of an owner who is not current.
@@ -405,14 +411,7 @@ impl Many {
                     self.control()?.producers_bell.0.ring();
                 }
             }
-            Phase::Reading => {
-                if self.step(slot, word, word.to(Phase::Returned, Tag::from_bits(0))) {
-                    let control = self.control()?;
-                    control.rare.0.redelivered.fetch_add(1, Ordering::Relaxed);
-                    control.rare.0.returns.fetch_add(1, Ordering::Release); // as in `give_back`
-                    control.consumers_bell.0.ring();
-                }
-            }
+            Phase::Reading => self.recover_message(slot, word)?,
             _ => self.settle(slot, word),
         }
         Ok(())
@@ -425,8 +424,8 @@ impl Many {
             loop {
                 let word = self.load(slot);
                 match word.phase() {
-                    Phase::Free | Phase::Ready | Phase::Returned => break,
-                    Phase::Passed => self.settle(slot, word),
+                    Phase::Free | Phase::Ready | Phase::Returned | Phase::DeadLetter => break,
+                    Phase::Passed | Phase::DeadLetterLate => self.settle(slot, word),
                     _ if self.member.is_current(word.owner()) => break,
                     _ => self.recover(slot, word)?,
                 }

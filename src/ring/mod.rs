@@ -7,6 +7,7 @@
 //! | `batch.rs` | several messages in one call |
 //! | `options.rs` | options and statistics |
 //! | `many.rs` | how slots change hands between many producers and many consumers |
+//! | `letters.rs` | dead letters |
 //! | `books.rs` | what is counted, and how |
 //! | `word.rs` | the state word of a slot |
 //! | `layout.rs` | what lies where |
@@ -23,6 +24,7 @@ mod batch;
 mod books;
 mod held;
 mod layout;
+mod letters;
 mod many;
 mod one;
 mod one_bell;
@@ -101,6 +103,7 @@ pub struct Ring {
     many: Many,
     persistent: bool,
     full: RingFull,
+    dead_letters: bool,
     patience: Patience,
     /// Roles taken on, to spare a look into shared memory, and above them the fork generation in which they were.
     roles: AtomicU32,
@@ -123,7 +126,7 @@ impl Ring {
         let options = options.with(address)?;
         let text = address.without_options().to_string();
         let geometry = plan(&options, &text)?;
-        let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, options.persistent);
+        let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, &options);
         let body = geometry.size().unwrap_or(usize::MAX);
         let participants = options.participants;
         let plan = Plan { kind: KIND, participants, body, mode: options.mode, fill: &fill };
@@ -141,7 +144,7 @@ impl Ring {
     pub fn anonymous(options: RingOptions) -> Result<Ring> {
         let options = options.check(ANONYMOUS)?;
         let geometry = plan(&options, ANONYMOUS)?;
-        let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, options.persistent);
+        let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, &options);
         let body = geometry.size().unwrap_or(usize::MAX);
         let plan = Plan { kind: KIND, participants: options.participants, body, mode: 0o600, fill: &fill };
         Ring::of(Segment::anonymous(ANONYMOUS, &plan)?, ANONYMOUS.into(), &options)
@@ -164,8 +167,9 @@ impl Ring {
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let (many, persistent) = Many::new(member).map_err(fail)?;
-        let (full, patience, roles) = (options.full, Patience::new(options.wait), AtomicU32::new(0));
-        let ring = Ring { object, many, persistent, full, patience, roles };
+        let (full, dead_letters) = (options.full, options.dead_letters);
+        let (patience, roles) = (Patience::new(options.wait), AtomicU32::new(0));
+        let ring = Ring { object, many, persistent, full, dead_letters, patience, roles };
         ring.take_role(options.role.bits()).map_err(|errno| ring.object.error(errno, "open"))?;
         ring.announce_change().map_err(|errno| ring.object.error(errno, "open"))?;
         Ok(ring)
@@ -322,13 +326,14 @@ impl Ring {
         for (participant, holding) in participants.iter_mut().zip(self.many.holdings(&tags)) {
             participant.holding = holding;
         }
-        let dropped = books.dropped + refused;
+        let (dropped, dead_lettered) = (books.dropped + refused, books.dead_lettered);
         Ok(RingStatistics {
-            sent: books.released + books.borrowed + books.queued + dropped,
+            sent: books.released + books.borrowed + books.queued + dropped + dead_lettered,
             released: books.released,
             borrowed: books.borrowed,
             queued: books.queued,
             dropped,
+            dead_lettered,
             writing: books.writing,
             aborted: books.aborted,
             skipped: books.skipped,
@@ -369,13 +374,13 @@ impl Ring {
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         }
         match self.full {
-            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(PRODUCER), operation, attempt),
+            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(Wanted::Room), operation, attempt),
             RingFull::Fail => {
-                look_around(&self.side(PRODUCER)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
+                look_around(&self.side(Wanted::Room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
                 Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
             }
             RingFull::DropNewest => {
-                look_around(&self.side(PRODUCER)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
+                look_around(&self.side(Wanted::Room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
                 Ok(None)
             }
         }
@@ -404,8 +409,7 @@ impl Ring {
     #[inline]
     fn take(&self, operation: &mut Operation<'_>, room: usize) -> Result<Held> {
         let attempt = || {
-            let me = self.member_in(CONSUMER)?;
-            Ok(match self.many.take(me, room)? {
+            Ok(match self.try_take(room)? {
                 Taken::Message(held) => Some(Ok(held)),
                 Taken::TooLong(length) => Some(Err(length)),
                 Taken::Nothing => None,
@@ -413,7 +417,7 @@ impl Ring {
         };
         let taken = match attempt() {
             Ok(Some(taken)) => taken,
-            Ok(None) => self.patience.wait(&self.side(CONSUMER), operation, attempt)?,
+            Ok(None) => self.patience.wait(&self.side(self.wanted()), operation, attempt)?,
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         };
         taken.map_err(|length| {
@@ -422,6 +426,19 @@ impl Ring {
                 .because("the buffer is too small for the next message, which stays in the ring")
                 .with_true_size(length)
         })
+    }
+
+    /// The next of what this handle receives, if there is one now.
+    #[inline]
+    fn try_take(&self, room: usize) -> SysResult<Taken> {
+        if self.dead_letters {
+            return self.many.take_letter(self.many.member.tag()?, room);
+        }
+        self.many.take(self.member_in(CONSUMER)?, room)
+    }
+
+    fn wanted(&self) -> Wanted {
+        if self.dead_letters { Wanted::DeadLetter } else { Wanted::Message }
     }
 
     #[inline]
@@ -434,12 +451,6 @@ impl Ring {
     fn abort(&self, held: &Held) -> SysResult<()> {
         self.many.abort(held)?;
         self.many.control()?.producers_bell.0.ring();
-        Ok(())
-    }
-
-    fn give_back(&self, held: &Held) -> SysResult<()> {
-        self.many.give_back(held)?;
-        self.many.control()?.consumers_bell.0.ring();
         Ok(())
     }
 
@@ -479,8 +490,8 @@ impl Ring {
         Ok(())
     }
 
-    fn side(&self, role: u32) -> Side<'_> {
-        Side { ring: self, role }
+    fn side(&self, wanted: Wanted) -> Side<'_> {
+        Side { ring: self, wanted }
     }
 
     /// Has everybody who sleeps look again who is there.
@@ -488,14 +499,22 @@ impl Ring {
         let control = self.many.control()?;
         control.consumers_bell.0.ring_all();
         control.producers_bell.0.ring_all();
+        control.letters_bell.0.ring_all();
         Ok(())
     }
 }
 
-/// One of the two things that a handle may wait for.
+/// What a handle may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Room,
+    Message,
+    DeadLetter,
+}
+
 struct Side<'a> {
     ring: &'a Ring,
-    role: u32,
+    wanted: Wanted,
 }
 
 impl Party for Side<'_> {
@@ -505,7 +524,11 @@ impl Party for Side<'_> {
 
     fn bell(&self) -> SysResult<&Bell> {
         let control = self.ring.many.control()?;
-        Ok(if self.role == CONSUMER { &control.consumers_bell.0 } else { &control.producers_bell.0 })
+        Ok(match self.wanted {
+            Wanted::Room => &control.producers_bell.0,
+            Wanted::Message => &control.consumers_bell.0,
+            Wanted::DeadLetter => &control.letters_bell.0,
+        })
     }
 
     fn tidy(&self) -> SysResult<()> {
@@ -513,10 +536,10 @@ impl Party for Side<'_> {
     }
 
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
-        let (other, reason) = if self.role == CONSUMER {
-            (PRODUCER, "the ring is empty, and the last producer has gone")
-        } else {
-            (CONSUMER, "the last consumer has gone")
+        let (other, reason) = match self.wanted {
+            Wanted::Room => (CONSUMER, "the last consumer has gone"),
+            Wanted::Message => (PRODUCER, "the ring is empty, and the last producer has gone"),
+            Wanted::DeadLetter => (CONSUMER, "there is no dead letter, and the last consumer has gone"),
         };
         let over = !self.ring.persistent && self.member().is_role_over(other)?;
         Ok(over.then_some((Errno::EPIPE, reason)))

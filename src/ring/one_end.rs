@@ -58,6 +58,11 @@ impl End {
                 .error(Errno::EINVAL, "open")
                 .because("a one-to-one ring's oldest message is the consumer's; drop the newest, or use a Ring"));
         }
+        if options.redeliveries != 0 || options.dead_letters {
+            return Err(object
+                .error(Errno::EINVAL, "open")
+                .because("a one-to-one ring has no dead letters; use a Ring"));
+        }
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let (log, standing) = (Log::of(member.segment()).map_err(fail)?, member.standing().map_err(fail)?);

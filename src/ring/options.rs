@@ -44,8 +44,8 @@ impl RingRole {
     }
 }
 
-/// How to open or make a ring. `capacity`, `largest`, `participants`, `persistent` and `mode` count when it is made and
-/// are the ring's from then on; the rest is each handle's own.
+/// How to open or make a ring. `capacity`, `largest`, `participants`, `persistent`, `redeliveries` and `mode` count when it
+/// is made and are the ring's from then on; the rest is each handle's own.
 #[derive(Clone, Debug, Default)]
 pub struct RingOptions {
     /// Memory for messages in bytes, reserved at once; 0 for 1 MiB. Rounded down to a power of two of slots.
@@ -56,12 +56,19 @@ pub struct RingOptions {
     pub participants: u32,
     /// Nobody is told that the other side has gone: the ring is there for those to come.
     pub persistent: bool,
+    /// A message that was delivered again so often, and comes back once more, becomes a dead letter instead: it is received
+    /// by handles with `dead_letters` only. 0: never. Dead letters take up half of the ring at most; what would go beyond is
+    /// dropped, and counted as such. Not with a one-to-one ring.
+    pub redeliveries: u32,
     /// Permissions of the file; 0 for 0600.
     pub mode: u32,
     /// What this handle does when the ring is full.
     pub full: RingFull,
     /// What this handle is for.
     pub role: RingRole,
+    /// What this handle receives are dead letters, in no particular order, instead of messages; it does not become a consumer
+    /// by that. One that is not released stays a dead letter.
+    pub dead_letters: bool,
     /// How the calls of this handle wait.
     pub wait: WaitMode,
 }
@@ -75,6 +82,9 @@ impl RingOptions {
         options.largest = number(self.largest, "largest");
         let participants = number(self.participants.into(), "participants");
         options.participants = u32::try_from(participants).unwrap_or(u32::MAX);
+        let redeliveries = number(self.redeliveries.into(), "redeliveries");
+        options.redeliveries = u32::try_from(redeliveries).unwrap_or(u32::MAX);
+        options.dead_letters |= address.flag("dead-letters").unwrap_or(false);
         options.persistent |= address.flag("persistent").unwrap_or(false);
         if options.mode == 0 {
             options.mode = address.mode().unwrap_or(0o600);
@@ -105,8 +115,8 @@ impl RingOptions {
     }
 }
 
-/// What a ring has seen, and what it holds. Always `sent = released + borrowed + queued + dropped`: each is derived from
-/// the words by which messages change hands, so that no death, at any instruction, can part them. While others are at
+/// What a ring has seen, and what it holds. Always `sent = released + borrowed + queued + dropped + dead_lettered`: each
+/// is derived from the words by which messages change hands, so that no death, at any instruction, can part them. While others are at
 /// work the figures of different slots are of different instants; the sum holds nevertheless.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,8 +129,10 @@ pub struct RingStatistics {
     pub borrowed: u64,
     /// Messages that nobody has taken.
     pub queued: u64,
-    /// Messages that were thrown away because the ring was full.
+    /// Messages that were thrown away because the ring, or its room for dead letters, was full.
     pub dropped: u64,
+    /// Messages that came back too often and that nobody has taken since.
+    pub dead_lettered: u64,
     /// Places that producers have reserved and not committed.
     pub writing: u64,
     /// Reservations that were given up. They were never sent.

@@ -2,21 +2,22 @@
 //! compare-exchange of its whole value.
 //!
 //! ```text
-//! bit 63                          24  23   21  20            0
+//! bit 63                          25  24   21  20            0
 //!     +-----------------------------+---------+--------------+
-//!     | lap (40)                    | phase   | owner (21)   |
+//!     | lap (39)                    | phase   | owner (21)   |
 //!     +-----------------------------+---------+--------------+
 //! ```
 //!
 //! Position `p` of the ring is lap `p / slots` of slot `p % slots`. A lap of a slot begins FREE and ends when the word
-//! becomes FREE of the next lap, so no value ever comes back (a lap counter of 40 bits wraps after days at full speed,
+//! becomes FREE of the next lap, so no value ever comes back (a lap counter of 39 bits wraps after hours at full speed,
 //! and a stale compare-exchange would have to hit the very same lap, phase and owner).
 
 use crate::segment::Tag;
 
-pub(super) const LAP_BITS: u32 = 40;
+pub(super) const LAP_BITS: u32 = 39;
 const PHASE_SHIFT: u32 = Tag::BITS;
-const LAP_SHIFT: u32 = PHASE_SHIFT + 3;
+const PHASE_BITS: u32 = 4;
+const LAP_SHIFT: u32 = PHASE_SHIFT + PHASE_BITS;
 const _: () = assert!(LAP_SHIFT + LAP_BITS == 64);
 
 /// What a slot holds.
@@ -39,6 +40,10 @@ pub(super) enum Phase {
     ReadingLate = 6,
     /// As `Ready`, but a consumer that took it died before finishing. It may lie behind the head.
     Returned = 7,
+    /// A message that came back too often: it is for those who ask for such only. No owner.
+    DeadLetter = 8,
+    /// As `DeadLetter`, in a lap that began while it lay there; the lap before it has to be counted as late.
+    DeadLetterLate = 9,
 }
 
 /// Why a lap of a slot ended without a message being finished; each is counted apart.
@@ -82,15 +87,17 @@ impl Word {
 
     #[inline(always)]
     pub(super) fn phase(self) -> Phase {
-        match (self.0 >> PHASE_SHIFT) & 7 {
+        match (self.0 >> PHASE_SHIFT) & ((1 << PHASE_BITS) - 1) {
             0 => Phase::Free,
             1 => Phase::Writing,
             2 => Phase::Ready,
             3 => Phase::Reading,
-            4 => Phase::Passed,
             5 => Phase::WritingLate,
             6 => Phase::ReadingLate,
-            _ => Phase::Returned,
+            7 => Phase::Returned,
+            8 => Phase::DeadLetter,
+            9 => Phase::DeadLetterLate,
+            _ => Phase::Passed, // also of what nobody writes: it is counted and gone
         }
     }
 
@@ -112,6 +119,11 @@ impl Word {
 
     pub(super) fn to_passed(self, reason: Reason) -> Word {
         Word::new(self.lap(), Phase::Passed, reason as u64)
+    }
+
+    /// The same lap in a phase without an owner.
+    pub(super) fn to_nobody(self, phase: Phase) -> Word {
+        Word::new(self.lap(), phase, 0)
     }
 
     /// The start of the next lap.

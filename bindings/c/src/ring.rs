@@ -42,9 +42,9 @@ pub struct ww_ring {
     borrowed: Loans<RingBorrowed<'static>>,
 }
 
-/// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode and
-/// persistent count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what the
-/// address says, or else the default.
+/// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent
+/// and redeliveries count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
+/// the address says, or else the default.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct ww_ring_options {
@@ -65,6 +65,13 @@ pub struct ww_ring_options {
     pub role: u32,
     /// WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL.
     pub wait: u32,
+    /// A message that was delivered again so often, and comes back once more, becomes a dead letter instead, which only
+    /// handles with dead_letters receive; 0: never. Dead letters take up half of the ring at most; what would go beyond is
+    /// dropped, and counted as such.
+    pub redeliveries: u32,
+    /// 1: what this handle receives are dead letters, in no particular order, instead of messages. It does not become a
+    /// consumer by that. One that is not released stays a dead letter.
+    pub dead_letters: c_int,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
@@ -99,6 +106,8 @@ unsafe fn ring_options(given: *const ww_ring_options) -> Result<RingOptions> {
         _ => return Err(invalid(NOUN, "role is WW_RING_EITHER, WW_RING_PRODUCER or WW_RING_CONSUMER")),
     };
     wanted.wait = wait_mode(given.wait, NOUN)?;
+    wanted.redeliveries = given.redeliveries;
+    wanted.dead_letters = flag(given.dead_letters, "ww_ring_options.dead_letters")?;
     Ok(wanted)
 }
 
@@ -326,7 +335,7 @@ pub unsafe extern "C" fn ww_ring_give_back(ring: *const ww_ring, token: u64) -> 
     })
 }
 
-/// What a ring has seen and what it holds. Always sent = released + borrowed + queued + dropped.
+/// What a ring has seen and what it holds. Always sent = released + borrowed + queued + dropped + dead_lettered.
 #[repr(C)]
 pub struct ww_ring_statistics {
     /// Messages that were committed, or dropped by their sender because the ring was full.
@@ -335,8 +344,10 @@ pub struct ww_ring_statistics {
     pub released: u64,
     pub borrowed: u64,
     pub queued: u64,
-    /// Messages that were thrown away because the ring was full.
+    /// Messages that were thrown away because the ring, or its room for dead letters, was full.
     pub dropped: u64,
+    /// Messages that came back too often and that nobody has taken since.
+    pub dead_lettered: u64,
     /// Places reserved and not committed; reservations given up; half-written messages of producers that died. None of
     /// them was ever sent.
     pub writing: u64,
@@ -350,7 +361,7 @@ pub struct ww_ring_statistics {
     /// How many handles take part.
     pub participants: usize,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 7],
 }
 
 /// One handle on a ring, of this or another process.
@@ -398,6 +409,7 @@ pub unsafe extern "C" fn ww_ring_get_statistics(
             borrowed: seen.borrowed,
             queued: seen.queued,
             dropped: seen.dropped,
+            dead_lettered: seen.dead_lettered,
             writing: seen.writing,
             aborted: seen.aborted,
             skipped: seen.skipped,
@@ -405,7 +417,7 @@ pub unsafe extern "C" fn ww_ring_get_statistics(
             largest: seen.largest,
             bytes: seen.bytes,
             participants: seen.participants.len(),
-            reserved: [0; 8],
+            reserved: [0; 7],
         };
         put(statistics, told, "statistics")
     })

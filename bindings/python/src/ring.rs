@@ -112,7 +112,8 @@ impl Ring {
         wait: Waiting,
     ) -> PyResult<Ring> {
         let (full, role, wait) = (self::full(full)?, self::role(role)?, wait.0);
-        let options = RingOptions { capacity, largest, participants, persistent, mode, full, role, wait };
+        let options =
+            RingOptions { capacity, largest, participants, persistent, mode, full, role, wait, ..Default::default() };
         let opened = wigwag::Ring::open(&address.0, options).map_err(|error| raise(py, error))?;
         Ok(Ring(Handle::new("Ring", opened)))
     }
@@ -134,7 +135,8 @@ impl Ring {
         wait: Waiting,
     ) -> PyResult<Ring> {
         let (full, role, wait) = (self::full(full)?, self::role(role)?, wait.0);
-        let options = RingOptions { capacity, largest, participants, persistent, mode: 0, full, role, wait };
+        let options =
+            RingOptions { capacity, largest, participants, persistent, full, role, wait, ..Default::default() };
         let made = wigwag::Ring::anonymous(options).map_err(|error| raise(py, error))?;
         Ok(Ring(Handle::new("Ring", made)))
     }
