@@ -3504,6 +3504,257 @@ int ww_barrier_get_statistics(const ww_barrier *barrier, ww_barrier_statistics *
                               ww_sync_participant *participants, size_t room);
 
 
+/* ---- Leases: slots that all processes of a host share, for connections, licences and the like ---- */
+
+/* Bytes of information that a slot keeps. */
+#define WW_LEASE_INFORMATION_MAX 1024
+
+/* Bytes of a note, and of a group's name, with the NUL that ends them. */
+#define WW_LEASE_TEXT 72
+
+/* Counters of waits. */
+#define WW_LEASE_WAITS 24
+
+/* One slot, from ww_lease_pool_acquire() to ww_lease_release(), ww_lease_abandon() or ww_lease_close(). It keeps its pool
+ * open. One thread at a time may use it. */
+typedef struct ww_lease ww_lease;
+
+/* A pool of leases (lease:name): slots that all processes of a host share, each with what its holders keep about it.
+ * The slot of a holder that dies comes back marked dirty.
+ *
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
+ * nothing of its parent's. */
+typedef struct ww_lease_pool ww_lease_pool;
+
+/* How a pool is opened or made; initialise with WW_LEASE_POOL_OPTIONS_INIT. Zero means what the address says, or else the
+ * default; what differs from the pool that there is already is refused. */
+typedef struct ww_lease_pool_options {
+    size_t size;
+    /* How many slots there are, at most 4096; 0 for 8. */
+    uint32_t slots;
+    /* How many it can be resized to; 0 for twice as many, and 64 at least. Each takes 2176 bytes. */
+    uint32_t room;
+    /* 1: first come, first served; 0: whoever comes may be faster than those who wait, until one has waited for 0.4 ms. */
+    uint32_t fair;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+    /* How long a lease lasts unless it is renewed, in milliseconds; 0 for as long as its holder lives. */
+    uint64_t expires_ms;
+    /* Slots that are kept for groups, such as "web:6,cron:2"; NULL for none. */
+    const char *groups;
+} ww_lease_pool_options;
+#define WW_LEASE_POOL_OPTIONS_INIT WW_INIT(ww_lease_pool_options)
+
+/* What a pool tells about itself. */
+typedef struct ww_lease_pool_statistics {
+    /* How many slots can be had, and how many it can be resized to. */
+    uint32_t slots;
+    uint32_t room;
+    /* How many slots are held, and how many of those that can be had are dirty, held or not. */
+    uint32_t held;
+    uint32_t dirty;
+    /* How many threads wait in line. */
+    uint32_t waiting;
+    /* 1: first come, first served. */
+    uint32_t fair;
+    /* How long a lease lasts unless it is renewed, in milliseconds; 0 for as long as its holder lives. */
+    uint64_t expires_ms;
+    /* All memory, in bytes. */
+    size_t bytes;
+    /* Leases so far. */
+    uint64_t leases;
+    /* Calls that ended without one, as their time had passed. */
+    uint64_t timeouts;
+    /* Slots taken back from the dead. */
+    uint64_t reclaims;
+    /* Slots taken back from who did not renew in time. */
+    uint64_t expiries;
+    /* Calls under leases that were lost. */
+    uint64_t refused;
+    /* How many had to wait: entry n for less than 2^n microseconds and not for less than 2^(n-1), the last for longer. */
+    uint64_t waits[WW_LEASE_WAITS];
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_lease_pool_statistics;
+
+/* Who holds a slot. Times are in nanoseconds since 1970. */
+typedef struct ww_lease_holder {
+    /* The slot's number, from 0. */
+    uint32_t slot;
+    /* The process; 0 if it lives in a pid namespace that this one cannot see. */
+    uint32_t pid;
+    /* 1: it is the handle that was asked. */
+    uint32_t is_self;
+    /* 1: somebody died with the slot, or lost it, and it is not clean yet. */
+    uint32_t dirty;
+    /* The lease's fencing token. */
+    uint64_t token;
+    /* When it was taken, to some milliseconds; 0 in the instant before that is written. */
+    uint64_t since;
+    /* For which group it was taken; empty for none. */
+    char group[WW_LEASE_TEXT];
+    /* What its holder says it is for. */
+    char note[WW_LEASE_TEXT];
+} ww_lease_holder;
+
+/* Opens the pool of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a
+ * path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_lease_pool_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with, which
+ * are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's; -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for another
+ * participant; -EMFILE, -ENFILE; -EFAULT. */
+int ww_lease_pool_open(ww_lease_pool **out, const char *address, const ww_lease_pool_options *options);
+
+/* Makes a pool without a name, for children made by fork, and for others by its descriptor. Never blocks.
+ *
+ * Errors: -EINVAL options that do not fit together; -ENOSPC, -EMFILE, -ENFILE, -EFAULT. */
+int ww_lease_pool_anonymous(ww_lease_pool **out, const ww_lease_pool_options *options);
+
+/* Joins the pool whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor and closes fd;
+ * after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
+int ww_lease_pool_from_fd(ww_lease_pool **out, int fd, const ww_lease_pool_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. Leases that were taken from it stay good. NULL is
+ * allowed. */
+void ww_lease_pool_close(ww_lease_pool *pool);
+
+/* Removes the name of a pool; those who have it open keep it. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
+int ww_lease_pool_remove(const char *address);
+
+/* How many bytes of memory a pool with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
+ssize_t ww_lease_pool_size_for(const ww_lease_pool_options *options);
+
+/* Whether the name still stands for this pool. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_lease_pool_check(const ww_lease_pool *pool);
+
+/* The segment's descriptor, to pass on for ww_lease_pool_from_fd(); not for polling. It stays the handle's. Never blocks.
+ * Errors: -EFAULT. */
+int ww_lease_pool_segment_fd(const ww_lease_pool *pool);
+
+/* Takes a slot; waits until one is free. WW_INHERITED (1): the slot is dirty, see ww_lease_is_dirty().
+ *
+ * group is that for which it is taken, one of those that the pool was made with, and note what it is used for, in at most
+ * 64 bytes, for people who look at the statistics; both may be NULL.
+ *
+ * Errors: -EINVAL there is no such group, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was
+ * declared dead because its lock was closed: open the pool anew; -EFAULT. */
+int ww_lease_pool_acquire(const ww_lease_pool *pool, ww_lease **out, const char *group, const char *note,
+                          int64_t timeout_ns);
+
+/* How many slots there are, held or not. Never blocks. Errors: -EFAULT. */
+int ww_lease_pool_slots(const ww_lease_pool *pool);
+
+/* How many of them are free, those that are kept for groups included. Never blocks. Errors: -EFAULT. */
+int ww_lease_pool_available(const ww_lease_pool *pool);
+
+/* How many threads wait in line for one, of all processes. Never blocks. Errors: -EFAULT. */
+int ww_lease_pool_waiting(const ww_lease_pool *pool);
+
+/* Waits until somebody waits in line for a slot: for those who keep one that they do not need just now.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the timeout; -EFAULT. */
+int ww_lease_pool_wait_wanted(const ww_lease_pool *pool, int64_t timeout_ns);
+
+/* Makes the pool larger or smaller, for all who have it open. Slots beyond the new size stay with their holders until these
+ * give them back. Never blocks.
+ *
+ * Errors: -EINVAL more than it has room for, or fewer than are kept for groups, or none; -EFAULT. */
+int ww_lease_pool_resize(const ww_lease_pool *pool, uint32_t slots);
+
+/* A descriptor that is readable while a slot can be had that is not kept for a group; a ww_lease_pool_acquire() without
+ * waiting that fails quiets it: for poll, a wait set, an event loop. It stays the handle's; a child made by fork asks for
+ * its own. From the first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EFAULT. */
+int ww_lease_pool_fd(const ww_lease_pool *pool);
+
+/* Tells what is known of a pool, and in holders, if it is not NULL, who holds its slots: at most so many as there is room
+ * for; statistics->held is how many there are. Never blocks.
+ *
+ * Errors: -EBADMSG the pool is damaged; -EFAULT. */
+int ww_lease_pool_get_statistics(const ww_lease_pool *pool, ww_lease_pool_statistics *statistics,
+                                 ww_lease_holder *holders, size_t room);
+
+/* The number of a lease's slot, from 0. Never blocks. Errors: -EFAULT. */
+int ww_lease_slot(const ww_lease *lease);
+
+/* A lease's fencing token: higher than that of every earlier lease of its slot. What the slot stands for can refuse whoever
+ * comes with a lower one than it has seen. Never blocks. Errors: -EFAULT. */
+int ww_lease_token(const ww_lease *lease, uint64_t *token);
+
+/* 1 if somebody has died with the slot, or lost it, and nobody has made it clean since: what the information tells of may
+ * still be alive somewhere. Make sure that it is not, then call ww_lease_make_clean(). Never blocks. Errors: -EFAULT. */
+int ww_lease_is_dirty(const ww_lease *lease);
+
+/* When the slot was last given back, or, if it was not, taken, in nanoseconds since 1970, to some milliseconds; 0 if nobody
+ * ever had it. Never blocks. Errors: -EFAULT. */
+int ww_lease_last_used(const ww_lease *lease, uint64_t *last_used_ns);
+
+/* How long a lease still lasts, in nanoseconds; WW_FOREVER for as long as its holder lives. Never blocks. Errors: -EFAULT. */
+int ww_lease_expires_in(const ww_lease *lease, int64_t *left_ns);
+
+/* Whether it is still this lease's slot. Never blocks.
+ *
+ * Errors: -ESTALE it was lost, and ww_last_error() says who has it; -EPERM it is that of the process that this one was
+ * forked from; -EFAULT. */
+int ww_lease_check(const ww_lease *lease);
+
+/* Copies what holders of the slot have last said about it; nothing at first. length, if not NULL, is how long it is, also
+ * after -EMSGSIZE. Never blocks.
+ *
+ * Errors: -EMSGSIZE there is not enough room, WW_LEASE_INFORMATION_MAX always is; -EBADMSG it was spoilt by a holder that
+ * had lost the slot in the middle of writing; -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
+int ww_lease_information(const ww_lease *lease, void *buffer, size_t room, size_t *length);
+
+/* Says what the slot stands for now, for those who come later. Who is killed in the middle of it leaves what was there
+ * before. Never blocks.
+ *
+ * Errors: -EMSGSIZE more than WW_LEASE_INFORMATION_MAX bytes; -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
+int ww_lease_set_information(ww_lease *lease, const void *information, size_t length);
+
+/* Says what it is used for, in at most 64 bytes, for people who look at the statistics. Never blocks.
+ *
+ * Errors: -EINVAL it is not UTF-8; -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
+int ww_lease_set_note(ww_lease *lease, const char *note);
+
+/* Says that nothing is left of what the one who died with the slot, or lost it, had begun. Never blocks.
+ *
+ * Errors: -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
+int ww_lease_make_clean(ww_lease *lease);
+
+/* Has its time begin anew; does nothing where leases last as long as their holders. Never blocks.
+ *
+ * Errors: -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
+int ww_lease_renew(const ww_lease *lease);
+
+/* 1 if it would do good to give it back soon: somebody waits for a slot, or the pool was made smaller. Never blocks.
+ * Errors: -EFAULT. */
+int ww_lease_is_wanted(const ww_lease *lease);
+
+/* Gives the slot back, and frees the handle, whatever is returned. NULL is allowed. Never blocks.
+ *
+ * Errors: -ESTALE, -EPERM as ww_lease_check(). */
+int ww_lease_release(ww_lease *lease);
+
+/* Gives the slot back as dirty, for who cannot tell what is left of what it stood for, and frees the handle, whatever is
+ * returned. NULL is allowed. Never blocks.
+ *
+ * Errors: -ESTALE, -EPERM as ww_lease_check(). */
+int ww_lease_abandon(ww_lease *lease);
+
+/* As ww_lease_release() for those who do not want to know. NULL is allowed. Never blocks. */
+void ww_lease_close(ww_lease *lease);
+
+
 /* ---- Wait set ---- */
 
 /* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */

@@ -329,6 +329,9 @@ fn names_and_options() {
     assert!(LeasePool::remove(&plain).unwrap_err().is(Errno::ENOENT));
     assert!(LeasePool::open(&address("permits:x"), LeaseOptions::default()).unwrap_err().is(Errno::EINVAL));
 
+    assert_eq!(LeaseGroup::parse_list("web:1,cron:2").unwrap(), [group("web", 1), group("cron", 2)]);
+    assert_eq!(LeaseGroup::parse_list("").unwrap(), []);
+    assert!(LeaseGroup::parse_list("web").unwrap_err().to_string().contains("names with numbers"));
     let wrong = [
         LeaseOptions { slots: 4097, ..Default::default() },
         LeaseOptions { slots: 9, room: 8, ..Default::default() },

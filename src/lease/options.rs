@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::word::LEASE_INFORMATION_MAX;
-use crate::address::Address;
+use crate::address::{Address, Scheme};
+use crate::error::Result;
 use crate::sync::opening::options;
 
 /// Groups that one pool can have, and bytes of a group's name.
@@ -39,6 +40,23 @@ pub struct LeaseGroup {
     pub name: String,
     /// How many slots are kept for it; it may take others as well.
     pub minimum: u32,
+}
+
+impl LeaseGroup {
+    /// From text such as `web:6,cron:2`, as in an address; empty for none. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` it is not of this form.
+    pub fn parse_list(text: &str) -> Result<Vec<LeaseGroup>> {
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        // An address says what is wrong, and where.
+        let address = Address::from_parts(Scheme::Lease, "groups", None, [("groups", text)])?;
+        let mut options = LeaseOptions::default();
+        options.with(&address);
+        Ok(options.groups)
+    }
 }
 
 impl LeaseOptions {

@@ -71,4 +71,6 @@ pub mod rwlock;
 
 pub mod barrier;
 
+pub mod lease;
+
 pub mod waitset;
