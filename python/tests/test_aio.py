@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+import wigwag
 from wigwag import _aio
 
 
@@ -277,3 +278,31 @@ def test_a_descriptor_that_cannot_be_waited_for(pipe, tmp_path):
 
         with pytest.raises(PermissionError):
             run(_aio.call_when_ready(never, file.fileno, False, 1))
+
+
+def test_rings_and_cells():
+    async def main():
+        with wigwag.Ring.anonymous(1024, 64) as ring, wigwag.Cell.anonymous() as cell:
+            task = asyncio.create_task(ring.recv_async(30))
+            waiting = asyncio.create_task(cell.wait_async(0, timeout=30))
+            await asyncio.sleep(0.01)
+            await ring.send_async(b"sent")
+            assert (await task).data == b"sent" and not waiting.done()
+            cell.write(b"value")
+            assert await waiting == 1
+            with pytest.raises(TimeoutError):
+                await cell.wait_async(1, 0.01)
+            with pytest.raises(TimeoutError):
+                await ring.recv_async(0.01)
+            task, waiting = asyncio.create_task(ring.recv_async()), asyncio.create_task(cell.wait_async(1))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            ring.send(b"not taken by the cancelled")
+            assert ring.recv(0).data == b"not taken by the cancelled"
+            cell.close()
+            with pytest.raises(ValueError, match="closed"):
+                await waiting
+
+    run(main())

@@ -63,6 +63,11 @@ WAITS = {
     "ring send": "ring = wigwag.Ring.anonymous(1024, 64)\n"
                  "def wait():\n"
                  "    while True: ring.send(b'')",
+    "ring recv_into": "ring = wigwag.Ring.anonymous(); wait = lambda: ring.recv_into(bytearray(9))",
+    "ring borrow": "ring = wigwag.Ring.anonymous(); wait = ring.borrow",
+    "ring reserve": "ring = wigwag.Ring.anonymous(1024, 64); kept = []\n"
+                    "def wait():\n"
+                    "    while True: kept.append(ring.reserve(1))",
     "cell wait": "cell = wigwag.Cell.anonymous(); wait = lambda: cell.wait(0)",
     "mutex acquire": "mutex = wigwag.Mutex.anonymous(); other = wigwag.Mutex.from_fd(os.dup(mutex.segment_fd())); "
                      "other.acquire(); wait = mutex.acquire",
@@ -72,6 +77,7 @@ WAITS = {
                    "other.acquire_write(); wait = lock.reading().__enter__",
     "rwlock write": "lock = wigwag.RwLock.anonymous(); lock.acquire_read(); wait = lock.acquire_write",
     "barrier wait": "barrier = wigwag.Barrier.anonymous(); wait = barrier.wait",
+    "barrier wait_numbered": "barrier = wigwag.Barrier.anonymous(); wait = barrier.wait_numbered",
     "condition wait, which has the mutex after it": "mutex = wigwag.Mutex.anonymous(); mutex.acquire(); "
                                                     "condition = wigwag.Condition.anonymous(mutex); "
                                                     "at_end = mutex.release; wait = condition.wait",

@@ -4,6 +4,8 @@ import errno
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -142,3 +144,47 @@ def test_by_name_by_descriptor_and_by_pickle(fresh):
     for wrong in ({"full": "burst"}, {"role": "spectator"}, {"wait": "often"}):
         with pytest.raises(ValueError, match="must be"):
             wigwag.Ring.anonymous(**wrong)
+
+
+def test_what_is_the_handles_own_goes_with_its_pickle(fresh):
+    address = f"ring:{fresh('ring')}?capacity=1024&largest=64"
+    with wigwag.Ring.open(address, persistent=True) as ring:
+        with wigwag.Ring.open(address, full="fail", role="producer", wait="block") as producer:
+            with pickle.loads(pickle.dumps(producer)) as other:
+                assert sorted(member.producer for member in ring.participants()) == [False, True, True]
+                for _ in range(ring.statistics().slots):
+                    other.send(b"")
+                with pytest.raises(BlockingIOError, match="does not wait"):
+                    other.send(b"", GENEROUS)
+        me = [member for member in ring.participants() if member.is_self][0]
+        assert me.pid == os.getpid() and not me.producer and me.holding == 0 and "is_self=true" in repr(me)
+        wigwag.Ring.remove(address)
+
+
+SPAWN = """
+import multiprocessing, sys, wigwag
+
+def child(ring, cell):
+    assert ring.recv(30).data == b"job"
+    cell.write(b"value")
+    ring.send(b"done")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    ring, cell = wigwag.Ring.anonymous(full="fail"), wigwag.Cell.anonymous()
+    ring.send(b"job")
+    process = context.Process(target=child, args=(ring, cell))
+    process.start()
+    assert cell.wait(0, 30) == 1 and cell.read() == (b"value", 1)
+    process.join(30)
+    assert process.exitcode == 0 and ring.recv(30).data == b"done"
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_without_a_name_they_go_to_processes_that_are_started(method, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(SPAWN)
+    done = subprocess.run([sys.executable, program, method], capture_output=True, text=True, timeout=GENEROUS)
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr

@@ -318,6 +318,12 @@ impl Cell {
         self.bells.get((), &self.object, || Ok(Box::new(doorbell::Listener(Arc::clone(&self.core)))))
     }
 
+    /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
+    /// blocks.
+    pub fn doorbells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bells.descriptors()
+    }
+
     /// What the cell has seen and who uses it. Never blocks.
     ///
     /// # Errors

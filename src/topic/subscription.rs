@@ -195,6 +195,12 @@ impl Subscription {
         self.bells.get((), &self.object, || Ok(Box::new(listener())))
     }
 
+    /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
+    /// blocks.
+    pub fn doorbells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bells.descriptors()
+    }
+
     /// Ends the waits of all threads on this subscription with `ECANCELED`, now and later; returns when they have left.
     pub fn end_waits(&self) {
         self.object.end_waits();

@@ -1,6 +1,7 @@
 //! Cell: the latest value.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -8,8 +9,9 @@ use wigwag::CellOptions;
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, adopt, new_bytes, raise, wait};
-use crate::sync::{Waiting, reduce};
+use crate::loan::CellReserved;
+use crate::support::{Bytes, Room, adopt, coroutine, fields, new_bytes, raise, wait};
+use crate::sync::{Waiting, reduce, seconds};
 
 /// A cell (``cell:name``): the latest value, and nothing but the latest, in shared memory.
 ///
@@ -17,10 +19,16 @@ use crate::sync::{Waiting, reduce};
 /// half-way. Many may write. Values have a sequence number, which is how many there have been. Works across processes,
 /// which open it by its address or inherit it. Made by ``Cell.open()``, ``Cell.anonymous()`` and ``Cell.from_fd()``.
 #[pyclass(frozen, module = "wigwag")]
-pub struct Cell(Handle<wigwag::Cell>);
+pub struct Cell(Handle<Arc<wigwag::Cell>>);
 
 fn options(largest: u64, participants: u32, mode: u32, wait: Waiting) -> CellOptions {
     CellOptions { largest, participants, mode, wait: wait.0 }
+}
+
+impl Cell {
+    fn of(cell: wigwag::Cell) -> Cell {
+        Cell(Handle::new("Cell", Arc::new(cell)))
+    }
 }
 
 #[pymethods]
@@ -42,7 +50,7 @@ impl Cell {
         wait: Waiting,
     ) -> PyResult<Cell> {
         let opened = wigwag::Cell::open(&address.0, options(largest, participants, mode, wait));
-        Ok(Cell(Handle::new("Cell", opened.map_err(|error| raise(py, error))?)))
+        opened.map(Cell::of).map_err(|error| raise(py, error))
     }
 
     /// Make a cell without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -50,7 +58,7 @@ impl Cell {
     #[pyo3(signature = (largest = 0, *, participants = 0, mode = 0, wait = Waiting::default()))]
     fn anonymous(py: Python<'_>, largest: u64, participants: u32, mode: u32, wait: Waiting) -> PyResult<Cell> {
         let made = wigwag::Cell::anonymous(options(largest, participants, mode, wait));
-        Ok(Cell(Handle::new("Cell", made.map_err(|error| raise(py, error))?)))
+        made.map(Cell::of).map_err(|error| raise(py, error))
     }
 
     /// Join the cell whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.
@@ -58,8 +66,15 @@ impl Cell {
     /// Raises OSError (EBADMSG: it is something else; EPROTO, EUSERS).
     #[staticmethod]
     fn from_fd(py: Python<'_>, fd: i32) -> PyResult<Cell> {
-        let joined = adopt(py, fd, |fd| wigwag::Cell::from_fd(fd, CellOptions::default()))?;
-        Ok(Cell(Handle::new("Cell", joined)))
+        adopt(py, fd, |fd| wigwag::Cell::from_fd(fd, CellOptions::default())).map(Cell::of)
+    }
+
+    /// How many bytes of memory a cell with these options takes, all in all. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (largest = 0, *, participants = 0))]
+    fn size_for(py: Python<'_>, largest: u64, participants: u32) -> PyResult<usize> {
+        let options = options(largest, participants, 0, Waiting::default());
+        wigwag::Cell::size_for(&options).map_err(|error| raise(py, error))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -78,6 +93,11 @@ impl Cell {
     /// Raises OSError (EMSGSIZE: larger than the cell's largest; EAGAIN: all buffers are in use; ESTALE, EBADMSG).
     fn write(&self, py: Python<'_>, data: Bytes<'_>) -> PyResult<u64> {
         self.0.get()?.write(data.as_slice()).map_err(|error| raise(py, error))
+    }
+
+    /// Reserve room for a value of ``size`` bytes, to be written in place and then published. Never blocks. Raises as write.
+    fn reserve(&self, py: Python<'_>, size: usize) -> PyResult<CellReserved> {
+        self.0.get()?.reserve_owned(size).map(CellReserved::new).map_err(|error| raise(py, error))
     }
 
     /// The latest value and its sequence number; None if there has been none. Never blocks.
@@ -117,6 +137,38 @@ impl Cell {
         wait(py, timeout, |timeout| cell.wait(after, timeout))
     }
 
+    /// As wait, for asyncio.
+    #[pyo3(signature = (after, timeout = None))]
+    fn wait_async<'py>(slf: &Bound<'py, Self>, after: u64, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        coroutine(slf.as_any(), "wait", false, timeout, (after,))
+    }
+
+    /// What the cell has seen. Never blocks.
+    fn statistics(&self, py: Python<'_>) -> PyResult<CellStatistics> {
+        let seen = self.0.get()?.statistics().map_err(|error| raise(py, error))?;
+        Ok(CellStatistics {
+            sequence: seen.sequence,
+            writing: seen.writing,
+            skipped: seen.skipped,
+            buffers: seen.buffers,
+            largest: seen.largest,
+            bytes: seen.bytes,
+            participants: seen.participants.len(),
+        })
+    }
+
+    /// Who takes part. Never blocks.
+    fn participants(&self, py: Python<'_>) -> PyResult<Vec<CellParticipant>> {
+        let seen = self.0.get()?.statistics().map_err(|error| raise(py, error))?;
+        let one = |other: wigwag::CellParticipant| CellParticipant {
+            is_self: other.is_self,
+            pid: other.pid,
+            since: seconds(other.since),
+            writing: other.writing,
+        };
+        Ok(seen.participants.into_iter().map(one).collect())
+    }
+
     /// The largest value in bytes.
     #[getter]
     fn largest(&self) -> PyResult<usize> {
@@ -144,7 +196,8 @@ impl Cell {
 
     /// Close it; threads that wait on it get OSError with errno ECANCELED. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.close(py, |_| None, wigwag::Cell::end_waits)
+        let descriptors = |cell: &Arc<wigwag::Cell>| cell.doorbells().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>();
+        self.0.close(py, descriptors, |cell| cell.end_waits())
     }
 
     /// Whether it is closed.
@@ -175,5 +228,49 @@ impl Cell {
 
     fn __repr__(&self) -> String {
         self.0.describe(|object| object.address().to_owned())
+    }
+}
+
+/// What a cell has seen.
+///
+/// ``sequence`` values so far; ``writing`` buffers are reserved and not published; ``skipped`` values were being written by those
+/// who died. ``buffers`` each hold one value of up to ``largest`` bytes; ``bytes`` is all memory; ``participants`` handles are
+/// open.
+#[pyclass(frozen, get_all, module = "wigwag")]
+#[derive(Debug)]
+pub struct CellStatistics {
+    sequence: u64,
+    writing: u64,
+    skipped: u64,
+    buffers: u64,
+    largest: usize,
+    bytes: usize,
+    participants: usize,
+}
+
+#[pymethods]
+impl CellStatistics {
+    fn __repr__(&self) -> String {
+        fields(self)
+    }
+}
+
+/// One handle on a cell, of this or another process.
+///
+/// ``pid`` is None where it lives in a pid namespace that this process cannot see. ``since`` is when it was opened, in seconds
+/// since 1970; ``writing`` is how many buffers it has reserved and not published.
+#[pyclass(frozen, get_all, module = "wigwag")]
+#[derive(Debug)]
+pub struct CellParticipant {
+    is_self: bool,
+    pid: Option<u32>,
+    since: f64,
+    writing: u64,
+}
+
+#[pymethods]
+impl CellParticipant {
+    fn __repr__(&self) -> String {
+        fields(self)
     }
 }

@@ -18,6 +18,7 @@ mod file;
 mod handle;
 mod held;
 mod listener;
+mod loan;
 mod mapping;
 mod memfd;
 mod memory;
@@ -37,6 +38,7 @@ mod sync;
 mod sysv_mq;
 mod sysv_sem;
 mod sysv_shm;
+mod views;
 mod waitset;
 
 use pyo3::prelude::*;
@@ -50,7 +52,7 @@ mod _wigwag {
     #[pymodule_export]
     use super::cancel::Cancel;
     #[pymodule_export]
-    use super::cell::Cell;
+    use super::cell::{Cell, CellParticipant, CellStatistics};
     #[pymodule_export]
     use super::condition::Condition;
     #[pymodule_export]
@@ -63,6 +65,8 @@ mod _wigwag {
     use super::file::{File, FileLock, FileWatch};
     #[pymodule_export]
     use super::listener::Listener;
+    #[pymodule_export]
+    use super::loan::{CellReserved, RingBorrowed, RingReserved};
     #[pymodule_export]
     use super::mapping::Mapping;
     #[pymodule_export]
@@ -78,7 +82,7 @@ mod _wigwag {
     #[pymodule_export]
     use super::pipe::Pipe;
     #[pymodule_export]
-    use super::ring::{Ring, RingMessage, RingStatistics};
+    use super::ring::{Ring, RingMessage, RingParticipant, RingStatistics};
     #[pymodule_export]
     use super::rwlock::RwLock;
     #[pymodule_export]

@@ -4,8 +4,9 @@ use std::ops::Deref;
 
 use pyo3::prelude::*;
 
-use crate::memory::Memory;
+use crate::memory::all_of;
 use crate::support::raise;
+use crate::views::{Bytes, Memory, Visible};
 
 /// The core's mapping and the address of its file.
 pub(crate) struct Mapped {
@@ -18,6 +19,12 @@ impl Deref for Mapped {
 
     fn deref(&self) -> &wigwag::Mapping {
         &self.mapping
+    }
+}
+
+impl Visible for Mapped {
+    fn bytes(&self) -> Bytes {
+        all_of(self)
     }
 }
 

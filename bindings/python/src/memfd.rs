@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use wigwag::Seals;
 
 use crate::address::AddressLike;
-use crate::memory::{Asked, Memory, memory_class};
+use crate::memory::{Asked, memory_class};
 use crate::support::{adopt, raise};
+use crate::views::Memory;
 
 /// Anonymous shared memory (``memfd:``), mapped as a whole; made by ``create`` or ``from_fd``.
 ///

@@ -1,16 +1,9 @@
-//! What the three kinds of shared memory have in common: options, a handle whose memory others may have views of, and the
-//! methods of every class.
+//! What the three kinds of shared memory have in common: options, and the methods of every class.
 
-use std::ffi::c_int;
-use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use pyo3::exceptions::{PyBufferError, PyValueError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use wigwag::{Access, Mapping, MemoryOptions};
 
-use crate::support::raise;
+use crate::views::Bytes;
 
 /// What the constructors take, as far as each does.
 #[derive(Default)]
@@ -38,113 +31,6 @@ impl Asked {
             sparse: self.sparse,
         }
     }
-}
-
-/// Memory of the core that can be closed, and the count of views that keep it from being closed or moved.
-///
-/// The lock is held for the length of a core call that does not wait, and never while the interpreter is let go of.
-pub(crate) struct Memory<T> {
-    class: &'static str,
-    state: Mutex<State<T>>,
-}
-
-struct State<T> {
-    object: Option<T>,
-    views: usize,
-}
-
-impl<T: Deref<Target = Mapping>> Memory<T> {
-    pub(crate) fn new(class: &'static str, object: T) -> Memory<T> {
-        Memory { class, state: Mutex::new(State { object: Some(object), views: 0 }) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn closed_error(&self) -> PyErr {
-        PyValueError::new_err(format!("operation on a closed {}", self.class))
-    }
-
-    /// Calls with the object, or raises `ValueError` after close.
-    pub(crate) fn with<R>(&self, call: impl FnOnce(&T) -> R) -> PyResult<R> {
-        self.state().object.as_ref().map(call).ok_or_else(|| self.closed_error())
-    }
-
-    /// As `with`, for a call of the core that can fail.
-    pub(crate) fn call<R>(&self, py: Python<'_>, call: impl FnOnce(&T) -> wigwag::Result<R>) -> PyResult<R> {
-        self.with(call)?.map_err(|error| raise(py, error))
-    }
-
-    /// As `call`, for one that moves the memory or takes away the right to write, which views rely on.
-    pub(crate) fn change<R>(&self, py: Python<'_>, call: impl FnOnce(&mut T) -> wigwag::Result<R>) -> PyResult<R> {
-        let mut state = self.state();
-        if state.views != 0 {
-            return Err(has_views());
-        }
-        let object = state.object.as_mut().ok_or_else(|| self.closed_error())?;
-        call(object).map_err(|error| raise(py, error))
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state().object.is_none()
-    }
-
-    pub(crate) fn close(&self) -> PyResult<()> {
-        let mut state = self.state();
-        if state.views != 0 {
-            return Err(has_views());
-        }
-        state.object = None;
-        Ok(())
-    }
-
-    pub(crate) fn describe(&self, address: impl FnOnce(&T) -> String) -> String {
-        match &self.state().object {
-            Some(object) => format!("<wigwag.{} {} size={}>", self.class, address(object), object.len()),
-            None => format!("<wigwag.{} closed>", self.class),
-        }
-    }
-
-    /// Fills in a view for `owner`, which Python keeps alive as long as the view.
-    ///
-    /// # Safety
-    /// `view` is what Python gave to `__getbuffer__` of `owner`, which this memory belongs to.
-    pub(crate) unsafe fn export(
-        &self,
-        owner: *mut ffi::PyObject,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
-        let mut state = self.state();
-        let Some(object) = &state.object else {
-            // SAFETY: as the caller promises; a failed request has no owner.
-            unsafe { (*view).obj = std::ptr::null_mut() };
-            return Err(self.closed_error());
-        };
-        let length = ffi::Py_ssize_t::try_from(object.len()).unwrap_or(ffi::Py_ssize_t::MAX);
-        let readonly = c_int::from(object.access() == Access::ReadOnly);
-        // SAFETY: the memory stays where it is as long as there are views: `close` and `change` refuse, and the owner, to
-        // which the view holds a reference, is not freed before.
-        let refused =
-            unsafe { ffi::PyBuffer_FillInfo(view, owner, object.as_ptr().cast(), length, readonly, flags) } != 0;
-        if refused {
-            // SAFETY: as above.
-            unsafe { (*view).obj = std::ptr::null_mut() };
-            return Python::attach(|py| Err(PyErr::fetch(py)));
-        }
-        state.views += 1;
-        Ok(())
-    }
-
-    /// A view is gone.
-    pub(crate) fn release(&self) {
-        self.state().views -= 1;
-    }
-}
-
-fn has_views() -> PyErr {
-    PyBufferError::new_err("views of the memory exist (memoryview, NumPy array, …); release or delete them first")
 }
 
 /// What the kernel keeps about System V shared memory. Times are seconds of the wall clock, 0 for never.
@@ -211,9 +97,20 @@ impl From<wigwag::SysvShmStatus> for SysvShmStatus {
     }
 }
 
+/// All of a mapping.
+pub(crate) fn all_of(mapping: &Mapping) -> Bytes {
+    Bytes { start: mapping.as_ptr(), length: mapping.len(), readonly: mapping.access() == Access::ReadOnly }
+}
+
 /// The methods of one class: its own, and those that all have.
 macro_rules! memory_class {
     ($class:ident { $($own:tt)* }) => {
+        impl crate::views::Visible for wigwag::$class {
+            fn bytes(&self) -> crate::views::Bytes {
+                crate::memory::all_of(self)
+            }
+        }
+
         #[pymethods]
         impl $class {
             $($own)*

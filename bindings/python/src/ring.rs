@@ -1,6 +1,7 @@
 //! Ring: messages through shared memory.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -9,8 +10,9 @@ use wigwag::{RingFull, RingOptions, RingRole};
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, adopt, fields, raise, wait};
-use crate::sync::{Waiting, reduce};
+use crate::loan::{RingBorrowed, RingReserved};
+use crate::support::{Bytes, Room, adopt, fields, in_thread, raise, wait};
+use crate::sync::{Waiting, reduce, seconds};
 
 /// A message that was received: ``data`` (bytes), and ``deliveries``, how often it has been taken, this time included:
 /// above 1, somebody took it before and died, and may have acted on it.
@@ -57,30 +59,85 @@ impl RingStatistics {
     }
 }
 
+/// One handle on a ring, of this or another process.
+///
+/// ``pid`` is None where it lives in a pid namespace that this process cannot see. ``producer`` and ``consumer`` say whether it
+/// has sent and received, or was opened to; ``since`` is when it was opened, in seconds since 1970; ``holding`` is how many
+/// messages it is writing, or has taken and not released.
+#[pyclass(frozen, get_all, module = "wigwag")]
+#[derive(Debug)]
+pub struct RingParticipant {
+    is_self: bool,
+    pid: Option<u32>,
+    producer: bool,
+    consumer: bool,
+    since: f64,
+    holding: u64,
+}
+
+#[pymethods]
+impl RingParticipant {
+    fn __repr__(&self) -> String {
+        fields(self)
+    }
+}
+
 /// A ring (``ring:name``): a queue of messages in shared memory, each of which goes to one of its consumers.
 ///
 /// Any number of producers and consumers. A process killed at any instruction loses nothing that it had sent and hangs
 /// nobody: a message that a consumer had taken is delivered again, and says so. Works across processes, which open it by its
 /// address or inherit it. Made by ``Ring.open()``, ``Ring.anonymous()`` and ``Ring.from_fd()``.
 #[pyclass(frozen, module = "wigwag")]
-pub struct Ring(Handle<wigwag::Ring>);
+pub struct Ring {
+    handle: Handle<Arc<wigwag::Ring>>,
+    own: Own,
+}
 
-fn full(text: &str) -> PyResult<RingFull> {
-    match text {
-        "wait" => Ok(RingFull::Wait),
-        "fail" => Ok(RingFull::Fail),
-        "drop-newest" => Ok(RingFull::DropNewest),
-        "drop-oldest" => Ok(RingFull::DropOldest),
-        _ => Err(PyValueError::new_err("full must be 'wait', 'fail', 'drop-newest' or 'drop-oldest'")),
+/// What is the handle's own, and goes with its pickle.
+#[derive(Clone, Copy)]
+struct Own {
+    full: RingFull,
+    role: RingRole,
+    wait: Waiting,
+}
+
+const FULL: [(&str, RingFull); 4] = [
+    ("wait", RingFull::Wait),
+    ("fail", RingFull::Fail),
+    ("drop-newest", RingFull::DropNewest),
+    ("drop-oldest", RingFull::DropOldest),
+];
+const ROLES: [(&str, RingRole); 3] =
+    [("either", RingRole::Either), ("producer", RingRole::Producer), ("consumer", RingRole::Consumer)];
+
+impl Own {
+    fn new(full: &str, role: &str, wait: Waiting) -> PyResult<Own> {
+        let full = FULL.iter().find(|(text, _)| *text == full);
+        let role = ROLES.iter().find(|(text, _)| *text == role);
+        let refused = |text| PyValueError::new_err(text);
+        Ok(Own {
+            full: full.ok_or_else(|| refused("full must be 'wait', 'fail', 'drop-newest' or 'drop-oldest'"))?.1,
+            role: role.ok_or_else(|| refused("role must be 'either', 'producer' or 'consumer'"))?.1,
+            wait,
+        })
+    }
+
+    fn options(self) -> RingOptions {
+        RingOptions { full: self.full, role: self.role, wait: self.wait.0, ..Default::default() }
+    }
+
+    fn describe<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let options = PyDict::new(py);
+        options.set_item("full", FULL.iter().find(|(_, full)| *full == self.full).map(|(text, _)| text))?;
+        options.set_item("role", ROLES.iter().find(|(_, role)| *role == self.role).map(|(text, _)| text))?;
+        options.set_item("wait", self.wait.text())?;
+        Ok(options)
     }
 }
 
-fn role(text: &str) -> PyResult<RingRole> {
-    match text {
-        "either" => Ok(RingRole::Either),
-        "producer" => Ok(RingRole::Producer),
-        "consumer" => Ok(RingRole::Consumer),
-        _ => Err(PyValueError::new_err("role must be 'either', 'producer' or 'consumer'")),
+impl Ring {
+    fn of(ring: wigwag::Ring, own: Own) -> Ring {
+        Ring { handle: Handle::new("Ring", Arc::new(ring)), own }
     }
 }
 
@@ -111,11 +168,10 @@ impl Ring {
         role: &str,
         wait: Waiting,
     ) -> PyResult<Ring> {
-        let (full, role, wait) = (self::full(full)?, self::role(role)?, wait.0);
-        let options =
-            RingOptions { capacity, largest, participants, persistent, mode, full, role, wait, ..Default::default() };
+        let own = Own::new(full, role, wait)?;
+        let options = RingOptions { capacity, largest, participants, persistent, mode, ..own.options() };
         let opened = wigwag::Ring::open(&address.0, options).map_err(|error| raise(py, error))?;
-        Ok(Ring(Handle::new("Ring", opened)))
+        Ok(Ring::of(opened, own))
     }
 
     /// Make a ring without a name, for children made by fork, and for others by its descriptor. Options as in open. Never
@@ -134,11 +190,10 @@ impl Ring {
         role: &str,
         wait: Waiting,
     ) -> PyResult<Ring> {
-        let (full, role, wait) = (self::full(full)?, self::role(role)?, wait.0);
-        let options =
-            RingOptions { capacity, largest, participants, persistent, full, role, wait, ..Default::default() };
+        let own = Own::new(full, role, wait)?;
+        let options = RingOptions { capacity, largest, participants, persistent, ..own.options() };
         let made = wigwag::Ring::anonymous(options).map_err(|error| raise(py, error))?;
-        Ok(Ring(Handle::new("Ring", made)))
+        Ok(Ring::of(made, own))
     }
 
     /// Join the ring whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.
@@ -147,10 +202,17 @@ impl Ring {
     #[staticmethod]
     #[pyo3(signature = (fd, *, full = "wait", role = "either", wait = Waiting::default()))]
     fn from_fd(py: Python<'_>, fd: i32, full: &str, role: &str, wait: Waiting) -> PyResult<Ring> {
-        let (full, role, wait) = (self::full(full)?, self::role(role)?, wait.0);
-        let options = RingOptions { full, role, wait, ..Default::default() };
-        let joined = adopt(py, fd, |fd| wigwag::Ring::from_fd(fd, options))?;
-        Ok(Ring(Handle::new("Ring", joined)))
+        let own = Own::new(full, role, wait)?;
+        let joined = adopt(py, fd, |fd| wigwag::Ring::from_fd(fd, own.options()))?;
+        Ok(Ring::of(joined, own))
+    }
+
+    /// How many bytes of memory a ring with these options takes, all in all. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0))]
+    fn size_for(py: Python<'_>, capacity: u64, largest: u64, participants: u32) -> PyResult<usize> {
+        let options = RingOptions { capacity, largest, participants, ..Default::default() };
+        wigwag::Ring::size_for(&options).map_err(|error| raise(py, error))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -161,7 +223,7 @@ impl Ring {
 
     /// Raise OSError (ESTALE) if the name no longer stands for this ring. Never blocks.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.get()?.check().map_err(|error| raise(py, error))
+        self.handle.get()?.check().map_err(|error| raise(py, error))
     }
 
     /// Send a copy of these bytes as one message; waits while the ring is full, if that is what the handle does.
@@ -170,7 +232,7 @@ impl Ring {
     /// gone, OSError (EMSGSIZE: larger than the largest; ESTALE, EBADMSG).
     #[pyo3(signature = (data, timeout = None))]
     fn send(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>) -> PyResult<()> {
-        let ring = self.0.get()?;
+        let ring = self.handle.get()?;
         let bytes = data.as_slice();
         wait(py, timeout, |timeout| ring.send(bytes, timeout))
     }
@@ -181,7 +243,7 @@ impl Ring {
     /// gone, OSError (ESTALE, EBADMSG).
     #[pyo3(signature = (timeout = None))]
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RingMessage> {
-        let ring = self.0.get()?;
+        let ring = self.handle.get()?;
         // Taken, copied into what Python gets, and only then released: an error in between loses nothing.
         let borrowed = wait(py, timeout, |timeout| ring.borrow(timeout))?;
         let data = PyBytes::new_with(py, borrowed.length(), |room| {
@@ -193,9 +255,66 @@ impl Ring {
         Ok(RingMessage { data: data.unbind(), deliveries })
     }
 
-    /// What the ring has seen. Never blocks.
+    /// As recv, into a writable buffer; the length of the message and its deliveries.
+    ///
+    /// Raises as recv, and OSError (EMSGSIZE: the buffer is too small; ``true_size`` says how long the message is, which stays
+    /// in the ring).
+    #[pyo3(signature = (buffer, timeout = None))]
+    fn recv_into(&self, py: Python<'_>, mut buffer: Room, timeout: Option<f64>) -> PyResult<(usize, u32)> {
+        let ring = self.handle.get()?;
+        let room = buffer.as_mut_slice();
+        let received = wait(py, timeout, |timeout| ring.recv(room, timeout))?;
+        Ok((received.length, received.deliveries))
+    }
+
+    /// Reserve room for a message of ``size`` bytes, to be written in place and then committed; waits while the ring is full,
+    /// if that is what the handle does. Raises as send.
+    #[pyo3(signature = (size, timeout = None))]
+    fn reserve(&self, py: Python<'_>, size: usize, timeout: Option<f64>) -> PyResult<RingReserved> {
+        let ring = self.handle.get()?;
+        wait(py, timeout, |timeout| ring.reserve_owned(size, timeout)).map(RingReserved::new)
+    }
+
+    /// Take the oldest message, to be read in place and then released; waits while there is none. Raises as recv.
+    #[pyo3(signature = (timeout = None))]
+    fn borrow(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<RingBorrowed> {
+        let ring = self.handle.get()?;
+        wait(py, timeout, |timeout| ring.borrow_owned(timeout)).map(RingBorrowed::new)
+    }
+
+    /// As send, for asyncio: it waits in a thread of the event loop's executor.
+    #[pyo3(signature = (data, timeout = None))]
+    fn send_async<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&slf.getattr("send")?, (data,), timeout, None)
+    }
+
+    /// As recv, for asyncio: it waits in a thread of the event loop's executor.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&slf.getattr("recv")?, (), timeout, None)
+    }
+
+    /// Who takes part, and what each holds. Never blocks; takes time in proportion to the number of slots.
+    fn participants(&self, py: Python<'_>) -> PyResult<Vec<RingParticipant>> {
+        let seen = self.handle.get()?.statistics().map_err(|error| raise(py, error))?;
+        let one = |other: wigwag::RingParticipant| RingParticipant {
+            is_self: other.is_self,
+            pid: other.pid,
+            producer: other.producer,
+            consumer: other.consumer,
+            since: seconds(other.since),
+            holding: other.holding,
+        };
+        Ok(seen.participants.into_iter().map(one).collect())
+    }
+
+    /// What the ring has seen. Never blocks; takes time in proportion to the number of slots.
     fn statistics(&self, py: Python<'_>) -> PyResult<RingStatistics> {
-        let seen = self.0.get()?.statistics().map_err(|error| raise(py, error))?;
+        let seen = self.handle.get()?.statistics().map_err(|error| raise(py, error))?;
         Ok(RingStatistics {
             sent: seen.sent,
             released: seen.released,
@@ -215,30 +334,31 @@ impl Ring {
 
     /// The descriptor of its memory, to pass on for from_fd; it stays the object's.
     fn segment_fd(&self) -> PyResult<i32> {
-        Ok(self.0.get()?.as_fd().as_raw_fd())
+        Ok(self.handle.get()?.as_fd().as_raw_fd())
     }
 
     /// The address; ``"ring:"`` for one without a name.
     #[getter]
     fn address(&self) -> PyResult<String> {
-        Ok(self.0.get()?.address().to_owned())
+        Ok(self.handle.get()?.address().to_owned())
     }
 
-    /// Close it; threads that wait on it get OSError with errno ECANCELED. Closing twice is fine.
+    /// Close it; threads that wait on it get OSError with errno ECANCELED. What was reserved or borrowed can still be finished.
+    /// Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.close(py, |_| None, wigwag::Ring::end_waits)
+        self.handle.close(py, |_| None, |ring| ring.end_waits())
     }
 
     /// Whether it is closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.0.is_closed()
+        self.handle.is_closed()
     }
 
     /// It pickles as its address; without a name only along with a process that multiprocessing starts.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let object = slf.get().0.get()?;
-        reduce(slf.as_any(), object.address(), &PyDict::new(slf.py()))
+        let object = slf.get().handle.get()?;
+        reduce(slf.as_any(), object.address(), &slf.get().own.describe(slf.py())?)
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -256,6 +376,6 @@ impl Ring {
     }
 
     fn __repr__(&self) -> String {
-        self.0.describe(|object| object.address().to_owned())
+        self.handle.describe(|object| object.address().to_owned())
     }
 }

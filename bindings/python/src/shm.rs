@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use pyo3::prelude::*;
 
 use crate::address::AddressLike;
-use crate::memory::{Asked, Memory, memory_class};
+use crate::memory::{Asked, memory_class};
 use crate::support::{adopt, raise, wait};
+use crate::views::Memory;
 
 /// A POSIX shared memory object (``shm:/name``), mapped as a whole; made by ``create``, ``open``, ``open_or_create`` or
 /// ``from_fd``.

@@ -8,7 +8,18 @@ use wigwag::WaitMode;
 use crate::support::fields;
 
 /// ``"adaptive"``, ``"block"`` or ``"poll"``.
+#[derive(Clone, Copy)]
 pub(crate) struct Waiting(pub(crate) WaitMode);
+
+impl Waiting {
+    pub(crate) fn text(self) -> &'static str {
+        match self.0 {
+            WaitMode::Adaptive => "adaptive",
+            WaitMode::Block => "block",
+            WaitMode::Poll => "poll",
+        }
+    }
+}
 
 impl Default for Waiting {
     fn default() -> Waiting {
@@ -72,7 +83,8 @@ impl SyncParticipant {
     }
 }
 
-fn seconds(time: std::time::SystemTime) -> f64 {
+/// Seconds since 1970.
+pub(crate) fn seconds(time: std::time::SystemTime) -> f64 {
     time.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 

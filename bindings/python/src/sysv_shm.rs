@@ -5,8 +5,9 @@
 use pyo3::prelude::*;
 
 use crate::address::AddressLike;
-use crate::memory::{Asked, Memory, memory_class};
+use crate::memory::{Asked, memory_class};
 use crate::support::raise;
+use crate::views::Memory;
 
 /// A System V shared memory segment (``sysv-shm:``), attached; made by ``create``, ``open``, ``open_or_create`` or
 /// ``from_id``.
