@@ -27,6 +27,7 @@
 mod address;
 mod cancel;
 mod cell;
+mod channel;
 mod descriptor;
 #[allow(unsafe_code)]
 mod doorbell;
@@ -60,6 +61,9 @@ mod waitset;
 pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use cell::{Cell, CellOptions, CellParticipant, CellRead, CellReserved, CellStatistics};
+pub use channel::{
+    Capabilities, Channel, ChannelDurability, ChannelMessage, ChannelPeer, ChannelReceived, ChannelStatistics,
+};
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};
 pub use file::{

@@ -80,6 +80,11 @@ impl Deadline {
         }
     }
 
+    /// The time left as the timeout of a call that is part of this one.
+    pub(crate) fn left(self) -> Timeout {
+        Timeout::from(self.remaining())
+    }
+
     pub(crate) fn has_passed(self) -> bool {
         self.remaining().is_some_and(|left| left.is_zero())
     }

@@ -136,10 +136,22 @@ impl Address {
         Address { options: Vec::new(), ..self.clone() }
     }
 
+    /// The address as the mechanism takes it: without the options that say how a channel uses it.
+    pub(crate) fn for_mechanism(&self) -> Address {
+        let mut address = self.clone();
+        address.options.retain(|(key, _)| !self.scheme.channel_options().contains(key));
+        address
+    }
+
     /// Fails with `EINVAL` unless the scheme is one of these; `operation` names the caller in the error.
     pub(crate) fn require(&self, schemes: &[Scheme], operation: &'static str) -> Result<()> {
         if schemes.contains(&self.scheme) {
-            return Ok(());
+            let misplaced = self.options.iter().find(|(key, _)| self.scheme.channel_options().contains(key));
+            return misplaced.map_or(Ok(()), |(key, _)| {
+                Err(Error::new(Errno::EINVAL, operation)
+                    .on_text(self.to_string())
+                    .because_found(format!("{key}= says how a channel uses it; open it as a channel, or leave it out")))
+            });
         }
         let expected: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}:")).collect();
         Err(Error::new(Errno::EINVAL, operation)

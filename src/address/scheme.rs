@@ -57,13 +57,18 @@ macro_rules! schemes {
 
 use Kind::{Flag, Mode, Number, Shares, Word};
 
+/// How a channel finds its messages in a stream of bytes.
+const FRAMING: (&str, Kind) = ("framing", Word(&["length", "line", "none"]));
+/// The largest message of a channel over a stream.
+const LARGEST: (&str, Kind) = ("largest", Number);
+
 schemes! {
     /// `tcp://host:port`: TCP over IPv4 or IPv6.
-    Tcp = "tcp" &[("backlog", Number), ("nodelay", Flag), ("keepalive", Flag), ("sndbuf", Number), ("rcvbuf", Number), ("reuse", Flag)];
+    Tcp = "tcp" &[("backlog", Number), ("nodelay", Flag), ("keepalive", Flag), ("sndbuf", Number), ("rcvbuf", Number), ("reuse", Flag), FRAMING, LARGEST];
     /// `udp://host:port`: UDP over IPv4 or IPv6.
     Udp = "udp" &[("sndbuf", Number), ("rcvbuf", Number), ("reuse", Flag)];
     /// `unix:/path`, `unix:@abstract`: byte stream on this host.
-    Unix = "unix" &[("backlog", Number), ("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
+    Unix = "unix" &[("backlog", Number), ("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag), FRAMING, LARGEST];
     /// `unix-dgram:…`: datagrams on this host.
     UnixDgram = "unix-dgram" &[("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
     /// `unix-seqpacket:…`: a connection that keeps message boundaries.
@@ -73,9 +78,9 @@ schemes! {
     /// `eventfd:`: an event counter.
     EventFd = "eventfd" &[("initial", Number), ("semaphore", Flag)];
     /// `pipe:`: an anonymous pipe.
-    Pipe = "pipe" &[("capacity", Number), ("packet", Flag)];
+    Pipe = "pipe" &[("capacity", Number), ("packet", Flag), FRAMING, LARGEST];
     /// `fifo:/path`: a named pipe.
-    Fifo = "fifo" &[("mode", Mode), ("keep-open", Flag), ("capacity", Number)];
+    Fifo = "fifo" &[("mode", Mode), ("keep-open", Flag), ("capacity", Number), FRAMING, LARGEST];
     /// `signal:USR1`, `signal:INT,TERM`, `signal:USR1@1234`: signals, a signal to a process.
     Signal = "signal" &[("capacity", Number)];
     /// `sysv-shm:path#65`: System V shared memory.
@@ -97,7 +102,7 @@ schemes! {
         ("full", Word(&["wait", "fail", "drop-newest", "drop-oldest"])), ("redeliveries", Number), ("dead-letters", Flag)];
     /// `topic:name`: messages to all.
     Topic = "topic" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("depth", Number), ("participants", Number),
-        ("subscribers", Number)];
+        ("subscribers", Number), ("lossy", Flag), ("history", Number)];
     /// `cell:name`: the latest value.
     Cell = "cell" &[("mode", Mode), ("largest", Number), ("participants", Number)];
     /// `mutex:name`: a lock with an owner.
@@ -126,6 +131,15 @@ impl Scheme {
     pub(super) fn is_segment(self) -> bool {
         use Scheme::{Barrier, Cell, Condition, Event, Lease, Mutex, Permits, Ring, RwLock, Topic};
         matches!(self, Ring | Topic | Cell | Mutex | Permits | Event | Condition | RwLock | Barrier | Lease)
+    }
+
+    /// Options that say how a channel uses the object, and mean nothing to the object itself.
+    pub(super) fn channel_options(self) -> &'static [&'static str] {
+        match self {
+            Scheme::Tcp | Scheme::Unix | Scheme::Pipe | Scheme::Fifo => &["framing", "largest"],
+            Scheme::Topic => &["lossy", "history"],
+            _ => &[],
+        }
     }
 
     pub(super) fn list() -> String {

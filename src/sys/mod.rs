@@ -20,6 +20,7 @@ pub(crate) mod mq;
 pub(crate) mod nosigpipe;
 pub(crate) mod not_inherited;
 pub(crate) mod pidfd;
+pub(crate) mod pipe_reader;
 pub(crate) mod posix_sem;
 pub(crate) mod processors;
 pub(crate) mod shared;

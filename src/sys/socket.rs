@@ -234,6 +234,17 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
     unsafe { direct::call6(libc::SYS_sendto, fd, bytes.as_ptr() as usize, bytes.len(), flags, 0, 0) }
 }
 
+/// Bytes of a stream that the other side has not acknowledged, or over a Unix socket not read (with the kernel's own
+/// overhead).
+///
+/// System call: ioctl(SIOCOUTQ).
+pub(crate) fn unsent(fd: BorrowedFd<'_>) -> SysResult<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes an int to a live local.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
 #[inline]
 pub(crate) fn send_to(fd: BorrowedFd<'_>, bytes: &[u8], to: &Name) -> SysResult<usize> {
     let (from, length) = (bytes.as_ptr().cast(), bytes.len());

@@ -8,6 +8,7 @@ mod knocking;
 mod operation;
 pub(crate) mod scope;
 mod sleeper;
+mod turn;
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use nix::sys::time::TimeSpec;
 pub(crate) use ending::Ending;
 pub(crate) use operation::{Object, Operation};
 use sleeper::Sleeper;
+pub(crate) use turn::{Forked, Turn, Turns};
 
 use crate::sync_atomics::AtomicU32;
 use crate::sys::{SysResult, background, futex, wake_signal};

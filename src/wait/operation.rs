@@ -64,6 +64,14 @@ impl<'a> Operation<'a> {
         self.timeout
     }
 
+    /// What is left of the timeout, for a call that is part of this one.
+    pub(crate) fn left(&mut self) -> Timeout {
+        match self.timeout {
+            Timeout::After(_) => self.wait().deadline.left(),
+            simple => simple,
+        }
+    }
+
     pub(crate) fn wait(&mut self) -> &Wait<'a> {
         self.wait.get_or_insert_with(|| Wait::begin(&self.object.ending, self.timeout))
     }

@@ -1,0 +1,418 @@
+//! The sending end of a channel over a connection: `tcp:`, `unix:`, `unix-seqpacket:`. Connects again when the
+//! connection breaks, and says so if anything may have been lost with it. Receives the answers.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::connecting::{self, Pauses};
+use super::framing::{Decoder, Frames, Next};
+use super::outlet::Outlet;
+use super::transport::Transport;
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::socket::Socket;
+use crate::sys::socket as sys;
+use crate::timeout::{Timeout, about_now};
+use crate::wait::{Forked, Object, Operation, Turn, Turns};
+
+/// A connection that was not used for so long is looked at before it is.
+const IDLE: Duration = Duration::from_millis(10);
+/// How long closing waits for the rest of a message to be taken.
+const LINGER: Timeout = Timeout::After(Duration::from_secs(1));
+
+pub(super) struct Connection {
+    object: Object,
+    /// Where to connect again; `None` for one half of a pair.
+    address: Option<Address>,
+    scheme: Scheme,
+    /// `None` where each send is a message.
+    frames: Option<Frames>,
+    link: Turns<Link>,
+    /// The socket in use, for those who do not send.
+    current: Turns<Current>,
+    inbox: Turns<Inbox>,
+    reconnects: AtomicU32,
+    unconfirmed: AtomicU64,
+    torn: AtomicU64,
+}
+
+/// What the sending thread has.
+struct Link {
+    socket: Option<Arc<Socket>>,
+    outlet: Outlet,
+    used: Duration,
+    /// Messages sent over this socket.
+    sent: u64,
+    keeps: bool,
+}
+
+struct Current {
+    socket: Option<Arc<Socket>>,
+    keeps: bool,
+}
+
+/// Answers on their way in.
+struct Inbox {
+    socket: Option<Arc<Socket>>,
+    decoder: Option<Decoder>,
+}
+
+impl Forked for Link {
+    /// The parent goes on with the connection; two senders on one stream would mix their bytes.
+    fn after_fork(&mut self) {
+        if !self.keeps {
+            self.socket = None;
+            self.outlet.clear();
+            self.sent = 0;
+        }
+    }
+
+    fn replaced(&self) -> Link {
+        Link { socket: None, outlet: Outlet::default(), used: Duration::ZERO, sent: 0, keeps: self.keeps }
+    }
+}
+
+impl Forked for Current {
+    fn after_fork(&mut self) {
+        if !self.keeps {
+            self.socket = None;
+        }
+    }
+
+    fn replaced(&self) -> Current {
+        Current { socket: None, keeps: self.keeps }
+    }
+}
+
+impl Forked for Inbox {
+    fn after_fork(&mut self) {
+        *self = self.replaced();
+    }
+
+    fn replaced(&self) -> Inbox {
+        Inbox { socket: None, decoder: None }
+    }
+}
+
+impl Connection {
+    /// Connects; waits for a receiver to be there.
+    pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<Connection> {
+        let connection = Connection::new(address.to_string(), Some(plain.clone()), address, None);
+        let mut operation = connection.object.operation("open for sending", timeout);
+        connection.connect(&mut connection.link.take_soon(), &mut operation)?;
+        drop(operation);
+        Ok(connection)
+    }
+
+    /// One end of a connection that is there, and cannot be made again.
+    pub fn over(socket: Socket, address: &Address) -> Connection {
+        Connection::new(address.to_string(), None, address, Some(Arc::new(socket)))
+    }
+
+    fn new(text: String, plain: Option<Address>, address: &Address, socket: Option<Arc<Socket>>) -> Connection {
+        let keeps = plain.is_none();
+        let frames = (address.scheme() != Scheme::UnixSeqpacket).then(|| Frames::of(address));
+        let link = Link { socket: socket.clone(), outlet: Outlet::default(), used: about_now(), sent: 0, keeps };
+        Connection {
+            object: Object::new(text),
+            address: plain,
+            scheme: address.scheme(),
+            frames,
+            link: Turns::new(link),
+            current: Turns::new(Current { socket, keeps }),
+            inbox: Turns::new(Inbox { socket: None, decoder: None }),
+            reconnects: AtomicU32::new(0),
+            unconfirmed: AtomicU64::new(0),
+            torn: AtomicU64::new(0),
+        }
+    }
+
+    /// Connects, again and again until the deadline, as a receiver may be about to come.
+    #[cold]
+    fn connect(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<Arc<Socket>> {
+        let Some(address) = &self.address else {
+            return Err(operation.error(Errno::EPIPE).because("the other half of the pair is closed"));
+        };
+        let socket = Arc::new(connecting::connect(address, operation)?);
+        link.socket = Some(Arc::clone(&socket));
+        link.outlet.clear();
+        link.sent = 0;
+        self.current.take_soon().socket = Some(Arc::clone(&socket));
+        self.reconnects.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        Ok(socket)
+    }
+
+    /// The socket to send on: the one there is, unless the receiver has left it.
+    fn socket(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<Arc<Socket>> {
+        if let Some(socket) = &link.socket {
+            if about_now().saturating_sub(link.used) < IDLE || !self.is_left(socket) {
+                return Ok(Arc::clone(socket));
+            }
+            self.part(link, operation, Errno::EPIPE)?;
+        }
+        self.connect(link, operation)
+    }
+
+    /// Whether the receiver has closed the connection, as far as is known here.
+    #[cold]
+    fn is_left(&self, socket: &Socket) -> bool {
+        // Of a stream in a foreign format, the other side may have ended its own direction alone.
+        let half = self.frames.is_none_or(|frames| frames.framing == super::framing::Framing::Length);
+        let events = if half { PollFlags::from_bits_retain(libc::POLLRDHUP) } else { PollFlags::empty() };
+        let mut fds = [PollFd::new(socket.as_fd(), events)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Gives a broken connection up; fails if what was sent over it may not have arrived.
+    #[cold]
+    fn part(&self, link: &mut Link, operation: &Operation<'_>, broken: Errno) -> Result<()> {
+        let Some(socket) = link.socket.take() else { return Ok(()) };
+        let reset = broken == Errno::ECONNRESET
+            || sys::number_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR) == Ok(libc::ECONNRESET);
+        let behind = link.outlet.is_behind();
+        link.outlet.clear();
+        let sent = std::mem::take(&mut link.sent);
+        let queued = match self.scheme {
+            Scheme::Tcp => unsent(&socket),
+            _ => 0, // the kernel forgets what a Unix peer has left unread, and says so by a reset
+        };
+        if sent == 0 || !(reset || behind || queued > 0) {
+            return Ok(());
+        }
+        self.unconfirmed.fetch_add(1, Ordering::Relaxed);
+        let what = match (self.scheme, queued) {
+            (Scheme::Tcp, 1..) => format!("{queued} bytes sent over it were not acknowledged"),
+            (Scheme::Tcp, _) => "the receiver closed it with messages unread".into(),
+            _ => "the receiver left messages unread".into(),
+        };
+        Err(operation.error(Errno::ECONNRESET).because_found(format!(
+            "the connection broke, and {what}: the last of the {sent} messages sent over it may be lost. This one was not \
+             sent; sending it again makes a new connection"
+        )))
+    }
+
+    fn try_send(&self, link: &mut Link, socket: &Socket, message: &[u8], operation: &mut Operation<'_>) -> Result<()> {
+        match &self.frames {
+            Some(frames) => {
+                let frame = frames.around(message).map_err(|why| unfit(operation, *frames, message, why))?;
+                link.outlet.send(socket, &frame, message, operation)
+            }
+            None => operation
+                .until_ready(socket.as_fd(), PollFlags::POLLOUT, || sys::send(socket.as_fd(), message))
+                .map(drop),
+        }
+    }
+
+    /// The socket that answers come in on.
+    fn receiving(&self, operation: &Operation<'_>) -> Result<Arc<Socket>> {
+        self.current.take_soon().socket.clone().ok_or_else(|| {
+            operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
+        })
+    }
+
+    #[cold]
+    fn no_more_answers(&self, socket: &Arc<Socket>, inbox: &Inbox, operation: &Operation<'_>) -> Error {
+        if inbox.decoder.as_ref().is_some_and(|decoder| decoder.pending() > 0) {
+            self.torn.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut current = self.current.take_soon();
+        if current.socket.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket)) {
+            current.socket = None;
+        }
+        operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
+    }
+
+    fn linked(&self, operation: &mut Operation<'_>) -> Result<Turn<'_, Link>> {
+        self.link.take(operation)
+    }
+}
+
+impl Transport for Connection {
+    #[inline]
+    fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("send", timeout);
+        if message.is_empty() && self.frames.is_none() {
+            return Err(operation
+                .error(Errno::EINVAL)
+                .because("an empty message would look like the end of the connection; unix: and ring: carry them"));
+        }
+        let mut link = self.linked(&mut operation)?;
+        loop {
+            let socket = self.socket(&mut link, &mut operation)?;
+            match self.try_send(&mut link, &socket, message, &mut operation) {
+                Ok(()) => {
+                    link.used = about_now();
+                    link.sent += 1;
+                    return Ok(());
+                }
+                Err(error) if error.is(Errno::EMSGSIZE) && self.frames.is_none() => {
+                    return Err(refusal::too_large(error, self.scheme, message.len()));
+                }
+                Err(error) if is_broken(&error) => {
+                    self.part(&mut link, &operation, Errno::from_raw(error.errno()))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        let mut operation = self.object.operation("recv", timeout);
+        let mut inbox = self.inbox.take(&mut operation)?;
+        loop {
+            let socket = match &inbox.socket {
+                // What came in over an earlier connection is received first.
+                Some(socket) if inbox.decoder.as_ref().is_some_and(|decoder| decoder.pending() > 0) => {
+                    Arc::clone(socket)
+                }
+                _ => {
+                    let socket = self.receiving(&operation)?;
+                    if inbox.socket.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &socket)) {
+                        inbox.decoder = self.frames.map(Decoder::new);
+                        inbox.socket = Some(Arc::clone(&socket));
+                    }
+                    socket
+                }
+            };
+            let Some(decoder) = &mut inbox.decoder else {
+                return match receive_whole(&socket, buffer, &mut operation) {
+                    Ok(0) => Err(self.no_more_answers(&socket, &inbox, &operation)),
+                    Ok(length) => Ok(ChannelReceived { length, ..Default::default() }),
+                    Err(error) if is_broken(&error) => Err(self.no_more_answers(&socket, &inbox, &operation)),
+                    Err(error) => Err(error),
+                };
+            };
+            match decoder.next() {
+                Next::Message(length) => {
+                    let Some(room) = buffer.get_mut(..length) else {
+                        return Err(refusal::does_not_fit(operation.error(Errno::EMSGSIZE), length, buffer.len()));
+                    };
+                    room.copy_from_slice(decoder.message(length));
+                    decoder.take(length);
+                    return Ok(ChannelReceived { length, ..Default::default() });
+                }
+                Next::TooLarge(size) => {
+                    let error = refusal::not_ours(operation.error(Errno::EBADMSG), "the receiver", size, self.frames);
+                    *inbox = inbox.replaced();
+                    drop(self.no_more_answers(&socket, &inbox, &operation));
+                    return Err(error);
+                }
+                Next::More => {}
+            }
+            let read = operation.until_ready(socket.as_fd(), PollFlags::POLLIN, || {
+                decoder.fill(|room| sys::receive(socket.as_fd(), room, 0))
+            });
+            match read {
+                Ok(0) => {
+                    decoder.end();
+                    if !matches!(decoder.next(), Next::Message(_)) {
+                        let error = self.no_more_answers(&socket, &inbox, &operation);
+                        *inbox = inbox.replaced();
+                        return Err(error);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if is_broken(&error) => {
+                    let error = self.no_more_answers(&socket, &inbox, &operation);
+                    *inbox = inbox.replaced();
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn reply(&self, _: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()> {
+        self.send(message, 0, timeout)
+    }
+
+    fn flush(&self, timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("flush", timeout);
+        let mut link = self.linked(&mut operation)?;
+        let Some(socket) = link.socket.clone() else { return Ok(()) };
+        let mut pauses = Pauses::default();
+        loop {
+            let flushed = link.outlet.flush(&socket, &mut operation);
+            if let Err(error) = flushed {
+                if !is_broken(&error) {
+                    return Err(error);
+                }
+                return self.part(&mut link, &operation, Errno::from_raw(error.errno()));
+            }
+            // First whether it is over, then what is left: after the end nothing changes.
+            let left = self.is_left(&socket);
+            if unsent(&socket) == 0 && !left {
+                link.sent = 0;
+                return Ok(());
+            }
+            if left {
+                return self.part(&mut link, &operation, Errno::EPIPE);
+            }
+            if timeout == Timeout::Now {
+                return Err(operation.error(Errno::EAGAIN));
+            }
+            pauses.sleep(&mut operation)?;
+        }
+    }
+
+    /// The socket in use now; another one after the next connect.
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+        Err(self.object.error(Errno::ENOTSUP, "descriptor").because(
+            "the sending end of a connection may connect again, so its descriptor changes; send with a timeout of zero",
+        ))
+    }
+
+    fn count(&self, statistics: &mut ChannelStatistics) {
+        statistics.reconnects = u64::from(self.reconnects.load(Ordering::Relaxed).saturating_sub(1));
+        statistics.unconfirmed = self.unconfirmed.load(Ordering::Relaxed);
+        statistics.torn = self.torn.load(Ordering::Relaxed);
+    }
+
+    fn end_waits(&self) {
+        self.object.end_waits();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let object = Object::new(""); // the waits of the channel's own have been ended
+        let mut operation = object.operation("close", LINGER);
+        let mut link = self.link.take_soon();
+        if let Some(socket) = link.socket.clone() {
+            // Whoever wants to know flushes; here nobody could be told. The receiver counts a torn message.
+            let _ = link.outlet.flush(&socket, &mut operation);
+            // What is unread when a socket closes makes the kernel forget what it has yet to send.
+            let mut unread = [0; 4096];
+            for _ in 0..256 {
+                if !matches!(sys::receive(socket.as_fd(), &mut unread, 0), Ok(1..)) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Receives from a socket that keeps boundaries, waiting as the channel's own call.
+fn receive_whole(socket: &Socket, buffer: &mut [u8], operation: &mut Operation<'_>) -> Result<usize> {
+    operation.until_ready(socket.as_fd(), PollFlags::POLLIN, || match socket.recv(buffer, Timeout::Now) {
+        Err(error) if error.is(Errno::EAGAIN) => Err(Errno::EAGAIN),
+        outcome => Ok(outcome),
+    })?
+}
+
+/// Bytes that were sent and not acknowledged, or over a Unix socket not read.
+fn unsent(socket: &Socket) -> u64 {
+    sys::unsent(socket.as_fd()).unwrap_or(0)
+}
+
+fn is_broken(error: &Error) -> bool {
+    use Errno::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, ENOTCONN, EPIPE};
+    let broken = [EPIPE, ECONNRESET, ECONNABORTED, ENOTCONN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH];
+    broken.iter().any(|errno| error.is(*errno))
+}

@@ -1,0 +1,499 @@
+//! One way to send and receive messages, over any mechanism that carries them.
+
+mod capabilities;
+mod connecting;
+mod connection;
+mod datagrams;
+mod fragments;
+mod framing;
+mod gate;
+mod memory;
+mod outlet;
+mod peer;
+mod pipes;
+mod queues;
+mod refusal;
+mod streams;
+mod transport;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+
+pub use capabilities::{Capabilities, ChannelDurability};
+pub use peer::ChannelPeer;
+use refusal::unfit;
+
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::mq::{Mq, MqAccess, SysvMq};
+use crate::pipe::Fifo;
+use crate::ring::{Ring, RingRole};
+use crate::socket::Socket;
+use crate::timeout::Timeout;
+use crate::topic::Topic;
+use crate::waitset::Interest;
+use connection::Connection;
+use datagrams::{DatagramReceiver, DatagramSender};
+use memory::{ring, subscription, topic};
+use pipes::{PipeReceiver, PipeSender};
+use queues::{Posix, SystemV};
+use streams::Streams;
+use transport::Transport;
+
+/// Room for a message whose size is not known.
+const USUAL: usize = 4096;
+
+/// What was received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelReceived {
+    /// Bytes.
+    pub length: usize,
+    /// The priority it was sent with; 0 where there are none.
+    pub priority: u32,
+    /// How often it has been taken, this time included, where that is known (`ring:`); else 0.
+    pub deliveries: u32,
+    /// How many messages were missed before it (`topic:` with `lossy=1`).
+    pub missed: u64,
+    /// Who sent it, where that is known.
+    pub peer: Option<ChannelPeer>,
+}
+
+/// A message in memory of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelMessage {
+    /// Its bytes.
+    pub data: Vec<u8>,
+    /// What is known about it.
+    pub received: ChannelReceived,
+}
+
+/// What one end of a channel has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelStatistics {
+    /// Messages sent from here, answers included.
+    pub sent: u64,
+    /// Messages received here.
+    pub received: u64,
+    /// Messages that wait to be received, where that is known.
+    pub waiting: Option<u64>,
+    /// Connections to senders that are open now.
+    pub peers: u64,
+    /// Times that a connection was made anew.
+    pub reconnects: u64,
+    /// Times that something sent may have been lost with a connection, or was refused by the receiver's host.
+    pub unconfirmed: u64,
+    /// Messages that came in part, because their sender died or broke off.
+    pub torn: u64,
+    /// Senders that were cut off because of what they sent.
+    pub cut_off: u64,
+    /// Times that something else than messages was found in a pipe.
+    pub garbage: u64,
+    /// Messages that a full ring has dropped, by all its users.
+    pub dropped: u64,
+    /// Messages that this subscriber has missed.
+    pub missed: u64,
+}
+
+/// Which way messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Out,
+    In,
+}
+
+/// One end of a channel: messages over whichever mechanism its address names, sent from one end and received at the
+/// other.
+///
+/// `tcp:`, `udp:`, `unix:`, `unix-dgram:`, `unix-seqpacket:`, `pipe:`, `fifo:`, `mq:`, `sysv-mq:`, `ring:` and `topic:`. A
+/// program can change from one to another by changing the address; what they do not have in common is told by
+/// [`Channel::capabilities`], and refused with a text that names one that can.
+///
+/// Messages are whole everywhere. Over `tcp:` and `unix:` each follows its length (32 bits, most significant byte first);
+/// `?framing=line` and `?framing=none` talk to programs that know nothing of this. Over `pipe:` and `fifo:` messages
+/// travel in pieces that the kernel keeps together, so that any number of writers never mix. `?largest=` bounds what a
+/// stream's message may have, 1 MiB by default: what announces more is refused before memory is taken for it.
+///
+/// A receiver at a socket's address takes any number of senders; one that sends something else is cut off, and the others
+/// do not notice. A sender whose connection breaks connects again, within its timeout, and fails with `ECONNRESET` first
+/// if something that it sent may not have arrived. All methods may be called from several threads. After a fork, the
+/// child's senders connect anew and its receivers begin with what comes from then on; a pair's ends go on in one of the
+/// two processes.
+///
+/// ```
+/// use wigwag::{Channel, Timeout};
+/// # let text = format!("unix:@wwtest-channel-doc-{}", std::process::id());
+/// let address = text.parse()?; // or "ring:jobs", "mq:/jobs", "tcp://127.0.0.1:4000"
+/// let receiver = Channel::open_receiver(&address, Timeout::Now)?;
+/// let sender = Channel::open_sender(&address, Timeout::Now)?; // as another process would
+/// sender.send(b"a job", Timeout::Forever)?;
+/// let message = receiver.recv_message(Timeout::Forever)?;
+/// assert_eq!(message.data, b"a job");
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub struct Channel {
+    address: Arc<str>,
+    scheme: Scheme,
+    direction: Direction,
+    transport: Box<dyn Transport>,
+    /// What can be opened to reach this end, where that is not the address itself.
+    local: Option<Address>,
+    sent: AtomicU64,
+    received: AtomicU64,
+    shown: OnceLock<(OwnedFd, PollFlags)>,
+}
+
+impl Channel {
+    /// What a channel over this address does and does not do. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` the address names something that carries no messages.
+    pub fn capabilities(address: &Address) -> Result<Capabilities> {
+        Capabilities::of(address)
+    }
+
+    /// Opens the end that sends; waits for a receiver where the mechanism needs one: `tcp:`, `unix:`,
+    /// `unix-seqpacket:` and `fifo:`. Queues, rings and topics are made if they are missing.
+    ///
+    /// # Errors
+    /// `EINVAL` the address carries no messages, or `pipe:`, which has no name (see [`Channel::pair`]); `ECONNREFUSED`,
+    /// `ENOENT` no receiver is there, with a timeout of zero; what opening the mechanism gives; `EAGAIN`, `ETIMEDOUT`,
+    /// `ECANCELED`.
+    pub fn open_sender(address: &Address, timeout: Timeout) -> Result<Channel> {
+        let plain = plain(address, "open for sending")?;
+        let transport: Box<dyn Transport> = match address.scheme() {
+            Scheme::Tcp | Scheme::Unix | Scheme::UnixSeqpacket => Box::new(Connection::open(address, &plain, timeout)?),
+            Scheme::Udp | Scheme::UnixDgram => Box::new(DatagramSender::open(&plain, timeout)?),
+            Scheme::Fifo => Box::new(PipeSender::open(address, &plain, timeout)?),
+            Scheme::Mq => Box::new(Posix::open(&plain, MqAccess::Send)?),
+            Scheme::SysvMq => Box::new(SystemV::open(&plain, MqAccess::Send)?),
+            Scheme::Ring => Box::new(ring(&plain, RingRole::Producer)?),
+            Scheme::Topic => Box::new(topic(&plain)?),
+            _ => return Err(has_no_name(address, "open for sending")),
+        };
+        Ok(Channel::over(address, Direction::Out, transport, None))
+    }
+
+    /// Opens the end that receives; waits for a sender over `fifo:` (unless `keep-open=1`), and for nothing else.
+    ///
+    /// # Errors
+    /// `EINVAL` as [`Channel::open_sender`]; `EADDRINUSE`, `EBUSY` another receiver has it, where there can be one only;
+    /// what opening the mechanism gives; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
+    pub fn open_receiver(address: &Address, timeout: Timeout) -> Result<Channel> {
+        let plain = plain(address, "open for receiving")?;
+        let mut local = None;
+        let transport: Box<dyn Transport> = match address.scheme() {
+            Scheme::Tcp | Scheme::Unix | Scheme::UnixSeqpacket => {
+                let streams = Streams::open(address, &plain, timeout)?;
+                local = streams.local_address();
+                Box::new(streams)
+            }
+            Scheme::Udp | Scheme::UnixDgram => {
+                let receiver = DatagramReceiver::open(&plain, timeout)?;
+                local = receiver.local_address();
+                Box::new(receiver)
+            }
+            Scheme::Fifo => Box::new(PipeReceiver::open(address, &plain, timeout)?),
+            Scheme::Mq => Box::new(Posix::open(&plain, MqAccess::Receive)?),
+            Scheme::SysvMq => Box::new(SystemV::open(&plain, MqAccess::Receive)?),
+            Scheme::Ring => Box::new(ring(&plain, RingRole::Consumer)?),
+            Scheme::Topic => Box::new(subscription(&topic(&plain)?, address)?),
+            _ => return Err(has_no_name(address, "open for receiving")),
+        };
+        Ok(Channel::over(address, Direction::In, transport, local))
+    }
+
+    /// Makes both ends of a channel without a name, the receiving one first, for a process and the children it forks:
+    /// `pipe:`, `unix:` or `unix-seqpacket:`. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` an address of another kind, or one with a name; `EMFILE`, `ENFILE` no descriptor is left.
+    pub fn pair(address: &Address) -> Result<(Channel, Channel)> {
+        let plain = plain(address, "pair")?;
+        let (receiver, sender): (Box<dyn Transport>, Box<dyn Transport>) = match address.scheme() {
+            Scheme::Pipe => {
+                let (receiver, sender) = pipes::pair(address, &plain)?;
+                (Box::new(receiver), Box::new(sender))
+            }
+            scheme @ (Scheme::Unix | Scheme::UnixSeqpacket) if address.name().is_empty() => {
+                let (one, other) = Socket::pair(scheme)?;
+                (Box::new(Streams::over(one, address)?), Box::new(Connection::over(other, address)))
+            }
+            _ => {
+                return Err(Error::new(Errno::EINVAL, "pair")
+                    .on_text(address.to_string())
+                    .because("pipe:, unix: and unix-seqpacket: without a name come in pairs; the others are opened"));
+            }
+        };
+        let receiver = Channel::over(address, Direction::In, receiver, None);
+        Ok((receiver, Channel::over(address, Direction::Out, sender, None)))
+    }
+
+    fn over(address: &Address, direction: Direction, transport: Box<dyn Transport>, local: Option<Address>) -> Channel {
+        Channel {
+            address: address.to_string().into(),
+            scheme: address.scheme(),
+            direction,
+            transport,
+            local,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            shown: OnceLock::new(),
+        }
+    }
+
+    /// Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep
+    /// it. Sockets' names go with their receiver. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` the address names nothing that outlives its receiver; `ENOENT` there is no such thing; what removing it
+    /// gives.
+    pub fn remove(address: &Address) -> Result<()> {
+        let plain = plain(address, "remove")?;
+        match address.scheme() {
+            Scheme::Fifo => Fifo::remove(&plain),
+            Scheme::Mq => Mq::remove(&plain),
+            Scheme::SysvMq => SysvMq::remove(&plain),
+            Scheme::Ring => Ring::remove(&plain),
+            Scheme::Topic => Topic::remove(&plain),
+            _ => Err(Error::new(Errno::EINVAL, "remove")
+                .on_text(address.to_string())
+                .because("it goes when its receiver is closed, and leaves nothing to remove")),
+        }
+    }
+
+    /// Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is
+    /// told by [`Channel::capabilities`].
+    ///
+    /// # Errors
+    /// `EMSGSIZE` larger than the mechanism or the address allows, see [`Error::true_size`]; `EPIPE` the last receiver has
+    /// gone, and none can come (`pipe:`, `fifo:`, `ring:`); `ECONNRESET` what was sent before over a connection may be
+    /// lost, and this message was not sent; `EINVAL` the framing cannot carry it; `EBADF` this end receives; `EAGAIN`,
+    /// `ETIMEDOUT`, `ECANCELED` with nothing sent; what the mechanism gives.
+    #[inline]
+    pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
+        self.require(Direction::Out, "send")?;
+        self.transport.send(message, 0, timeout)?;
+        self.sent.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        Ok(())
+    }
+
+    /// As [`Channel::send`], with a priority: higher ones are received first. 0 is what `send` uses.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]; `ENOTSUP` the mechanism has no priorities; `EINVAL` above the highest.
+    pub fn send_with_priority(&self, message: &[u8], priority: u32, timeout: Timeout) -> Result<()> {
+        self.require(Direction::Out, "send")?;
+        if priority != 0 && self.scheme != Scheme::Mq {
+            return Err(refusal::no_priorities(self.error(Errno::ENOTSUP, "send")));
+        }
+        self.transport.send(message, priority, timeout)?;
+        self.sent.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        Ok(())
+    }
+
+    /// Sends messages one after the other, within one deadline.
+    ///
+    /// # Errors
+    /// As [`Channel::send`] for the first that could not be sent; [`Error::done`] tells how many were.
+    pub fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<()> {
+        let deadline = crate::timeout::Deadline::after(timeout);
+        for (done, message) in messages.iter().enumerate() {
+            // The first gets the timeout as it is; later ones what is left of it.
+            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
+            self.send(message, left).map_err(|error| match error.is(Errno::EMSGSIZE) {
+                true => error,
+                false => error.after(done),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Receives one message into the caller's memory; waits for one.
+    ///
+    /// The end that sends over a socket receives answers with it.
+    ///
+    /// # Errors
+    /// `EMSGSIZE` the message is larger than the buffer: it stays, and [`Error::true_size`] tells how much room it needs;
+    /// `EPIPE` the last sender has gone and everything is received, where the mechanism tells; `EBADMSG` a sender sent
+    /// something else: it was cut off, or what it wrote was skipped, and counted; `EBADF` this end sends, and there are
+    /// no answers; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the mechanism gives.
+    #[inline]
+    pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        if self.direction == Direction::Out {
+            self.require_answers()?;
+        }
+        let received = self.transport.recv(buffer, timeout)?;
+        self.received.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        Ok(received)
+    }
+
+    /// As [`Channel::recv`], into memory of its own, which is as large as it needs to be.
+    ///
+    /// # Errors
+    /// As [`Channel::recv`], but for `EMSGSIZE`; `ENOMEM`.
+    pub fn recv_message(&self, timeout: Timeout) -> Result<ChannelMessage> {
+        let deadline = crate::timeout::Deadline::after(timeout);
+        let mut data = vec![0; USUAL];
+        loop {
+            match self.recv(&mut data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
+                Ok(received) => {
+                    data.truncate(received.length);
+                    return Ok(ChannelMessage { data, received });
+                }
+                Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > data.len() => {
+                    let more = error.true_size() - data.len();
+                    data.try_reserve_exact(more).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
+                    data.resize(data.len() + more, 0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Receives up to `most` messages: waits for the first, and takes those that are there besides.
+    ///
+    /// # Errors
+    /// As [`Channel::recv_message`] for the first; an error behind it is kept for the next call to find.
+    pub fn recv_batch(&self, most: usize, timeout: Timeout) -> Result<Vec<ChannelMessage>> {
+        let mut messages = Vec::new();
+        if most == 0 {
+            return Ok(messages);
+        }
+        messages.push(self.recv_message(timeout)?);
+        while messages.len() < most {
+            match self.recv_message(Timeout::Now) {
+                Ok(message) => messages.push(message),
+                Err(_) => break,
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Answers the sender of a message; waits for room. The sender receives answers with its own [`Channel::recv`].
+    ///
+    /// # Errors
+    /// `ENOTSUP` the mechanism does not know senders; `EPIPE` the sender has gone; `EINVAL` the sender of another
+    /// channel's message; otherwise as [`Channel::send`].
+    pub fn reply(&self, peer: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()> {
+        self.require(Direction::In, "reply")?;
+        self.transport.reply(peer, message, timeout)?;
+        self.sent.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        Ok(())
+    }
+
+    /// Waits until what was sent is out of this process's hands: acknowledged by the other host (`tcp:`), read by the
+    /// other side (`unix:`), with the kernel or in shared memory (the others, at once).
+    ///
+    /// # Errors
+    /// `ECONNRESET` the connection broke before, and something may be lost; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` something is
+    /// on its way still.
+    ///
+    /// System call: ioctl(SIOCOUTQ), again and again.
+    pub fn flush(&self, timeout: Timeout) -> Result<()> {
+        self.transport.flush(timeout)
+    }
+
+    /// A descriptor to poll before the next call, and what for: that it is ready means that the call is worth trying
+    /// with a timeout of zero. It belongs to the channel.
+    ///
+    /// # Errors
+    /// `ENOTSUP` there is nothing to poll; `EMFILE`, `ENFILE` no descriptor is left.
+    pub fn descriptor(&self) -> Result<(BorrowedFd<'_>, Interest)> {
+        let (fd, events) = match self.shown.get() {
+            Some(shown) => shown,
+            None => {
+                let made = self.transport.descriptor()?;
+                self.shown.get_or_init(|| made)
+            }
+        };
+        let wanted = if self.direction == Direction::In { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        let interest = if events.contains(wanted) && wanted == PollFlags::POLLOUT {
+            Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        Ok((fd.as_fd(), interest))
+    }
+
+    /// Counts of this end, and of the mechanism where it keeps any. Never blocks.
+    pub fn statistics(&self) -> ChannelStatistics {
+        let mut statistics = ChannelStatistics {
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            ..Default::default()
+        };
+        self.transport.count(&mut statistics);
+        statistics
+    }
+
+    /// Where senders reach this receiver: the port that the kernel chose, if the address left that to it.
+    pub fn local_address(&self) -> Option<&Address> {
+        self.local.as_ref()
+    }
+
+    /// The address that it was opened with.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ends the waits of all threads in this channel (`ECANCELED`), now and from now on, and returns when they have left;
+    /// to be called before it is closed.
+    pub fn end_waits(&self) {
+        self.transport.end_waits();
+    }
+
+    #[inline]
+    fn require(&self, direction: Direction, operation: &'static str) -> Result<()> {
+        if self.direction == direction { Ok(()) } else { Err(self.wrong_end(operation)) }
+    }
+
+    fn require_answers(&self) -> Result<()> {
+        let has = Capabilities::of_scheme(self.scheme).is_some_and(|capabilities| capabilities.answers);
+        if has { Ok(()) } else { Err(self.wrong_end("recv")) }
+    }
+
+    #[cold]
+    fn wrong_end(&self, operation: &'static str) -> Error {
+        self.error(Errno::EBADF, operation).because(match self.direction {
+            Direction::Out => "this is the end that sends",
+            Direction::In => "this is the end that receives",
+        })
+    }
+
+    fn error(&self, errno: Errno, operation: &'static str) -> Error {
+        Error::new(errno, operation).on(&self.address)
+    }
+}
+
+/// The address without the options that are a channel's own, as the mechanism takes it.
+fn plain(address: &Address, operation: &'static str) -> Result<Address> {
+    if Capabilities::of_scheme(address.scheme()).is_none() {
+        return Err(carries_no_messages(address, operation));
+    }
+    Ok(address.for_mechanism())
+}
+
+#[cold]
+fn carries_no_messages(address: &Address, operation: &'static str) -> Error {
+    let able: Vec<_> = Scheme::ALL
+        .iter()
+        .filter(|scheme| Capabilities::of_scheme(**scheme).is_some())
+        .map(|scheme| format!("{scheme}:"))
+        .collect();
+    Error::new(Errno::EINVAL, operation)
+        .on_text(address.to_string())
+        .because_found(format!("it carries no messages; these do: {}", able.join(" ")))
+}
+
+#[cold]
+fn has_no_name(address: &Address, operation: &'static str) -> Error {
+    Error::new(Errno::EINVAL, operation)
+        .on_text(address.to_string())
+        .because("an anonymous pipe has no name to open it by; make a pair, or use fifo:")
+}

@@ -1,0 +1,402 @@
+//! A channel over `pipe:` and `fifo:`: many writers, whose messages never mix; one reader.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+
+use super::fragments::{self, Assembler, write_piece};
+use super::framing::{self, Decoder, Frames, Framing};
+use super::gate::{Gate, copy};
+use super::transport::Transport;
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
+use crate::pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
+use crate::sys::{SysResult, direct, nosigpipe, pipe_reader};
+use crate::timeout::Timeout;
+use crate::wait::{Forked, Object, Operation, Turns};
+
+/// Either kind of pipe.
+pub(super) enum End {
+    Pipe(Pipe),
+    Fifo(Fifo),
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            End::Pipe(pipe) => pipe.as_fd(),
+            End::Fifo(fifo) => fifo.as_fd(),
+        }
+    }
+}
+
+/// Both ends of an anonymous pipe.
+pub(super) fn pair(address: &Address, plain: &Address) -> Result<(PipeReceiver, PipeSender)> {
+    let options = PipeOptions {
+        capacity: plain.number("capacity").map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+        ..Default::default()
+    };
+    let (read, write) = Pipe::open(options)?;
+    Ok((PipeReceiver::over(End::Pipe(read), address)?, PipeSender::over(End::Pipe(write), address)?))
+}
+
+/// Messages of a pipe: in pieces, or lines and writes as they come.
+fn frames(address: &Address) -> Frames {
+    let frames = Frames::of(address);
+    match frames.framing {
+        Framing::Length => frames,
+        // Longer ones the kernel could mix with another writer's.
+        _ => Frames { largest: frames.largest.min(PIPE_ATOMIC - 1), ..frames },
+    }
+}
+
+/// The writing end.
+pub(super) struct PipeSender {
+    object: Object,
+    end: End,
+    frames: Frames,
+    turns: Turns<Writing>,
+}
+
+/// One message at a time goes out.
+struct Writing {
+    number: u32,
+    piece: Vec<u8>,
+}
+
+impl Forked for Writing {
+    /// The child is another writer.
+    fn after_fork(&mut self) {
+        *self = self.replaced();
+    }
+
+    fn replaced(&self) -> Writing {
+        Writing { number: number(), piece: Vec::new() }
+    }
+}
+
+/// A writer's number, unlike any other's in all likelihood.
+fn number() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(std::process::id()) >> 32) as u32
+}
+
+impl PipeSender {
+    /// Opens the FIFO, or makes it; waits for the receiver.
+    pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<PipeSender> {
+        let options = FifoOptions { create: true, ..Default::default() };
+        PipeSender::over(End::Fifo(Fifo::open_writer(plain, &options, timeout)?), address)
+    }
+
+    pub fn over(end: End, address: &Address) -> Result<PipeSender> {
+        Ok(PipeSender {
+            object: Object::new(address.to_string()),
+            end,
+            frames: frames(address),
+            turns: Turns::new(Writing { number: number(), piece: Vec::new() }),
+        })
+    }
+
+    fn write(&self, bytes: &[u8], operation: &mut Operation<'_>) -> Result<()> {
+        // Up to PIPE_BUF bytes are written whole or not at all.
+        operation
+            .until_ready(self.end.as_fd(), PollFlags::POLLOUT, || nosigpipe::write(self.end.as_fd(), bytes))
+            .map(drop)
+    }
+}
+
+impl Transport for PipeSender {
+    fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("send", timeout);
+        let mut writing = self.turns.take(&mut operation)?;
+        let writing = &mut *writing;
+        let frame = self.frames.around(message).map_err(|why| too_long(&operation, self.frames, message, why))?;
+        if self.frames.framing != Framing::Length {
+            writing.piece.clear();
+            writing.piece.extend_from_slice(message);
+            writing.piece.extend_from_slice(frame.tail);
+            return self.write(&writing.piece, &mut operation);
+        }
+        let mut at = 0;
+        loop {
+            at = write_piece(&mut writing.piece, writing.number, message, at);
+            self.write(&writing.piece, &mut operation)?;
+            if at == message.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn recv(&self, _: &mut [u8], _: Timeout) -> Result<ChannelReceived> {
+        Err(self.object.error(Errno::EBADF, "recv"))
+    }
+
+    fn reply(&self, _: &ChannelPeer, _: &[u8], timeout: Timeout) -> Result<()> {
+        Err(refusal::no_answers(&self.object.operation("reply", timeout)))
+    }
+
+    fn flush(&self, _: Timeout) -> Result<()> {
+        Ok(()) // a message is in the pipe once it is sent
+    }
+
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+        let copied = copy(self.end.as_fd()).map_err(|errno| self.object.error(errno, "descriptor"));
+        Ok((copied?, PollFlags::POLLOUT))
+    }
+
+    fn count(&self, _: &mut ChannelStatistics) {}
+
+    fn end_waits(&self) {
+        self.object.end_waits();
+    }
+}
+
+#[cold]
+fn too_long(operation: &Operation<'_>, frames: Frames, message: &[u8], why: framing::Unfit) -> Error {
+    let error = unfit(operation, frames, message, why);
+    if why == framing::Unfit::TooLarge && frames.framing != Framing::Length {
+        return error.because_found(format!(
+            "the message has {} bytes; a pipe keeps no more than {PIPE_ATOMIC} together, and another writer's would mix \
+             with the rest; framing=length carries any size",
+            message.len()
+        ));
+    }
+    error
+}
+
+/// The reading end.
+pub(super) struct PipeReceiver {
+    object: Object,
+    end: End,
+    gate: Gate,
+    state: Turns<State>,
+    garbage: AtomicU64,
+}
+
+struct State {
+    found: Found,
+    frames: Frames,
+    /// What a look ahead has found.
+    upcoming: Option<Next>,
+    rung: bool,
+    ended: bool,
+}
+
+enum Found {
+    Pieces(Assembler),
+    Stream(Decoder),
+}
+
+impl Forked for State {
+    /// What was read before stays with the parent.
+    fn after_fork(&mut self) {
+        *self = self.replaced();
+    }
+
+    fn replaced(&self) -> State {
+        State::new(self.frames)
+    }
+}
+
+enum Next {
+    Message(usize),
+    More,
+    Garbage,
+}
+
+impl State {
+    fn new(frames: Frames) -> State {
+        let found = match frames.framing {
+            Framing::Length => Found::Pieces(Assembler::new(frames.largest)),
+            _ => Found::Stream(Decoder::new(frames)),
+        };
+        State { found, frames, upcoming: None, rung: false, ended: false }
+    }
+
+    /// Whether a call would find something without reading.
+    fn look_ahead(&mut self) -> bool {
+        self.upcoming = self.next().ok().filter(|next| !matches!(next, Next::More));
+        self.upcoming.is_some()
+    }
+
+    fn next(&mut self) -> SysResult<Next> {
+        if let Some(next) = self.upcoming.take() {
+            return Ok(next);
+        }
+        Ok(match &mut self.found {
+            Found::Pieces(assembler) => match assembler.next()? {
+                fragments::Next::Message(length) => Next::Message(length),
+                fragments::Next::More => Next::More,
+                fragments::Next::Garbage => Next::Garbage,
+            },
+            Found::Stream(decoder) => match decoder.next() {
+                framing::Next::Message(length) => Next::Message(length),
+                framing::Next::More => Next::More,
+                framing::Next::TooLarge(length) => {
+                    decoder.take(length);
+                    Next::Garbage
+                }
+            },
+        })
+    }
+
+    fn message(&self, length: usize) -> &[u8] {
+        match &self.found {
+            Found::Pieces(assembler) => assembler.message(length),
+            Found::Stream(decoder) => decoder.message(length),
+        }
+    }
+
+    fn take(&mut self, length: usize) {
+        match &mut self.found {
+            Found::Pieces(assembler) => assembler.take(length),
+            Found::Stream(decoder) => decoder.take(length),
+        }
+    }
+
+    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
+        match &mut self.found {
+            Found::Pieces(assembler) => assembler.fill(read),
+            Found::Stream(decoder) => decoder.fill(read),
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        match &mut self.found {
+            Found::Pieces(assembler) => assembler.end(),
+            Found::Stream(decoder) => decoder.end(),
+        }
+    }
+
+    fn torn(&self) -> u64 {
+        match &self.found {
+            Found::Pieces(assembler) => assembler.torn(),
+            Found::Stream(_) => 0, // what has no end of its own cannot be torn
+        }
+    }
+}
+
+impl PipeReceiver {
+    /// Opens the FIFO, or makes it; waits for a sender, unless the address says `keep-open=1`.
+    pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<PipeReceiver> {
+        let options = FifoOptions { create: true, ..Default::default() };
+        let fifo = Fifo::open_reader(plain, &options, timeout)?;
+        pipe_reader::claim(fifo.as_fd()).map_err(|errno| {
+            let error = Error::new(errno, "open for receiving").on_text(address.to_string());
+            match errno {
+                Errno::EBUSY => error.because(
+                    "another receiver has it; two would tear each other's messages apart. mq: sysv-mq: and ring: have many",
+                ),
+                _ => error,
+            }
+        })?;
+        PipeReceiver::over(End::Fifo(fifo), address)
+    }
+
+    pub fn over(end: End, address: &Address) -> Result<PipeReceiver> {
+        let object = Object::new(address.to_string());
+        let failed = |errno| explain_descriptors(object.error(errno, "open for receiving"));
+        let gate = Gate::new().map_err(failed)?;
+        gate.add(end.as_fd(), libc::EPOLLIN.cast_unsigned(), 0).map_err(failed)?;
+        let state = Turns::new(State::new(frames(address)));
+        Ok(PipeReceiver { object, end, gate, state, garbage: AtomicU64::new(0) })
+    }
+
+    fn look(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
+        let mut state = self.state.take_soon();
+        loop {
+            match state.next().map_err(|errno| operation.error(errno))? {
+                Next::Message(length) => {
+                    let Some(room) = buffer.get_mut(..length) else {
+                        self.gate.ring(&mut state.rung);
+                        return Err(refusal::does_not_fit(operation.error(Errno::EMSGSIZE), length, buffer.len()));
+                    };
+                    room.copy_from_slice(state.message(length));
+                    state.take(length);
+                    if state.look_ahead() {
+                        self.gate.ring(&mut state.rung);
+                    } else {
+                        self.gate.quiet(&mut state.rung);
+                    }
+                    return Ok(Some(ChannelReceived { length, ..Default::default() }));
+                }
+                Next::Garbage => {
+                    self.garbage.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                    return Err(operation.error(Errno::EBADMSG).because(
+                        "somebody writes something else to it, or messages larger than largest=; what cannot be read \
+                         was skipped and counted (framing=line and framing=none are for programs that know nothing of \
+                         channels)",
+                    ));
+                }
+                Next::More if state.ended => {
+                    state.ended = false; // a FIFO's next writer starts it again
+                    return Err(operation.error(Errno::EPIPE).because("the last sender has gone"));
+                }
+                Next::More => {}
+            }
+            match state.fill(|room| direct::read(self.end.as_fd(), room)) {
+                Ok(0) => state.end(),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.gate.quiet(&mut state.rung);
+                    return Ok(None);
+                }
+                Err(errno) => return Err(operation.error(errno)),
+            }
+        }
+    }
+}
+
+impl Transport for PipeReceiver {
+    fn send(&self, _: &[u8], _: u32, _: Timeout) -> Result<()> {
+        Err(self.object.error(Errno::EBADF, "send"))
+    }
+
+    fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        let mut operation = self.object.operation("recv", timeout);
+        if let Some(received) = self.look(buffer, &operation)? {
+            return Ok(received);
+        }
+        if timeout == Timeout::Now {
+            return Err(operation.error(Errno::EAGAIN));
+        }
+        let announced = self.gate.announce();
+        loop {
+            if let Some(received) = self.look(buffer, &operation)? {
+                return Ok(received);
+            }
+            announced.sleep(&mut operation)?;
+        }
+    }
+
+    fn reply(&self, _: &ChannelPeer, _: &[u8], timeout: Timeout) -> Result<()> {
+        Err(refusal::no_answers(&self.object.operation("reply", timeout)))
+    }
+
+    fn flush(&self, _: Timeout) -> Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+        let shown = self.gate.show().map_err(|errno| explain_descriptors(self.object.error(errno, "descriptor")))?;
+        let mut state = self.state.take_soon();
+        if state.look_ahead() {
+            self.gate.ring(&mut state.rung);
+        }
+        Ok((shown, PollFlags::POLLIN))
+    }
+
+    fn count(&self, statistics: &mut ChannelStatistics) {
+        statistics.torn = self.state.take_soon().torn();
+        statistics.garbage = self.garbage.load(Ordering::Relaxed);
+    }
+
+    fn end_waits(&self) {
+        self.object.end_waits();
+    }
+}

@@ -1,0 +1,176 @@
+//! A channel over the kernel's message queues: `mq:`, `sysv-mq:`. Any number of senders and receivers.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+
+use super::gate::copy;
+use super::transport::Transport;
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::mq::{Mq, MqAccess, MqOptions, SysvMq, SysvMqOptions, SysvSelect};
+use crate::timeout::Timeout;
+use crate::wait::{Forked, Object, Turns};
+
+/// The type of a channel's System V messages; messages of any type are received.
+const TYPE: i64 = 1;
+
+/// One end of a POSIX queue.
+pub(super) struct Posix {
+    object: Object,
+    queue: Mq,
+    /// The queue's largest message, which the kernel wants room for.
+    largest: usize,
+    aside: Turns<Aside>,
+    has_aside: AtomicBool,
+}
+
+/// A message that did not fit its receiver's buffer: the next to be received here.
+struct Aside(Option<(Vec<u8>, u32)>);
+
+impl Forked for Aside {
+    /// The message stays with the parent.
+    fn after_fork(&mut self) {
+        self.0 = None;
+    }
+
+    fn replaced(&self) -> Aside {
+        Aside(None)
+    }
+}
+
+impl Posix {
+    /// Opens the queue, or makes it. Never blocks.
+    pub fn open(address: &Address, access: MqAccess) -> Result<Posix> {
+        let queue = Mq::open_or_create(address, &MqOptions { access, ..Default::default() })?;
+        let largest = queue.attributes()?.size;
+        let object = Object::new(address.to_string());
+        Ok(Posix { object, queue, largest, aside: Turns::new(Aside(None)), has_aside: AtomicBool::new(false) })
+    }
+
+    /// The kernel wants room for any message of the queue; the caller's buffer has less.
+    #[cold]
+    fn recv_small(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        let mut operation = self.object.operation("recv", timeout);
+        let mut aside = self.aside.take(&mut operation)?;
+        let (data, priority) = match aside.0.take() {
+            Some(message) => message,
+            None => {
+                let message = self.queue.recv(operation.left())?;
+                (message.data, message.priority)
+            }
+        };
+        let fits = data.len() <= buffer.len();
+        self.has_aside.store(!fits, Ordering::Relaxed); // the turn orders it
+        if !fits {
+            let error = refusal::does_not_fit(operation.error(Errno::EMSGSIZE), data.len(), buffer.len());
+            aside.0 = Some((data, priority));
+            return Err(error);
+        }
+        buffer[..data.len()].copy_from_slice(&data);
+        Ok(ChannelReceived { length: data.len(), priority, ..Default::default() })
+    }
+}
+
+impl Transport for Posix {
+    #[inline]
+    fn send(&self, message: &[u8], priority: u32, timeout: Timeout) -> Result<()> {
+        match self.queue.send(message, priority, timeout) {
+            Err(error) if error.is(Errno::EMSGSIZE) => Err(refusal::too_large(error, Scheme::Mq, message.len())),
+            outcome => outcome,
+        }
+    }
+
+    #[inline]
+    fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        if buffer.len() < self.largest || self.has_aside.load(Ordering::Relaxed) {
+            return self.recv_small(buffer, timeout);
+        }
+        let received = self.queue.recv_into(buffer, timeout)?;
+        Ok(ChannelReceived { length: received.size, priority: received.priority, ..Default::default() })
+    }
+
+    fn reply(&self, _: &ChannelPeer, _: &[u8], timeout: Timeout) -> Result<()> {
+        Err(refusal::no_answers(&self.object.operation("reply", timeout)))
+    }
+
+    fn flush(&self, _: Timeout) -> Result<()> {
+        Ok(()) // what is in the queue outlives its sender
+    }
+
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+        let events = PollFlags::POLLIN | PollFlags::POLLOUT; // the direction that the queue is not open for is never asked for
+        let copied = copy(self.queue.as_fd());
+        copied.map(|fd| (fd, events)).map_err(|errno| self.object.error(errno, "descriptor"))
+    }
+
+    fn count(&self, statistics: &mut ChannelStatistics) {
+        statistics.waiting = self.queue.attributes().ok().map(|attributes| attributes.messages as u64);
+    }
+
+    fn end_waits(&self) {
+        self.queue.end_waits();
+        self.object.end_waits();
+    }
+}
+
+/// One end of a System V queue.
+pub(super) struct SystemV {
+    queue: SysvMq,
+    receives: bool,
+}
+
+impl SystemV {
+    /// Opens the queue, or makes it. Never blocks.
+    pub fn open(address: &Address, access: MqAccess) -> Result<SystemV> {
+        let queue = SysvMq::open_or_create(address, &SysvMqOptions { access, ..Default::default() })?;
+        Ok(SystemV { queue, receives: access == MqAccess::Receive })
+    }
+}
+
+impl Transport for SystemV {
+    #[inline]
+    fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
+        match self.queue.send(message, TYPE, timeout) {
+            Err(error) if error.is(Errno::EMSGSIZE) => Err(refusal::too_large(error, Scheme::SysvMq, message.len())),
+            outcome => outcome,
+        }
+    }
+
+    #[inline]
+    fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        let received = self.queue.recv_into(SysvSelect::Any, buffer, timeout)?;
+        Ok(ChannelReceived { length: received.size, ..Default::default() })
+    }
+
+    fn reply(&self, _: &ChannelPeer, _: &[u8], timeout: Timeout) -> Result<()> {
+        let object = Object::new(self.queue.address());
+        Err(refusal::no_answers(&object.operation("reply", timeout)))
+    }
+
+    fn flush(&self, _: Timeout) -> Result<()> {
+        Ok(())
+    }
+
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+        let failed = |errno| Error::new(errno, "descriptor").on_text(self.queue.address());
+        if !self.receives {
+            return Err(
+                failed(Errno::ENOTSUP).because("a System V queue has nothing to wait for room by; send with a timeout")
+            );
+        }
+        let bell = self.queue.doorbell(SysvSelect::Any)?;
+        copy(bell).map(|fd| (fd, PollFlags::POLLIN)).map_err(failed)
+    }
+
+    fn count(&self, statistics: &mut ChannelStatistics) {
+        statistics.waiting = self.queue.status().ok().map(|status| status.messages as u64);
+    }
+
+    fn end_waits(&self) {
+        self.queue.end_waits();
+    }
+}

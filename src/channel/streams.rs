@@ -1,0 +1,452 @@
+//! The receiving end of a channel over connections: `tcp:`, `unix:`, `unix-seqpacket:`. Many senders, each with its own
+//! connection; one that sends garbage is cut off, and the others do not notice.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+
+use super::framing::{Decoder, Frames, Next};
+use super::gate::Gate;
+use super::outlet::Outlet;
+use super::peer::{Connected, Identity};
+use super::transport::Transport;
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
+use crate::socket::{Listener, ShutdownSide, Socket, SocketOptions};
+use crate::sys::socket as sys;
+use crate::timeout::Timeout;
+use crate::wait::{Forked, Object, Operation, Turns};
+
+/// The gate's token for new connections; the others are the connections' numbers, from 1.
+const LISTENER: u64 = 0;
+/// Messages taken from one sender before the others are looked at.
+const STREAK: u32 = 32;
+
+const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP).cast_unsigned();
+
+pub(super) struct Streams {
+    object: Object,
+    scheme: Scheme,
+    frames: Option<Frames>,
+    listener: Option<Listener>,
+    state: Turns<State>,
+    torn: AtomicU64,
+    cut_off: AtomicU64,
+}
+
+struct State {
+    /// `None` in a child made by fork, until it is needed: an epoll set would be shared with the parent.
+    gate: Option<Arc<Gate>>,
+    peers: HashMap<u64, Peer>,
+    /// Connections with whole messages in memory.
+    backlog: VecDeque<u64>,
+    /// The connection that the last message came from, and how many in a row.
+    last: u64,
+    streak: u32,
+    connections: u64,
+    rung: bool,
+}
+
+struct Peer {
+    identity: Arc<Connected>,
+    stream: Arc<Stream>,
+    decoder: Option<Decoder>,
+    is_in_backlog: bool,
+}
+
+/// What answering takes.
+struct Stream {
+    socket: Socket,
+    outlet: Turns<Outlet>,
+}
+
+impl Forked for Outlet {
+    fn after_fork(&mut self) {
+        self.clear();
+    }
+
+    fn replaced(&self) -> Outlet {
+        Outlet::default()
+    }
+}
+
+impl State {
+    fn new(gate: Option<Arc<Gate>>) -> State {
+        State { gate, peers: HashMap::new(), backlog: VecDeque::new(), last: 0, streak: 0, connections: 0, rung: false }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Peer> {
+        let peer = self.peers.remove(&number)?;
+        if let Some(gate) = &self.gate {
+            // Removed by hand, as a child made by fork may hold the description too.
+            let _ = gate.remove(peer.stream.socket.as_fd()); // fails only if it is not in the set
+        }
+        if self.last == number {
+            self.last = 0;
+        }
+        Some(peer)
+    }
+}
+
+impl Forked for State {
+    /// The connections stay with the parent; the child accepts its own on the shared listener.
+    fn after_fork(&mut self) {
+        *self = State::new(None);
+    }
+
+    fn replaced(&self) -> State {
+        State::new(None)
+    }
+}
+
+/// What became of a look at one connection.
+enum Look {
+    Received(ChannelReceived),
+    Nothing,
+    Gone,
+}
+
+impl Streams {
+    /// Listens. Never blocks, but for another program that is just making the same name.
+    pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<Streams> {
+        let options = SocketOptions { nodelay: address.scheme() == Scheme::Tcp, ..Default::default() };
+        let listener = Listener::open(plain, &options, timeout)?;
+        let streams = Streams::new(address, Some(listener));
+        streams.gate(&mut streams.state.take_soon()).map_err(|errno| streams.failed(errno))?;
+        Ok(streams)
+    }
+
+    /// One half of a pair.
+    pub fn over(socket: Socket, address: &Address) -> Result<Streams> {
+        let streams = Streams::new(address, None);
+        let mut state = streams.state.take_soon();
+        let gate = streams.gate(&mut state).map_err(|errno| streams.failed(errno))?;
+        streams.admit(&mut state, &gate, socket).map_err(|errno| streams.failed(errno))?;
+        drop(state);
+        Ok(streams)
+    }
+
+    fn new(address: &Address, listener: Option<Listener>) -> Streams {
+        Streams {
+            object: Object::new(address.to_string()),
+            scheme: address.scheme(),
+            frames: (address.scheme() != Scheme::UnixSeqpacket).then(|| Frames::of(address)),
+            listener,
+            state: Turns::new(State::new(None)),
+            torn: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
+        }
+    }
+
+    fn failed(&self, errno: Errno) -> Error {
+        explain_descriptors(self.object.error(errno, "open for receiving"))
+    }
+
+    /// Where the receiver listens, with the port that the kernel chose.
+    pub fn local_address(&self) -> Option<Address> {
+        self.listener.as_ref()?.local_address().ok()?.to_address().ok()
+    }
+
+    fn gate(&self, state: &mut State) -> nix::Result<Arc<Gate>> {
+        if let Some(gate) = &state.gate {
+            return Ok(Arc::clone(gate));
+        }
+        let gate = Arc::new(Gate::new()?);
+        if let Some(listener) = &self.listener {
+            gate.add(listener.as_fd(), libc::EPOLLIN.cast_unsigned(), LISTENER)?;
+        }
+        state.gate = Some(Arc::clone(&gate));
+        Ok(gate)
+    }
+
+    fn admit(&self, state: &mut State, gate: &Gate, socket: Socket) -> nix::Result<()> {
+        state.connections += 1;
+        let number = state.connections;
+        gate.add(socket.as_fd(), READABLE, number)?;
+        let identity = Arc::new(Connected {
+            number,
+            name: socket.address().into(),
+            credentials: socket.peer_credentials().ok(), // TCP has none
+        });
+        let stream = Arc::new(Stream { socket, outlet: Turns::new(Outlet::default()) });
+        let decoder = self.frames.map(Decoder::new);
+        state.peers.insert(number, Peer { identity, stream, decoder, is_in_backlog: false });
+        Ok(())
+    }
+
+    /// Takes a message if one can be had without waiting.
+    fn look(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
+        let mut state = self.state.take_soon();
+        let state = &mut *state;
+        if state.streak < STREAK {
+            while let Some(number) = state.backlog.pop_front() {
+                if let Some(peer) = state.peers.get_mut(&number) {
+                    peer.is_in_backlog = false;
+                }
+                if let Look::Received(received) = self.look_at(state, number, buffer, operation)? {
+                    return Ok(Some(received));
+                }
+            }
+            if state.last != 0 {
+                let last = state.last;
+                if let Look::Received(received) = self.look_at(state, last, buffer, operation)? {
+                    return Ok(Some(received));
+                }
+            }
+        }
+        state.streak = 0;
+        let gate = self.gate(state).map_err(|errno| explain_descriptors(operation.error(errno)))?;
+        let mut tokens = [0; 8];
+        let mut refused = None;
+        loop {
+            let mut found = gate.ready(&mut tokens).map_err(|errno| operation.error(errno))?;
+            let listens = tokens[..found].contains(&LISTENER);
+            if listens && refused.is_none() {
+                refused = self.accept_all(state, &gate).err();
+            }
+            if found == 1 && listens && refused.is_some() {
+                found = 0; // the listener stays ready as long as it is refused descriptors
+            }
+            for number in tokens[..found].iter().filter(|number| **number != LISTENER) {
+                if let Look::Received(received) = self.look_at(state, *number, buffer, operation)? {
+                    return Ok(Some(received));
+                }
+            }
+            if found == 0 {
+                break;
+            }
+        }
+        // The streak may have been all there was.
+        while let Some(number) = state.backlog.pop_front() {
+            if let Some(peer) = state.peers.get_mut(&number) {
+                peer.is_in_backlog = false;
+            }
+            if let Look::Received(received) = self.look_at(state, number, buffer, operation)? {
+                return Ok(Some(received));
+            }
+        }
+        gate.quiet(&mut state.rung);
+        match refused {
+            Some(error) => Err(error),
+            None if self.listener.is_none() && state.peers.is_empty() => Err(operation.error(Errno::EPIPE)),
+            None => Ok(None),
+        }
+    }
+
+    fn accept_all(&self, state: &mut State, gate: &Gate) -> Result<()> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        loop {
+            match listener.accept(Timeout::Now) {
+                Ok(socket) => {
+                    if self.scheme == Scheme::Tcp {
+                        let _ = socket.set_nodelay(true); // only answers are slower without
+                    }
+                    self.admit(state, gate, socket).map_err(|errno| self.object.error(errno, "accept"))?;
+                }
+                Err(error) if error.is(Errno::EAGAIN) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes a message of one connection, if a whole one has come.
+    #[inline]
+    fn look_at(&self, state: &mut State, number: u64, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Look> {
+        let Some(peer) = state.peers.get_mut(&number) else { return Ok(Look::Gone) };
+        let Some(decoder) = &mut peer.decoder else {
+            return self.look_at_packets(state, number, buffer);
+        };
+        loop {
+            match decoder.next() {
+                Next::Message(length) => {
+                    let room = buffer.get_mut(..length);
+                    let fits = room.is_some();
+                    if let Some(room) = room {
+                        room.copy_from_slice(decoder.message(length));
+                        decoder.take(length);
+                    }
+                    // One that does not fit stays, and so does one behind it.
+                    if !fits || matches!(decoder.next(), Next::Message(_) | Next::TooLarge(_)) {
+                        if !peer.is_in_backlog {
+                            peer.is_in_backlog = true;
+                            if fits { state.backlog.push_back(number) } else { state.backlog.push_front(number) }
+                        }
+                        if let Some(gate) = &state.gate {
+                            gate.ring(&mut state.rung);
+                        }
+                    }
+                    if !fits {
+                        let error = operation.error(Errno::EMSGSIZE);
+                        return Err(refusal::does_not_fit(error, length, buffer.len()));
+                    }
+                    let peer = ChannelPeer(Identity::Connection(Arc::clone(&peer.identity)));
+                    state.streak += 1;
+                    state.last = number;
+                    return Ok(Look::Received(ChannelReceived { length, peer: Some(peer), ..Default::default() }));
+                }
+                Next::TooLarge(size) => {
+                    self.cut_off.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                    let who = ChannelPeer(Identity::Connection(Arc::clone(&peer.identity))).to_string();
+                    state.remove(number);
+                    return Err(refusal::not_ours(operation.error(Errno::EBADMSG), &who, size, self.frames));
+                }
+                Next::More => {}
+            }
+            let socket = &peer.stream.socket;
+            match decoder.fill(|room| sys::receive(socket.as_fd(), room, 0)) {
+                Ok(0) => {
+                    decoder.end();
+                    if matches!(decoder.next(), Next::Message(_)) {
+                        continue;
+                    }
+                    self.leave(state, number);
+                    return Ok(Look::Gone);
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Look::Nothing),
+                Err(Errno::ENOMEM) => return Err(operation.error(Errno::ENOMEM)),
+                Err(_) => {
+                    // Reset, or unreachable for too long: there is nobody to be told, and a torn message is counted.
+                    self.leave(state, number);
+                    return Ok(Look::Gone);
+                }
+            }
+        }
+    }
+
+    fn look_at_packets(&self, state: &mut State, number: u64, buffer: &mut [u8]) -> Result<Look> {
+        let Some(peer) = state.peers.get_mut(&number) else { return Ok(Look::Gone) };
+        match peer.stream.socket.recv(buffer, Timeout::Now) {
+            Ok(0) => {
+                self.leave(state, number);
+                Ok(Look::Gone)
+            }
+            Ok(length) => {
+                let peer = ChannelPeer(Identity::Connection(Arc::clone(&peer.identity)));
+                state.streak += 1;
+                state.last = number;
+                Ok(Look::Received(ChannelReceived { length, peer: Some(peer), ..Default::default() }))
+            }
+            Err(error) if error.is(Errno::EAGAIN) => Ok(Look::Nothing),
+            Err(error) if error.is(Errno::EMSGSIZE) => {
+                state.last = number; // the next look is here
+                Err(error)
+            }
+            Err(_) => {
+                self.leave(state, number);
+                Ok(Look::Gone)
+            }
+        }
+    }
+
+    #[cold]
+    fn leave(&self, state: &mut State, number: u64) {
+        let left = state.remove(number).and_then(|peer| peer.decoder);
+        if left.is_some_and(|decoder| decoder.pending() > 0) {
+            self.torn.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        }
+    }
+
+    fn gate_for_waiting(&self, operation: &Operation<'_>) -> Result<Arc<Gate>> {
+        self.gate(&mut self.state.take_soon()).map_err(|errno| explain_descriptors(operation.error(errno)))
+    }
+}
+
+impl Transport for Streams {
+    fn send(&self, _: &[u8], _: u32, _: Timeout) -> Result<()> {
+        Err(self.object.error(Errno::EBADF, "send"))
+    }
+
+    fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        let mut operation = self.object.operation("recv", timeout);
+        if let Some(received) = self.look(buffer, &operation)? {
+            return Ok(received);
+        }
+        if timeout == Timeout::Now {
+            return Err(operation.error(Errno::EAGAIN));
+        }
+        let gate = self.gate_for_waiting(&operation)?;
+        let announced = gate.announce();
+        loop {
+            if let Some(received) = self.look(buffer, &operation)? {
+                return Ok(received);
+            }
+            announced.sleep(&mut operation)?;
+        }
+    }
+
+    fn reply(&self, peer: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("reply", timeout);
+        let Identity::Connection(connected) = &peer.0 else { return Err(refusal::not_our_peer(&operation, peer)) };
+        let stream = self.state.take_soon().peers.get(&connected.number).and_then(|found| {
+            // A peer of another channel may have the same number.
+            Arc::ptr_eq(&found.identity, connected).then(|| Arc::clone(&found.stream))
+        });
+        let Some(stream) = stream else {
+            return Err(operation.error(Errno::EPIPE).because_found(format!("{peer} has gone, so it gets no answer")));
+        };
+        match &self.frames {
+            Some(frames) => {
+                let frame = frames.around(message).map_err(|why| unfit(&operation, *frames, message, why))?;
+                let mut outlet = stream.outlet.take(&mut operation)?;
+                outlet.send(&stream.socket, &frame, message, &mut operation)?;
+                if outlet.is_behind() {
+                    // Nobody would see to the rest: the next answer to this peer may never be made.
+                    self.cut_off.fetch_add(1, Ordering::Relaxed);
+                    let _ = stream.socket.shutdown(ShutdownSide::Both); // fails only if the peer has gone already
+                    let errno = if timeout == Timeout::Now { Errno::EAGAIN } else { Errno::ETIMEDOUT };
+                    return Err(operation.error(errno).because_found(format!(
+                        "{peer} does not read its answers, and was cut off in the middle of this one"
+                    )));
+                }
+                Ok(())
+            }
+            None if message.is_empty() => Err(operation
+                .error(Errno::EINVAL)
+                .because("an empty message would look like the end of the connection; unix: and ring: carry them")),
+            None => operation
+                .until_ready(stream.socket.as_fd(), PollFlags::POLLOUT, || sys::send(stream.socket.as_fd(), message))
+                .map(drop)
+                .map_err(|error| match error.is(Errno::EMSGSIZE) {
+                    true => refusal::too_large(error, self.scheme, message.len()),
+                    false => error,
+                }),
+        }
+    }
+
+    fn flush(&self, timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("flush", timeout);
+        let streams: Vec<_> = self.state.take_soon().peers.values().map(|peer| Arc::clone(&peer.stream)).collect();
+        for stream in streams {
+            stream.outlet.take(&mut operation)?.flush(&stream.socket, &mut operation)?;
+        }
+        Ok(())
+    }
+
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+        let failed = |errno| explain_descriptors(self.object.error(errno, "descriptor"));
+        let mut state = self.state.take_soon();
+        let gate = self.gate(&mut state).map_err(failed)?;
+        let shown = gate.show().map_err(failed)?;
+        if !state.backlog.is_empty() {
+            gate.ring(&mut state.rung);
+        }
+        Ok((shown, PollFlags::POLLIN))
+    }
+
+    fn count(&self, statistics: &mut ChannelStatistics) {
+        statistics.torn = self.torn.load(Ordering::Relaxed);
+        statistics.cut_off = self.cut_off.load(Ordering::Relaxed);
+        statistics.peers = self.state.take_soon().peers.len() as u64;
+    }
+
+    fn end_waits(&self) {
+        self.object.end_waits();
+    }
+}

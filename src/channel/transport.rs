@@ -1,0 +1,33 @@
+//! What each mechanism gives a channel.
+
+use std::os::fd::OwnedFd;
+
+use nix::poll::PollFlags;
+
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics};
+use crate::error::Result;
+use crate::timeout::Timeout;
+
+/// One end of a mechanism that carries messages. What an end does not do is refused before it comes here.
+pub(super) trait Transport: Send + Sync {
+    /// Sends one message whole, or fails and has sent nothing of it.
+    fn send(&self, message: &[u8], priority: u32, timeout: Timeout) -> Result<()>;
+
+    /// Receives one message; one that does not fit the buffer stays, and its size is told (EMSGSIZE).
+    fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived>;
+
+    /// Sends an answer to the sender of a message.
+    fn reply(&self, peer: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()>;
+
+    /// Waits until the other side's system, or the other side, has everything that was sent.
+    fn flush(&self, timeout: Timeout) -> Result<()>;
+
+    /// A descriptor to poll, and for what, before the next call; `ENOTSUP` if there is nothing to poll.
+    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)>;
+
+    /// Adds the mechanism's own counts.
+    fn count(&self, statistics: &mut ChannelStatistics);
+
+    /// Ends the waits of all threads.
+    fn end_waits(&self);
+}

@@ -1,0 +1,87 @@
+//! Channels over pipes and FIFOs at their edges.
+
+use std::io::Write;
+
+use nix::errno::Errno;
+use wigwag::{Channel, Timeout};
+
+use super::{open, told};
+use crate::support::{GENEROUS, SHORT, fork};
+
+#[test]
+fn a_writer_killed_in_the_middle_is_counted_and_others_go_on() {
+    let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+    let (done, tell) = nix::unistd::pipe().unwrap();
+    let child = fork(|| {
+        // More than the pipe holds: it stops in the middle.
+        let error = sender.send(&[1; 500_000], SHORT).unwrap_err();
+        assert_eq!(error.errno(), libc::ETIMEDOUT);
+        nix::unistd::write(&tell, b"x").unwrap();
+        let _ = sender.send(&[2; 500_000], GENEROUS);
+    });
+    drop(tell);
+    told(&done);
+    child.kill(libc::SIGKILL);
+    child.wait();
+    std::thread::scope(|scope| {
+        scope.spawn(|| sender.send(&[3; 300_000], GENEROUS).unwrap());
+        assert!(receiver.recv_message(GENEROUS).unwrap().data == [3; 300_000]);
+    });
+    drop(sender);
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap_err().errno(), libc::EPIPE);
+    assert_eq!(receiver.statistics().torn, 1);
+}
+
+#[test]
+fn what_another_program_writes_is_skipped_and_said() {
+    let ends = open("fifo");
+    let mut other = std::fs::OpenOptions::new().write(true).open(ends.address.path()).unwrap();
+    other.write_all(b"hello from a shell\n").unwrap();
+    ends.sender.send(b"a message", GENEROUS).unwrap();
+    let mut garbage = 0;
+    let message = loop {
+        match ends.receiver.recv_message(GENEROUS) {
+            Ok(message) => break message,
+            Err(error) => assert!(error.is(Errno::EBADMSG) && error.to_string().contains("framing=line"), "{error}"),
+        }
+        garbage += 1;
+        assert!(garbage < 10);
+    };
+    assert_eq!(message.data, b"a message");
+    assert_eq!(ends.receiver.statistics().garbage, garbage);
+}
+
+#[test]
+fn a_shell_can_write_lines() {
+    let ends = open("fifo?framing=line");
+    let path = ends.address.path().to_str().unwrap();
+    let status = std::process::Command::new("sh").args(["-c", "echo one > \"$0\"; echo two > \"$0\"", path]).status();
+    assert!(status.unwrap().success());
+    assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"one");
+    assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"two");
+}
+
+#[test]
+fn a_line_that_could_mix_is_refused() {
+    let ends = open("fifo?framing=line");
+    let error = ends.sender.send(&[b'x'; 5000], GENEROUS).unwrap_err();
+    assert!(error.is(Errno::EMSGSIZE) && error.to_string().contains("framing=length"), "{error}");
+}
+
+#[test]
+fn a_fifo_starts_again_with_the_next_sender() {
+    let ends = open("fifo");
+    let address = ends.address.clone();
+    ends.sender.send(b"one", GENEROUS).unwrap();
+    assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"one");
+    let next = Channel::open_sender(&address, GENEROUS).unwrap();
+    next.send(b"two", GENEROUS).unwrap();
+    assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"two");
+}
+
+#[test]
+fn sending_without_a_receiver_is_epipe() {
+    let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+    drop(receiver);
+    assert_eq!(sender.send(b"x", Timeout::Now).unwrap_err().errno(), libc::EPIPE);
+}
