@@ -4,6 +4,7 @@ import subprocess
 from typing import List, Optional, Tuple
 
 import wigwag
+from wigwag import stdlib
 
 
 def addresses() -> Tuple[str, bytes, Optional[int]]:
@@ -92,6 +93,15 @@ def in_place(ring: wigwag.Ring, cell: wigwag.Cell) -> int:
         memoryview(message).tobytes()
     length, _ = ring.recv_into(bytearray(8))
     return length + message.deliveries + cell.reserve(3).publish()
+
+
+def shapes() -> int:
+    jobs: "stdlib.JoinableQueue[int]" = stdlib.JoinableQueue(4, name="jobs")
+    with stdlib.Lock(), stdlib.Condition() as held:
+        _: bool = held
+        jobs.put(1, timeout=1)
+        jobs.put("text")  # type: ignore[arg-type]
+    return jobs.get() + 1
 
 
 async def awaited(socket: wigwag.Socket, listener: wigwag.Listener, file: wigwag.File) -> bytes:
