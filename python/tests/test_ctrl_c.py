@@ -72,6 +72,8 @@ WAITS = {
     "mutex acquire": "mutex = wigwag.Mutex.anonymous(); other = wigwag.Mutex.from_fd(os.dup(mutex.segment_fd())); "
                      "other.acquire(); wait = mutex.acquire",
     "permits acquire": "permits = wigwag.Permits.anonymous(); permits.acquire(); wait = permits.acquire",
+    "lease acquire": "pool = wigwag.LeasePool.anonymous(1); lease = pool.acquire(); wait = pool.acquire",
+    "lease wait_wanted": "pool = wigwag.LeasePool.anonymous(1); wait = pool.wait_wanted",
     "event wait": "event = wigwag.Event.anonymous(); wait = event.wait",
     "rwlock read": "lock = wigwag.RwLock.anonymous(); other = wigwag.RwLock.from_fd(os.dup(lock.segment_fd())); "
                    "other.acquire_write(); wait = lock.reading().__enter__",

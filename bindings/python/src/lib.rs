@@ -17,6 +17,7 @@ mod fifo;
 mod file;
 mod handle;
 mod held;
+mod lease;
 mod listener;
 mod loan;
 mod mapping;
@@ -63,6 +64,8 @@ mod _wigwag {
     use super::fifo::Fifo;
     #[pymodule_export]
     use super::file::{File, FileLock, FileWatch};
+    #[pymodule_export]
+    use super::lease::{Lease, LeaseHolder, LeasePool, LeaseStatistics};
     #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
