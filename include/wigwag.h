@@ -2450,6 +2450,168 @@ ssize_t ww_ring_recv_batch(const ww_ring *ring, void *buffer, size_t size, ww_ri
                            int64_t timeout_ns, size_t *true_size);
 
 
+/* ---- One-to-one rings: the receiving end ---- */
+
+/* The receiving end of a one-to-one ring; see ww_ring_producer. */
+typedef struct ww_ring_consumer ww_ring_consumer;
+
+/* Opens the one-to-one ring of this name, or makes it, and becomes its consumer. Never blocks. Close it with
+ * ww_ring_consumer_close(). Errors: -EBUSY it has a consumer; otherwise as ww_ring_producer_open(). */
+int ww_ring_consumer_open(ww_ring_consumer **out, const char *address, const ww_ring_options *options);
+
+/* Becomes the consumer of the ring whose descriptor came from a parent or a peer. The handle uses a copy of the descriptor
+ * and closes fd; after an error fd stays the caller's. Never blocks. Errors: as ww_ring_producer_from_fd(). */
+int ww_ring_consumer_from_fd(ww_ring_consumer **out, int fd, const ww_ring_options *options);
+
+/* Closes the end; a thread that waits on it returns -ECANCELED first. What it had borrowed is delivered again, marked, to
+ * the next consumer. NULL is allowed. */
+void ww_ring_consumer_close(ww_ring_consumer *consumer);
+
+/* Whether the name still stands for this ring. Never blocks. Errors: -ESTALE the name was removed: whoever opens it from
+ * now on gets another ring; -EFAULT. */
+int ww_ring_consumer_check(const ww_ring_consumer *consumer);
+
+/* The segment's descriptor, to pass on for ww_ring_producer_from_fd(); not for polling. It stays the handle's. Never
+ * blocks. Errors: -EFAULT. */
+int ww_ring_consumer_segment_fd(const ww_ring_consumer *consumer);
+
+/* A descriptor that is readable while there may be a message: for poll, a wait set, an event loop. It stays so until a
+ * call finds none. It stays the handle's. From the first call on it costs a helper thread that sleeps in the kernel. Never
+ * blocks. Errors: as ww_ring_producer_fd(). */
+int ww_ring_consumer_fd(const ww_ring_consumer *consumer);
+
+/* Copies the next message out of the ring, is done with it, and returns its size; waits while there is none.
+ * *deliveries, which may be NULL, gets how often it has been taken, this time included: more than 1 says that somebody may
+ * have acted on it before. *true_size, which may be NULL, gets its size also where the buffer is too small.
+ *
+ * Errors, with nothing taken: -EMSGSIZE the buffer is too small; -EPIPE the ring is empty and its producer has gone (never
+ * with a persistent ring); -EBUSY a loan is out; -EPERM, -ESTALE, -EBADMSG as ww_ring_producer_send(); -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EFAULT. */
+ssize_t ww_ring_consumer_recv(const ww_ring_consumer *consumer, void *buffer, size_t size, int64_t timeout_ns,
+                              uint32_t *deliveries, size_t *true_size);
+
+/* Copies as many messages out of the ring as are there and fit, at least one and at most 64, is done with them, all at one
+ * instant, and returns how many; waits while there is none. They come one behind the other in buffer, which has size bytes,
+ * and what each is in received, which has room for count entries. *true_size, which may be NULL, gets the size of the
+ * first message where the buffer is too small for it.
+ *
+ * Errors, with nothing taken: as ww_ring_consumer_recv(); -EINVAL count is 0. */
+ssize_t ww_ring_consumer_recv_batch(const ww_ring_consumer *consumer, void *buffer, size_t size,
+                                    ww_ring_received *received, size_t count, int64_t timeout_ns, size_t *true_size);
+
+/* Takes the next message and lends it in *loan, to be read in place and then given to ww_ring_consumer_release() or
+ * ww_ring_consumer_give_back(); waits while there is none. *deliveries as in ww_ring_consumer_recv(). One can be out at a
+ * time.
+ *
+ * Errors: as ww_ring_consumer_recv(), without -EMSGSIZE. */
+int ww_ring_consumer_borrow(const ww_ring_consumer *consumer, ww_loan *loan, int64_t timeout_ns, uint32_t *deliveries);
+
+/* Is done with the borrowed message. Never blocks.
+ *
+ * Errors: -EINVAL the token names no borrowed message of this handle; -ESTALE this end was declared dead, and the message
+ * will be delivered to another; -EPERM it was taken by the process that this one was forked from; -EFAULT. */
+int ww_ring_consumer_release(const ww_ring_consumer *consumer, uint64_t token);
+
+/* Gives the borrowed message back without being done with it: it will be delivered again, marked. Never blocks.
+ * Errors: as ww_ring_consumer_release(). */
+int ww_ring_consumer_give_back(const ww_ring_consumer *consumer, uint64_t token);
+
+/* As ww_ring_producer_get_statistics(). */
+int ww_ring_consumer_get_statistics(const ww_ring_consumer *consumer, ww_ring_statistics *statistics,
+                                    ww_ring_participant *participants, size_t room);
+
+
+/* ---- One-to-one rings: the sending end ---- */
+
+/* The sending end of a one-to-one ring (ring:name), the fastest way between two processes: one producer, one consumer at
+ * a time. A second one is -EBUSY, and takes over once the first has gone or died. What was sent stays sent; what a
+ * consumer had taken and not finished when it died is delivered again, marked.
+ *
+ * One thread at a time uses an end; another may close it, which ends a wait. A child made by fork cannot use an inherited
+ * end: it stays the parent's. */
+typedef struct ww_ring_producer ww_ring_producer;
+
+/* Opens the one-to-one ring of this name, or makes it, and becomes its producer. Of the options, role and what concerns
+ * dead letters do not apply; WW_RING_DROP_OLDEST does not either. Never blocks. Close it with ww_ring_producer_close();
+ * remove the name with ww_ring_remove().
+ *
+ * Errors: -EBUSY it has a producer; -EBADMSG the name is that of something else, such as a many-to-many ring; otherwise
+ * as ww_ring_open(). */
+int ww_ring_producer_open(ww_ring_producer **out, const char *address, const ww_ring_options *options);
+
+/* Makes a one-to-one ring without a name, and both its ends. The consumer is usually not for this process: pass on its
+ * descriptor and close it. Never blocks. Errors: as ww_ring_anonymous(). */
+int ww_ring_producer_anonymous(ww_ring_producer **out, ww_ring_consumer **consumer, const ww_ring_options *options);
+
+/* Becomes the producer of the ring whose descriptor came from a parent or a peer. The handle uses a copy of the
+ * descriptor and closes fd; after an error fd stays the caller's. Never blocks.
+ *
+ * Errors: -EBUSY it has a producer; -EBADMSG it is no one-to-one ring, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF,
+ * -EMFILE, -EFAULT. */
+int ww_ring_producer_from_fd(ww_ring_producer **out, int fd, const ww_ring_options *options);
+
+/* Closes the end; a thread that waits on it returns -ECANCELED first. What it had reserved was never sent. NULL is
+ * allowed. */
+void ww_ring_producer_close(ww_ring_producer *producer);
+
+/* How many bytes of memory a one-to-one ring with these options takes, all in all. Never blocks. Errors: -EINVAL,
+ * -EFAULT. */
+ssize_t ww_ring_producer_size_for(const ww_ring_options *options);
+
+/* Whether the name still stands for this ring. Never blocks. Errors: -ESTALE the name was removed: what is sent from now
+ * on reaches only who has the other end open; -EFAULT. */
+int ww_ring_producer_check(const ww_ring_producer *producer);
+
+/* The segment's descriptor, to pass on for ww_ring_consumer_from_fd(); not for polling. It stays the handle's. Never
+ * blocks. Errors: -EFAULT. */
+int ww_ring_producer_segment_fd(const ww_ring_producer *producer);
+
+/* A descriptor that is readable while there may be room for another message of any size: for poll, a wait set, an event
+ * loop. It stays so until a call finds no room. It stays the handle's. From the first call on it costs a helper thread
+ * that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -EPERM this end is the parent's; -EFAULT. */
+int ww_ring_producer_fd(const ww_ring_producer *producer);
+
+/* Copies a message into the ring; waits while there is no room, unless the handle's options say otherwise. A message may
+ * be empty.
+ *
+ * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the consumer has
+ * gone (never with a persistent ring); -EBUSY a loan is out; -EPERM this end is the parent's; -ESTALE it was declared dead
+ * because its lock was closed: open it anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_ring_producer_send(const ww_ring_producer *producer, const void *data, size_t size, int64_t timeout_ns);
+
+/* Copies as many of these messages into the ring as there is room for, at least one unless count is 0, up to 64 of them at
+ * one instant, and returns how many. Waits while there is no room for the first, unless the handle's options say otherwise:
+ * with WW_RING_DROP_NEWEST those without room are dropped and counted, and it returns how many there were.
+ *
+ * Errors, with nothing sent: as ww_ring_producer_send(); what stops a batch after its first message, such as one that is
+ * too large, is met by the next call. */
+ssize_t ww_ring_producer_send_batch(const ww_ring_producer *producer, const ww_bytes *messages, size_t count,
+                                    int64_t timeout_ns);
+
+/* Lends room for a message of this size, in *loan, to be written in place and then given to ww_ring_producer_commit() or
+ * ww_ring_producer_abort(); waits while there is none. One can be out at a time.
+ *
+ * Errors: as ww_ring_producer_send(); a full ring with WW_RING_DROP_NEWEST is -EAGAIN, as there is nothing yet to drop. */
+int ww_ring_producer_reserve(const ww_ring_producer *producer, ww_loan *loan, size_t size, int64_t timeout_ns);
+
+/* Sends the message that was written in place. Never blocks.
+ *
+ * Errors: -EINVAL the token names no reservation of this handle; -ESTALE this end was declared dead; -EPERM it was
+ * reserved by the process that this one was forked from; -EFAULT. */
+int ww_ring_producer_commit(const ww_ring_producer *producer, uint64_t token);
+
+/* Gives reserved room back; nothing was sent. Never blocks. Errors: -EINVAL the token names no reservation of this
+ * handle; -EFAULT. */
+int ww_ring_producer_abort(const ww_ring_producer *producer, uint64_t token);
+
+/* Tells what the ring has seen and holds, as ww_ring_get_statistics(); a one-to-one ring has no writing, aborted, skipped
+ * and dead_lettered. Never blocks. Errors: -EPERM this end is the parent's; -EFAULT. */
+int ww_ring_producer_get_statistics(const ww_ring_producer *producer, ww_ring_statistics *statistics,
+                                    ww_ring_participant *participants, size_t room);
+
+
 /* ---- Cell: the latest value in shared memory ---- */
 
 /* A cell (cell:name): the latest value, and nothing but the latest, in shared memory.

@@ -81,7 +81,7 @@ pub use mq::{
 pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 pub use ring::{
     Ring, RingBorrowed, RingConsumer, RingConsumerBorrowed, RingFull, RingOptions, RingParticipant, RingProducer,
-    RingProducerReserved, RingReceived, RingReserved, RingRole, RingStatistics,
+    RingProducerReserved, RingReceived, RingReserved, RingRole, RingStatistics, RingWaits,
 };
 pub use segment::WaitMode;
 pub use sem::{SEM_VALUE_MAX, Sem, SemGuard, SemOp, SemOptions, SysvSem, SysvSemGuard, SysvSemOptions, SysvSemStatus};

@@ -369,3 +369,65 @@ fn a_doorbell_rings_when_the_other_end_has_gone() {
     set.wait(&mut events, GENEROUS).unwrap();
     assert!(consumer.recv(&mut [0; 9], Timeout::Now).unwrap_err().is(Errno::EPIPE));
 }
+
+#[test]
+fn guards_can_keep_their_end() {
+    let (producer, consumer) = RingProducer::anonymous(options()).unwrap();
+    let (mut producer, mut consumer) = (Box::new(producer), Box::new(consumer));
+    for n in 0..100 {
+        let bytes = message(n);
+        let mut reserved = producer.reserve_owned(bytes.len(), Timeout::Now).unwrap();
+        assert_eq!(reserved.write(0, &bytes), bytes.len());
+        assert_eq!(reserved.producer().statistics().unwrap().queued, 0);
+        producer = reserved.commit().unwrap();
+        let borrowed = consumer.borrow_owned(Timeout::Now).unwrap();
+        assert_eq!((borrowed.to_vec(), borrowed.deliveries()), (bytes.clone(), 1));
+        consumer = borrowed.give_back().unwrap();
+        let borrowed = consumer.borrow_owned(Timeout::Now).unwrap();
+        assert_eq!((borrowed.to_vec(), borrowed.deliveries()), (bytes, 2));
+        assert_eq!(borrowed.consumer().unwrap().statistics().unwrap().borrowed, 1);
+        consumer = borrowed.release().unwrap();
+    }
+    let error;
+    (consumer, error) = consumer.borrow_owned(Timeout::Now).unwrap_err();
+    assert!(error.is(Errno::EAGAIN));
+    producer = producer.reserve_owned(1, Timeout::Now).unwrap().abort();
+    let error;
+    (producer, error) = producer.reserve_owned(usize::MAX, Timeout::Now).unwrap_err();
+    assert!(error.is(Errno::EMSGSIZE));
+    assert_eq!(producer.statistics().unwrap().released, 100);
+
+    // A guard that is dropped takes its end with it: what was borrowed comes again to the next.
+    producer.send(b"again", Timeout::Now).unwrap();
+    let fd = consumer.as_fd().try_clone_to_owned().unwrap();
+    drop(consumer.borrow_owned(Timeout::Now).unwrap());
+    let mut consumer = RingConsumer::from_fd(fd, options()).unwrap();
+    assert_eq!(consumer.borrow(Timeout::Now).unwrap().deliveries(), 2);
+}
+
+#[test]
+fn waits_are_ended_from_another_thread() {
+    let (mut producer, mut consumer) = RingProducer::anonymous(options()).unwrap();
+    let (waits, full) = (consumer.waits(), producer.waits());
+    std::thread::scope(|threads| {
+        let waiting = threads.spawn(|| consumer.recv(&mut [0; 100], GENEROUS).unwrap_err());
+        waits.end();
+        assert!(waiting.join().unwrap().is(Errno::ECANCELED));
+        let waiting = threads.spawn(|| while producer.send(&[0; 50], GENEROUS).is_ok() {});
+        full.end();
+        waiting.join().unwrap();
+    });
+    producer.end_waits();
+    assert!(consumer.recv(&mut [0; 100], Timeout::Now).is_ok(), "only waits end");
+}
+
+#[test]
+fn size_and_name_can_be_asked_for() {
+    let name = format!("ring:{}", support::fresh("asked")).parse().unwrap();
+    let producer = RingProducer::open(&name, options()).unwrap();
+    assert_eq!(producer.statistics().unwrap().bytes, RingProducer::size_for(&options()).unwrap());
+    assert!(RingConsumer::size_for(&RingOptions { capacity: 1, ..options() }).unwrap_err().is(Errno::EINVAL));
+    producer.check().unwrap();
+    wigwag::Ring::remove(&name).unwrap();
+    assert!(producer.check().unwrap_err().is(Errno::ESTALE));
+}

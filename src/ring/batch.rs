@@ -46,7 +46,7 @@ impl Ring {
 
     /// Sends these messages, the first from a slot that is held, until there is no more room; how many.
     fn send_run(&self, first: Held, messages: &[&[u8]]) -> (usize, SysResult<()>) {
-        let mut run = Run { from: first.slot + 1, to: first.slot + 1 };
+        let mut run = Run { from: first.slot.wrapping_add(1), to: first.slot.wrapping_add(1) };
         let (mut claimed, mut sent) = (Ok(Some(first)), 0);
         let ended = loop {
             let mut held = match claimed {
@@ -75,13 +75,13 @@ impl Ring {
     fn claim_behind(&self, run: &mut Run) -> SysResult<Option<Held>> {
         let me = self.member_in(PRODUCER)?;
         if let Some(held) = self.many.claim_at(me, run.to) {
-            run.to += 1;
+            run.to = run.to.wrapping_add(1);
             return Ok(Some(held));
         }
         self.many.move_tail(run.from, run.to);
         let held = self.try_claim()?;
         if let Some(held) = &held {
-            *run = Run { from: held.slot + 1, to: held.slot + 1 };
+            *run = Run { from: held.slot.wrapping_add(1), to: held.slot.wrapping_add(1) };
         }
         Ok(held)
     }

@@ -6,6 +6,9 @@ use crate::segment::Tag;
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 
+/// So often a slot is looked at that changes all the time.
+const TRIES: u32 = 1 << 14;
+
 impl Many {
     /// Counts a lap that ended without a message, then moves the slot on. Does nothing if it is done already.
     #[cold]
@@ -18,7 +21,7 @@ impl Many {
             _ => return,
         };
         let account = self.account(slot, reason);
-        loop {
+        for _ in 0..TRIES {
             // The account first, the word second: if the word still stands, the count was taken while it stood, so that
             // either it includes this lap (its mark says so), or the exchange adds it exactly once.
             let counted = account.load(Ordering::Acquire);
@@ -30,10 +33,10 @@ impl Many {
                     .compare_exchange(counted, add_one(counted, word), Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
             {
-                break;
+                self.step(slot, word, next);
+                return;
             }
         }
-        self.step(slot, word, next);
     }
 
     fn account(&self, slot: u64, reason: Reason) -> &AtomicU64 {
@@ -72,14 +75,13 @@ impl Many {
     /// Adds what a slot has seen in its life: its lap says how many laps, its accounts how many of them were nothing,
     /// its phase what it holds now.
     fn read_slot(&self, slot: u64, near: u64, books: &mut Books) {
-        let (word, counts) = loop {
+        let read = || {
             let word = self.load(slot);
             let reasons = [Reason::Late, Reason::Aborted, Reason::Skipped, Reason::Dropped];
             let counts = reasons.map(|reason| self.account(slot, reason).load(Ordering::Acquire));
-            if self.load(slot) == word {
-                break (word, counts);
-            }
+            (word, counts, self.load(slot) == word)
         };
+        let (word, counts, _) = (0..TRIES).map(|_| read()).find(|read| read.2).unwrap_or_else(read);
         let pending = match word.phase() {
             Phase::Passed => Some(word.reason()),
             Phase::WritingLate | Phase::ReadingLate | Phase::DeadLetterLate => Some(Reason::Late),
@@ -90,10 +92,11 @@ impl Many {
             let is_missing = pending == Some(reason) && counted as u32 != mark(word);
             (counted >> 32) + u64::from(is_missing)
         };
-        let ended = word.whole_lap(near) + u64::from(word.phase() == Phase::Passed);
+        let ended = word.whole_lap(near).wrapping_add(u64::from(word.phase() == Phase::Passed));
         let (late, aborted) = (count(Reason::Late), count(Reason::Aborted));
         let (skipped, dropped) = (count(Reason::Skipped), count(Reason::Dropped));
-        books.released += ended.saturating_sub(late + aborted + skipped + dropped);
+        let released = ended.saturating_sub(late + aborted + skipped + dropped);
+        books.released = books.released.wrapping_add(released); // what a peer may have written is not checked here
         books.aborted += aborted;
         books.skipped += skipped;
         books.dropped += dropped;
@@ -126,5 +129,5 @@ fn mark(word: Word) -> u32 {
 }
 
 fn add_one(counted: u64, word: Word) -> u64 {
-    ((counted >> 32) + 1) << 32 | u64::from(mark(word))
+    (counted >> 32).wrapping_add(1) << 32 | u64::from(mark(word))
 }

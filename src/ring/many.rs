@@ -28,6 +28,9 @@ use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::shared::Places;
 
+/// So often a consumer looks from the head on, and whoever tidies at a slot, before it lets its caller see whether time is up.
+const ROUNDS: u32 = 1 << 10;
+
 /// A slot that this process holds, for writing or for reading.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -122,25 +125,25 @@ impl Many {
     pub(super) fn claim(&self, me: Tag, eager: bool) -> SysResult<Option<Held>> {
         let tail = &self.control()?.tail.0;
         let mut late = 0;
-        loop {
+        for _ in 0..self.patience() {
             let position = tail.load(Ordering::Acquire);
             let word = self.load(position);
             match (word.ahead_of(position >> self.shift), word.phase()) {
                 (0, Phase::Free) => {
                     let held = word.to(Phase::Writing, me);
                     if self.step(position, word, held) {
-                        Self::help(tail, position, position + 1);
+                        Self::help(tail, position, position.wrapping_add(1));
                         return Ok(Some(Held { slot: position, word: held, length: 0, deliveries: 0 }));
                     }
                 }
-                (0.., _) => Self::help(tail, position, position + 1),
+                (0.., _) => Self::help(tail, position, position.wrapping_add(1)),
                 // Full, unless the tail was old.
                 (-1, Phase::Ready | Phase::Returned) if tail.load(Ordering::Acquire) == position => return Ok(None),
                 (-1, Phase::Ready | Phase::Returned) => {}
                 (-1, Phase::Writing | Phase::Reading | Phase::DeadLetter) => {
                     if word.phase() != Phase::DeadLetter && !self.member.is_current(word.owner()) {
                         self.recover(position, word)?;
-                    } else if late == self.slots.count() || !eager && self.is_full_at(position + 1) {
+                    } else if late == self.slots.count() || !eager && self.is_full_at(position.wrapping_add(1)) {
                         return Ok(None);
                     } else {
                         late += 1;
@@ -160,6 +163,13 @@ impl Many {
                 _ => {}
             }
         }
+        Ok(None)
+    }
+
+    /// So often a call looks before it lets its caller see whether time is up. By the rules it need not: only a tail or a
+    /// head that a peer has put far behind takes longer to come after.
+    fn patience(&self) -> u64 {
+        self.slots.count().saturating_mul(4).saturating_add(1 << 12)
     }
 
     /// Takes the slot at this position, all before which are taken, if it is free; the tail is left where it is.
@@ -244,7 +254,7 @@ impl Many {
     #[cold]
     fn finish_late(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
         let late = if held.word.phase() == Phase::Writing { Phase::WritingLate } else { Phase::ReadingLate };
-        loop {
+        for _ in 0..self.patience() {
             let word = self.load(held.slot);
             if word.owner() != held.word.owner() {
                 return Err(Errno::ESTALE);
@@ -260,6 +270,7 @@ impl Many {
                 _ => return Err(Errno::ESTALE),
             }
         }
+        Err(Errno::EBADMSG) // nobody goes around the ring so often meanwhile
     }
 
     // --- consumers ---
@@ -277,11 +288,11 @@ impl Many {
             }
         }
         let head = &control.head.0;
-        loop {
+        for _ in 0..ROUNDS {
             let first = head.load(Ordering::Acquire);
             let (mut position, mut open, mut writers) = (first, None, Writers::default());
             let found = loop {
-                if position - first == self.slots.count() {
+                if position.wrapping_sub(first) == self.slots.count() {
                     break None;
                 }
                 let word = self.load(position);
@@ -296,7 +307,7 @@ impl Many {
                     }
                     (0, Phase::Free) | (_, _) => break None, // nobody has come this far
                 }
-                position += 1;
+                position = position.wrapping_add(1);
             };
             let Some(mut word) = found else {
                 // Whatever lies between is over for good, or taken.
@@ -304,7 +315,7 @@ impl Many {
                 if passed != first {
                     Self::help(head, first, passed);
                 }
-                if head.load(Ordering::Acquire) == first || position - first < self.slots.count() {
+                if head.load(Ordering::Acquire) == first || position.wrapping_sub(first) < self.slots.count() {
                     return Ok(Taken::Nothing);
                 }
                 continue; // the head was found far behind
@@ -320,18 +331,20 @@ impl Many {
             match self.take_at(position, word, me, room)? {
                 Some(taken) => {
                     if open.is_none() && matches!(taken, Taken::Message(_)) {
-                        Self::help(head, first, position + 1);
+                        Self::help(head, first, position.wrapping_add(1));
                     }
                     return Ok(taken);
                 }
                 None => continue, // somebody else was faster
             }
         }
+        Ok(Taken::Nothing)
     }
 
     /// The first whole message of this sender from `first` to `last`.
     fn first_of(&self, first: u64, last: u64, sender: Tag) -> Option<(u64, Word)> {
-        (first..=last).map(|position| (position, self.load(position))).find(|(position, word)| {
+        let positions = (0..=last.wrapping_sub(first)).map(|offset| first.wrapping_add(offset));
+        positions.map(|position| (position, self.load(position))).find(|(position, word)| {
             word.ahead_of(position >> self.shift) == 0 && word.phase() == Phase::Ready && word.owner() == sender
         })
     }
@@ -421,7 +434,7 @@ impl Many {
     pub(super) fn tidy(&self) -> SysResult<()> {
         self.returns_seen.store(u64::MAX, Ordering::Relaxed);
         for slot in 0..self.slots.count() {
-            loop {
+            for _ in 0..ROUNDS {
                 let word = self.load(slot);
                 match word.phase() {
                     Phase::Free | Phase::Ready | Phase::Returned | Phase::DeadLetter => break,

@@ -42,7 +42,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 pub use held::{RingBorrowed, RingReserved};
-pub use one::{RingConsumer, RingProducer};
+pub use one::{RingConsumer, RingProducer, RingWaits};
 pub use one_held::{RingConsumerBorrowed, RingProducerReserved};
 pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatistics};
 
@@ -57,6 +57,7 @@ use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 use layout::{Geometry, KIND};
 use many::{Held, Many, Taken};
+use options::total;
 
 const ANONYMOUS: &str = "ring:";
 const ROLE_BITS: u32 = 2;
@@ -326,9 +327,9 @@ impl Ring {
         for (participant, holding) in participants.iter_mut().zip(self.many.holdings(&tags)) {
             participant.holding = holding;
         }
-        let (dropped, dead_lettered) = (books.dropped + refused, books.dead_lettered);
+        let (dropped, dead_lettered) = (total([books.dropped, refused]), books.dead_lettered);
         Ok(RingStatistics {
-            sent: books.released + books.borrowed + books.queued + dropped + dead_lettered,
+            sent: total([books.released, books.borrowed, books.queued, dropped, dead_lettered]),
             released: books.released,
             borrowed: books.borrowed,
             queued: books.queued,

@@ -1,6 +1,7 @@
 //! Declared one-to-one rings: one producer, one consumer, and a fast path without a single exchange.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::segment::{CONSUMER, PRODUCER, Party, Segment};
 use crate::sync_atomics::Ordering;
 use crate::timeout::Timeout;
-use crate::wait::Operation;
+use crate::wait::{Object, Operation};
 
 /// The sending end of a one-to-one ring (`ring:name`), the fastest way between two processes.
 ///
@@ -134,15 +135,32 @@ impl RingProducer {
     /// As [`RingProducer::send`].
     ///
     /// System calls: futex, if it has to wait.
-    pub fn reserve(&mut self, length: usize, timeout: Timeout) -> Result<RingProducerReserved<'_>> {
-        let mut operation = self.end.object.operation("reserve", timeout);
-        let Some(room) = self.state.room_for(&self.end, &mut operation, length)? else {
-            return Err(operation
-                .error(Errno::EAGAIN)
-                .because("the ring is full, and there is no message yet to drop"));
-        };
-        drop(operation);
+    pub fn reserve(&mut self, length: usize, timeout: Timeout) -> Result<RingProducerReserved<&mut RingProducer>> {
+        let room = self.room(length, timeout)?;
         Ok(RingProducerReserved::new(self, room))
+    }
+
+    /// As [`RingProducer::reserve`], with a guard that keeps the producer itself, and gives it back when the message is
+    /// committed or the room given up.
+    ///
+    /// # Errors
+    /// As [`RingProducer::reserve`], beside the producer.
+    pub fn reserve_owned(
+        mut self: Box<Self>,
+        length: usize,
+        timeout: Timeout,
+    ) -> std::result::Result<RingProducerReserved<Box<RingProducer>>, (Box<RingProducer>, Error)> {
+        match self.room(length, timeout) {
+            Ok(room) => Ok(RingProducerReserved::new(self, room)),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    fn room(&mut self, length: usize, timeout: Timeout) -> Result<Room> {
+        let mut operation = self.end.object.operation("reserve", timeout);
+        let room = self.state.room_for(&self.end, &mut operation, length)?;
+        let full = || operation.error(Errno::EAGAIN).because("the ring is full, and there is no message yet to drop");
+        room.ok_or_else(full)
     }
 
     /// A descriptor that is readable while there may be room for another message of any size, for `poll` and its like; it
@@ -152,20 +170,6 @@ impl RingProducer {
     /// `EMFILE`, `ENFILE`, `ENOMEM` it cannot be made; `EPERM` this end is the parent's.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
         self.end.doorbell()
-    }
-
-    /// What the ring has seen and what it holds. Never blocks. `slots`, `writing`, `aborted` and `skipped` are 0: what a
-    /// producer had not finished has never been there.
-    ///
-    /// # Errors
-    /// `EPERM` this end is the parent's.
-    pub fn statistics(&self) -> Result<RingStatistics> {
-        self.end.shared.statistics().map_err(|errno| inherited(self.end.object.error(errno, "statistics")))
-    }
-
-    /// Its address; `ring:` for one without a name.
-    pub fn address(&self) -> &str {
-        self.end.object.address()
     }
 }
 
@@ -283,6 +287,17 @@ impl RingConsumer {
         taken.map_err(|errno| shared.explain(operation.error(errno)))
     }
 
+    /// Waits for the next message and tells how many bytes it has; it stays in the ring.
+    ///
+    /// # Errors
+    /// As [`RingConsumer::recv`], without `EMSGSIZE`.
+    ///
+    /// System calls: as [`RingConsumer::recv`].
+    pub fn next_length(&mut self, timeout: Timeout) -> Result<usize> {
+        let mut operation = self.end.object.operation("next_length", timeout);
+        Ok(self.state.next(&self.end, &mut operation, usize::MAX)?.length)
+    }
+
     /// Takes the next message, to be read in place and then released; waits while there is none. Dropped without
     /// release, it will be delivered again, marked.
     ///
@@ -290,12 +305,31 @@ impl RingConsumer {
     /// As [`RingConsumer::recv`], without `EMSGSIZE`.
     ///
     /// System calls: as [`RingConsumer::recv`].
-    pub fn borrow(&mut self, timeout: Timeout) -> Result<RingConsumerBorrowed<'_>> {
+    pub fn borrow(&mut self, timeout: Timeout) -> Result<RingConsumerBorrowed<&mut RingConsumer>> {
+        let record = self.taken(timeout)?;
+        Ok(RingConsumerBorrowed::new(self, record))
+    }
+
+    /// As [`RingConsumer::borrow`], with a guard that keeps the consumer itself, and gives it back when the message is
+    /// released or given back.
+    ///
+    /// # Errors
+    /// As [`RingConsumer::borrow`], beside the consumer.
+    pub fn borrow_owned(
+        mut self: Box<Self>,
+        timeout: Timeout,
+    ) -> std::result::Result<RingConsumerBorrowed<Box<RingConsumer>>, (Box<RingConsumer>, Error)> {
+        match self.taken(timeout) {
+            Ok(record) => Ok(RingConsumerBorrowed::new(self, record)),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    fn taken(&mut self, timeout: Timeout) -> Result<Record> {
         let mut operation = self.end.object.operation("borrow", timeout);
         let record = self.state.next(&self.end, &mut operation, usize::MAX)?;
-        drop(operation);
         self.state.take(&self.end.shared.log, &record);
-        Ok(RingConsumerBorrowed::new(self, record))
+        Ok(record)
     }
 
     /// A descriptor that is readable while there may be a message, for `poll` and its like; it stays so until a call
@@ -305,16 +339,6 @@ impl RingConsumer {
     /// As [`RingProducer::doorbell`].
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
         self.end.doorbell()
-    }
-
-    /// As [`RingProducer::statistics`].
-    pub fn statistics(&self) -> Result<RingStatistics> {
-        self.end.shared.statistics().map_err(|errno| inherited(self.end.object.error(errno, "statistics")))
-    }
-
-    /// Its address; `ring:` for one without a name.
-    pub fn address(&self) -> &str {
-        self.end.object.address()
     }
 }
 
@@ -355,8 +379,73 @@ impl Receiving {
     }
 }
 
+/// Ends the waits on one end of a one-to-one ring, from another thread than the one that has the end.
+#[derive(Clone)]
+pub struct RingWaits(Arc<Object>);
+
+impl RingWaits {
+    /// Ends them with `ECANCELED`, now and later; returns when they have left.
+    pub fn end(&self) {
+        self.0.end_waits();
+    }
+}
+
+impl std::fmt::Debug for RingWaits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RingWaits").field("address", self.0.address()).finish()
+    }
+}
+
 macro_rules! ends {
     ($($end:ident)*) => { $(
+        impl $end {
+            /// How many bytes of memory a one-to-one ring with these options takes, all in all. Never blocks.
+            ///
+            /// # Errors
+            /// `EINVAL` the options do not fit together.
+            pub fn size_for(options: &RingOptions) -> Result<usize> {
+                let options = options.clone().check(ANONYMOUS)?;
+                with_plan(&options, ANONYMOUS, |plan| Ok(Segment::size_for(plan.participants, plan.body)))
+            }
+
+            /// Whether the name still stands for this ring. Never blocks.
+            ///
+            /// # Errors
+            /// `ESTALE` the name was removed: what is sent from now on reaches only who has the other end open.
+            ///
+            /// System call: fstat.
+            pub fn check(&self) -> Result<()> {
+                let checked = self.end.shared.member.segment().check();
+                let failed = |errno| self.end.object.error(errno, "check");
+                checked.map_err(|errno| failed(errno).because("the name was removed; open it anew"))
+            }
+
+            /// What ends the waits of this end from another thread.
+            pub fn waits(&self) -> RingWaits {
+                RingWaits(Arc::clone(&self.end.object))
+            }
+
+            /// Ends the waits on this end with `ECANCELED`, now and later; returns when they have left. From another thread:
+            #[doc = concat!("[`", stringify!($end), "::waits`].")]
+            pub fn end_waits(&self) {
+                self.end.object.end_waits();
+            }
+
+            /// What the ring has seen and what it holds. Never blocks. `slots`, `writing`, `aborted` and `skipped` are 0:
+            /// what a producer had not finished has never been there; and there are no dead letters.
+            ///
+            /// # Errors
+            /// `EPERM` this end is the parent's.
+            pub fn statistics(&self) -> Result<RingStatistics> {
+                self.end.shared.statistics().map_err(|errno| inherited(self.end.object.error(errno, "statistics")))
+            }
+
+            /// Its address; `ring:` for one without a name.
+            pub fn address(&self) -> &str {
+                self.end.object.address()
+            }
+        }
+
         impl Drop for $end {
             fn drop(&mut self) {
                 self.end.shared.leave();

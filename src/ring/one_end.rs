@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::one_bell::Listener;
 use super::one_layout::{Control, Geometry, KIND, Log, Mark, distance};
 use super::one_send::sent;
-use super::options::{RingFull, RingOptions, RingParticipant, RingStatistics};
+use super::options::{RingFull, RingOptions, RingParticipant, RingStatistics, total};
 use super::{damaged, fenced, join_error};
 use crate::address::{Address, Scheme};
 use crate::doorbell::Doorbells;
@@ -36,7 +36,7 @@ pub(super) struct Shared {
 }
 
 pub(super) struct End {
-    pub(super) object: Object,
+    pub(super) object: Arc<Object>,
     pub(super) shared: Arc<Shared>,
     pub(super) full: RingFull,
     pub(super) bells: Doorbells<()>,
@@ -52,7 +52,7 @@ impl End {
     }
 
     pub(super) fn of(segment: Segment, address: String, options: &RingOptions, role: u32) -> Result<End> {
-        let object = Object::new(address);
+        let object = Arc::new(Object::new(address));
         if options.full == RingFull::DropOldest {
             return Err(object
                 .error(Errno::EINVAL, "open")
@@ -176,7 +176,7 @@ impl Shared {
         let is_ahead = (1..=self.log.whole()).contains(&distance(mark.units(), taken.units()));
         let borrowed = if is_ahead { mark.messages_to(taken) } else { 0 };
         let dropped = producer.dropped_newest.load(Ordering::Relaxed);
-        let sent = sent(&self.log).max(released + borrowed); // while others are at work it may be a little behind
+        let sent = sent(&self.log).max(total([released, borrowed])); // while others are at work it may be a little behind
         let mut participants = Vec::new();
         self.member.each(|peer| {
             let consumer = peer.roles & CONSUMER != 0;
@@ -190,10 +190,10 @@ impl Shared {
             });
         })?;
         Ok(RingStatistics {
-            sent: sent + dropped,
+            sent: total([sent, dropped]),
             released,
             borrowed,
-            queued: sent - released - borrowed,
+            queued: sent.wrapping_sub(total([released, borrowed])),
             dropped,
             redelivered: consumer.redelivered.load(Ordering::Relaxed),
             largest: self.log.geometry.largest,

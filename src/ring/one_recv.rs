@@ -117,7 +117,7 @@ impl Receiving {
     pub(super) fn take(&mut self, log: &Log, record: &Record) {
         self.count(log, record);
         // Release: after the count in the header.
-        log.control.consumer.0.taken.store(Mark::new(record.next, self.released + 1).0, Ordering::Release);
+        log.control.consumer.0.taken.store(Mark::new(record.next, self.released.wrapping_add(1)).0, Ordering::Release);
     }
 
     /// Gives a lent message back: it will be delivered again.
@@ -141,7 +141,7 @@ impl Receiving {
 
     #[inline(always)]
     fn done(&mut self, log: &Log, next: u64, messages: u64) {
-        let (side, released) = (&log.control.consumer.0, self.released + messages);
+        let (side, released) = (&log.control.consumer.0, self.released.wrapping_add(messages));
         // In this order, see `Mark::whole_count`. Release: the message was read before.
         side.released_count.store(released, Ordering::Relaxed);
         side.released.store(Mark::new(next, released).0, Ordering::Release);

@@ -44,7 +44,7 @@ impl Sending {
         let before = mark.whole_count(producer.marked_count.load(Ordering::Relaxed));
         let (tail, messages) = log.walk(mark.units())?;
         let fences = membarrier::register().is_err();
-        Ok(Sending { tail, sent: before + messages, head, marked: mark.units(), fences })
+        Ok(Sending { tail, sent: before.wrapping_add(messages), head, marked: mark.units(), fences })
     }
 
     /// Room for a message of this length at the tail.
@@ -141,7 +141,7 @@ impl Sending {
     fn publish(&mut self, log: &Log, first: Head, next: u64, messages: usize) {
         // Release pairs with the Acquire in `Log::record`: who sees the header sees what is behind it.
         log.head(self.tail).store(first.0, Ordering::Release);
-        (self.tail, self.sent) = (next, self.sent + messages as u64);
+        (self.tail, self.sent) = (next, self.sent.wrapping_add(messages as u64));
         // Between the store of the header and the look at the bell: see `Shared::settle` for who makes up for the barrier.
         let bell = &log.control.consumers_bell.0;
         if self.fences || bell.fencing.load(Ordering::Relaxed) != 0 {
@@ -183,5 +183,5 @@ pub(super) fn sent(log: &Log) -> u64 {
     // A mark that has moved on may have been overtaken by what was walked along; what lay before it is certain.
     fence(Ordering::Acquire);
     let stands = producer.mark.load(Ordering::Relaxed) == mark.0;
-    before + walked.ok().filter(|_| stands).map_or(0, |(_, messages)| messages)
+    before.wrapping_add(walked.ok().filter(|_| stands).map_or(0, |(_, messages)| messages))
 }

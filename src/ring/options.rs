@@ -115,6 +115,11 @@ impl RingOptions {
     }
 }
 
+/// A sum of counts that a peer may have written anything to.
+pub(super) fn total<const N: usize>(counts: [u64; N]) -> u64 {
+    counts.into_iter().fold(0, u64::wrapping_add)
+}
+
 /// What a ring has seen, and what it holds. Always `sent = released + borrowed + queued + dropped + dead_lettered`: each
 /// is derived from the words by which messages change hands, so that no death, at any instruction, can part them. While others are at
 /// work the figures of different slots are of different instants; the sum holds nevertheless.

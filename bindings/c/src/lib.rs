@@ -53,6 +53,10 @@ pub mod ring;
 
 pub mod ring_batch;
 
+pub mod ring_consumer;
+
+pub mod ring_producer;
+
 pub mod cell;
 
 pub mod topic;

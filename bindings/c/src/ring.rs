@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use libc::ssize_t;
-use wigwag::{Result, Ring, RingBorrowed, RingFull, RingOptions, RingReserved, RingRole};
+use wigwag::{Result, Ring, RingBorrowed, RingFull, RingOptions, RingReserved, RingRole, RingStatistics};
 
 use crate::boundary::{
     Options, address, adopt, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_if_wanted,
@@ -79,7 +79,7 @@ unsafe impl Options for ww_ring_options {}
 
 /// # Safety
 /// `given` is NULL or points to a struct of the size that its first member tells.
-unsafe fn ring_options(given: *const ww_ring_options) -> Result<RingOptions> {
+pub(crate) unsafe fn ring_options(given: *const ww_ring_options) -> Result<RingOptions> {
     const NOUN: &str = "ww_ring_options";
     // SAFETY: as the caller promises.
     let given = unsafe { options(given, NOUN) }?;
@@ -393,32 +393,45 @@ pub unsafe extern "C" fn ww_ring_get_statistics(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(statistics)?;
-        let seen = object(ring, "ring")?.ring.statistics()?;
-        let entries = seen.participants.iter().map(|peer| ww_ring_participant {
-            pid: peer.pid.unwrap_or(0),
-            is_self: peer.is_self.into(),
-            producer: peer.producer.into(),
-            consumer: peer.consumer.into(),
-            since: peer.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            holding: peer.holding,
-        });
-        put_list(participants, room, entries);
-        let told = ww_ring_statistics {
-            sent: seen.sent,
-            released: seen.released,
-            borrowed: seen.borrowed,
-            queued: seen.queued,
-            dropped: seen.dropped,
-            dead_lettered: seen.dead_lettered,
-            writing: seen.writing,
-            aborted: seen.aborted,
-            skipped: seen.skipped,
-            redelivered: seen.redelivered,
-            largest: seen.largest,
-            bytes: seen.bytes,
-            participants: seen.participants.len(),
-            reserved: [0; 7],
-        };
-        put(statistics, told, "statistics")
+        tell(object(ring, "ring")?.ring.statistics()?, statistics, participants, room)
     })
+}
+
+/// # Safety
+/// `statistics` may be written to; `participants` is NULL or may be written to for `room` entries.
+pub(crate) unsafe fn tell(
+    seen: RingStatistics,
+    statistics: *mut ww_ring_statistics,
+    participants: *mut ww_ring_participant,
+    room: usize,
+) -> Result<()> {
+    let entries = seen.participants.iter().map(|peer| ww_ring_participant {
+        pid: peer.pid.unwrap_or(0),
+        is_self: peer.is_self.into(),
+        producer: peer.producer.into(),
+        consumer: peer.consumer.into(),
+        since: peer.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        holding: peer.holding,
+    });
+    let told = ww_ring_statistics {
+        sent: seen.sent,
+        released: seen.released,
+        borrowed: seen.borrowed,
+        queued: seen.queued,
+        dropped: seen.dropped,
+        dead_lettered: seen.dead_lettered,
+        writing: seen.writing,
+        aborted: seen.aborted,
+        skipped: seen.skipped,
+        redelivered: seen.redelivered,
+        largest: seen.largest,
+        bytes: seen.bytes,
+        participants: seen.participants.len(),
+        reserved: [0; 7],
+    };
+    // SAFETY: as the caller promises.
+    unsafe {
+        put_list(participants, room, entries);
+        put(statistics, told, "statistics")
+    }
 }
