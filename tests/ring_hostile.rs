@@ -17,7 +17,7 @@ const ROUNDS: u64 = 400;
 
 /// Each of so many children has its own numbers; `make torture` sets the variable.
 fn seeds() -> std::ops::Range<u64> {
-    if std::env::var_os("WIGWAG_TORTURE").is_some() { 0..50 } else { 0..1 }
+    if std::env::var_os("WIGWAG_TORTURE").is_some() { 0..20 } else { 0..1 }
 }
 
 fn options() -> RingOptions {
