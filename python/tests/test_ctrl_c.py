@@ -68,6 +68,16 @@ WAITS = {
     "ring reserve": "ring = wigwag.Ring.anonymous(1024, 64); kept = []\n"
                     "def wait():\n"
                     "    while True: kept.append(ring.reserve(1))",
+    "subscription recv": "subscription = wigwag.Topic.anonymous().subscribe(); wait = subscription.recv",
+    "subscription recv_into": "subscription = wigwag.Topic.anonymous().subscribe(); "
+                              "wait = lambda: subscription.recv_into(bytearray(9))",
+    "subscription borrow": "subscription = wigwag.Topic.anonymous().subscribe(); wait = subscription.borrow",
+    "topic publish": "topic = wigwag.Topic.anonymous(depth=2); subscription = topic.subscribe()\n"
+                     "def wait():\n"
+                     "    while True: topic.publish(b'')",
+    "topic reserve": "topic = wigwag.Topic.anonymous(4096, 1024); kept = []\n"
+                     "def wait():\n"
+                     "    while True: kept.append(topic.reserve(1024))",
     "cell wait": "cell = wigwag.Cell.anonymous(); wait = lambda: cell.wait(0)",
     "mutex acquire": "mutex = wigwag.Mutex.anonymous(); other = wigwag.Mutex.from_fd(os.dup(mutex.segment_fd())); "
                      "other.acquire(); wait = mutex.acquire",

@@ -207,6 +207,45 @@ def test_a_value_is_built_in_place():
         assert (seen.sequence, seen.writing, seen.largest, seen.participants) == (2, 0, 8192, 1)
 
 
+def test_a_message_for_all_is_built_and_read_in_place():
+    with wigwag.Topic.anonymous(1 << 16, 8192) as topic, topic.subscribe() as one, topic.subscribe() as two:
+        with topic.reserve(8000) as message:
+            array = numpy.frombuffer(message, dtype=numpy.float64)
+            array[:] = numpy.arange(1000)
+            written_at = array.__array_interface__["data"][0]
+            del array
+        for subscription in (one, two):
+            with subscription.borrow(GENEROUS) as message:
+                array = numpy.frombuffer(message, dtype=numpy.float64)
+                assert array.sum() == 499500.0 and message.sequence == 1 and len(message) == 8000
+                assert array.__array_interface__["data"][0] == written_at, "the very bytes that were written"
+                with pytest.raises(ValueError, match="read-only"):
+                    array[0] = 1
+                with pytest.raises(BufferError, match="views"):
+                    message.release()
+                del array
+        message = topic.reserve(4)
+        view = memoryview(message)
+        view[:] = b"text"
+        for finish in (message.publish, message.abort):
+            with pytest.raises(BufferError, match="views"):
+                finish()
+        view.release()
+        assert message.publish() == 2
+        with pytest.raises(ZeroDivisionError), topic.reserve(1):
+            1 / 0
+        first = one.borrow(GENEROUS)
+        topic.publish(b"next")
+        second = one.borrow(GENEROUS)
+        second.release()
+        one.close()
+        assert bytes(first) == b"text" and first.sequence == 2
+        first.release()
+        with pytest.raises(ValueError, match="closed"):
+            first.release()
+        assert topic.statistics().reserved == 0
+
+
 def test_the_memory_bill_is_known_before():
     for options in ({}, {"capacity": 1 << 16, "largest": 100, "participants": 3}):
         with wigwag.Ring.anonymous(**options) as ring:
@@ -214,6 +253,9 @@ def test_the_memory_bill_is_known_before():
     for options in ({}, {"largest": 5000, "participants": 7}):
         with wigwag.Cell.anonymous(**options) as cell:
             assert wigwag.Cell.size_for(**options) == cell.statistics().bytes
+    for options in ({}, {"capacity": 1 << 16, "largest": 100, "depth": 9, "participants": 3, "subscribers": 5}):
+        with wigwag.Topic.anonymous(**options) as topic:
+            assert wigwag.Topic.size_for(**options) == topic.statistics().bytes
     with pytest.raises(OSError) as caught:
         wigwag.Ring.size_for(10, 10)
     assert caught.value.errno == errno.EINVAL

@@ -169,6 +169,8 @@ CLOSABLE = {
     "SysvSem": lambda name, path: removed(wigwag.SysvSem.create("sysv-sem:private")),
     "Sem": lambda name, path: without_name(wigwag.Sem, f"sem:/{name}"),
     "Cell": lambda name, path: wigwag.Cell.anonymous(),
+    "Topic": lambda name, path: wigwag.Topic.anonymous(),
+    "Subscription": lambda name, path: wigwag.Topic.anonymous().subscribe(),
     "Ring": lambda name, path: wigwag.Ring.anonymous(),
     "Condition": lambda name, path: wigwag.Condition.anonymous(wigwag.Mutex.anonymous()),
     "RwLock": lambda name, path: wigwag.RwLock.anonymous(),
@@ -240,7 +242,7 @@ def test_close_and_after(name, fresh, tmp_path):
     wigwag.Address, wigwag.Fifo.create, wigwag.Fifo.open_reader, wigwag.File.open, wigwag.File.remove, wigwag.Listener,
     wigwag.Mq.open, wigwag.Mq.remove, wigwag.Sem.open, wigwag.Shm.open, wigwag.Socket.connect, wigwag.Socket.bind,
     wigwag.SysvMq.open, wigwag.SysvMq.remove, wigwag.SysvSem.open, wigwag.SysvShm.open, wigwag.Cell.open,
-    wigwag.Ring.open, wigwag.Mutex.open,
+    wigwag.Ring.open, wigwag.Topic.open, wigwag.Mutex.open,
     wigwag.Permits.remove, wigwag.LeasePool.open, wigwag.Event.open, wigwag.Barrier.open,
 ])
 def test_an_address_is_text(call, wrong):

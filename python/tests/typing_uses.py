@@ -104,6 +104,14 @@ def shapes() -> int:
     return jobs.get() + 1
 
 
+def topics(topic: wigwag.Topic) -> int:
+    with topic.subscribe(lossy=True, history=3) as subscription:
+        received = subscription.recv(timeout=1)
+        with topic.reserve(8) as room:
+            room.buf[:] = received.data[:8]
+    return topic.publish(b"x") + received.sequence + received.missed
+
+
 async def awaited(socket: wigwag.Socket, listener: wigwag.Listener, file: wigwag.File) -> bytes:
     connection: wigwag.Socket = await listener.accept_async(timeout=1)
     with connection, await file.lock_async():

@@ -179,6 +179,11 @@ impl Subscription {
         self.log().missed_by(&self.own.seated)
     }
 
+    /// The topic's largest message in bytes. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.log().geometry.largest
+    }
+
     /// A descriptor that is readable while there is a message, or the subscriber was cut off. For poll, a
     /// [`WaitSet`](crate::WaitSet), an event loop. Never blocks.
     ///

@@ -34,11 +34,13 @@ mod shm;
 mod signal;
 mod signals;
 mod socket;
+mod subscription;
 mod support;
 mod sync;
 mod sysv_mq;
 mod sysv_sem;
 mod sysv_shm;
+mod topic;
 mod views;
 mod waitset;
 
@@ -69,7 +71,7 @@ mod _wigwag {
     #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
-    use super::loan::{CellReserved, RingBorrowed, RingReserved};
+    use super::loan::{CellReserved, RingBorrowed, RingReserved, TopicBorrowed, TopicReserved};
     #[pymodule_export]
     use super::mapping::Mapping;
     #[pymodule_export]
@@ -99,6 +101,8 @@ mod _wigwag {
     #[pymodule_export]
     use super::socket::Socket;
     #[pymodule_export]
+    use super::subscription::{Subscription, TopicMessage};
+    #[pymodule_export]
     use super::sync::SyncParticipant;
     #[pymodule_export]
     use super::sysv_mq::{SysvMessage, SysvMq, SysvMqLimits, SysvMqStatus};
@@ -106,6 +110,8 @@ mod _wigwag {
     use super::sysv_sem::{SysvSem, SysvSemStatus};
     #[pymodule_export]
     use super::sysv_shm::SysvShm;
+    #[pymodule_export]
+    use super::topic::{Topic, TopicParticipant, TopicStatistics, TopicSubscriber};
     #[pymodule_export]
     use super::waitset::{WaitSet, WaitSetEvent};
 

@@ -167,3 +167,52 @@ loan_class! {
         }
     }
 }
+
+/// Room for a message on a topic, to be written in place through the buffer protocol; made by ``Topic.reserve()``.
+///
+/// ``with topic.reserve(size) as message:`` publishes it in the end, and gives the room back after an exception. Dropped
+/// without publish, it was never sent. What it holds before it is written is left over from earlier messages.
+#[pyclass(frozen, module = "wigwag")]
+pub struct TopicReserved(Memory<wigwag::TopicReserved<'static>>);
+
+loan_class! {
+    TopicReserved, readonly: false, last: publish, instead: abort, {
+        /// Publish the message; its sequence number. Never blocks.
+        ///
+        /// Raises BufferError while views of it exist, OSError (ESTALE: this handle was declared dead, and the room taken back;
+        /// EBADMSG), PermissionError: it was reserved by the process that this one was forked from.
+        fn publish(&self, py: Python<'_>) -> PyResult<u64> {
+            self.0.finish(py, wigwag::TopicReserved::publish)
+        }
+
+        /// Give the room back. Never blocks. Raises as publish.
+        fn abort(&self, py: Python<'_>) -> PyResult<()> {
+            self.0.finish(py, wigwag::TopicReserved::abort)
+        }
+    }
+}
+
+/// A message of a topic, to be read in place through the buffer protocol; made by ``Subscription.borrow()``.
+///
+/// ``with subscription.borrow() as message:`` releases it in the end. Several can be held, and released in any order.
+#[pyclass(frozen, module = "wigwag")]
+pub struct TopicBorrowed(Memory<wigwag::TopicBorrowed<'static>>);
+
+loan_class! {
+    TopicBorrowed, readonly: true, last: release, instead: release, {
+        /// Be done with the message. Never blocks.
+        ///
+        /// Raises BufferError while views of it exist. What was read may have been overwritten meanwhile after
+        /// ConnectionAbortedError: the subscriber was cut off, and OSError (ESTALE: its handle was declared dead). PermissionError:
+        /// it was borrowed by the process that this one was forked from.
+        fn release(&self, py: Python<'_>) -> PyResult<()> {
+            self.0.finish(py, wigwag::TopicBorrowed::release)
+        }
+
+        /// Which message of the topic it is; the first is 1.
+        #[getter]
+        fn sequence(&self) -> PyResult<u64> {
+            self.0.with(|borrowed| borrowed.sequence())
+        }
+    }
+}
