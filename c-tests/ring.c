@@ -1,6 +1,7 @@
 /* Ring: messages through shared memory, each to one consumer. */
 #include "test.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -124,6 +125,30 @@ TEST(sends_long_batches) {
     CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 64);
     CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 150, WW_NOW, NULL), 22);
     ww_ring_close(ring);
+}
+
+TEST(descriptors_to_poll) {
+    ww_ring *ring = make();
+    struct pollfd bells[2];
+    char buffer[64] = {0};
+    bells[0].fd = ww_ring_fd(ring);
+    bells[1].fd = ww_ring_room_fd(ring);
+    bells[0].events = bells[1].events = POLLIN;
+    CHECK(bells[0].fd >= 0 && bells[1].fd >= 0);
+    CHECK_INT(ww_ring_fd(ring), bells[0].fd);
+    CHECK_INT(poll(&bells[0], 1, 20), 0);
+    OK(ww_ring_send(ring, "ring", 4, WW_NOW));
+    CHECK_INT(poll(&bells[0], 1, 30000), 1);
+    CHECK_INT(poll(&bells[1], 1, 30000), 1);
+    while (ww_ring_send(ring, buffer, 64, WW_NOW) == 0) {}
+    CHECK_INT(poll(&bells[1], 1, 20), 0);
+    while (ww_ring_recv(ring, buffer, sizeof buffer, WW_NOW, NULL, NULL) >= 0) {}
+    CHECK_INT(poll(&bells[1], 1, 30000), 1);
+    CHECK_INT(poll(&bells[0], 1, 20), 0);
+    CHECK(books(ring).high_water > 1);
+    ww_ring_close(ring);
+    CHECK_INT(ww_ring_fd(NULL), -EFAULT);
+    CHECK_INT(ww_ring_room_fd(NULL), -EFAULT);
 }
 
 TEST(messages_that_come_back_too_often) {

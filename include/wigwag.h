@@ -2301,13 +2301,16 @@ typedef struct ww_ring_statistics {
     uint64_t skipped;
     /* How often a message came back after it had been taken. */
     uint64_t redelivered;
+    /* The most messages that were in the ring at once, those being written included; may be short by 16, or an eighth of
+     * what there is room for if that is less. 0 with a one-to-one ring. */
+    uint64_t high_water;
     /* The largest message, and all memory, in bytes. */
     size_t largest;
     size_t bytes;
     /* How many handles take part. */
     size_t participants;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[7];
+    uint64_t reserved[6];
 } ww_ring_statistics;
 
 /* One handle on a ring, of this or another process. */
@@ -2322,6 +2325,11 @@ typedef struct ww_ring_participant {
     uint64_t since;
     /* Messages that it is writing, or has taken and not released. */
     uint64_t holding;
+    /* Since when the first of its threads waits, in nanoseconds since 1970; 0: none does. */
+    uint64_t waiting_since;
+    /* How many of its threads wait. */
+    uint32_t waiting;
+    uint32_t unused;
 } ww_ring_participant;
 
 /* Opens the ring of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -2362,6 +2370,17 @@ int ww_ring_check(const ww_ring *ring);
 /* The descriptor, to pass on for ww_ring_from_fd(); not for polling. It stays the handle's. Never blocks.
  * Errors: -EFAULT. */
 int ww_ring_segment_fd(const ww_ring *ring);
+
+/* A descriptor that is readable while there may be a message for this handle (a dead letter, if these are what it
+ * receives): for poll, a wait set, an event loop. It stays so until a call finds none. It stays the handle's. From the
+ * first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+ *
+ * Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -ESTALE this handle was declared dead;
+ * -EFAULT. */
+int ww_ring_fd(const ww_ring *ring);
+
+/* As ww_ring_fd(), readable while there may be room for a message, until a call finds none. */
+int ww_ring_room_fd(const ww_ring *ring);
 
 /* Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
  * may be empty.

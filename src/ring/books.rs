@@ -1,13 +1,68 @@
 //! The books of a many-to-many ring, which derive from the words by which slots change hands; see docs/ALGORITHMS.md.
 
+use super::Ring;
 use super::many::Many;
+use super::options::{RingParticipant, RingStatistics, total};
 use super::word::{Phase, Reason, Word};
-use crate::segment::Tag;
+use crate::error::Result;
+use crate::segment::{CONSUMER, PRODUCER, Tag};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 
 /// So often a slot is looked at that changes all the time.
 const TRIES: u32 = 1 << 14;
+
+impl Ring {
+    /// What the ring has seen and what it holds. Never blocks; takes time in proportion to the number of slots.
+    ///
+    /// # Errors
+    /// `EBADMSG` the ring is damaged.
+    pub fn statistics(&self) -> Result<RingStatistics> {
+        self.read_statistics().map_err(|errno| self.object.error(errno, "statistics"))
+    }
+
+    fn read_statistics(&self) -> SysResult<RingStatistics> {
+        self.many.member.tag()?;
+        let books = self.many.books()?;
+        let rare = &self.many.control()?.rare.0;
+        let refused = rare.dropped_newest.load(Ordering::Relaxed);
+        let (mut tags, mut participants) = (Vec::new(), Vec::new());
+        self.many.member.each(|peer| {
+            tags.push(peer.tag);
+            participants.push(RingParticipant {
+                is_self: peer.is_self,
+                pid: peer.pid,
+                producer: peer.roles & PRODUCER != 0,
+                consumer: peer.roles & CONSUMER != 0,
+                since: peer.since,
+                holding: 0,
+                waiting: peer.waiting,
+                waiting_since: peer.waiting_since,
+            });
+        })?;
+        for (participant, holding) in participants.iter_mut().zip(self.many.holdings(&tags)) {
+            participant.holding = holding;
+        }
+        let (dropped, dead_lettered) = (total([books.dropped, refused]), books.dead_lettered);
+        Ok(RingStatistics {
+            sent: total([books.released, books.borrowed, books.queued, dropped, dead_lettered]),
+            released: books.released,
+            borrowed: books.borrowed,
+            queued: books.queued,
+            dropped,
+            dead_lettered,
+            writing: books.writing,
+            aborted: books.aborted,
+            skipped: books.skipped,
+            redelivered: rare.redelivered.load(Ordering::Relaxed),
+            slots: self.many.geometry.slots,
+            high_water: self.many.raise_high_water(books.queued),
+            largest: self.many.geometry.largest,
+            bytes: self.many.member.segment().size(),
+            participants,
+        })
+    }
+}
 
 impl Many {
     /// Counts a lap that ended without a message, then moves the slot on. Does nothing if it is done already.

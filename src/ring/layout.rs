@@ -56,6 +56,8 @@ pub(super) struct Rare {
     pub dropped_newest: AtomicU64,
     /// How often a message was given back; not part of the books.
     pub redelivered: AtomicU64,
+    /// The most places that were in use at once, as far as anybody has looked.
+    pub high_water: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Control>() == 7 * 128);

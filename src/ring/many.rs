@@ -21,7 +21,8 @@
 
 use nix::errno::Errno;
 
-use super::layout::{Control, Geometry, PAYLOAD_AT};
+use super::depth::Depth;
+use super::layout::{Control, Geometry, PAYLOAD_AT, Terms};
 use super::word::{Phase, Reason, Word};
 use crate::segment::{Member, Tag};
 use crate::sync_atomics::{AtomicU64, Ordering};
@@ -57,22 +58,25 @@ pub(super) struct Many {
     pub slots: Places,
     pub accounts: Places,
     pub shift: u32,
+    pub persistent: bool,
     /// After so many redeliveries a message becomes a dead letter; 0: never.
     pub redeliveries: u32,
     /// The value of `returns` up to which this handle has looked behind the head.
-    returns_seen: AtomicU64,
+    pub returns_seen: AtomicU64,
+    pub depth: Depth,
 }
 
 impl Many {
-    pub(super) fn new(member: Member) -> SysResult<(Many, bool)> {
+    pub(super) fn new(member: Member) -> SysResult<Many> {
         let (geometry, terms, slots, accounts) = Geometry::read(member.segment())?;
         let body = member.segment().body().0;
         let shift = slots.count().trailing_zeros();
-        let returns_seen = AtomicU64::new(u64::MAX);
-        let redeliveries = terms.redeliveries;
-        let many = Many { member, geometry, body, slots, accounts, shift, redeliveries, returns_seen };
+        let (returns_seen, depth) = (AtomicU64::new(u64::MAX), Depth::of(geometry.slots));
+        let Terms { persistent, redeliveries } = terms;
+        let many =
+            Many { member, geometry, body, slots, accounts, shift, persistent, redeliveries, returns_seen, depth };
         many.control()?;
-        Ok((many, terms.persistent))
+        Ok(many)
     }
 
     #[inline(always)]
@@ -133,12 +137,16 @@ impl Many {
                     let held = word.to(Phase::Writing, me);
                     if self.step(position, word, held) {
                         Self::help(tail, position, position.wrapping_add(1));
+                        self.note_depth(position);
                         return Ok(Some(Held { slot: position, word: held, length: 0, deliveries: 0 }));
                     }
                 }
                 (0.., _) => Self::help(tail, position, position.wrapping_add(1)),
                 // Full, unless the tail was old.
-                (-1, Phase::Ready | Phase::Returned) if tail.load(Ordering::Acquire) == position => return Ok(None),
+                (-1, Phase::Ready | Phase::Returned) if tail.load(Ordering::Acquire) == position => {
+                    self.note_depth_now(position.wrapping_sub(1));
+                    return Ok(None);
+                }
                 (-1, Phase::Ready | Phase::Returned) => {}
                 (-1, Phase::Writing | Phase::Reading | Phase::DeadLetter) => {
                     if word.phase() != Phase::DeadLetter && !self.member.is_current(word.owner()) {
@@ -178,12 +186,11 @@ impl Many {
         let word = self.load(position);
         let held = word.to(Phase::Writing, me);
         let is_free = word.ahead_of(position >> self.shift) == 0 && word.phase() == Phase::Free;
-        (is_free && self.step(position, word, held)).then_some(Held {
-            slot: position,
-            word: held,
-            length: 0,
-            deliveries: 0,
-        })
+        if !is_free || !self.step(position, word, held) {
+            return None;
+        }
+        self.note_depth(position);
+        Some(Held { slot: position, word: held, length: 0, deliveries: 0 })
     }
 
     /// Moves the tail over positions that were taken one behind the other, if it is still at the first.

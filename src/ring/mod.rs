@@ -7,8 +7,10 @@
 //! | `batch.rs` | several messages in one call |
 //! | `options.rs` | options and statistics |
 //! | `many.rs` | how slots change hands between many producers and many consumers |
+//! | `waiting.rs` | how calls and doorbells wait |
 //! | `letters.rs` | dead letters |
 //! | `books.rs` | what is counted, and how |
+//! | `depth.rs` | the most messages that there were at once |
 //! | `word.rs` | the state word of a slot |
 //! | `layout.rs` | what lies where |
 //! | `one.rs` | the API of the declared one-to-one ring |
@@ -22,6 +24,7 @@
 
 mod batch;
 mod books;
+mod depth;
 mod held;
 mod layout;
 mod letters;
@@ -34,6 +37,7 @@ mod one_layout;
 mod one_recv;
 mod one_send;
 mod options;
+mod waiting;
 mod word;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,9 +51,10 @@ pub use one_held::{RingConsumerBorrowed, RingProducerReserved};
 pub use options::{RingFull, RingOptions, RingParticipant, RingRole, RingStatistics};
 
 use crate::address::{Address, Scheme};
+use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
 use crate::lender::Lender;
-use crate::segment::{Bell, CONSUMER, Member, PRODUCER, Party, Patience, Plan, Segment, Tag, look_around};
+use crate::segment::{CONSUMER, Member, PRODUCER, Patience, Plan, Segment, Tag, look_around};
 use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::shared::Mapping;
 use crate::sys::{SysResult, fork};
@@ -57,7 +62,7 @@ use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 use layout::{Geometry, KIND};
 use many::{Held, Many, Taken};
-use options::total;
+use waiting::{Listener, Side, Wanted};
 
 const ANONYMOUS: &str = "ring:";
 const ROLE_BITS: u32 = 2;
@@ -101,13 +106,13 @@ impl RingReceived {
 /// ```
 pub struct Ring {
     object: Object,
-    many: Many,
-    persistent: bool,
+    many: Arc<Many>,
     full: RingFull,
     dead_letters: bool,
     patience: Patience,
     /// Roles taken on, to spare a look into shared memory, and above them the fork generation in which they were.
     roles: AtomicU32,
+    bells: Doorbells<Wanted>,
 }
 
 impl Ring {
@@ -167,10 +172,11 @@ impl Ring {
         let object = Object::new(address);
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
-        let (many, persistent) = Many::new(member).map_err(fail)?;
+        let many = Arc::new(Many::new(member).map_err(fail)?);
         let (full, dead_letters) = (options.full, options.dead_letters);
         let (patience, roles) = (Patience::new(options.wait), AtomicU32::new(0));
-        let ring = Ring { object, many, persistent, full, dead_letters, patience, roles };
+        let bells = Doorbells::default();
+        let ring = Ring { object, many, full, dead_letters, patience, roles, bells };
         ring.take_role(options.role.bits()).map_err(|errno| ring.object.error(errno, "open"))?;
         ring.announce_change().map_err(|errno| ring.object.error(errno, "open"))?;
         Ok(ring)
@@ -299,51 +305,27 @@ impl Ring {
         self.take(&mut operation, usize::MAX)
     }
 
-    /// What the ring has seen and what it holds. Never blocks; takes time in proportion to the number of slots.
+    /// A descriptor that is readable while there may be a message for this handle (a dead letter, if these are what it
+    /// receives), for `poll` and its like; it stays so until a call finds none. Made on the first request, with a thread that
+    /// waits for it; until then it costs nobody anything.
     ///
     /// # Errors
-    /// `EBADMSG` the ring is damaged.
-    pub fn statistics(&self) -> Result<RingStatistics> {
-        self.read_statistics().map_err(|errno| self.object.error(errno, "statistics"))
+    /// `EMFILE`, `ENFILE`, `ENOMEM` it cannot be made; `ESTALE` this handle was declared dead.
+    pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
+        self.bell(self.wanted())
     }
 
-    fn read_statistics(&self) -> SysResult<RingStatistics> {
-        self.many.member.tag()?;
-        let books = self.many.books()?;
-        let rare = &self.many.control()?.rare.0;
-        let refused = rare.dropped_newest.load(Ordering::Relaxed);
-        let (mut tags, mut participants) = (Vec::new(), Vec::new());
-        self.many.member.each(|peer| {
-            tags.push(peer.tag);
-            participants.push(RingParticipant {
-                is_self: peer.is_self,
-                pid: peer.pid,
-                producer: peer.roles & PRODUCER != 0,
-                consumer: peer.roles & CONSUMER != 0,
-                since: peer.since,
-                holding: 0,
-            });
-        })?;
-        for (participant, holding) in participants.iter_mut().zip(self.many.holdings(&tags)) {
-            participant.holding = holding;
-        }
-        let (dropped, dead_lettered) = (total([books.dropped, refused]), books.dead_lettered);
-        Ok(RingStatistics {
-            sent: total([books.released, books.borrowed, books.queued, dropped, dead_lettered]),
-            released: books.released,
-            borrowed: books.borrowed,
-            queued: books.queued,
-            dropped,
-            dead_lettered,
-            writing: books.writing,
-            aborted: books.aborted,
-            skipped: books.skipped,
-            redelivered: rare.redelivered.load(Ordering::Relaxed),
-            slots: self.many.geometry.slots,
-            largest: self.many.geometry.largest,
-            bytes: self.many.member.segment().size(),
-            participants,
-        })
+    /// As [`Ring::doorbell`], readable while there may be room for a message, until a call finds none.
+    ///
+    /// # Errors
+    /// As [`Ring::doorbell`].
+    pub fn room_doorbell(&self) -> Result<BorrowedFd<'_>> {
+        self.bell(Wanted::Room)
+    }
+
+    fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
+        self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
+        self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))
     }
 
     /// Its address; `ring:` for one without a name.
@@ -374,6 +356,20 @@ impl Ring {
             Ok(None) => {}
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         }
+        let claimed = self.claim_from_full(operation, attempt);
+        if !matches!(claimed, Ok(Some(_))) {
+            self.bells.found_nothing(&Wanted::Room);
+        }
+        claimed
+    }
+
+    /// What this handle does when the ring is full.
+    #[cold]
+    fn claim_from_full(
+        &self,
+        operation: &mut Operation<'_>,
+        attempt: impl FnMut() -> SysResult<Option<Option<Held>>>,
+    ) -> Result<Option<Held>> {
         match self.full {
             RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(Wanted::Room), operation, attempt),
             RingFull::Fail => {
@@ -418,7 +414,13 @@ impl Ring {
         };
         let taken = match attempt() {
             Ok(Some(taken)) => taken,
-            Ok(None) => self.patience.wait(&self.side(self.wanted()), operation, attempt)?,
+            Ok(None) => {
+                let taken = self.patience.wait(&self.side(self.wanted()), operation, attempt);
+                if taken.is_err() {
+                    self.bells.found_nothing(&self.wanted());
+                }
+                taken?
+            }
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         };
         taken.map_err(|length| {
@@ -492,7 +494,7 @@ impl Ring {
     }
 
     fn side(&self, wanted: Wanted) -> Side<'_> {
-        Side { ring: self, wanted }
+        Side { many: &self.many, wanted }
     }
 
     /// Has everybody who sleeps look again who is there.
@@ -502,52 +504,6 @@ impl Ring {
         control.producers_bell.0.ring_all();
         control.letters_bell.0.ring_all();
         Ok(())
-    }
-}
-
-/// What a handle may wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    Room,
-    Message,
-    DeadLetter,
-}
-
-struct Side<'a> {
-    ring: &'a Ring,
-    wanted: Wanted,
-}
-
-impl Party for Side<'_> {
-    fn member(&self) -> &Member {
-        &self.ring.many.member
-    }
-
-    fn bell(&self) -> SysResult<&Bell> {
-        let control = self.ring.many.control()?;
-        Ok(match self.wanted {
-            Wanted::Room => &control.producers_bell.0,
-            Wanted::Message => &control.consumers_bell.0,
-            Wanted::DeadLetter => &control.letters_bell.0,
-        })
-    }
-
-    fn tidy(&self) -> SysResult<()> {
-        self.ring.many.tidy()
-    }
-
-    fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
-        let (other, reason) = match self.wanted {
-            Wanted::Room => (CONSUMER, "the last consumer has gone"),
-            Wanted::Message => (PRODUCER, "the ring is empty, and the last producer has gone"),
-            Wanted::DeadLetter => (CONSUMER, "there is no dead letter, and the last consumer has gone"),
-        };
-        let over = !self.ring.persistent && self.member().is_role_over(other)?;
-        Ok(over.then_some((Errno::EPIPE, reason)))
-    }
-
-    fn explain(&self, error: Error) -> Error {
-        damaged(fenced(error))
     }
 }
 

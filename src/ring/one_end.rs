@@ -187,6 +187,8 @@ impl Shared {
                 consumer,
                 since: peer.since,
                 holding: if consumer { borrowed } else { 0 },
+                waiting: peer.waiting,
+                waiting_since: peer.waiting_since,
             });
         })?;
         Ok(RingStatistics {

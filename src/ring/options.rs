@@ -149,6 +149,9 @@ pub struct RingStatistics {
     pub redelivered: u64,
     /// Slots, each for one message.
     pub slots: u64,
+    /// The most messages that were in the ring at once, those being written included; may be short by 16, or an eighth of
+    /// the slots if that is less. 0 with a one-to-one ring.
+    pub high_water: u64,
     /// The largest message in bytes.
     pub largest: usize,
     /// Memory in bytes, all of it.
@@ -173,4 +176,8 @@ pub struct RingParticipant {
     pub since: SystemTime,
     /// Messages that it is writing, or has taken and not released.
     pub holding: u64,
+    /// How many of its threads wait.
+    pub waiting: u32,
+    /// Since when the first of them does.
+    pub waiting_since: Option<SystemTime>,
 }

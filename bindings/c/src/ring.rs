@@ -13,6 +13,7 @@ use crate::boundary::{
     put_list, room, timeout,
 };
 use crate::segment::{Loans, wait_mode, ww_loan};
+use crate::sync::nanos;
 
 /// A full ring: the sender waits as long as its timeout allows.
 pub const WW_RING_WAIT: u32 = 0;
@@ -203,6 +204,25 @@ pub unsafe extern "C" fn ww_ring_segment_fd(ring: *const ww_ring) -> c_int {
     call(|| unsafe { Ok(object(ring, "ring")?.ring.as_fd().as_raw_fd()) })
 }
 
+/// A descriptor that is readable while there may be a message for this handle (a dead letter, if these are what it
+/// receives): for poll, a wait set, an event loop. It stays so until a call finds none. It stays the handle's. From the
+/// first call on it costs a helper thread that sleeps in the kernel. Never blocks.
+///
+/// Errors: -EMFILE, -ENFILE no descriptor is left; -ENOMEM no thread can be had; -ESTALE this handle was declared dead;
+/// -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_fd(ring: *const ww_ring) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(ring, "ring")?.ring.doorbell()?.as_raw_fd()) })
+}
+
+/// As ww_ring_fd(), readable while there may be room for a message, until a call finds none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { Ok(object(ring, "ring")?.ring.room_doorbell()?.as_raw_fd()) })
+}
+
 /// Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
 /// may be empty.
 ///
@@ -355,13 +375,16 @@ pub struct ww_ring_statistics {
     pub skipped: u64,
     /// How often a message came back after it had been taken.
     pub redelivered: u64,
+    /// The most messages that were in the ring at once, those being written included; may be short by 16, or an eighth of
+    /// what there is room for if that is less. 0 with a one-to-one ring.
+    pub high_water: u64,
     /// The largest message, and all memory, in bytes.
     pub largest: usize,
     pub bytes: usize,
     /// How many handles take part.
     pub participants: usize,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
 }
 
 /// One handle on a ring, of this or another process.
@@ -378,6 +401,11 @@ pub struct ww_ring_participant {
     pub since: u64,
     /// Messages that it is writing, or has taken and not released.
     pub holding: u64,
+    /// Since when the first of its threads waits, in nanoseconds since 1970; 0: none does.
+    pub waiting_since: u64,
+    /// How many of its threads wait.
+    pub waiting: u32,
+    pub unused: u32,
 }
 
 /// Tells what the ring has seen and holds, and in participants, if it is not NULL, who takes part: at most so many as
@@ -412,6 +440,9 @@ pub(crate) unsafe fn tell(
         consumer: peer.consumer.into(),
         since: peer.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         holding: peer.holding,
+        waiting_since: peer.waiting_since.map_or(0, nanos),
+        waiting: peer.waiting,
+        unused: 0,
     });
     let told = ww_ring_statistics {
         sent: seen.sent,
@@ -424,10 +455,11 @@ pub(crate) unsafe fn tell(
         aborted: seen.aborted,
         skipped: seen.skipped,
         redelivered: seen.redelivered,
+        high_water: seen.high_water,
         largest: seen.largest,
         bytes: seen.bytes,
         participants: seen.participants.len(),
-        reserved: [0; 7],
+        reserved: [0; 6],
     };
     // SAFETY: as the caller promises.
     unsafe {

@@ -1,5 +1,9 @@
 //! Rings between threads and processes, at their edges.
 
+mod batch;
+mod doorbell;
+mod letters;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::cell::RefCell;
@@ -8,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use support::{GENEROUS, SHORT, fork, fresh};
-use wigwag::{Address, Cancel, Ring, RingFull, RingOptions, RingReceived, RingRole, RingStatistics, Timeout, WaitMode};
+use wigwag::{Address, Cancel, Ring, RingFull, RingOptions, RingRole, RingStatistics, Timeout, WaitMode};
 
 fn ring() -> Ring {
     Ring::anonymous(small()).unwrap()
@@ -458,196 +462,4 @@ fn owned_guards_outlive_the_handle_that_made_them() {
     sender.join().unwrap().unwrap();
     assert_eq!(receive(&other).0, b"kept");
     assert_eq!(balanced(&other).participants.len(), 1, "the last guard closes the handle");
-}
-
-fn lengths(received: &[RingReceived]) -> Vec<usize> {
-    received.iter().map(|received| received.length).collect()
-}
-
-#[test]
-fn batches_are_sent_and_received() {
-    let ring = Ring::anonymous(RingOptions { capacity: 1024, ..small() }).unwrap();
-    let slots = ring.statistics().unwrap().slots as usize;
-    let texts: Vec<Vec<u8>> = (0..slots + 3).map(|number| vec![number as u8; number % 9]).collect();
-    let messages: Vec<&[u8]> = texts.iter().map(|text| &text[..]).collect();
-    assert_eq!(ring.send_batch(&[], Timeout::Now).unwrap(), 0);
-    for lap in 0..3 {
-        assert_eq!(ring.send_batch(&messages, Timeout::Now).unwrap(), slots, "as many as there is room for");
-        assert!(ring.send_batch(&messages, Timeout::Now).unwrap_err().is(Errno::EAGAIN));
-        let (mut buffer, mut received) = ([0; 256], [RingReceived::default(); 64]);
-        assert_eq!(ring.recv_batch(&mut buffer, &mut received[..2], Timeout::Now).unwrap(), 2, "lap {lap}");
-        assert_eq!(lengths(&received[..2]), [0, 1]);
-        // Five bytes more: two and three, and four no more.
-        assert_eq!(ring.recv_batch(&mut buffer[..5], &mut received, Timeout::Now).unwrap(), 2);
-        assert_eq!(buffer[..5], [2, 2, 3, 3, 3]);
-        let count = ring.recv_batch(&mut buffer, &mut received, Timeout::Now).unwrap();
-        let rest: Vec<u8> = texts[4..slots].concat();
-        assert_eq!((count, &buffer[..rest.len()]), (slots - 4, &rest[..]));
-        assert!(received[..count].iter().all(|received| received.deliveries == 1));
-    }
-    let mut one = [RingReceived::default()];
-    assert!(ring.recv_batch(&mut [0; 9], &mut one, Timeout::Now).unwrap_err().is(Errno::EAGAIN));
-    assert!(ring.recv_batch(&mut [0; 9], &mut [], Timeout::Now).unwrap_err().is(Errno::EINVAL));
-    balanced(&ring);
-}
-
-#[test]
-fn a_batch_ends_before_what_is_too_large() {
-    let ring = ring();
-    let largest = ring.statistics().unwrap().largest;
-    let large = vec![1; largest + 1];
-    assert_eq!(ring.send_batch(&[b"a", b"b", &large, b"c"], Timeout::Now).unwrap(), 2);
-    let error = ring.send_batch(&[&large, b"c"], Timeout::Now).unwrap_err();
-    assert_eq!((error.errno(), error.true_size()), (libc::EMSGSIZE, largest));
-    let error = ring.recv_batch(&mut [], &mut [RingReceived::default()], Timeout::Now).unwrap_err();
-    assert_eq!((error.errno(), error.true_size()), (libc::EMSGSIZE, 1), "it stays");
-    assert_eq!(balanced(&ring).queued, 2);
-}
-
-#[test]
-fn full_rings_drop_from_batches_and_count() {
-    let messages: Vec<[u8; 1]> = (0..40).map(|number| [number]).collect();
-    let messages: Vec<&[u8]> = messages.iter().map(|message| &message[..]).collect();
-    for (full, first) in [(RingFull::DropNewest, 0), (RingFull::DropOldest, 40 - 4)] {
-        let ring = Ring::anonymous(RingOptions { full, ..small() }).unwrap();
-        assert_eq!(ring.statistics().unwrap().slots, 4);
-        assert_eq!(ring.send_batch(&messages, Timeout::Now).unwrap(), 40);
-        let books = balanced(&ring);
-        assert_eq!((books.sent, books.queued, books.dropped), (40, 4, 36));
-        let (mut buffer, mut received) = ([0; 64], [RingReceived::default(); 64]);
-        assert_eq!(ring.recv_batch(&mut buffer, &mut received, Timeout::Now).unwrap(), 4);
-        assert_eq!(buffer[..4], [first, first + 1, first + 2, first + 3]);
-        assert_eq!(ring.send_batch(&messages[..2], Timeout::Now).unwrap(), 2);
-    }
-}
-
-#[test]
-fn a_batch_wakes_as_many_as_it_has_messages() {
-    let ring = ring();
-    std::thread::scope(|threads| {
-        let waiting: Vec<_> = (0..3).map(|_| threads.spawn(|| receive(&ring).0)).collect();
-        assert_eq!(ring.send_batch(&[b"x", b"x", b"x"], GENEROUS).unwrap(), 3);
-        for thread in waiting {
-            assert_eq!(thread.join().unwrap(), b"x");
-        }
-    });
-    balanced(&ring);
-}
-
-/// A ring whose messages become dead letters when they come back for the second time, and a handle on these.
-fn with_letters() -> (Ring, Ring) {
-    let options = RingOptions { redeliveries: 1, ..small() };
-    let ring = Ring::anonymous(options.clone()).unwrap();
-    let fd = ring.as_fd().try_clone_to_owned().unwrap();
-    (ring, Ring::from_fd(fd, RingOptions { dead_letters: true, ..options }).unwrap())
-}
-
-fn fail(ring: &Ring, times: u32) {
-    (0..times).for_each(|_| drop(ring.borrow(Timeout::Now).unwrap()));
-}
-
-#[test]
-fn a_message_that_comes_back_too_often_is_a_dead_letter() {
-    let (ring, letters) = with_letters();
-    ring.send(b"poison", Timeout::Now).unwrap();
-    ring.send(b"fine", Timeout::Now).unwrap();
-    assert!(letters.borrow(Timeout::Now).unwrap_err().is(Errno::EAGAIN));
-    fail(&ring, 2);
-    let books = balanced(&ring);
-    assert_eq!((books.queued, books.dead_lettered, books.redelivered), (1, 1, 1));
-    assert_eq!(receive(&ring), (b"fine".to_vec(), false));
-    assert!(ring.borrow(Timeout::Now).unwrap_err().is(Errno::EAGAIN), "not there any more");
-
-    let borrowed = letters.borrow(Timeout::Now).unwrap();
-    assert_eq!((borrowed.to_vec(), borrowed.deliveries()), (b"poison".to_vec(), 3));
-    let books = balanced(&ring);
-    assert_eq!((books.borrowed, books.dead_lettered), (1, 0));
-    assert!(books.participants.iter().all(|peer| !peer.is_self || peer.consumer));
-    drop(borrowed);
-    assert_eq!(balanced(&ring).dead_lettered, 1, "not released, it stays one");
-    assert!(letters.recv(&mut [0; 2], Timeout::Now).unwrap_err().is(Errno::EMSGSIZE));
-    assert_eq!(receive(&letters), (b"poison".to_vec(), true));
-    let books = balanced(&letters);
-    assert_eq!((books.released, books.dead_lettered), (2, 0));
-    assert!(books.participants.iter().all(|peer| !peer.is_self || !peer.consumer), "it is no consumer");
-}
-
-#[test]
-fn dead_letters_leave_room_for_others() {
-    let (ring, letters) = with_letters();
-    for id in 0..3u8 {
-        ring.send(&[id], Timeout::Now).unwrap();
-        fail(&ring, 2);
-    }
-    let books = balanced(&ring);
-    assert_eq!((books.slots, books.dead_lettered, books.dropped), (4, 2, 1), "half of the slots at most");
-    for id in 0..40u8 {
-        ring.send(&[id], Timeout::Now).unwrap();
-        assert_eq!(receive(&ring), (vec![id], false));
-    }
-    let sent = (0u8..).take_while(|id| ring.send(&[*id], Timeout::Now).is_ok()).count();
-    assert!((1..=2).contains(&sent), "{sent}");
-    let (mut buffer, mut received) = ([0; 9], [RingReceived::default(); 9]);
-    assert_eq!(letters.recv_batch(&mut buffer, &mut received, Timeout::Now).unwrap(), 2);
-    buffer[..2].sort_unstable();
-    assert_eq!(buffer[..2], [0, 1]);
-    assert!(received[..2].iter().all(|received| received.deliveries == 3));
-    assert_eq!(balanced(&ring).queued, sent as u64);
-}
-
-#[test]
-fn those_who_wait_for_dead_letters_are_woken() {
-    let (ring, letters) = with_letters();
-    std::thread::scope(|threads| {
-        let waiting = threads.spawn(|| receive(&letters));
-        ring.send(b"poison", Timeout::Now).unwrap();
-        fail(&ring, 2);
-        assert_eq!(waiting.join().unwrap(), (b"poison".to_vec(), true));
-    });
-    assert!(letters.recv(&mut [0; 9], SHORT).unwrap_err().is(Errno::ETIMEDOUT));
-}
-
-#[test]
-fn nobody_is_left_to_make_dead_letters() {
-    let options = RingOptions { persistent: false, redeliveries: 1, ..small() };
-    let ring = Ring::anonymous(options.clone()).unwrap();
-    let fd = ring.as_fd().try_clone_to_owned().unwrap();
-    let letters = Ring::from_fd(fd, RingOptions { dead_letters: true, ..options }).unwrap();
-    ring.send(b"poison", Timeout::Now).unwrap();
-    fail(&ring, 2);
-    drop(ring);
-    assert_eq!(receive(&letters).0, b"poison");
-    let error = letters.recv(&mut [0; 9], GENEROUS).unwrap_err();
-    assert!(error.is(Errno::EPIPE) && error.to_string().contains("no dead letter"), "{error}");
-}
-
-#[test]
-fn what_kills_its_consumers_becomes_a_dead_letter() {
-    let (ring, letters) = with_letters();
-    ring.send(b"poison", Timeout::Now).unwrap();
-    for _ in 0..2 {
-        fork(|| {
-            std::mem::forget(ring.borrow(GENEROUS).unwrap());
-            // SAFETY: ends this process without any clean-up.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-        })
-        .wait();
-    }
-    assert_eq!(receive(&letters), (b"poison".to_vec(), true));
-    assert_eq!(balanced(&ring).released, 1);
-}
-
-#[test]
-fn dead_letters_by_address() {
-    let name = Name::new("letters");
-    let with = |options: &str| format!("{}?{options}", name.0).parse::<Address>().unwrap();
-    let ring = Ring::open(&with("redeliveries=1"), small()).unwrap();
-    let letters = Ring::open(&with("dead-letters=1"), small()).unwrap();
-    ring.send(b"poison", Timeout::Now).unwrap();
-    fail(&ring, 2);
-    assert_eq!(receive(&letters).0, b"poison");
-    for options in [RingOptions { dead_letters: true, ..small() }, RingOptions { redeliveries: 1, ..small() }] {
-        let error = wigwag::RingProducer::anonymous(options).map(drop).unwrap_err();
-        assert!(error.is(Errno::EINVAL) && error.to_string().contains("dead letters"), "{error}");
-    }
 }

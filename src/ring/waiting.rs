@@ -1,0 +1,153 @@
+//! How the calls of a many-to-many ring wait, and the helpers of its doorbells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::many::Many;
+use super::word::Phase;
+use super::{damaged, fenced};
+use crate::doorbell::Listen;
+use crate::error::Error;
+use crate::segment::{ASK_EVERY, Bell, CONSUMER, Member, PRODUCER, Party, look_around};
+use crate::sync_atomics::Ordering;
+use crate::sys::{SysResult, futex};
+
+/// Nobody's death can matter: the kernel is asked for so long at a time.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What a handle may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Room,
+    Message,
+    DeadLetter,
+}
+
+pub(super) struct Side<'a> {
+    pub many: &'a Many,
+    pub wanted: Wanted,
+}
+
+impl Party for Side<'_> {
+    fn member(&self) -> &Member {
+        &self.many.member
+    }
+
+    fn bell(&self) -> SysResult<&Bell> {
+        let control = self.many.control()?;
+        Ok(match self.wanted {
+            Wanted::Room => &control.producers_bell.0,
+            Wanted::Message => &control.consumers_bell.0,
+            Wanted::DeadLetter => &control.letters_bell.0,
+        })
+    }
+
+    fn tidy(&self) -> SysResult<()> {
+        self.many.tidy()
+    }
+
+    fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
+        let (other, reason) = match self.wanted {
+            Wanted::Room => (CONSUMER, "the last consumer has gone"),
+            Wanted::Message => (PRODUCER, "the ring is empty, and the last producer has gone"),
+            Wanted::DeadLetter => (CONSUMER, "there is no dead letter, and the last consumer has gone"),
+        };
+        let over = !self.many.persistent && self.member().is_role_over(other)?;
+        Ok(over.then_some((Errno::EPIPE, reason)))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        damaged(fenced(error))
+    }
+}
+
+/// How a doorbell's helper waits.
+pub(super) struct Listener {
+    many: Arc<Many>,
+    wanted: Wanted,
+}
+
+impl Listener {
+    pub(super) fn of(many: &Arc<Many>, wanted: Wanted) -> Box<dyn Listen> {
+        Box::new(Listener { many: Arc::clone(many), wanted })
+    }
+
+    fn sleep(&self, side: &Side<'_>) -> SysResult<()> {
+        loop {
+            look_around(side)?;
+            let bell = side.bell()?;
+            let announced = bell.announce();
+            // That nothing can come any more is for the caller to meet.
+            if side.over()?.is_some() || self.look().is_ok() {
+                return Ok(());
+            }
+            let most = if side.member().has_company()? { ASK_EVERY } else { LONG };
+            match futex::wait(bell.word(), announced, most) {
+                Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl Listen for Listener {
+    fn look(&self) -> SysResult<()> {
+        let is_ready = match self.wanted {
+            Wanted::Room => self.many.has_room()?,
+            Wanted::Message => self.many.has_message()?,
+            Wanted::DeadLetter => self.many.has_letter(),
+        };
+        if is_ready { Ok(()) } else { Err(Errno::EAGAIN) }
+    }
+
+    fn wait(&self) -> SysResult<()> {
+        let side = Side { many: &self.many, wanted: self.wanted };
+        let waited = self.sleep(&side);
+        // Whoever rings wakes one sleeper for each thing; this one takes nothing, so it passes on what may have been
+        // another's.
+        side.bell()?.ring();
+        waited
+    }
+}
+
+impl Many {
+    /// Whether a producer would find room now, as `claim` looks for it.
+    fn has_room(&self) -> SysResult<bool> {
+        let first = self.control()?.tail.0.load(Ordering::Acquire);
+        for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
+            let word = self.load(position);
+            match (word.ahead_of(position >> self.shift), word.phase()) {
+                (0, Phase::Free) | (-1, Phase::Passed) => return Ok(true),
+                (-1, Phase::Ready | Phase::Returned) => return Ok(false),
+                _ => {} // taken by now, or held and passed over
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a consumer would find a message now, as `take` looks for it.
+    fn has_message(&self) -> SysResult<bool> {
+        let control = self.control()?;
+        let first = control.head.0.load(Ordering::Acquire);
+        for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
+            let word = self.load(position);
+            match (word.ahead_of(position >> self.shift), word.phase()) {
+                (0, Phase::Ready | Phase::Returned) => return Ok(true),
+                (0, Phase::Free) | (..0, _) => break,
+                _ => {}
+            }
+        }
+        let looked_behind = control.rare.0.returns.load(Ordering::Acquire) == self.returns_seen.load(Ordering::Relaxed);
+        Ok(!looked_behind && self.any_in(Phase::Returned))
+    }
+
+    fn has_letter(&self) -> bool {
+        self.any_in(Phase::DeadLetter) || self.any_in(Phase::DeadLetterLate)
+    }
+
+    fn any_in(&self, phase: Phase) -> bool {
+        (0..self.slots.count()).any(|slot| self.load(slot).phase() == phase)
+    }
+}
