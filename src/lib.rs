@@ -40,6 +40,7 @@ mod limits;
 mod mq;
 mod paths;
 mod pipe;
+mod pool;
 mod ring;
 #[allow(unsafe_code)]
 mod segment;
@@ -79,6 +80,10 @@ pub use mq::{
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,
 };
 pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
+pub use pool::{
+    Death, DeathReason, Handler, HandlerResult, Pool, PoolLauncher, PoolOptions, PoolStatistics, PoolTask, TaskOptions,
+    Verdict, WorkerSeat, WorkerStatistics,
+};
 pub use ring::{
     Ring, RingBorrowed, RingConsumer, RingConsumerBorrowed, RingFull, RingOptions, RingParticipant, RingProducer,
     RingProducerReserved, RingReceived, RingReserved, RingRole, RingStatistics, RingWaits,

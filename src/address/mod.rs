@@ -143,6 +143,11 @@ impl Address {
         address
     }
 
+    /// Fails with `EINVAL` unless the scheme is this one, whatever the options.
+    pub(crate) fn require_scheme(&self, scheme: Scheme, operation: &'static str) -> Result<()> {
+        self.for_mechanism().require(&[scheme], operation)
+    }
+
     /// Fails with `EINVAL` unless the scheme is one of these; `operation` names the caller in the error.
     pub(crate) fn require(&self, schemes: &[Scheme], operation: &'static str) -> Result<()> {
         if schemes.contains(&self.scheme) {

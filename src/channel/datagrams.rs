@@ -7,13 +7,13 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::connecting::connect;
-use super::gate::copy;
 use super::peer::Identity;
 use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::socket::{Socket, SocketAddress, SocketOptions};
+use crate::sys::copy_descriptor;
 use crate::timeout::Timeout;
 use crate::wait::Object;
 
@@ -136,6 +136,6 @@ impl Transport for DatagramSender {
 }
 
 fn descriptor_of(socket: &Socket, events: PollFlags) -> Result<(OwnedFd, PollFlags)> {
-    let copied = copy(socket.as_fd());
+    let copied = copy_descriptor(socket.as_fd());
     copied.map(|fd| (fd, events)).map_err(|errno| Error::new(errno, "descriptor").on_text(socket.address()))
 }

@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::Result;
-use crate::sys::{SysResult, epoll};
+use crate::sys::{SysResult, copy_descriptor, epoll};
 use crate::wait::Operation;
 
 /// The token of the gate's own bell.
@@ -83,15 +83,10 @@ impl Gate {
 
     /// The descriptor, for somebody who polls it from now on.
     pub fn show(&self) -> SysResult<OwnedFd> {
-        let shown = copy(self.epoll.0.as_fd())?;
+        let shown = copy_descriptor(self.epoll.0.as_fd())?;
         self.shown.store(true, Ordering::SeqCst);
         Ok(shown)
     }
-}
-
-/// A second number for the same description, closed on exec.
-pub(super) fn copy(fd: BorrowedFd<'_>) -> SysResult<OwnedFd> {
-    fd.try_clone_to_owned().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
 }
 
 /// A sleep that is going to happen, until dropped.

@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::gate::copy;
 use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::ring::{Ring, RingOptions};
+use crate::sys::copy_descriptor;
 use crate::timeout::Timeout;
 use crate::topic::{SubscribeOptions, Subscription, Topic, TopicOptions};
 use crate::wait::Object;
@@ -137,7 +137,7 @@ impl Transport for Subscription {
 
     fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
         let bell = self.doorbell()?;
-        let copied = copy(bell).map_err(|errno| Error::new(errno, "descriptor").on_text(self.address()));
+        let copied = copy_descriptor(bell).map_err(|errno| Error::new(errno, "descriptor").on_text(self.address()));
         Ok((copied?, PollFlags::POLLIN))
     }
 

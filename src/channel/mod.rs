@@ -30,7 +30,7 @@ use refusal::unfit;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::mq::{Mq, MqAccess, SysvMq};
-use crate::pipe::Fifo;
+use crate::pipe::{Fifo, Pipe};
 use crate::ring::{Ring, RingRole};
 use crate::socket::Socket;
 use crate::timeout::Timeout;
@@ -232,6 +232,30 @@ impl Channel {
         };
         let receiver = Channel::over(address, Direction::In, receiver, None);
         Ok((receiver, Channel::over(address, Direction::Out, sender, None)))
+    }
+
+    /// One end of a pipe that was handed over as a descriptor, as [`Channel::as_pipe`] shows it; `address` is `pipe:` with
+    /// the options that the other end has. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` another address, or the descriptor is not a pipe's; `EMFILE`, `ENFILE`.
+    pub fn from_pipe(address: &Address, fd: OwnedFd) -> Result<Channel> {
+        plain(address, "from_pipe")?;
+        address.require_scheme(Scheme::Pipe, "from_pipe")?;
+        let pipe = Pipe::from_fd(fd)?;
+        let set = nix::fcntl::fcntl(pipe.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+        set.map_err(|errno| Error::new(errno, "from_pipe").on_text(address.to_string()))?;
+        if pipe.is_reader() {
+            let receiver = PipeReceiver::over(pipes::End::Pipe(pipe), address)?;
+            return Ok(Channel::over(address, Direction::In, Box::new(receiver), None));
+        }
+        let sender = PipeSender::over(pipes::End::Pipe(pipe), address)?;
+        Ok(Channel::over(address, Direction::Out, Box::new(sender), None))
+    }
+
+    /// The pipe's descriptor, of a channel over `pipe:`, to hand it over to another process.
+    pub fn as_pipe(&self) -> Option<BorrowedFd<'_>> {
+        self.transport.stream().filter(|_| self.scheme == Scheme::Pipe)
     }
 
     fn over(address: &Address, direction: Direction, transport: Box<dyn Transport>, local: Option<Address>) -> Channel {

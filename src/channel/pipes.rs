@@ -8,14 +8,14 @@ use nix::poll::PollFlags;
 
 use super::fragments::{self, Assembler, write_piece};
 use super::framing::{self, Decoder, Frames, Framing};
-use super::gate::{Gate, copy};
+use super::gate::Gate;
 use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
 use crate::pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
-use crate::sys::{SysResult, direct, nosigpipe, pipe_reader};
+use crate::sys::{SysResult, copy_descriptor, direct, nosigpipe, pipe_reader};
 use crate::timeout::Timeout;
 use crate::wait::{Forked, Object, Operation, Turns};
 
@@ -144,8 +144,12 @@ impl Transport for PipeSender {
     }
 
     fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
-        let copied = copy(self.end.as_fd()).map_err(|errno| self.object.error(errno, "descriptor"));
+        let copied = copy_descriptor(self.end.as_fd()).map_err(|errno| self.object.error(errno, "descriptor"));
         Ok((copied?, PollFlags::POLLOUT))
+    }
+
+    fn stream(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.end.as_fd())
     }
 
     fn count(&self, _: &mut ChannelStatistics) {}
@@ -389,6 +393,10 @@ impl Transport for PipeReceiver {
             self.gate.ring(&mut state.rung);
         }
         Ok((shown, PollFlags::POLLIN))
+    }
+
+    fn stream(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.end.as_fd())
     }
 
     fn count(&self, statistics: &mut ChannelStatistics) {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::gate::copy;
 use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::mq::{Mq, MqAccess, MqOptions, SysvMq, SysvMqOptions, SysvSelect};
+use crate::sys::copy_descriptor;
 use crate::timeout::Timeout;
 use crate::wait::{Forked, Object, Turns};
 
@@ -103,7 +103,7 @@ impl Transport for Posix {
 
     fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
         let events = PollFlags::POLLIN | PollFlags::POLLOUT; // the direction that the queue is not open for is never asked for
-        let copied = copy(self.queue.as_fd());
+        let copied = copy_descriptor(self.queue.as_fd());
         copied.map(|fd| (fd, events)).map_err(|errno| self.object.error(errno, "descriptor"))
     }
 
@@ -163,7 +163,7 @@ impl Transport for SystemV {
             );
         }
         let bell = self.queue.doorbell(SysvSelect::Any)?;
-        copy(bell).map(|fd| (fd, PollFlags::POLLIN)).map_err(failed)
+        copy_descriptor(bell).map(|fd| (fd, PollFlags::POLLIN)).map_err(failed)
     }
 
     fn count(&self, statistics: &mut ChannelStatistics) {

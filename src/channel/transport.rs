@@ -1,6 +1,6 @@
 //! What each mechanism gives a channel.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::poll::PollFlags;
 
@@ -24,6 +24,11 @@ pub(super) trait Transport: Send + Sync {
 
     /// A descriptor to poll, and for what, before the next call; `ENOTSUP` if there is nothing to poll.
     fn descriptor(&self) -> Result<(OwnedFd, PollFlags)>;
+
+    /// The descriptor that carries the messages, where that is one and all.
+    fn stream(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Adds the mechanism's own counts.
     fn count(&self, statistics: &mut ChannelStatistics);

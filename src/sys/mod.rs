@@ -7,6 +7,7 @@
 //! length of the call.
 
 pub(crate) mod background;
+pub(crate) mod child;
 pub(crate) mod direct;
 pub(crate) mod epoll;
 pub(crate) mod file_size;
@@ -43,4 +44,11 @@ pub(crate) type SysResult<T> = Result<T, Errno>;
 /// Turns the kernel's -1 into the calling thread's errno.
 pub(crate) fn check<T: Copy + PartialOrd + Default>(returned: T) -> SysResult<T> {
     if returned < T::default() { Err(Errno::last()) } else { Ok(returned) }
+}
+
+/// A second number for the same open file description, closed on exec.
+///
+/// System call: fcntl(F_DUPFD_CLOEXEC).
+pub(crate) fn copy_descriptor(fd: std::os::fd::BorrowedFd<'_>) -> SysResult<std::os::fd::OwnedFd> {
+    fd.try_clone_to_owned().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
 }

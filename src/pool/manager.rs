@@ -1,0 +1,367 @@
+//! The thread that runs a pool: takes in results and news of the workers, sees to what is due, starts workers.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+
+use super::engine::{Engine, News, Ticket};
+use super::launch::PoolLauncher;
+use super::options::{PoolOptions, TaskOptions};
+use super::reaper::Reaper;
+use super::seat::{Claims, WorkerSeat, open, part};
+use super::signal::Changes;
+use super::verdict::Verdict;
+use super::wire::Report;
+use super::{RESTART, closed};
+use crate::address::{Address, Scheme};
+use crate::channel::Channel;
+use crate::error::{Error, Result};
+use crate::sys::{background, fork};
+use crate::timeout::{Deadline, Timeout};
+use crate::wait::Object;
+
+/// Results taken in under one lock.
+const BATCH: usize = 256;
+/// How long ending workers may take before they are killed, once the deadline has passed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What the pool's threads share.
+pub(super) struct Shared {
+    pub object: Object,
+    engine: Mutex<Engine>,
+    /// There is room in the queue, or the pool is closing.
+    room: Changes,
+    completed: Changes,
+    /// Everything is over.
+    over: Changes,
+    wake: Channel,
+    largest: usize,
+    generation: u32,
+}
+
+impl Shared {
+    pub fn start(options: PoolOptions, launcher: Box<dyn PoolLauncher>) -> Result<Arc<Shared>> {
+        let options = options.checked()?;
+        let address = match &options.address {
+            Some(address) => address.clone(),
+            None => Address::parse("pipe:")?,
+        };
+        let results = part(&address, "results")?;
+        let largest = Channel::capabilities(&results)?.largest.unwrap_or(usize::MAX);
+        let (reports, wake) = open(&results)?;
+        let reaper_limit = options.memory_limit;
+        let shared = Arc::new(Shared {
+            object: Object::new(format!("pool over {address}")),
+            engine: Mutex::new(Engine::new(options)),
+            room: Changes::default(),
+            completed: Changes::default(),
+            over: Changes::default(),
+            wake,
+            largest,
+            generation: fork::generation(),
+        });
+        let weak = Arc::downgrade(&shared);
+        let reaper = Reaper::start(reaper_limit, move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.wake();
+            }
+        })?;
+        shared.with(|engine, _| engine.reaper = Some(Arc::clone(&reaper)));
+        let manager = Manager {
+            shared: Arc::clone(&shared),
+            reaper: Arc::clone(&reaper),
+            reports,
+            address,
+            launcher,
+            restart: RESTART.0,
+            retry_at: None,
+        };
+        background::spawn("wigwag-pool", 1024 * 1024, move || manager.run()).map_err(|errno| {
+            reaper.stop();
+            Error::new(errno, "pool").because("no thread can be had (memory, ulimit -u)")
+        })?;
+        Ok(shared)
+    }
+
+    pub fn error(&self, errno: Errno, operation: &'static str) -> Error {
+        self.object.error(errno, operation)
+    }
+
+    /// Works on the books, and tells those whom it concerns.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Engine, &mut News) -> T) -> T {
+        let mut news = News::default();
+        let result = work(&mut self.engine.lock().unwrap_or_else(PoisonError::into_inner), &mut news);
+        self.tell(news);
+        result
+    }
+
+    fn tell(&self, news: News) {
+        if news.room {
+            self.room.announce();
+        }
+        if news.completed {
+            self.completed.announce();
+        }
+        news.tickets.iter().for_each(|ticket| ticket.changes.announce());
+    }
+
+    /// Has the manager look around.
+    fn wake(&self) {
+        let mut message = Vec::new();
+        Report::Wake.write(&mut message);
+        let _ = self.wake.send(&message, Timeout::Now); // no room: it has something to look at already
+    }
+
+    pub fn submit(
+        &self,
+        handler: u32,
+        payload: Vec<u8>,
+        options: TaskOptions,
+        ticket: Option<Arc<Ticket>>,
+        timeout: Timeout,
+    ) -> Result<u64> {
+        if payload.len() > self.largest.saturating_sub(16) {
+            return Err(self.error(Errno::EMSGSIZE, "submit").with_true_size(payload.len()).because_found(format!(
+                "the task has {} bytes, more than the address carries; give it a larger largest= or size=",
+                payload.len()
+            )));
+        }
+        if self.generation != fork::generation() {
+            return Err(self
+                .error(Errno::ENOTSUP, "submit")
+                .because("a pool belongs to the process that made it; make one of its own in the child"));
+        }
+        let mut operation = self.object.operation("submit", timeout);
+        let (mut payload, mut ticket) = (Some(payload), ticket);
+        loop {
+            let seen = self.room.seen();
+            let submitted = self.with(|engine, _| {
+                if engine.closing {
+                    return Err(closed(self.error(Errno::EPIPE, "submit")));
+                }
+                if !engine.has_room() {
+                    return Ok(None);
+                }
+                let was_waiting = engine.waits_for_workers();
+                let number = engine.submit(handler, payload.take().unwrap_or_default(), options, ticket.take());
+                Ok(Some((number, !was_waiting && engine.waits_for_workers())))
+            })?;
+            match submitted {
+                Some((number, needs_workers)) => {
+                    if needs_workers {
+                        self.wake();
+                    }
+                    return Ok(number);
+                }
+                None if timeout == Timeout::Now => {
+                    return Err(operation.error(Errno::EAGAIN).because("as many tasks wait as may (queue)"));
+                }
+                None => self.room.wait(seen, &mut operation)?,
+            }
+        }
+    }
+
+    pub fn collect(&self, most: usize, timeout: Timeout) -> Result<Vec<(u64, Verdict)>> {
+        let mut operation = self.object.operation("collect", timeout);
+        loop {
+            let seen = self.completed.seen();
+            let found = self.with(|engine, _| {
+                let count = most.min(engine.completed.len());
+                let found: Vec<_> = engine.completed.drain(..count).collect();
+                (!found.is_empty() || engine.closing && engine.is_done()).then_some(found)
+            });
+            match found {
+                Some(found) => return Ok(found),
+                None if timeout == Timeout::Now => return Err(operation.error(Errno::EAGAIN)),
+                None => self.completed.wait(seen, &mut operation)?,
+            }
+        }
+    }
+
+    pub fn shutdown(&self, cancel_queued: bool, timeout: Timeout) -> Result<()> {
+        if self.generation != fork::generation() {
+            return Ok(()); // the parent's, which sees to it
+        }
+        let mut operation = self.object.operation("shut down", timeout);
+        self.with(|engine, news| {
+            engine.closing = true;
+            news.room = true;
+            news.completed = true;
+            if cancel_queued {
+                engine.cancel_queued(news);
+            }
+        });
+        self.wake();
+        let ended = self.until_over(&mut operation);
+        if ended.is_err() {
+            self.with(|engine, news| {
+                engine.cancel_queued(news);
+                engine.kill_all();
+            });
+            self.wake();
+            // Killed processes end without anybody's help.
+            let object = Object::new("");
+            let _ = self.until_over(&mut object.operation("shut down", Timeout::After(GRACE)));
+        }
+        ended
+    }
+
+    fn until_over(&self, operation: &mut crate::wait::Operation<'_>) -> Result<()> {
+        loop {
+            let seen = self.over.seen();
+            if self.with(|engine, _| engine.closed) {
+                return Ok(());
+            }
+            if operation.timeout() == Timeout::Now {
+                return Err(operation.error(Errno::EAGAIN));
+            }
+            self.over.wait(seen, operation)?;
+        }
+    }
+
+    pub fn end_waits(&self) {
+        self.object.end_waits();
+    }
+}
+
+struct Manager {
+    shared: Arc<Shared>,
+    reaper: Arc<Reaper>,
+    reports: Channel,
+    address: Address,
+    launcher: Box<dyn PoolLauncher>,
+    /// How long to wait after a worker that could not be started.
+    restart: Duration,
+    retry_at: Option<Deadline>,
+}
+
+impl Manager {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            self.start_workers();
+            let next = shared.with(|engine, _| {
+                engine.dispatch();
+                engine.tick()
+            });
+            let over = shared.with(|engine, news| {
+                if !engine.closing || !engine.is_done() {
+                    return false;
+                }
+                engine.stop_all();
+                news.completed = true;
+                engine.is_empty()
+            });
+            if over {
+                break;
+            }
+            let retry = self.retry_at.and_then(Deadline::remaining);
+            let sooner = [next, retry].into_iter().flatten().min();
+            self.take_in(sooner.map_or(Timeout::Forever, |after| Timeout::from(Some(after))));
+        }
+        self.reaper.stop();
+        self.remove_names();
+        shared.with(|engine, _| engine.closed = true);
+        shared.over.announce();
+        shared.completed.announce();
+    }
+
+    /// Waits for a report, and takes in those that are there.
+    fn take_in(&mut self, timeout: Timeout) {
+        let mut received = Vec::new();
+        // Otherwise the deadline; or garbage in a named queue, which was skipped.
+        if let Ok(first) = self.reports.recv_message(timeout) {
+            received.push(first.data);
+        }
+        while !received.is_empty() && received.len() < BATCH {
+            match self.reports.recv_message(Timeout::Now) {
+                Ok(message) => received.push(message.data),
+                Err(_) => break,
+            }
+        }
+        // News come after the reports that the dead had sent: those are in the channel before.
+        let news_of_workers = self.reaper.news();
+        if !news_of_workers.ended.is_empty() {
+            while let Ok(message) = self.reports.recv_message(Timeout::Now) {
+                received.push(message.data);
+            }
+        }
+        self.shared.with(|engine, news| {
+            for message in &received {
+                match Report::read(message) {
+                    Some(Report::Done { seat, index, payload }) => engine.report(seat, index, Ok(payload), news),
+                    Some(Report::Failed { seat, index, reason }) => engine.report(seat, index, Err(reason), news),
+                    Some(Report::Wake) | None => {}
+                }
+            }
+            engine.too_large(&news_of_workers.too_large);
+            for pid in news_of_workers.ended {
+                engine.ended(pid, news);
+            }
+        });
+    }
+
+    fn start_workers(&mut self) {
+        if self.retry_at.is_some_and(|at| !at.has_passed()) {
+            return;
+        }
+        self.retry_at = None;
+        let wanted = self.shared.with(|engine, _| engine.wanted());
+        for number in wanted {
+            let started = self.start_worker(number);
+            if let Err(error) = &started {
+                eprintln!("wigwag: {error}; trying again in {:?}", self.restart);
+                self.retry_at = Some(Deadline::after(Timeout::After(self.restart)));
+                self.restart = (self.restart * 2).min(RESTART.1);
+            } else {
+                self.restart = RESTART.0;
+            }
+            self.shared.with(|engine, _| engine.started(number, started.ok()));
+        }
+    }
+
+    fn start_worker(&mut self, number: u32) -> Result<(i32, Channel, Claims)> {
+        let address = part(&self.address, &number.to_string())?;
+        let _ = Channel::remove(&address); // what a worker before has left unread
+        let (orders, sender) = open(&address)?;
+        let reports = match address.scheme() {
+            Scheme::Pipe => again(&self.shared.wake, &address)?,
+            _ => Channel::open_sender(&part(&self.address, "results")?, Timeout::Now)?,
+        };
+        let claims = Claims::new()?;
+        let shared_claims = claims.again()?;
+        let (words, error) = words()?;
+        let seat = WorkerSeat { number, orders, reports, claims: shared_claims };
+        let pid = self.launcher.launch(seat, error)?;
+        self.reaper.watch(pid, Some(words))?;
+        Ok((pid, sender, claims))
+    }
+
+    fn remove_names(&self) {
+        let workers = self.shared.with(|engine, _| engine.options.workers);
+        let numbers = (0..workers).map(|number| number.to_string());
+        for name in numbers.chain(["results".to_owned()]) {
+            if let Ok(address) = part(&self.address, &name) {
+                let _ = Channel::remove(&address); // pipes have no names, and not every seat was taken
+            }
+        }
+    }
+}
+
+/// Another writer of the same pipe.
+fn again(sender: &Channel, address: &Address) -> Result<Channel> {
+    let fd = sender.as_pipe().ok_or(Errno::EBADF).and_then(crate::sys::copy_descriptor);
+    Channel::from_pipe(address, fd.map_err(|errno| Error::new(errno, "pool"))?)
+}
+
+/// A pipe for a worker's standard error: the end to read, without waiting, and the end to write.
+fn words() -> Result<(OwnedFd, OwnedFd)> {
+    let failed = |errno| Error::new(errno, "pipe");
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    fcntl(read.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+    Ok((read, write))
+}

@@ -1,0 +1,167 @@
+//! The thread that watches the workers from outside: their ends, what they say on standard error, their memory.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::eventfd::EventFd;
+use crate::sys::background;
+use crate::timeout::Timeout;
+use crate::waitset::{Interest, WaitSet, WaitSetEvent};
+
+/// Bytes of last words that are kept per worker.
+const KEPT: usize = 4096;
+/// How often memory is looked at.
+const MEMORY_PERIOD: Duration = Duration::from_millis(50);
+
+const STOP: u64 = u64::MAX;
+const TICK: u64 = u64::MAX - 1;
+/// Set in the token of a worker's standard error.
+const WORDS: u64 = 1 << 63;
+
+/// What has happened since somebody looked.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Workers that have ended, by pid.
+    pub ended: Vec<i32>,
+    /// Workers that have more memory than they may, by pid.
+    pub too_large: Vec<i32>,
+}
+
+/// Shared by the thread and the pool.
+pub(super) struct Reaper {
+    set: WaitSet,
+    stop: EventFd,
+    watched: Mutex<HashMap<u64, Watched>>,
+    seen: Mutex<Seen>,
+    memory_limit: u64,
+}
+
+struct Watched {
+    words: Option<std::fs::File>,
+    last: Vec<u8>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn token(pid: i32) -> u64 {
+    u64::from(pid.unsigned_abs())
+}
+
+impl Reaper {
+    /// Starts the thread, which calls `wake` whenever there is something to see.
+    pub fn start(memory_limit: u64, wake: impl Fn() + Send + 'static) -> Result<Arc<Reaper>> {
+        let reaper = Arc::new(Reaper {
+            set: WaitSet::new()?,
+            stop: EventFd::new()?,
+            watched: Mutex::default(),
+            seen: Mutex::default(),
+            memory_limit,
+        });
+        reaper.set.add(&reaper.stop, Interest::READABLE, STOP)?;
+        if memory_limit > 0 {
+            reaper.set.add_timer(MEMORY_PERIOD, Some(MEMORY_PERIOD), TICK)?;
+        }
+        let shared = Arc::clone(&reaper);
+        background::spawn("wigwag-reaper", 256 * 1024, move || shared.run(&wake)).map_err(|errno| {
+            crate::error::Error::new(errno, "pool").because("no thread can be had (memory, ulimit -u)")
+        })?;
+        Ok(reaper)
+    }
+
+    fn run(&self, wake: &dyn Fn()) {
+        let mut events = [WaitSetEvent::default(); 32];
+        loop {
+            // Fails only if the set is closed, and it lives as long as this thread does.
+            let Ok(found) = self.set.wait(&mut events, Timeout::Forever) else { return };
+            let mut news = false;
+            for event in &events[..found] {
+                match event.token {
+                    STOP => return,
+                    TICK => news |= self.look_at_memory(),
+                    words if words & WORDS != 0 => self.listen(words),
+                    child => {
+                        let _ = self.set.remove(child); // it may have been forgotten meanwhile
+                        lock(&self.seen).ended.extend(i32::try_from(child));
+                        news = true;
+                    }
+                }
+            }
+            if news {
+                wake();
+            }
+        }
+    }
+
+    /// Watches a worker, and what it writes to `words`.
+    pub fn watch(&self, pid: i32, words: Option<OwnedFd>) -> Result<()> {
+        let words = words.map(std::fs::File::from);
+        if let Some(words) = &words {
+            self.set.add(words, Interest::READABLE, token(pid) | WORDS)?;
+        }
+        lock(&self.watched).insert(token(pid), Watched { words, last: Vec::new() });
+        self.set.add_child(pid, token(pid))
+    }
+
+    /// The last words of a worker that has ended; it is watched no more.
+    pub fn forget(&self, pid: i32) -> String {
+        self.listen(token(pid) | WORDS);
+        let Some(watched) = lock(&self.watched).remove(&token(pid)) else { return String::new() };
+        if watched.words.is_some() {
+            let _ = self.set.remove(token(pid) | WORDS); // at its end it is out already
+        }
+        String::from_utf8_lossy(&watched.last).into_owned()
+    }
+
+    /// What has happened since the last call.
+    pub fn news(&self) -> Seen {
+        std::mem::take(&mut lock(&self.seen))
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        let _ = self.stop.add(1, Timeout::Now); // full only if it was stopped before
+    }
+
+    /// Passes on what a worker says, and keeps the end of it.
+    fn listen(&self, token: u64) {
+        let mut watched = lock(&self.watched);
+        let Some(found) = watched.get_mut(&(token & !WORDS)) else { return };
+        let mut buffer = [0; 4096];
+        while let Some(words) = &mut found.words {
+            match words.read(&mut buffer) {
+                Ok(0) => {
+                    let _ = self.set.remove(token);
+                    found.words = None;
+                }
+                Ok(length) => {
+                    let _ = std::io::stderr().write_all(&buffer[..length]); // nobody could be told
+                    found.last.extend_from_slice(&buffer[..length]);
+                    let excess = found.last.len().saturating_sub(KEPT);
+                    found.last.drain(..excess);
+                }
+                Err(_) => return, // nothing more for now
+            }
+        }
+    }
+
+    fn look_at_memory(&self) -> bool {
+        let workers: Vec<i32> = lock(&self.watched).keys().filter_map(|token| i32::try_from(*token).ok()).collect();
+        let too_large = workers.into_iter().filter(|pid| resident(*pid) > self.memory_limit);
+        let mut seen = lock(&self.seen);
+        seen.too_large = too_large.collect();
+        !seen.too_large.is_empty()
+    }
+}
+
+/// The memory that a process has resident, in bytes; 0 if it cannot be told.
+pub(super) fn resident(pid: i32) -> u64 {
+    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok();
+    let pages = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}

@@ -1,0 +1,154 @@
+//! A worker's place: its channel of tasks, the way back, and the word by which both sides agree on which task is whose.
+//!
+//! A worker is sent tasks before it asks for them, so that it need not wait for the next one. Each has an index, counting
+//! from 1. Before it runs one, the worker claims it: one word holds the index of the task that was claimed last and the
+//! lowest index that may still be claimed. The pool takes unclaimed tasks back by raising the latter. Both do so with a
+//! compare-exchange, so a task is claimed or taken back and never both; and when a worker is dead, the word says which of
+//! its tasks it had begun.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+
+use super::wire::Order;
+use crate::address::{Address, Scheme};
+use crate::channel::Channel;
+use crate::error::{Error, Result};
+use crate::shm::{MapOptions, Mapping, Memfd};
+use crate::timeout::Timeout;
+
+/// Bytes of the shared page.
+const SIZE: usize = 4096;
+
+/// The claims of one worker, shared with it.
+pub(super) struct Claims {
+    memory: Mapping,
+    page: Arc<Memfd>,
+}
+
+impl Claims {
+    pub fn new() -> Result<Claims> {
+        let page = Arc::new(Memfd::new(SIZE)?);
+        let claims = Claims { memory: Mapping::from_fd(&*page, &MapOptions::default())?, page };
+        claims.word()?.store(join(0, 1), Ordering::Release);
+        Ok(claims)
+    }
+
+    /// The same, for the worker.
+    pub fn again(&self) -> Result<Claims> {
+        Ok(Claims { memory: Mapping::from_fd(&*self.page, &MapOptions::default())?, page: self.page.clone() })
+    }
+
+    fn word(&self) -> Result<&AtomicU64> {
+        self.memory.atomic_u64(0)
+    }
+
+    /// By the worker, before it runs a task; false if the pool has taken it back.
+    pub fn claim(&self, index: u32) -> Result<bool> {
+        // Acquire and Release: what the pool wrote before it took tasks back is seen, and the claim by whoever finds the
+        // worker dead.
+        let claimed = self.word()?.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            let (_, lowest) = split(word);
+            (index >= lowest).then(|| join(index, lowest))
+        });
+        Ok(claimed.is_ok())
+    }
+
+    /// By the pool: takes back every unclaimed task below `next`; the index that was claimed last.
+    pub fn take_back(&self, next: u32) -> Result<u32> {
+        let before = self.word()?.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            let (claimed, _) = split(word);
+            Some(join(claimed, next))
+        });
+        Ok(split(before.unwrap_or_else(|word| word)).0)
+    }
+
+    /// The index that was claimed last.
+    pub fn claimed(&self) -> Result<u32> {
+        Ok(split(self.word()?.load(Ordering::Acquire)).0)
+    }
+}
+
+fn join(claimed: u32, lowest: u32) -> u64 {
+    u64::from(claimed) << 32 | u64::from(lowest)
+}
+
+fn split(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+/// What a worker works with.
+pub struct WorkerSeat {
+    pub(super) number: u32,
+    pub(super) orders: Channel,
+    pub(super) reports: Channel,
+    pub(super) claims: Claims,
+}
+
+impl WorkerSeat {
+    /// Which of the pool's places it is, from 0. A worker that takes a dead one's place has its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+/// The address of a pool's part: `ring:jobs` has `ring:jobs-0`, …; a pipe has no name.
+pub(super) fn part(address: &Address, part: &str) -> Result<Address> {
+    if address.scheme() == Scheme::Pipe {
+        return Ok(address.clone());
+    }
+    let mut name = address.name().to_vec();
+    name.extend_from_slice(b"-");
+    name.extend_from_slice(part.as_bytes());
+    let options: Vec<_> =
+        address.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
+    Address::from_parts(address.scheme(), name, address.id(), options.iter().map(|(key, value)| (*key, value.as_str())))
+}
+
+/// Opens both ends of a part: the receiving one, the sending one.
+pub(super) fn open(address: &Address) -> Result<(Channel, Channel)> {
+    match address.scheme() {
+        Scheme::Pipe => Channel::pair(address),
+        Scheme::Mq | Scheme::Ring => {
+            Ok((Channel::open_receiver(address, Timeout::Now)?, Channel::open_sender(address, Timeout::Now)?))
+        }
+        _ => Err(Error::new(Errno::ENOTSUP, "pool")
+            .on_text(address.to_string())
+            .because("a pool's tasks travel over pipe:, mq: or ring:")),
+    }
+}
+
+/// Sends an order without waiting; false if there is no room now.
+pub(super) fn order(channel: &Channel, order: &Order<'_>, scratch: &mut Vec<u8>) -> Result<bool> {
+    order.write(scratch);
+    match channel.send(scratch, Timeout::Now) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(Errno::EAGAIN) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_claimed_or_taken_back() {
+        let claims = Claims::new().unwrap();
+        assert!(claims.claim(1).unwrap());
+        assert!(claims.claim(2).unwrap());
+        assert_eq!(claims.take_back(5).unwrap(), 2);
+        assert!(!claims.claim(3).unwrap() && !claims.claim(4).unwrap());
+        assert!(claims.claim(5).unwrap());
+        assert_eq!(claims.claimed().unwrap(), 5);
+    }
+
+    #[test]
+    fn parts_have_the_base_in_their_name() {
+        let text = |address: &str| part(&address.parse().unwrap(), "3").unwrap().to_string();
+        assert_eq!(text("ring:jobs?capacity=4096"), "ring:jobs-3?capacity=4096");
+        assert_eq!(text("mq:/jobs"), "mq:/jobs-3");
+        assert_eq!(text("pipe:"), "pipe:");
+    }
+}

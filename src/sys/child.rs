@@ -1,0 +1,58 @@
+//! Starting a child that is a copy of this process, and learning how one ended.
+//!
+//! System calls: fork, prctl(PR_SET_PDEATHSIG), dup2, wait4.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::{SysResult, check};
+
+/// How a child ended, and the most memory that it had resident, in bytes.
+pub(crate) struct End {
+    pub status: libc::c_int,
+    pub peak_memory: u64,
+}
+
+/// Reaps a child that has ended; EAGAIN while it lives.
+pub(crate) fn reap(pid: libc::pid_t) -> SysResult<End> {
+    let mut status = 0;
+    // SAFETY: zeros are a valid rusage; the kernel writes to live locals.
+    let (found, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (check(libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage))?, usage)
+    };
+    if found == 0 {
+        return Err(nix::errno::Errno::EAGAIN);
+    }
+    Ok(End { status, peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024 })
+}
+
+/// Kills a child that has not been reaped. Nothing happens if it has ended.
+pub(crate) fn kill(pid: libc::pid_t) {
+    // SAFETY: a plain system call; a child that nobody has reaped keeps its pid.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Runs `body` in a child, which exits with what it returns, without running anything else of this process; it dies with
+/// the calling thread, takes `error` for its standard error, and has no signal blocked.
+pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -> SysResult<libc::pid_t> {
+    // SAFETY: plain system calls. What other threads held when the child was made stays held in it; the caller says in
+    // its documentation what that means for the body.
+    unsafe {
+        let parent = libc::getpid();
+        let pid = check(libc::fork())?;
+        if pid != 0 {
+            return Ok(pid);
+        }
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(0); // it died before it could be told that it matters
+        }
+        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        if let Some(error) = error {
+            libc::dup2(error.as_raw_fd(), 2);
+        }
+        libc::_exit(body())
+    }
+}
