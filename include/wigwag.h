@@ -3936,6 +3936,235 @@ int ww_lease_abandon(ww_lease *lease);
 void ww_lease_close(ww_lease *lease);
 
 
+/* ---- Channel: messages over any mechanism that carries them ---- */
+
+/* Messages on their way are lost when the receiving process ends. */
+#define WW_CHANNEL_CONNECTION 0
+
+/* Messages lie in the system's memory: every process may end, a reboot loses them. */
+#define WW_CHANNEL_SYSTEM 1
+
+/* Messages lie on the disk. */
+#define WW_CHANNEL_DISK 2
+
+/* One end of a channel: whole messages over whichever mechanism its address names, sent from one end and received at the
+ * other. tcp:, udp:, unix:, unix-dgram:, unix-seqpacket:, pipe:, fifo:, mq:, sysv-mq:, ring: and topic:.
+ *
+ * Over tcp: and unix: each message follows its length (32 bits, most significant byte first); ?framing=line and
+ * ?framing=none talk to programs that know nothing of this. Over pipe: and fifo: messages travel in pieces that the kernel
+ * keeps together, so that any number of writers never mix. ?largest= bounds what a stream's message may have, 1 MiB by
+ * default. A receiver at a socket's address takes any number of senders; one that sends something else is cut off, and the
+ * others do not notice. A sender whose connection breaks connects again, within its timeout, and fails with -ECONNRESET
+ * first if something that it sent may not have arrived.
+ *
+ * May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
+ * from then on; a pair's ends go on in one of the two processes. */
+typedef struct ww_channel ww_channel;
+
+/* Who sent a message, to be told apart and to be answered. Stays valid when the sender or the channel has gone. Free it
+ * with ww_channel_peer_close(); may be shared between threads. */
+typedef struct ww_channel_peer ww_channel_peer;
+
+/* What a channel over an address does and does not do. Flags are 1 or 0. */
+typedef struct ww_channel_capabilities {
+    /* The largest message in bytes; SIZE_MAX if it is decided by whoever made the object. */
+    size_t largest;
+    /* How many priorities there are; 1 is none. */
+    uint32_t priorities;
+    /* What messages outlive: WW_CHANNEL_CONNECTION, WW_CHANNEL_SYSTEM or WW_CHANNEL_DISK. */
+    uint32_t durability;
+    /* The messages of one sender arrive in its order; a message arrives as it was sent, neither split nor joined. */
+    uint32_t ordered;
+    uint32_t boundaries;
+    /* Several may send; several may receive, each message going to one of them; or to all, with broadcast. */
+    uint32_t many_senders;
+    uint32_t many_receivers;
+    uint32_t broadcast;
+    /* The receiver knows who sent a message, and can answer; it knows the sender's process and user. */
+    uint32_t answers;
+    uint32_t credentials;
+    /* Receiving ends (-EPIPE) once the last sender has gone and everything is received. */
+    uint32_t ends;
+    /* Reaches other hosts. */
+    uint32_t crosses_hosts;
+    /* Messages may be lost, or arrive twice or out of order, without anybody noticing. */
+    uint32_t may_lose;
+    /* Room for what later versions tell; 0. */
+    uint32_t reserved[8];
+} ww_channel_capabilities;
+
+/* What is known about a message that was received. */
+typedef struct ww_channel_received {
+    /* Its bytes; in a batch they follow those of the message before it. */
+    size_t size;
+    /* How many messages were missed before it (topic: with lossy=1). */
+    uint64_t missed;
+    /* The priority it was sent with; 0 where there are none. */
+    uint32_t priority;
+    /* How often it has been taken, this time included, where that is known (ring:); else 0. */
+    uint32_t deliveries;
+} ww_channel_received;
+
+/* What one end of a channel has seen. */
+typedef struct ww_channel_statistics {
+    /* Messages sent from here, answers included; messages received here. */
+    uint64_t sent;
+    uint64_t received;
+    /* Messages that wait to be received; UINT64_MAX where that is not known. */
+    uint64_t waiting;
+    /* Connections to senders that are open now; times that a connection was made anew. */
+    uint64_t peers;
+    uint64_t reconnects;
+    /* Times that something sent may have been lost with a connection, or was refused by the receiver's host. */
+    uint64_t unconfirmed;
+    /* Messages that came in part, because their sender died or broke off. */
+    uint64_t torn;
+    /* Senders that were cut off because of what they sent; times that something else than messages was in a pipe. */
+    uint64_t cut_off;
+    uint64_t garbage;
+    /* Messages that a full ring has dropped, by all its users; messages that this subscriber has missed. */
+    uint64_t dropped;
+    uint64_t missed;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[8];
+} ww_channel_statistics;
+
+/* Tells what a channel over this address does and does not do. Never blocks.
+ *
+ * Errors: -EINVAL the address, or it names something that carries no messages; -EFAULT. */
+int ww_channel_get_capabilities(const char *address, ww_channel_capabilities *capabilities);
+
+/* Opens the end that sends; waits for a receiver where the mechanism needs one: tcp:, unix:, unix-seqpacket: and fifo:.
+ * Queues, rings and topics are made if they are missing. Close it with ww_channel_close().
+ *
+ * Errors: -EINVAL the address, one that carries no messages, or pipe:, which has no name (see ww_channel_pair());
+ * -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; what opening the mechanism gives; -EAGAIN,
+ * -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_channel_open_sender(ww_channel **out, const char *address, int64_t timeout_ns);
+
+/* Opens the end that receives; waits for a sender over fifo:, unless keep-open=1, and for nothing else. Close it with
+ * ww_channel_close().
+ *
+ * Errors: -EINVAL as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where there can be one only;
+ * what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+int ww_channel_open_receiver(ww_channel **out, const char *address, int64_t timeout_ns);
+
+/* Makes both ends of a channel without a name, for a process and the children it forks: pipe:. Never blocks. Close
+ * each with ww_channel_close().
+ *
+ * Errors: -EINVAL an address of another kind, or one with a name; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_channel_pair(ww_channel **receiver, ww_channel **sender, const char *address);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. What the mechanism keeps, it keeps: see durability.
+ * NULL is allowed. */
+void ww_channel_close(ww_channel *channel);
+
+/* Has the waits of all threads on the handle return -ECANCELED, now and from now on, and returns when they have left; to
+ * know that a thread can be joined before the handle is closed. Errors: -EFAULT. */
+int ww_channel_end_waits(const ww_channel *channel);
+
+/* Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it.
+ * Sockets' names go with their receiver. Never blocks.
+ *
+ * Errors: -EINVAL the address, or it names nothing that outlives its receiver; -ENOENT there is no such thing; what
+ * removing it gives; -EFAULT. */
+int ww_channel_remove(const char *address);
+
+/* Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is told
+ * by ww_channel_get_capabilities().
+ *
+ * Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
+ * gone, and none can come (pipe:, fifo:, ring:); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
+ * the framing cannot carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -EFAULT. */
+int ww_channel_send(const ww_channel *channel, const void *data, size_t size, int64_t timeout_ns);
+
+/* As ww_channel_send(), with a priority: higher ones are received first. 0 is what ww_channel_send() uses.
+ *
+ * Errors: as ww_channel_send(); -ENOTSUP the mechanism has no priorities; -EINVAL above the highest. */
+int ww_channel_send_with_priority(const ww_channel *channel, const void *data, size_t size, uint32_t priority,
+                                  int64_t timeout_ns);
+
+/* Sends count messages one after the other, within one deadline. *sent, which may be NULL, gets how many were sent, also
+ * after an error.
+ *
+ * Errors: as ww_channel_send(), for the first that could not be sent. */
+int ww_channel_send_batch(const ww_channel *channel, const ww_bytes *messages, size_t count, int64_t timeout_ns,
+                          size_t *sent);
+
+/* Receives one message into buffer and returns how many bytes it has; waits for one. Each output may be NULL: *received
+ * gets what is known about it; *peer who sent it, to be freed with ww_channel_peer_close(), or NULL where that is not
+ * known; *true_size its size, also where the buffer is too small for it. The end that sends over a socket receives
+ * answers with this.
+ *
+ * Errors: -EMSGSIZE the buffer is too small, and the message stays; -EPIPE the last sender has gone and everything is
+ * received, where the mechanism tells; -EBADMSG a sender sent something else: it was cut off, or what it wrote was
+ * skipped, and counted; -EBADF this end sends, and there are no answers; what the mechanism gives; -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EFAULT. */
+ssize_t ww_channel_recv(const ww_channel *channel, void *buffer, size_t size, int64_t timeout_ns,
+                        ww_channel_received *received, ww_channel_peer **peer, size_t *true_size);
+
+/* Receives up to count messages and returns how many: waits for the first, and takes those that are there besides and
+ * fit. They come one behind the other in buffer, which has size bytes, and what each is in received, which has room for
+ * count entries. *true_size, which may be NULL, gets the size of the first message where the buffer is too small for it.
+ *
+ * Errors: as ww_channel_recv(), for the first message; -EINVAL count is 0. What stops it behind the first ends the batch,
+ * and is counted where it has a count. */
+ssize_t ww_channel_recv_batch(const ww_channel *channel, void *buffer, size_t size, ww_channel_received *received,
+                              size_t count, int64_t timeout_ns, size_t *true_size);
+
+/* Answers the sender of a message; waits for room. The sender receives answers with its own ww_channel_recv().
+ *
+ * Errors: -ENOTSUP the mechanism does not know senders; -EPIPE the sender has gone; -EINVAL the sender of another
+ * channel's message; otherwise as ww_channel_send(). */
+int ww_channel_reply(const ww_channel *channel, const ww_channel_peer *peer, const void *data, size_t size,
+                     int64_t timeout_ns);
+
+/* Waits until what was sent is out of this process's hands: acknowledged by the other host (tcp:), read by the other side
+ * (unix:), with the kernel or in shared memory (the others, at once).
+ *
+ * Errors: -ECONNRESET the connection broke before, and something may be lost; -EAGAIN, -ETIMEDOUT, -ECANCELED something
+ * is on its way still; -EFAULT. */
+int ww_channel_flush(const ww_channel *channel, int64_t timeout_ns);
+
+/* A descriptor to poll, or for ww_waitset_add_fd(), and in *interest, which may be NULL, what for: WW_READABLE or
+ * WW_WRITABLE. That it is ready means that receiving, or sending, is worth trying with WW_NOW; try until it gives -EAGAIN.
+ * It stays the handle's. Never blocks.
+ *
+ * Errors: -ENOTSUP there is nothing to poll; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+int ww_channel_fd(const ww_channel *channel, uint32_t *interest);
+
+/* Tells what this end has seen, and the mechanism where it keeps count. Never blocks. Errors: -EFAULT. */
+int ww_channel_get_statistics(const ww_channel *channel, ww_channel_statistics *statistics);
+
+/* Writes where senders reach this receiver, with a terminating NUL: the port that the kernel chose, if the address left
+ * that to it. Never blocks. Returns the length without the NUL.
+ *
+ * Errors: -ENOTSUP it is no receiver over a socket; -EMSGSIZE size is too small, with nothing written; the length that is
+ * needed, without the NUL, is stored in *true_size, which may be NULL; -EFAULT. */
+ssize_t ww_channel_local_address(const ww_channel *channel, char *buffer, size_t size, size_t *true_size);
+
+/* Writes the address that the channel was opened with, with a terminating NUL. Never blocks. Returns the length without
+ * the NUL. Errors: -EMSGSIZE as ww_channel_local_address(); -EFAULT. */
+ssize_t ww_channel_address(const ww_channel *channel, char *buffer, size_t size, size_t *true_size);
+
+/* Frees a peer. NULL is allowed. */
+void ww_channel_peer_close(ww_channel_peer *peer);
+
+/* Whether two messages came from the same connection, or from the same address where there are none: 1 or 0. Never
+ * blocks. Errors: -EFAULT. */
+int ww_channel_peer_equals(const ww_channel_peer *a, const ww_channel_peer *b);
+
+/* Writes where the sender is, for people to read, with a terminating NUL. Never blocks. Returns the length without the
+ * NUL. Errors: -EMSGSIZE as ww_channel_local_address(); -EFAULT. */
+ssize_t ww_channel_peer_print(const ww_channel_peer *peer, char *buffer, size_t size, size_t *true_size);
+
+/* The sender's process, as the kernel vouches for it, when it connected. Each output may be NULL. pid is 0 for a process
+ * outside of this pid namespace. Never blocks. Errors: -ENOTSUP the mechanism does not tell; unix: and unix-seqpacket: do;
+ * -EFAULT. */
+int ww_channel_peer_credentials(const ww_channel_peer *peer, pid_t *pid, uid_t *uid, gid_t *gid);
+
+
 /* ---- Wait set ---- */
 
 /* Wanted, or reported: something can be read, or the end of the stream, or a connection can be accepted. */

@@ -66,7 +66,7 @@ pub unsafe extern "C" fn ww_address_scheme(address: *const ww_address) -> *const
     }
     literal!("tcp" "udp" "unix" "unix-dgram" "unix-seqpacket" "file" "eventfd" "pipe" "fifo" "signal" "sysv-shm" "shm"
         "memfd" "sysv-mq" "mq" "sysv-sem" "sem" "ring" "topic" "cell"
-        "mutex" "permits" "event" "condition" "rwlock" "barrier")
+        "mutex" "permits" "event" "condition" "rwlock" "barrier" "lease")
 }
 
 /// Copies the name, as plain bytes without percent-coding, and a terminating NUL.

@@ -77,4 +77,6 @@ pub mod barrier;
 
 pub mod lease;
 
+pub mod channel;
+
 pub mod waitset;
