@@ -1,0 +1,331 @@
+"""Connections of one process, each under a lease of a pool that all processes of the host share.
+
+Those not in use are kept open, with their leases, until somebody on the host waits for a slot: a connection that is given
+back goes to a thread of this process that waits, then to whoever waits elsewhere, and else is kept. A process whose threads
+wait all the time gives a connection up when it has had it for ``turn`` seconds and others wait too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import errno
+import os
+import select
+import threading
+import time
+import typing
+import weakref
+from typing import Callable, Deque, Generic, List, Optional, Set, TypeVar
+
+from ._wigwag import Cancel, Lease, LeasePool
+
+_C = TypeVar("_C")
+
+#: How long the other side may take to be gone after its connection was closed, in seconds.
+_GONE = 5.0
+#: How long whoever was told that a slot is free may take to have it, before another one is given up for it.
+_TAKEN = 0.005
+
+
+class Held(Generic[_C]):
+    """A connection, and the lease under which it is."""
+
+    __slots__ = ("connection", "lease", "since", "idle_since", "pid")
+
+    def __init__(self, connection: _C, lease: Lease) -> None:
+        self.connection = connection
+        self.lease = lease
+        self.since = time.monotonic()
+        self.idle_since = self.since
+        self.pid = os.getpid()
+
+
+class _Waiter(Generic[_C]):
+    """A thread that waits, for a slot or for a connection of this process, whichever comes first."""
+
+    __slots__ = ("cancel", "handed")
+
+    def __init__(self) -> None:
+        self.cancel = Cancel()
+        self.handed: Optional[Held[_C]] = None
+
+
+class Connections(Generic[_C]):
+    """See above. ``connect`` opens a connection under a lease, and has time until a deadline; ``close`` closes one and says
+    whether the other side is known to be gone; ``settle`` makes sure that nothing is left of a dirty slot's connection.
+    """
+
+    def __init__(
+        self,
+        pool: typing.Union[str, LeasePool],
+        connect: Callable[[Lease, Optional[float]], _C],
+        close: Callable[[_C], bool],
+        settle: Callable[[Lease, Optional[float]], None],
+        *,
+        group: str = "",
+        note: str = "",
+        turn: float = 0.1,
+        idle: float = 60.0,
+    ) -> None:
+        self.pool = LeasePool.open(pool) if isinstance(pool, str) else pool
+        self._owns_pool = isinstance(pool, str)
+        self._connect, self._close, self._settle = connect, close, settle
+        self._group, self._note, self._turn, self._idle_time = group, note, turn, idle
+        self._expires = self.pool.statistics().expires
+        self._closed = False
+        self._forget()
+        _all.add(self)
+
+    def _forget(self) -> None:
+        """As new, with nothing in hand."""
+        self._lock = threading.Lock()
+        self._idle: Deque[Held[_C]] = collections.deque()
+        self._all: Set[Held[_C]] = set()
+        self._waiters: Deque[_Waiter[_C]] = collections.deque()
+        self._keeper: Optional[threading.Thread] = None
+        self._keeper_ends = Cancel()
+
+    # --- for callers ---
+
+    def take(self, timeout: Optional[float] = None) -> Held[_C]:
+        """A connection; waits for one. Raises what the lease pool, ``settle`` and ``connect`` raise."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise ValueError("operation on a closed pool of connections")
+                held = self._idle.pop() if self._idle else None
+                waiter: _Waiter[_C] = _Waiter()
+                if held is None:
+                    self._waiters.append(waiter)
+            if held is None:
+                held = self._wait(waiter, deadline)
+            try:
+                held.lease.check()
+            except OSError:  # it has expired: whoever has the slot now ends the session
+                self.drop(held)
+                continue
+            return held
+
+    def give(self, held: Held[_C]) -> None:
+        """Gives back a connection that is fit for the next."""
+        waiter: Optional[_Waiter[_C]] = None
+        with self._lock:
+            keep = not self._closed and not self._is_due(held)
+            if keep and self._waiters:
+                waiter = self._waiters.popleft()
+                waiter.handed = held
+            elif keep:
+                held.idle_since = time.monotonic()
+                self._idle.append(held)
+                self._keep_watch()
+        if waiter is not None:
+            waiter.cancel.fire()
+        elif not keep:
+            self.drop(held)
+
+    def drop(self, held: Held[_C]) -> None:
+        """Closes a connection and gives its slot back."""
+        if held.pid != os.getpid():
+            _inherited.append(held)
+            return
+        with self._lock:
+            self._all.discard(held)
+        gone = False
+        try:
+            gone = self._close(held.connection)
+        finally:
+            _let_go(held.lease, gone)
+
+    def close(self) -> None:
+        """Closes those not in use, and the others when they are given back. Who waits gets an error."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            idle, self._idle = list(self._idle), collections.deque()
+            waiters = list(self._waiters)
+            keeper = self._keeper
+        for waiter in waiters:
+            waiter.cancel.fire()
+        self._keeper_ends.fire()
+        if keeper is not None and keeper is not threading.current_thread():
+            keeper.join()
+        for held in idle:
+            self.drop(held)
+        if self._owns_pool:
+            self.pool.close()
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def open(self) -> int:
+        return len(self._all)
+
+    # --- how ---
+
+    def _is_due(self, held: Held[_C]) -> bool:
+        """Whether it is to be given up, although it works."""
+        try:
+            held.lease.check()
+        except OSError:
+            return True
+        if held.lease.slot >= self.pool.slots:
+            return True
+        waiting, own = self.pool.waiting, len(self._waiters)
+        if own == 0:
+            return waiting > 0
+        return waiting > own and time.monotonic() - held.since > self._turn
+
+    def _wait(self, waiter: _Waiter[_C], deadline: Optional[float]) -> Held[_C]:
+        lease: Optional[Lease] = None
+        failed: Optional[BaseException] = None
+        try:
+            with waiter.cancel:
+                lease = self.pool.acquire(_left(deadline), group=self._group, note=self._note)
+        except BaseException as error:
+            failed = error
+        with self._lock:
+            if waiter.handed is None:
+                self._waiters.remove(waiter)
+        if waiter.handed is not None:
+            if lease is not None:
+                lease.release()  # for the next in line
+            if failed is None or isinstance(failed, OSError):
+                return waiter.handed
+            self.give(waiter.handed)
+        if failed is not None:
+            if self._closed and getattr(failed, "errno", 0) == errno.ECANCELED:
+                raise ValueError("the pool of connections was closed") from failed
+            raise failed
+        assert lease is not None
+        return self._open(lease, deadline)
+
+    def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
+        try:
+            if lease.dirty:
+                self._settle(lease, deadline)
+                lease.information = b""
+                lease.make_clean()
+            held = Held(self._connect(lease, deadline), lease)
+        except BaseException:
+            # Who knows what the other side has made of it.
+            _let_go(lease, False)
+            raise
+        with self._lock:
+            self._all.add(held)
+            if self._expires is not None:
+                self._keep_watch()
+        return held
+
+    def _keep_watch(self) -> None:
+        """Has a thread look after what is not in use. Called under the lock."""
+        if self._keeper is None and not self._closed:
+            self._keeper = threading.Thread(target=self._keep, name="wigwag-lease-keeper", daemon=True)
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed or not (self._idle or (self._expires is not None and self._all)):
+                    self._keeper = None
+                    return
+                waits = [one.idle_since + self._idle_time - time.monotonic() for one in self._idle]
+                if self._expires is not None:
+                    waits.append(self._expires / 3)
+            wanted = False
+            try:
+                with self._keeper_ends:
+                    self.pool.wait_wanted(max(0.001, min(waits)))
+                wanted = True
+            except TimeoutError:
+                pass
+            except (OSError, ValueError):  # closed
+                with self._lock:
+                    self._keeper = None
+                return
+            self._renew()
+            for held in self._surplus(wanted):
+                self.drop(held)
+            if wanted:
+                time.sleep(_TAKEN)
+
+    def _renew(self) -> None:
+        if self._expires is None:
+            return
+        with self._lock:
+            held = list(self._all)
+        for one in held:
+            with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
+                one.lease.renew()
+
+    def _surplus(self, wanted: bool) -> List[Held[_C]]:
+        with self._lock:
+            count = 1 if wanted and self._idle else 0
+            now = time.monotonic()
+            while count < len(self._idle) and now - self._idle[count].idle_since >= self._idle_time:
+                count += 1
+            return [self._idle.popleft() for _ in range(count)]
+
+
+_all: "weakref.WeakSet[Connections[typing.Any]]" = weakref.WeakSet()
+#: In a child made by fork: what its parent has. Never closed here, as the other side would take that for the parent's.
+_inherited: List[typing.Any] = []
+
+
+def _after_fork() -> None:
+    for connections in list(_all):
+        _inherited.append((connections._all, connections._idle, connections._waiters))
+        connections._forget()
+
+
+def _at_exit() -> None:
+    for connections in list(_all):
+        connections.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
+
+
+def _left(deadline: Optional[float]) -> Optional[float]:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _let_go(lease: Lease, gone: bool) -> None:
+    with contextlib.suppress(OSError):  # it was lost before
+        if gone:
+            lease.release()
+        else:
+            lease.abandon()
+
+
+def close_and_see(connection: typing.Any, close: Callable[[], None]) -> bool:
+    """Closes a connection that has a socket, and waits until the other side is gone: a server counts a session until it has
+    ended, not until its client has left. Whether that is so.
+    """
+    try:
+        fd = os.dup(connection.fileno())
+    except Exception:  # closed already, or none that has a socket
+        close()
+        return False
+    try:
+        close()
+        deadline = time.monotonic() + _GONE
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            try:
+                if os.read(fd, 4096) == b"":
+                    return True
+            except BlockingIOError:
+                continue
+            except OSError:
+                return True
+        return False
+    finally:
+        os.close(fd)

@@ -1,0 +1,113 @@
+"""PostgreSQL's side of a connection under a lease.
+
+A client that is killed leaves its session behind until the server notices, which may take as long as its query. Each session
+carries its slot in ``application_name``, from its first message on; whoever takes a dirty slot ends those that carry it,
+and waits until they are gone. For that it has one connection besides, which one process of the host has at a time. So with
+``slots`` slots there are at most that many sessions and one, and for an instant those of clients that were killed while they
+connected: leave room for two more than there are slots.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import typing
+from typing import Callable, Iterator, Optional
+
+from ._connections import close_and_see
+from ._wigwag import Lease, LeasePool, Mutex
+
+#: PostgreSQL cuts a longer one.
+_NAME_MAX = 63
+
+_SESSIONS = (
+    "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
+    "(strpos(application_name, %s) > 0 OR pid = %s AND extract(epoch FROM backend_start) = %s)"
+)
+_OWN_SESSION = "SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+
+
+class Sessions:
+    """Those of one pool of leases. ``connect`` opens a connection of the DB-API under an application name."""
+
+    def __init__(self, pool: LeasePool, connect: Callable[[str], typing.Any]) -> None:
+        self._connect = connect
+        name = pool.address.partition(":")[2]
+        #: Only one cleaner at a time, on the host if the pool has a name.
+        self._one_at_a_time: typing.Union[threading.Lock, Mutex] = threading.Lock()
+        if name:
+            self._one_at_a_time = Mutex.open(f"mutex:{name}.cleaner", participants=256)
+        self._tag = "#" + (name.rpartition("/")[2] or "pool")[-30:] + "/"
+
+    def application_name(self, lease: Lease, name: str = "") -> str:
+        """The name that a session under this lease has to carry from its beginning."""
+        mark = f"{self._tag}{lease.slot}.{lease.token}"
+        return name.encode()[: _NAME_MAX - len(mark.encode())].decode(errors="ignore") + mark
+
+    def begun(self, lease: Lease, application_name: str) -> None:
+        """Notes that a session is about to be."""
+        lease.information = json.dumps({"state": "connecting", "application_name": application_name}).encode()
+
+    def opened(self, lease: Lease, application_name: str, cursor: typing.Any) -> None:
+        """Notes which one it is."""
+        cursor.execute(_OWN_SESSION)
+        pid, start = cursor.fetchone()
+        told = {"state": "open", "pid": pid, "started": str(start), "application_name": application_name}
+        lease.information = json.dumps(told).encode()
+
+    def settle(self, lease: Lease, deadline: Optional[float]) -> None:
+        """Ends what is left of earlier sessions of a slot, and waits until they are gone. Raises TimeoutError."""
+        pid, started = _known(lease)
+        with self._cleaning(deadline):
+            connection = self._connect("wigwag cleaner")
+            try:
+                connection.autocommit = True
+                cursor = connection.cursor()
+                pause = 0.001
+                while True:
+                    cursor.execute(_SESSIONS, (f"{self._tag}{lease.slot}.", pid, started))
+                    left = cursor.fetchall()
+                    if not left:
+                        return
+                    if deadline is not None and time.monotonic() > deadline:
+                        raise TimeoutError(f"sessions {[pid for pid, _ in left]} of slot {lease.slot} do not end")
+                    time.sleep(pause)
+                    pause = min(2 * pause, 0.05)
+            finally:
+                close_and_see(connection, connection.close)
+
+    @contextlib.contextmanager
+    def _cleaning(self, deadline: Optional[float]) -> Iterator[None]:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        lock = self._one_at_a_time
+        if isinstance(lock, Mutex):
+            had = lock.acquire(True, left)
+        else:
+            had = lock.acquire(True, -1 if left is None else left)
+        if not had:
+            raise TimeoutError("others clean up, and do not come to an end")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def close(self) -> None:
+        if isinstance(self._one_at_a_time, Mutex):
+            self._one_at_a_time.close()
+
+
+def _known(lease: Lease) -> "tuple[int, str]":
+    try:
+        told = json.loads(lease.information)
+        return int(told["pid"]), str(told["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, "0"
+
+
+def remove(address: str) -> None:
+    """Removes a pool's name, and that of the lock beside it; those who have it open keep it."""
+    LeasePool.remove(address)
+    with contextlib.suppress(FileNotFoundError):
+        Mutex.remove(f"mutex:{address.partition(':')[2].partition('?')[0]}.cleaner")

@@ -1,0 +1,145 @@
+"""Connections of psycopg 3 under one limit for all processes of the host.
+
+``pip install psycopg`` is needed, 3.1 or later; nothing else of wigwag needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+from typing import Any, Dict, Iterator, Optional, Union
+
+import psycopg
+
+from ._connections import Connections, Held, close_and_see
+from ._sessions import Sessions, remove
+from ._wigwag import Lease, LeasePool
+
+__all__ = ["ConnectionPool", "remove"]
+
+
+class ConnectionPool:
+    """Connections of this process, each under a lease: the host has as many at a time as the pool of leases has slots.
+
+    ``lease`` is its address, such as ``"lease:db?slots=20"``, or a LeasePool; ``conninfo`` and ``kwargs`` are what
+    ``psycopg.connect`` takes; ``group`` is that for which slots are taken, ``note`` what others see in the statistics. Leave
+    the server room for two connections more than there are slots. Threads may share it; a child made by fork begins with
+    none. ``timeout`` is how long to wait for a connection, in seconds (None: for ever), ``idle`` how long one that nobody
+    uses is kept; with others waiting it is given up at once.
+
+    The connection of a process that was killed is ended on the server before its slot is used again, whatever it was doing.
+    """
+
+    def __init__(
+        self,
+        lease: Union[str, LeasePool],
+        conninfo: str = "",
+        *,
+        kwargs: Optional[Dict[str, Any]] = None,
+        group: str = "",
+        note: str = "",
+        timeout: Optional[float] = 30.0,
+        idle: float = 60.0,
+    ) -> None:
+        self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
+        given = psycopg.conninfo.conninfo_to_dict(conninfo).get("application_name") or ""
+        self._name = str(self._kwargs.pop("application_name", given))
+        self._connections: Connections[psycopg.Connection[Any]] = Connections(
+            lease, self._open, _close, self._settle, group=group, note=note, idle=idle
+        )
+        self._sessions = Sessions(self._connections.pool, lambda name: self._connect(name, None))
+        self._out: Dict[int, Held[psycopg.Connection[Any]]] = {}
+
+    @property
+    def lease_pool(self) -> LeasePool:
+        """The pool of leases, for its statistics."""
+        return self._connections.pool
+
+    @contextlib.contextmanager
+    def connection(self, timeout: Optional[float] = None) -> Iterator[psycopg.Connection[Any]]:
+        """A connection for the length of a ``with`` statement, as ``psycopg_pool`` has it: committed in the end, or rolled
+        back after an exception. Raises TimeoutError, psycopg.OperationalError.
+        """
+        connection = self.getconn(timeout)
+        try:
+            with _whole(connection):
+                yield connection
+        finally:
+            self.putconn(connection)
+
+    def getconn(self, timeout: Optional[float] = None) -> psycopg.Connection[Any]:
+        """A connection, to be given back by ``putconn``. Raises TimeoutError, psycopg.OperationalError."""
+        held = self._connections.take(self._timeout if timeout is None else timeout)
+        self._out[id(held.connection)] = held
+        return held.connection
+
+    def putconn(self, connection: psycopg.Connection[Any]) -> None:
+        """Gives one back; what is not committed is rolled back, and one that is broken is closed."""
+        held = self._out.pop(id(connection), None)
+        if held is None:
+            raise ValueError("this connection is not one that getconn gave")
+        fit = not connection.closed
+        if fit and connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            try:
+                connection.rollback()
+            except psycopg.Error:
+                fit = False
+        if fit:
+            self._connections.give(held)
+        else:
+            self._connections.drop(held)
+
+    def lease_of(self, connection: psycopg.Connection[Any]) -> Lease:
+        """The lease under which a connection that is in use is."""
+        return self._out[id(connection)].lease
+
+    def close(self) -> None:
+        """Closes those not in use, and the others when they are given back."""
+        self._connections.close()
+        self._sessions.close()
+
+    def __enter__(self) -> "ConnectionPool":
+        return self
+
+    def __exit__(self, *_: typing.Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<wigwag.psycopg.ConnectionPool open={self._connections.open} idle={self._connections.idle}>"
+
+    # --- what the calls are made of ---
+
+    def _connect(self, name: str, deadline: Optional[float]) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._conninfo, **{**self._kwargs, "application_name": name})
+
+    def _open(self, lease: Lease, deadline: Optional[float]) -> psycopg.Connection[Any]:
+        name = self._sessions.application_name(lease, self._name)
+        self._sessions.begun(lease, name)
+        connection = self._connect(name, deadline)
+        try:
+            with connection.cursor() as cursor:
+                self._sessions.opened(lease, name, cursor)
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
+        self._sessions.settle(lease, deadline)
+
+
+@contextlib.contextmanager
+def _whole(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Commits in the end, or rolls back."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):  # broken: found when it is given back
+            connection.rollback()
+        raise
+    connection.commit()
+
+
+def _close(connection: psycopg.Connection[Any]) -> bool:
+    return close_and_see(connection, connection.close)

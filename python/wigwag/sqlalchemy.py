@@ -1,0 +1,185 @@
+"""SQLAlchemy's connections under one limit for all processes of the host.
+
+``pip install sqlalchemy`` is needed, 2.0 or later; nothing else of wigwag needs it.
+
+    engine = create_engine("postgresql+psycopg://…", poolclass=LeasedPool, lease="lease:db?slots=20", lease_group="web")
+"""
+
+from __future__ import annotations
+
+import threading
+import typing
+import weakref
+from typing import Any, Dict, Optional, Union
+
+from sqlalchemy import event, exc
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
+
+from ._connections import Connections, Held, close_and_see
+from ._sessions import Sessions, remove
+from ._wigwag import Lease, LeasePool
+
+__all__ = ["LeasedPool", "remove"]
+
+#: Drivers whose sessions can be told by their application name.
+_POSTGRESQL = ("psycopg", "psycopg2")
+
+#: What this thread is about to connect for.
+_about = threading.local()
+
+
+class LeasedPool(Pool):
+    """A pool whose connections are under leases: the host has as many at a time as the pool of leases has slots.
+
+    For ``create_engine(…, poolclass=LeasedPool)``, which takes these besides: ``lease``, the address of the pool of leases or
+    a LeasePool; ``lease_group``, that for which slots are taken; ``lease_note``, what others see in its statistics;
+    ``lease_idle``, how many seconds a connection that nobody uses is kept; and ``pool_timeout`` as usual. Leave the server
+    room for two connections more than there are slots. A child made by fork begins with no connection.
+
+    With PostgreSQL by psycopg or psycopg2 the session of a process that was killed is ended on the server before its slot is
+    used again, whatever it was doing; with other databases the slot counts as free when the process is dead.
+    """
+
+    def __init__(
+        self,
+        creator: Any,
+        lease: Union[str, LeasePool, None] = None,
+        lease_group: str = "",
+        lease_note: str = "",
+        lease_idle: float = 60.0,
+        timeout: Optional[float] = 30.0,
+        **kw: Any,
+    ) -> None:
+        Pool.__init__(self, creator, **kw)
+        if lease is None:
+            raise exc.ArgumentError('LeasedPool needs lease=, such as create_engine(…, lease="lease:db?slots=20")')
+        self._own = {"lease": lease, "lease_group": lease_group, "lease_note": lease_note, "lease_idle": lease_idle,
+                     "timeout": timeout}
+        self._timeout = timeout
+        self._connections: Connections[ConnectionPoolEntry] = Connections(
+            lease, self._open, self._close_record, self._settle, group=lease_group, note=lease_note, idle=lease_idle
+        )
+        self._held: Dict[ConnectionPoolEntry, Held[ConnectionPoolEntry]] = {}
+        self._leases: "weakref.WeakKeyDictionary[ConnectionPoolEntry, Lease]" = weakref.WeakKeyDictionary()
+        self._sessions: Optional[Sessions] = None
+        dialect: Any = self._dialect
+        if getattr(dialect, "name", "") == "postgresql" and dialect.driver in _POSTGRESQL:
+            self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
+            if not event.contains(dialect, "do_connect", _connect_by_name):
+                event.listen(dialect, "do_connect", _connect_by_name)
+            invoke = self._invoke_creator
+            sessions = self._sessions
+            self._invoke_creator = lambda record: self._connect(sessions, invoke, record)
+
+    @property
+    def lease_pool(self) -> LeasePool:
+        """The pool of leases, for its statistics."""
+        return self._connections.pool
+
+    # --- what SQLAlchemy asks of a pool ---
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        try:
+            held = self._connections.take(self._timeout)
+        except TimeoutError as error:
+            raise exc.TimeoutError(f"no connection in {self._timeout} s: {error}", code="3o7r") from error
+        self._held[held.connection] = held
+        return held.connection
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        held = self._held.pop(record)
+        if record.dbapi_connection is None:
+            self._connections.drop(held)
+        else:
+            self._connections.give(held)
+
+    def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
+        # Also of one that is to be replaced under the same lease.
+        _about.gone = close_and_see(
+            connection, lambda: super(LeasedPool, self)._close_connection(connection, terminate=terminate)
+        )
+
+    def recreate(self) -> "LeasedPool":
+        self.logger.info("Pool recreating")
+        return self.__class__(
+            self._creator,
+            recycle=self._recycle,
+            echo=self.echo,
+            logging_name=self._orig_logging_name,
+            reset_on_return=self._reset_on_return,
+            pre_ping=self._pre_ping,
+            _dispatch=self.dispatch,
+            dialect=self._dialect,
+            **typing.cast(Any, self._own),
+        )
+
+    def dispose(self) -> None:
+        self._connections.close()
+        if self._sessions is not None:
+            self._sessions.close()
+
+    def status(self) -> str:
+        connections = self._connections
+        return f"LeasedPool {connections.pool.address}: {connections.open} open, {connections.idle} idle"
+
+    # --- what the connections are made of ---
+
+    def _open(self, lease: Lease, deadline: Optional[float]) -> ConnectionPoolEntry:
+        _about.lease = lease
+        try:
+            record = self._create_connection()
+        finally:
+            _about.lease = None
+        self._leases[record] = lease
+        return record
+
+    def _connect(self, sessions: Sessions, invoke: Any, record: ConnectionPoolEntry) -> Any:
+        """As the engine connects, also again under the same lease, and notes which session it is."""
+        lease: Any = self._leases.get(record) or getattr(_about, "lease", None)
+        _about.naming = sessions, lease
+        try:
+            connection = invoke(record)
+        finally:
+            _about.naming = None
+        try:
+            cursor = connection.cursor()
+            sessions.opened(lease, connection.info.parameter_status("application_name") or "", cursor)
+            cursor.close()
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _close_record(self, record: ConnectionPoolEntry) -> bool:
+        self._leases.pop(record, None)
+        is_closed = record.dbapi_connection is None
+        _about.gone = False
+        record.close()
+        # Of one that was closed before it is not known, but by its name the next can tell.
+        return self._sessions is None or (_about.gone and not is_closed)
+
+    def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
+        if self._sessions is not None:
+            self._sessions.settle(lease, deadline)
+
+    def _connect_cleaner(self, name: str) -> Any:
+        _about.name = name
+        try:
+            creator: Any = self._creator
+            return creator()
+        finally:
+            _about.name = None
+
+
+def _connect_by_name(dialect: Any, record: Any, cargs: Any, cparams: Dict[str, Any]) -> Any:
+    """Connects under the application name by which the session can be told."""
+    name = getattr(_about, "name", None)
+    naming = getattr(_about, "naming", None)
+    if name is None and naming is not None:
+        sessions, lease = naming
+        name = sessions.application_name(lease, str(cparams.get("application_name") or ""))
+        sessions.begun(lease, name)
+    if name is None:
+        return None
+    return dialect.connect(*cargs, **{**cparams, "application_name": name})
