@@ -328,6 +328,11 @@ impl Ring {
         self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))
     }
 
+    /// The largest message in bytes. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.many.geometry.largest
+    }
+
     /// Its address; `ring:` for one without a name.
     pub fn address(&self) -> &str {
         self.object.address()
