@@ -19,6 +19,7 @@
 //! | wait under a mutex for a change, for something to happen, for each other | [`Condition`], [`Event`], [`Barrier`] |
 //! | hand out a number of permits that come back when their holder dies | [`Permits`] |
 //! | share connections, licences and the like between all processes of the host | [`LeasePool`], [`Lease`] |
+//! | log into one file from all processes | [`Log`] |
 //! | wait for any of many | [`WaitSet`] |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
@@ -37,6 +38,7 @@ mod file;
 mod lease;
 mod lender;
 mod limits;
+mod log;
 mod mq;
 mod paths;
 mod pipe;
@@ -75,6 +77,7 @@ pub use lease::{
     LEASE_INFORMATION_MAX, Lease, LeaseGroup, LeaseGroupStatistics, LeaseHolder, LeaseOptions, LeasePool, LeaseRequest,
     LeaseStatistics,
 };
+pub use log::{Log, LogFormat, LogFull, LogLevel, LogOptions, LogRecord, LogStatistics, LogSync, LogValue, LogWriter};
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,

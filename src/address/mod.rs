@@ -237,6 +237,7 @@ fn option(
         Kind::Flag => value == b"0" || value == b"1",
         Kind::Mode => text::octal(&value).is_some_and(|mode| mode <= 0o777),
         Kind::Word(words) => words.iter().any(|word| word.as_bytes() == value),
+        Kind::Text => !value.is_empty(),
         Kind::Shares => {
             text::shares(&String::from_utf8_lossy(&value)).all(|(name, share)| !name.is_empty() && share.is_some())
         }

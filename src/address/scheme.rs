@@ -10,6 +10,7 @@ pub(super) enum Kind {
     Mode,
     Word(&'static [&'static str]),
     Shares,
+    Text,
 }
 
 impl Kind {
@@ -20,6 +21,7 @@ impl Kind {
             Kind::Mode => "octal permissions from 0 to 777".into(),
             Kind::Word(words) => format!("one of {}", words.join(", ")),
             Kind::Shares => "names with numbers, such as web:6,cron:2".into(),
+            Kind::Text => "text that is not empty".into(),
         }
     }
 }
@@ -55,7 +57,7 @@ macro_rules! schemes {
     };
 }
 
-use Kind::{Flag, Mode, Number, Shares, Word};
+use Kind::{Flag, Mode, Number, Shares, Text, Word};
 
 /// How a channel finds its messages in a stream of bytes.
 const FRAMING: (&str, Kind) = ("framing", Word(&["length", "line", "none"]));
@@ -99,7 +101,7 @@ schemes! {
     Sem = "sem" &[("mode", Mode), ("initial", Number)];
     /// `ring:name`: messages to one consumer each.
     Ring = "ring" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("participants", Number), ("persistent", Flag),
-        ("full", Word(&["wait", "fail", "drop-newest", "drop-oldest"])), ("redeliveries", Number), ("lanes", Number), ("lane", Number), ("dead-letters", Flag)];
+        ("full", Word(&["wait", "fail", "drop-newest", "drop-oldest"])), ("redeliveries", Number), ("dead-letters", Flag)];
     /// `topic:name`: messages to all.
     Topic = "topic" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("depth", Number), ("participants", Number),
         ("subscribers", Number), ("lossy", Flag), ("history", Number)];
@@ -120,6 +122,11 @@ schemes! {
     /// `lease:name`: a pool of slots, each with a holder and what is known about what it stands for.
     Lease = "lease" &[("mode", Mode), ("participants", Number), ("slots", Number), ("room", Number), ("fair", Flag),
         ("expires", Number), ("groups", Shares)];
+    /// `log:name`: one file that all processes log into.
+    Log = "log" &[("mode", Mode), ("participants", Number), ("file", Text), ("format", Word(&["text", "json", "logfmt"])),
+        ("capacity", Number), ("largest", Number), ("full", Word(&["wait", "drop"])), ("rotate-size", Number),
+        ("rotate-every", Number), ("keep", Number), ("compress", Flag), ("sync", Word(&["never", "interval", "always"])),
+        ("sync-every", Number)];
 }
 
 impl Scheme {
@@ -129,8 +136,8 @@ impl Scheme {
 
     /// Whether objects of this kind live in a segment of wigwag's own.
     pub(super) fn is_segment(self) -> bool {
-        use Scheme::{Barrier, Cell, Condition, Event, Lease, Mutex, Permits, Ring, RwLock, Topic};
-        matches!(self, Ring | Topic | Cell | Mutex | Permits | Event | Condition | RwLock | Barrier | Lease)
+        use Scheme::{Barrier, Cell, Condition, Event, Lease, Log, Mutex, Permits, Ring, RwLock, Topic};
+        matches!(self, Ring | Topic | Cell | Mutex | Permits | Event | Condition | RwLock | Barrier | Lease | Log)
     }
 
     /// Options that say how a channel uses the object, and mean nothing to the object itself.

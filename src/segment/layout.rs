@@ -15,7 +15,7 @@ use crate::sys::shared::Record;
 /// The first eight bytes of every segment.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"wigwag\0\x01");
 /// Changes with every change of any layout, bodies included.
-pub(crate) const LAYOUT: u32 = 4;
+pub(crate) const LAYOUT: u32 = 3;
 pub(super) const PARTICIPANTS_AT: usize = 256;
 pub(super) const PARTICIPANTS_MAX: u32 = 256; // as many as a tag can tell apart
 
@@ -65,7 +65,7 @@ const _: () = assert!(size_of::<Participant>() == 64);
 
 /// The kinds of bodies, by number; each kind of object has one.
 pub(super) fn kind_name(kind: u32) -> &'static str {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "nothing",
         "a ring",
         "a one-to-one ring",
@@ -78,6 +78,7 @@ pub(super) fn kind_name(kind: u32) -> &'static str {
         "a read-write lock",
         "a barrier",
         "a pool of leases",
+        "a log",
     ];
     NAMES.get(kind as usize).copied().unwrap_or("something unknown")
 }

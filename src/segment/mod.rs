@@ -102,6 +102,14 @@ impl Segment {
         Err(fail(Errno::EBUSY).because("others remove and make it all the time"))
     }
 
+    /// Opens the segment of this name; `ENOENT` if there is none.
+    pub(crate) fn existing(address: &Address, kind: u32) -> Result<Segment> {
+        const OPERATION: &str = "open";
+        let fail = |errno| Error::new(errno, OPERATION).on_text(address.to_string());
+        let fd = Place::of(address, OPERATION)?.open().map_err(fail)?;
+        Segment::from_file(fd, kind, true, &fail)
+    }
+
     /// Makes a segment without a name, whose size nobody can change.
     pub(crate) fn anonymous(address: &str, plan: &Plan<'_>) -> Result<Segment> {
         let fail = |errno| Error::new(errno, "create").on_text(address);

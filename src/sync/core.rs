@@ -87,6 +87,14 @@ pub(crate) fn open<K: Kind>(address: &Address, mut options: K::Options) -> Resul
     join::<K>(segment, text, &options, common)
 }
 
+/// Opens one that is there already.
+pub(crate) fn existing<K: Kind>(address: &Address, mut options: K::Options) -> Result<K> {
+    K::with(&mut options, address);
+    let text = address.without_options().to_string();
+    let common = checked::<K>(&options, &text)?;
+    join::<K>(Segment::existing(&address.without_options(), K::NUMBER)?, text, &options, common)
+}
+
 pub(crate) fn anonymous<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<K> {
     let common = checked::<K>(options, scheme)?;
     let segment = planned::<K, _>(options, common, |plan| Segment::anonymous(scheme, plan))?;

@@ -2,7 +2,6 @@
 
 mod batch;
 mod doorbell;
-mod lanes;
 mod letters;
 #[path = "../support/mod.rs"]
 mod support;

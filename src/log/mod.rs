@@ -1,0 +1,503 @@
+//! Logs (`log:name`): many processes, one file, and no daemon.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mod.rs` | the API |
+//! | `options.rs` | options and statistics |
+//! | `record.rs` | a record, and how it travels |
+//! | `format.rs` | how it looks in the file |
+//! | `writer.rs` | what the one writer does |
+//! | `running.rs` | who is the writer, and for how long |
+//! | `journal.rs` | what a writer leaves to the one that takes over |
+//! | `place.rs` | the file: appending, setting aside |
+//! | `packing.rs` | compressing what was set aside |
+//! | `layout.rs` | what lies where in shared memory |
+//!
+//! A log is three objects: a segment of its own, a ring that the records lie in until they are written, and a lock that its
+//! holder writes under. docs/LOG.md tells what holds when who dies.
+
+mod format;
+mod journal;
+mod layout;
+mod options;
+mod packing;
+mod place;
+mod record;
+mod running;
+mod writer;
+
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+pub use options::{LogFormat, LogFull, LogOptions, LogStatistics, LogSync, LogWriter};
+pub use record::{LogLevel, LogRecord, LogValue};
+
+use crate::address::{Address, Scheme};
+use crate::cancel::Cancel;
+use crate::error::{Error, Result};
+use crate::ring::{Ring, RingFull, RingOptions};
+use crate::segment::{Segment, WaitMode, wall_clock};
+use crate::sync::core::{self, Common, Core, Kind};
+use crate::sync::{Mutex, MutexOptions};
+use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::shared::Places;
+use crate::sys::{SysResult, background, fork};
+use crate::timeout::Timeout;
+use crate::wait::{Forked, Turns};
+use layout::{Constant, Control};
+use record::{Envelope, Parcel};
+
+/// Identities that one block has; each handle uses blocks of its own.
+const BLOCK_BITS: u32 = 36;
+/// So many before its end a block is given up.
+const BLOCK_RESERVE: u64 = 1 << 20;
+
+/// The log's own segment.
+pub(crate) struct Base {
+    core: Core<Control>,
+    journals: Places,
+    /// Bytes that a journal holds.
+    room: usize,
+    /// What the log was made with.
+    made: LogOptions,
+}
+
+impl Kind for Base {
+    type Control = Control;
+    type Options = LogOptions;
+    const NUMBER: u32 = 12;
+
+    fn with(options: &mut LogOptions, address: &Address) {
+        options.with(address);
+    }
+
+    fn common(options: &LogOptions) -> std::result::Result<Common, &'static str> {
+        options.check()?;
+        options.common().check()
+    }
+
+    fn size(options: &LogOptions, _participants: u32) -> usize {
+        layout::size(options)
+    }
+
+    fn fill(options: &LogOptions, control: &Control) {
+        let mode = options.common().check().map_or(0o600, |common| common.mode);
+        // A name that no other log has had: two that are made at the same time differ in their process, two of one process in
+        // their time.
+        let id = wall_clock().rotate_left(20) ^ u64::from(std::process::id());
+        control.constant.fill(options, id, mode);
+        control.begin();
+    }
+
+    fn of(core: Core<Control>, _options: &LogOptions) -> SysResult<Base> {
+        let made = Constant::read(&core.control.constant)?;
+        let (body, length) = core.member.segment().body();
+        if length < layout::size(&made) {
+            return Err(Errno::EBADMSG);
+        }
+        let journals = layout::journals(core.member.segment().memory(), body, made.largest).ok_or(Errno::EBADMSG)?;
+        let room = layout::journal_room(made.largest);
+        core.member.bury(|| Ok(()))?; // there is nothing in anybody's name
+        Ok(Base { core, journals, room, made })
+    }
+}
+
+/// What the handle and its thread share.
+pub(crate) struct Shared {
+    base: Base,
+    ring: Ring,
+    lock: Mutex,
+    full: LogFull,
+    room: Timeout,
+    writer: LogWriter,
+    /// The next identity, and the fork generation that its block belongs to.
+    identity: AtomicU64,
+    identity_of: AtomicU32,
+    /// The fork generation, and one, in which the thread was started; 0: never.
+    started: AtomicU32,
+    /// Fired when the handle is closed.
+    ending: Cancel,
+    drains: Turns<NoValue>,
+}
+
+/// For turns in which nothing but the turn counts.
+struct NoValue;
+
+impl Forked for NoValue {
+    fn after_fork(&mut self) {}
+
+    fn replaced(&self) -> NoValue {
+        NoValue
+    }
+}
+
+/// A file that any number of processes log into, without a daemon: the processes elect one that writes, and when it dies
+/// another takes over at the exact record.
+///
+/// What [`Log::log`] has returned for is written once, whoever is killed at whatever instruction: it lies in shared memory until
+/// it is in the file, and if nobody is left, the next to open the log writes it. It does not survive the end of the system
+/// unless it is on the disk (see [`LogSync`]).
+///
+/// Logging makes no system call while the writer is awake. A child made by fork that uses the handle takes part as itself. All
+/// methods may be called from several threads at once.
+///
+/// ```
+/// use wigwag::{Address, Log, LogLevel, LogOptions, Timeout};
+/// let directory = tempfile::tempdir()?;
+/// let name = directory.path().join("example"); // or a plain name such as log:app
+/// let address = Address::parse(format!("log:{}?file={}.log", name.display(), name.display()))?;
+/// let log = Log::open(&address, LogOptions::default())?;
+/// log.info("ready")?;
+/// log.drain(Timeout::Forever)?;
+/// assert!(std::fs::read_to_string(name.with_extension("log"))?.ends_with(": ready\n"));
+/// drop(log);
+/// Log::remove(&address)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+/// The address of a part of a log.
+fn part(scheme: Scheme, address: &Address, id: u64) -> Result<Address> {
+    let mut name = address.name().to_vec();
+    name.extend(format!(".{id:016x}").bytes());
+    if name.contains(&b'/') {
+        name.extend(format!(".{scheme}").bytes()); // a plain name gets this by itself
+    }
+    Address::from_parts(scheme, name, None, [])
+}
+
+impl Log {
+    /// Opens the log of this name, or makes it. Never blocks.
+    ///
+    /// A plain name lies in `$WIGWAG_DIR` or `/dev/shm/wigwag-UID`, a name with a slash is a path on a tmpfs: the name of what is
+    /// in memory, not of the file.
+    ///
+    /// # Errors
+    /// `EINVAL` the options do not fit together, or the log that there is was made with others, which are named, or none is
+    /// there and no file was named; `ENOSPC` the memory is not free; `EACCES` the directory is somebody else's; `EBADMSG` there
+    /// is something else under that name, or it is damaged; `EPROTO` it was made by an incompatible version; `EUSERS` it has no
+    /// room for another participant; `ENOMEM` no thread can be had; `EMFILE`, `ENFILE`.
+    ///
+    /// System calls: openat, fallocate, linkat, mmap, fcntl, clone.
+    pub fn open(address: &Address, mut options: LogOptions) -> Result<Log> {
+        address.require(&[Scheme::Log], "open")?;
+        options.with(address);
+        let base: Base = if options.file.as_os_str().is_empty() {
+            core::existing(address, options.clone()).map_err(|error| {
+                if !error.is(Errno::ENOENT) {
+                    return error;
+                }
+                error.with_errno(Errno::EINVAL).because("there is no such log, and no file to make it with: add file=…")
+            })?
+        } else {
+            core::open(address, options.clone())?
+        };
+        Log::of(address, base, &options)
+    }
+
+    fn of(address: &Address, base: Base, options: &LogOptions) -> Result<Log> {
+        if let Some(differences) = options.differences(&base.made) {
+            return Err(base.core.object.error(Errno::EINVAL, "open").because_found(format!(
+                "there is a log of that name with {differences}; open it as it is, or remove it first"
+            )));
+        }
+        // Relaxed: constant since before the segment could be seen.
+        let id = base.core.control.constant.id.load(Ordering::Relaxed);
+        let participants = base.core.member.segment().participants();
+        let ring = RingOptions {
+            capacity: base.made.capacity,
+            largest: base.made.largest,
+            participants,
+            persistent: true,
+            mode: base.made.mode,
+            full: if options.full == LogFull::Drop { RingFull::Fail } else { RingFull::Wait },
+            // A writer that looks again and again would take the time of those who log.
+            wait: if options.wait == WaitMode::Poll { WaitMode::Poll } else { WaitMode::Block },
+            ..Default::default()
+        };
+        let ring = Ring::open(&part(Scheme::Ring, address, id)?, ring)?;
+        let lock = MutexOptions { participants, mode: base.made.mode, wait: WaitMode::Block, ..Default::default() };
+        let lock = Mutex::open(&part(Scheme::Mutex, address, id)?, lock)?;
+        let shared = Shared {
+            base,
+            ring,
+            lock,
+            full: options.full,
+            room: options.room(),
+            writer: options.writer,
+            identity: AtomicU64::new(0),
+            identity_of: AtomicU32::new(0),
+            started: AtomicU32::new(0),
+            ending: Cancel::new(),
+            drains: Turns::new(NoValue),
+        };
+        let log = Log { shared: Arc::new(shared) };
+        log.start_writer()?;
+        Ok(log)
+    }
+
+    /// Removes the log's name and memory; the file stays. Those who have it open go on with what they have. Never blocks.
+    ///
+    /// # Errors
+    /// `ENOENT` there is none; `EBUSY` it holds records that are not written: drain it first; `EBADMSG` it is something else,
+    /// which is left.
+    ///
+    /// System calls: openat, mmap, unlinkat.
+    pub fn remove(address: &Address) -> Result<()> {
+        address.require(&[Scheme::Log], "remove")?;
+        let options = LogOptions { writer: LogWriter::Never, ..Default::default() };
+        let log = Log::of(address, core::existing(&address.without_options(), options.clone())?, &options)?;
+        let queued = log.statistics()?.queued;
+        if queued > 0 || log.shared.base.in_force().1 {
+            return Err(log
+                .shared
+                .base
+                .core
+                .object
+                .error(Errno::EBUSY, "remove")
+                .because_found(format!("{queued} records are not written yet; drain it first")));
+        }
+        // Its name first: who opens it from now on makes another, with parts of its own.
+        Segment::remove(&address.without_options())?;
+        let id = log.shared.base.core.control.constant.id.load(Ordering::Relaxed);
+        Ring::remove(&part(Scheme::Ring, address, id)?)?;
+        Mutex::remove(&part(Scheme::Mutex, address, id)?)
+    }
+
+    /// Logs a record, unless the level filter keeps it out; waits while there is no room, unless the handle's options say
+    /// otherwise. Once it has returned, the record cannot be lost by anybody's death.
+    ///
+    /// # Errors
+    /// `EAGAIN` there is no room and the handle does not wait: the record was dropped, and is counted; `ETIMEDOUT`, `ECANCELED`
+    /// the same after waiting; `ESTALE` this handle was declared dead because its lock was closed; `EBADMSG` the log is damaged;
+    /// `ENOMEM` in a child made by fork, if it can have no thread.
+    ///
+    /// System calls: futex, if the writer sleeps or it has to wait.
+    #[inline]
+    pub fn log(&self, record: &LogRecord<'_>) -> Result<()> {
+        if !self.is_enabled(record.level) {
+            return Ok(());
+        }
+        self.log_anyway(record, wall_clock())
+    }
+
+    /// As [`Log::log`], with a time of the caller's in nanoseconds since 1970, and whatever the level filter says.
+    ///
+    /// # Errors
+    /// As [`Log::log`].
+    pub fn log_anyway(&self, record: &LogRecord<'_>, time: u64) -> Result<()> {
+        let shared = &*self.shared;
+        if shared.started.load(Ordering::Relaxed) != own_generation() {
+            self.start_writer()?;
+        }
+        let line = &shared.base.core.control.line;
+        let parcel = Parcel::new(record, shared.base.made.largest as usize);
+        let room = if shared.full == LogFull::Drop { Timeout::Now } else { shared.room };
+        let mut reserved = shared.ring.reserve(parcel.length, room).inspect_err(|_| {
+            // Relaxed: one step, which a death can only leave out or leave done.
+            line.dropped.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let (pid, tid) = running::own_ids();
+        let dropped = line.dropped.load(Ordering::Relaxed);
+        let identity = shared.next_identity();
+        parcel.write(&Envelope { identity, time, dropped, pid, tid }, |at, bytes| {
+            reserved.write(at, bytes);
+        });
+        if parcel.cut > 0 {
+            line.cut.fetch_add(1, Ordering::Relaxed);
+        }
+        reserved.commit()
+    }
+
+    /// Logs a message of level info. Waits and fails as [`Log::log`].
+    ///
+    /// # Errors
+    /// As [`Log::log`].
+    pub fn info(&self, message: &str) -> Result<()> {
+        self.log(&LogRecord { level: LogLevel::Info, message, ..Default::default() })
+    }
+
+    /// Whether a record of this level would be logged. Never blocks.
+    #[inline]
+    pub fn is_enabled(&self, level: LogLevel) -> bool {
+        // Relaxed: a change is seen soon, and nothing hangs on when.
+        level.min(LogLevel::Fatal) as u32 >= self.shared.base.core.control.line.level.load(Ordering::Relaxed)
+    }
+
+    /// The lowest level that is logged; info in a new log. Never blocks.
+    pub fn level(&self) -> LogLevel {
+        LogLevel::from_number(self.shared.base.core.control.line.level.load(Ordering::Relaxed)).unwrap_or(LogLevel::Off)
+    }
+
+    /// Sets the lowest level that is logged, for all processes at once. Never blocks.
+    pub fn set_level(&self, level: LogLevel) {
+        self.shared.base.core.control.line.level.store(level as u32, Ordering::Relaxed);
+    }
+
+    /// Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
+    ///
+    /// # Errors
+    /// `ENOSPC` and the like: the file cannot be written at present; what is logged is kept, and written when it can be.
+    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED`, `ESTALE`, `EBADMSG` as [`Log::log`].
+    ///
+    /// System calls: futex; as the writer pwrite, fstat, stat, and what the options ask for.
+    pub fn drain(&self, timeout: Timeout) -> Result<()> {
+        self.shared.drain(timeout)
+    }
+
+    /// Is the writer, as soon as there is no other, until the timeout is over or the calling thread's cancel fires: for a process
+    /// or thread of its own that does nothing else. How many messages it dealt with.
+    ///
+    /// # Errors
+    /// `ECANCELED`, `ESTALE`, `EBADMSG` as [`Log::log`]. Trouble with the file does not end it: see [`LogStatistics`].
+    ///
+    /// System calls: as [`Log::drain`].
+    pub fn serve(&self, timeout: Timeout) -> Result<u64> {
+        self.shared.serve(timeout)
+    }
+
+    /// Has the writer open the file anew, as after it was renamed, and waits until it has; what was logged before is in the old
+    /// one. A writer finds out itself that a file was renamed, but only when it has something to write.
+    ///
+    /// # Errors
+    /// As [`Log::drain`].
+    pub fn reopen(&self, timeout: Timeout) -> Result<()> {
+        self.shared.base.core.control.line.reopen.fetch_add(1, Ordering::Relaxed); // ordered by the mark that `drain` sends
+        self.drain(timeout)
+    }
+
+    /// What the log has seen, and how it is. Never blocks; takes time in proportion to the number of records it has room for.
+    ///
+    /// # Errors
+    /// `EBADMSG` the log is damaged; `ESTALE` as [`Log::log`].
+    pub fn statistics(&self) -> Result<LogStatistics> {
+        let shared = &*self.shared;
+        let (ring, lock) = (shared.ring.statistics()?, shared.lock.statistics()?);
+        let control = &shared.base.core.control;
+        let sums = shared.base.sums();
+        let get = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let writer = lock.participants.iter().find(|participant| participant.holding > 0);
+        let participants = shared.base.core.participants(|_| (0, None));
+        Ok(LogStatistics {
+            written: sums.records,
+            queued: ring.queued + ring.borrowed,
+            dropped: get(&control.line.dropped),
+            cut: get(&control.line.cut),
+            damaged: get(&control.progress.damaged),
+            skipped: ring.skipped,
+            bytes: sums.bytes,
+            rotations: get(&control.progress.rotations),
+            taken_over: get(&control.progress.taken_over),
+            disturbed: get(&control.progress.disturbed),
+            failures: get(&control.progress.failures),
+            trouble: control.progress.trouble.load(Ordering::Relaxed).cast_signed(),
+            writer: writer.and_then(|participant| participant.pid),
+            level: self.level(),
+            memory: shared.base.core.member.segment().size() + ring.bytes + lock.bytes,
+            participants: participants.map_err(|errno| shared.base.core.error(errno, "statistics"))?,
+        })
+    }
+
+    /// The file. Never blocks.
+    pub fn file(&self) -> &std::path::Path {
+        &self.shared.base.made.file
+    }
+
+    /// Whether the name still stands for this log. Never blocks.
+    ///
+    /// # Errors
+    /// `ESTALE` the name was removed: who opens it from now on gets another.
+    ///
+    /// System call: fstat.
+    pub fn check(&self) -> Result<()> {
+        let core = &self.shared.base.core;
+        let checked = core.member.segment().check();
+        checked.map_err(|errno| core.object.error(errno, "check").because("the name was removed; open it anew"))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &str {
+        self.shared.base.core.object.address()
+    }
+
+    /// Ends the waits of all threads on this handle with `ECANCELED`, now and later; returns when they have left.
+    pub fn end_waits(&self) {
+        self.shared.base.core.object.end_waits();
+        self.shared.ring.end_waits();
+        self.shared.lock.end_waits();
+    }
+
+    /// Starts the thread that stands for election, in this process.
+    #[cold]
+    fn start_writer(&self) -> Result<()> {
+        let own = own_generation();
+        let before = self.shared.started.load(Ordering::Relaxed);
+        let is_ours = before != own
+            && self.shared.started.compare_exchange(before, own, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !is_ours || self.shared.writer == LogWriter::Never {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        background::spawn("wigwag-log", running::STACK, move || shared.stand_for_election()).map_err(|errno| {
+            self.shared.started.store(before, Ordering::Relaxed);
+            self.shared.base.core.object.error(errno, "open").because("no thread can be had for the writer")
+        })
+    }
+}
+
+/// That of this process, never 0.
+fn own_generation() -> u32 {
+    fork::generation_in_handler().wrapping_add(1).max(1)
+}
+
+impl Shared {
+    #[inline]
+    fn next_identity(&self) -> u64 {
+        if self.identity_of.load(Ordering::Acquire) != own_generation() {
+            self.new_block();
+        }
+        // Relaxed: only that no two get the same.
+        let identity = self.identity.fetch_add(1, Ordering::Relaxed);
+        if (1 << BLOCK_BITS) - (identity & ((1 << BLOCK_BITS) - 1)) < BLOCK_RESERVE {
+            self.new_block();
+        }
+        identity
+    }
+
+    #[cold]
+    fn new_block(&self) {
+        let block = self.base.core.control.line.blocks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.identity.store(block << BLOCK_BITS, Ordering::Relaxed);
+        // Release pairs with the Acquire above: who sees the generation sees a block of this process.
+        self.identity_of.store(own_generation(), Ordering::Release);
+    }
+
+    /// The error that says what is the matter with the file.
+    #[cold]
+    fn in_trouble(&self, errno: Errno) -> Error {
+        let file = self.base.made.file.display();
+        let reason = match errno {
+            Errno::EBUSY => format!("another log or program has {file} locked; give each log a file of its own"),
+            Errno::EINVAL => format!("{file} is no plain file"),
+            errno => format!("{file} cannot be written ({}); what is logged is kept until it can be", errno.desc()),
+        };
+        self.base.core.object.error(errno, "write").because_found(reason)
+    }
+}
+
+impl Drop for Log {
+    /// Writes what is there if nobody else is the writer, and leaves.
+    fn drop(&mut self) {
+        self.shared.ending.fire();
+        background::wait_until_released(&self.shared, self.shared.started.load(Ordering::Relaxed).wrapping_sub(1));
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("address", &self.address()).field("file", &self.file()).finish_non_exhaustive()
+    }
+}

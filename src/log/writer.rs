@@ -1,0 +1,521 @@
+//! What the one writer does: take records from the ring, put them into a journal, and the journal into the file.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::format::Formatter;
+use super::journal::{Spot, Sums};
+use super::layout::BATCH;
+use super::options::LogSync;
+use super::packing::Packing;
+use super::place::{Place, moved_away, set_aside, written_at};
+use super::record::{Arrived, HEADER, MARK};
+use super::{BLOCK_BITS, Shared};
+use crate::error::{Error, Result};
+use crate::ring::RingBorrowed;
+use crate::segment::wall_clock;
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::SysResult;
+use crate::timeout::{Timeout, now};
+
+/// So long a file may be locked by a writer that is just dying.
+const LOCKED_FOR: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// A rotation or a compression that failed is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// A writer that has found nothing naps so often before it sleeps until it is woken: those who log while it naps need not
+/// wake it, which is a system call for each.
+const NAPS: u32 = 4;
+const NAP: Duration = Duration::from_millis(1);
+const WHILE_PACKING: Duration = Duration::from_millis(100);
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many messages were dealt with.
+    Some(usize),
+    /// There are none.
+    Nothing,
+}
+
+/// By which messages that came back are put in order: marks last, for what was before them may be among the rest.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    is_mark: bool,
+    time: u64,
+    identity: u64,
+}
+
+impl Key {
+    fn of(message: &RingBorrowed<'_>) -> Key {
+        let mut header = [0; HEADER];
+        message.read(0, &mut header);
+        let number = |from: usize| u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| header[from + at]));
+        Key { is_mark: header[51] == MARK, time: number(8), identity: number(0) }
+    }
+}
+
+/// Asks for an answer.
+struct Mark<'a> {
+    place: u32,
+    answer: u64,
+    message: RingBorrowed<'a>,
+}
+
+/// The writer's part, of whoever holds the lock of the log. Dropped before the lock is released.
+pub(super) struct Writer<'a> {
+    shared: &'a Shared,
+    /// Taken and not yet in a journal.
+    waiting: VecDeque<RingBorrowed<'a>>,
+    place: Option<Place>,
+    /// The journal in force is this writer's own, and nothing has gone wrong since.
+    own: bool,
+    formatter: Formatter,
+    bytes: Vec<u8>,
+    scratch: Vec<u8>,
+    reopen: u32,
+    /// Since when something written is not on the disk.
+    unsynced: Option<Duration>,
+    trouble: Option<(Errno, Duration)>,
+    rotate_from: Duration,
+    pack_from: Duration,
+    packing: Option<Packing>,
+    vain: u32,
+}
+
+impl<'a> Writer<'a> {
+    /// Takes over from whoever was the writer before. `inherited`: that one died.
+    pub fn new(shared: &'a Shared, inherited: bool) -> Result<Writer<'a>> {
+        // A dead writer's messages come back to the ring one way, its lock another: what has not come back yet would be
+        // unknown as soon as the next journal is in force. Only a writer takes messages, so it is over soon.
+        let since = now();
+        while shared.ring.others_hold()? > 0 {
+            if shared.ending.is_fired() && now().saturating_sub(since) > LOCKED_FOR {
+                return Err(shared.base.core.error(Errno::ECANCELED, "take over"));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        let progress = &shared.base.core.control.progress;
+        if inherited {
+            progress.taken_over.fetch_add(1, Ordering::Relaxed);
+        }
+        let trouble = Some(progress.trouble.load(Ordering::Relaxed)).filter(|errno| *errno != 0);
+        let trouble = trouble.map(|errno| Errno::from_raw(errno.cast_signed()));
+        Ok(Writer {
+            shared,
+            waiting: VecDeque::new(),
+            place: None,
+            own: false,
+            formatter: Formatter::new(shared.base.made.format),
+            bytes: Vec::new(),
+            scratch: vec![0; shared.base.made.largest as usize],
+            reopen: shared.base.core.control.line.reopen.load(Ordering::Relaxed),
+            unsynced: None,
+            trouble: trouble.map(|errno| (errno, now())),
+            rotate_from: Duration::ZERO,
+            pack_from: Duration::ZERO,
+            packing: None,
+            vain: 0,
+        })
+    }
+
+    /// Deals with what there is, up to one journal full.
+    pub fn step(&mut self) -> Result<Step> {
+        match self.try_step() {
+            Ok(step) => {
+                if step != Step::Nothing {
+                    self.vain = 0;
+                }
+                Ok(step)
+            }
+            Err(Failure::File(errno)) => Err(self.failed(errno)),
+            Err(Failure::Log(error)) => Err(error),
+        }
+    }
+
+    /// Waits until there may be something to do, or the timeout or the calling thread's cancel ends it.
+    pub fn pause(&mut self, timeout: Timeout) -> Result<()> {
+        self.vain += 1;
+        if self.vain <= NAPS && timeout == Timeout::Forever {
+            std::thread::sleep(NAP);
+            return Ok(());
+        }
+        let due = self.sync_due().map(|at| at.saturating_sub(now()));
+        let packing = self.packing.is_some().then_some(WHILE_PACKING);
+        let asked = if let Timeout::After(most) = timeout { Some(most) } else { None };
+        let most = [due, packing, asked].into_iter().flatten().min();
+        match self.shared.ring.borrow(Timeout::from(most)) {
+            Ok(message) => self.take(message),
+            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) || error.is(Errno::ECANCELED) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that the file cannot be written at present.
+    fn failed(&mut self, errno: Errno) -> Error {
+        let progress = &self.shared.base.core.control.progress;
+        progress.failures.fetch_add(1, Ordering::Relaxed);
+        progress.trouble.store(errno as u32, Ordering::Relaxed);
+        progress.answered.ring_all();
+        self.own = false;
+        let since = self.trouble.map_or_else(now, |(_, since)| since);
+        self.trouble = Some((errno, since));
+        self.shared.in_trouble(errno)
+    }
+
+    fn try_step(&mut self) -> Outcome<Step> {
+        self.finish()?;
+        self.gather().map_err(Failure::Log)?;
+        self.sync_if_due()?;
+        if now() >= self.pack_from
+            && let Err(_errno) = self.pack()
+        {
+            // Not worth holding up the log.
+            self.shared.base.core.control.progress.failures.fetch_add(1, Ordering::Relaxed);
+            self.pack_from = now() + TRY_AGAIN;
+        }
+        let (line, told) = (&self.shared.base.core.control.line, self.shared.base.sums().told);
+        let silent = self.waiting.is_empty() && line.dropped.load(Ordering::Relaxed) == told;
+        let asked = line.reopen.load(Ordering::Relaxed);
+        if silent && self.reopen == asked && self.trouble.is_none() {
+            return Ok(Step::Nothing);
+        }
+        if self.reopen != asked {
+            self.reopen = asked;
+            self.place = None;
+        }
+        self.settle()?;
+        let (marks, dealt) = self.fill()?;
+        self.finish()?;
+        if self.trouble.take().is_some() {
+            self.shared.base.core.control.progress.trouble.store(0, Ordering::Relaxed);
+        }
+        self.answer(marks).map_err(Failure::Log)?;
+        Ok(if dealt == 0 { Step::Nothing } else { Step::Some(dealt) })
+    }
+
+    /// Takes what the ring has, as much as there is room for in the hand.
+    fn gather(&mut self) -> Result<()> {
+        while self.waiting.len() < BATCH {
+            match self.shared.ring.borrow(Timeout::Now) {
+                Ok(message) => self.take(message)?,
+                Err(error) if error.is(Errno::EAGAIN) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        // What a dead writer had comes back first, and in any order.
+        let back = self.waiting.iter().take_while(|message| message.is_redelivered()).count();
+        if back > 1 {
+            let mut returned: Vec<_> = self.waiting.drain(..back).map(|message| (Key::of(&message), message)).collect();
+            returned.sort_by_key(|(key, _)| key.identity);
+            let mut last = Key::default();
+            for (key, _) in &mut returned {
+                // The order of one producer stands, whatever its clock says.
+                let same = key.identity >> BLOCK_BITS == last.identity >> BLOCK_BITS;
+                key.time = if same { key.time.max(last.time) } else { key.time };
+                last = *key;
+            }
+            returned.sort_by_key(|(key, _)| *key);
+            for (_, message) in returned.into_iter().rev() {
+                self.waiting.push_front(message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a message into the hand, unless its record is in the journal in force: then its writer died before it could
+    /// release it.
+    fn take(&mut self, message: RingBorrowed<'a>) -> Result<()> {
+        if message.is_redelivered() {
+            let key = Key::of(&message);
+            if !key.is_mark && self.shared.base.identities().contains(&key.identity) {
+                return message.release();
+            }
+        }
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    /// Makes sure that the file is open, is the one that its name stands for, and ends where it should.
+    fn settle(&mut self) -> SysResult<()> {
+        let made = &self.shared.base.made;
+        let progress = &self.shared.base.core.control.progress;
+        if self.place.as_ref().is_some_and(|place| !place.is_named(&made.file)) {
+            progress.disturbed.fetch_add(1, Ordering::Relaxed);
+            self.sync()?;
+            self.place = None;
+        }
+        self.open()?;
+        if let Some(place) = &mut self.place {
+            let size = place.size()?;
+            if size != place.end {
+                progress.disturbed.fetch_add(1, Ordering::Relaxed);
+                place.end = size;
+            }
+        }
+        let period = wall_clock() / 1_000_000_000;
+        if let Some(period) = period.checked_div(made.rotate_every.as_secs()) {
+            // Relaxed: the writer's own.
+            let file = progress.period.load(Ordering::Relaxed);
+            if file != period && self.place.as_ref().is_some_and(|place| place.end > 0) {
+                self.rotate()?;
+            }
+            progress.period.store(period, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> SysResult<&mut Place> {
+        let made = &self.shared.base.made;
+        let since = now();
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => loop {
+                match Place::open(&made.file, made.mode) {
+                    Err(Errno::EBUSY) if now().saturating_sub(since) < LOCKED_FOR && self.trouble.is_none() => {
+                        std::thread::sleep(LOOK_AGAIN);
+                    }
+                    opened => break opened?,
+                }
+            },
+        };
+        let every = made.rotate_every.as_secs();
+        let period = &self.shared.base.core.control.progress.period;
+        if every > 0 && period.load(Ordering::Relaxed) == 0 {
+            period.store(written_at(&made.file) / every, Ordering::Relaxed);
+        }
+        Ok(self.place.insert(place))
+    }
+
+    /// Sets the file aside and begins a new one. If that cannot be, the old one goes on.
+    fn rotate(&mut self) -> SysResult<()> {
+        if now() < self.rotate_from {
+            return Ok(());
+        }
+        self.sync()?;
+        let made = &self.shared.base.made;
+        let progress = &self.shared.base.core.control.progress;
+        match set_aside(&made.file, made.keep) {
+            Ok(()) => {
+                progress.rotations.fetch_add(1, Ordering::Relaxed);
+                self.place = None;
+                self.open()?;
+            }
+            Err(_) => {
+                progress.failures.fetch_add(1, Ordering::Relaxed);
+                self.rotate_from = now() + TRY_AGAIN;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compresses files that were set aside, one by one, in a thread of its own.
+    fn pack(&mut self) -> SysResult<()> {
+        let made = &self.shared.base.made;
+        if !made.compress {
+            return Ok(());
+        }
+        match self.packing.take() {
+            Some(packing) if packing.is_running() => self.packing = Some(packing),
+            Some(packing) => packing.finish(&made.file, made.keep)?,
+            None => {}
+        }
+        if self.packing.is_none() {
+            self.packing = Packing::begin(&made.file, made.keep, made.mode)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what is in the hand into a journal, as far as it fits; the marks among it, and how many messages that were.
+    fn fill(&mut self) -> Outcome<(Vec<Mark<'a>>, usize)> {
+        let base = &self.shared.base;
+        let (control, mut sums) = (&base.core.control, base.sums());
+        let (mut batch, mut marks, mut identities) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let mut dealt = 0;
+        if self.place.as_ref().is_some_and(|place| place.is_torn().unwrap_or(false)) {
+            bytes.push(b'\n');
+        }
+        if let Some((errno, since)) = self.trouble {
+            let lasted = u64::try_from(now().saturating_sub(since).as_millis()).unwrap_or(u64::MAX);
+            let message = format!("the file could not be written: {}", errno.desc());
+            self.formatter.note(&mut bytes, wall_clock(), &message, "milliseconds", lasted);
+        }
+        let dropped = control.line.dropped.load(Ordering::Relaxed);
+        while let Some(message) = self.waiting.pop_front() {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let length = message.read(0, &mut scratch);
+            let Some(arrived) = scratch.get(..length).and_then(Arrived::read) else {
+                control.progress.damaged.fetch_add(1, Ordering::Relaxed);
+                self.scratch = scratch;
+                dealt += 1;
+                message.release().map_err(Failure::Log)?;
+                continue;
+            };
+            let envelope = arrived.envelope;
+            if arrived.kind == MARK {
+                marks.push(Mark { place: envelope.pid, answer: envelope.time, message });
+                self.scratch = scratch;
+                dealt += 1;
+                continue;
+            }
+            let (start, told) = (bytes.len(), sums.told);
+            if envelope.dropped > sums.told && envelope.dropped <= dropped {
+                self.tell_dropped(&mut bytes, &mut sums, envelope.time, envelope.dropped);
+            }
+            self.formatter.record(&mut bytes, &arrived);
+            self.scratch = scratch;
+            let fits = bytes.len() <= base.room && self.fits_in_file(bytes.len());
+            if !fits && batch.is_empty() && bytes.len() <= base.room {
+                self.rotate()?; // nothing of this journal is anywhere yet
+            } else if !fits && !batch.is_empty() {
+                bytes.truncate(start);
+                sums.told = told;
+                self.waiting.push_front(message);
+                break;
+            } else if !fits {
+                // Longer than a record can become.
+                bytes.truncate(start);
+                sums.told = told;
+                control.progress.damaged.fetch_add(1, Ordering::Relaxed);
+                dealt += 1;
+                message.release().map_err(Failure::Log)?;
+                continue;
+            }
+            identities.push(envelope.identity);
+            batch.push(message);
+        }
+        if self.waiting.is_empty() && dropped > sums.told && bytes.len() + 1024 < base.room {
+            self.tell_dropped(&mut bytes, &mut sums, wall_clock(), dropped);
+        }
+        dealt += batch.len();
+        if !bytes.is_empty() {
+            sums.records = sums.records.wrapping_add(batch.len() as u64);
+            sums.bytes = sums.bytes.wrapping_add(bytes.len() as u64);
+            if !self.shared.lock.is_mine() {
+                return Err(Failure::Log(base.core.error(Errno::ESTALE, "write")));
+            }
+            let spot = self.place.as_ref().map_or_else(Spot::default, Place::spot);
+            base.commit(spot, sums, &identities, &bytes);
+            self.own = true;
+            for message in batch {
+                message.release().map_err(Failure::Log)?;
+            }
+        }
+        self.bytes = bytes;
+        Ok((marks, dealt))
+    }
+
+    fn tell_dropped(&mut self, bytes: &mut Vec<u8>, sums: &mut Sums, time: u64, dropped: u64) {
+        let lost = dropped - sums.told;
+        self.formatter.note(bytes, time, "records were dropped, as there was no room for them", "dropped", lost);
+        sums.told = dropped;
+    }
+
+    fn fits_in_file(&self, more: usize) -> bool {
+        let most = self.shared.base.made.rotate_size;
+        let end = self.place.as_ref().map_or(0, |place| place.end);
+        most == 0 || end.saturating_add(more as u64) <= most
+    }
+
+    /// Brings the journal in force into the file, if it is not there yet.
+    fn finish(&mut self) -> SysResult<()> {
+        let base = &self.shared.base;
+        let (number, pending) = base.in_force();
+        if !pending {
+            return Ok(());
+        }
+        let heading = base.core.control.heading(number);
+        let spot = heading.spot();
+        if self.own
+            && let Some(place) = self.place.as_mut().filter(|place| place.is_at(&spot) && place.end == spot.offset)
+        {
+            place.write(&self.bytes, spot.offset)?;
+        } else {
+            let bytes = base.pending();
+            let moved = |to| {
+                base.core.control.progress.disturbed.fetch_add(1, Ordering::Relaxed);
+                heading.move_to(to);
+            };
+            let place = self.open()?;
+            if place.is_at(&spot) {
+                place.complete(&bytes, spot.offset, moved)?;
+            } else if let Some(mut old) = moved_away(&base.made.file, &spot) {
+                old.complete(&bytes, spot.offset, moved)?;
+                if base.made.sync != LogSync::Never {
+                    old.sync()?;
+                }
+            } else {
+                let to = place.spot();
+                moved(to);
+                place.complete(&bytes, to.offset, |_| {})?;
+            }
+        }
+        self.unsynced = self.unsynced.or_else(|| Some(now()));
+        if base.made.sync == LogSync::Always {
+            self.sync()?;
+        }
+        base.finished(number);
+        Ok(())
+    }
+
+    /// When what was written has to be on the disk.
+    fn sync_due(&self) -> Option<Duration> {
+        match self.shared.base.made.sync {
+            LogSync::Interval(every) => self.unsynced.map(|since| since.saturating_add(every)),
+            _ => None,
+        }
+    }
+
+    fn sync_if_due(&mut self) -> SysResult<()> {
+        if self.sync_due().is_some_and(|due| due <= now()) { self.sync() } else { Ok(()) }
+    }
+
+    /// Brings what was written to the disk, unless that is the kernel's business.
+    pub fn sync(&mut self) -> SysResult<()> {
+        if self.shared.base.made.sync != LogSync::Never
+            && self.unsynced.is_some()
+            && let Some(place) = &self.place
+        {
+            place.sync()?;
+        }
+        self.unsynced = None;
+        Ok(())
+    }
+
+    /// Tells those who wait that all before their marks is written. If the writer dies before, the marks come back to the
+    /// ring with the rest.
+    fn answer(&mut self, marks: Vec<Mark<'a>>) -> Result<()> {
+        let control = &self.shared.base.core.control;
+        if marks.is_empty() {
+            return Ok(());
+        }
+        for mark in marks {
+            let place: Option<&AtomicU64> = control.answers.get(mark.place as usize);
+            if let Some(place) = place {
+                // SeqCst: before the look at the bell, see `Bell`.
+                place.store(mark.answer, Ordering::SeqCst);
+            }
+            mark.message.release()?;
+        }
+        control.progress.answered.ring_all();
+        Ok(())
+    }
+}
+
+/// What went wrong: with the file, which is tried again, or with the log itself.
+enum Failure {
+    File(Errno),
+    Log(Error),
+}
+
+type Outcome<T> = std::result::Result<T, Failure>;
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::File(errno)
+    }
+}
