@@ -18,6 +18,12 @@ BUILD = ROOT / "build"
 
 #: What the ratio to the raw sequence should not pass; the POSIX semaphore makes no system call.
 TO_REACH = {"sem acquire + release": 1.5}
+#: The same for the standard library's call.
+TO_REACH_IN_PYTHON = {
+    "queue, one way to a process": 0.1,
+    "1 MiB array through a ring, beside numpy.copyto twice": 1.15,
+    "1 MiB array in place, beside numpy.copyto twice": 0.1,
+}
 
 
 def cpu():
@@ -73,7 +79,8 @@ def main():
         print("| --- | --: | --: | --: | --: | --: |")
         for name, *figures in rows([arguments.python, ROOT / "benches/calls.py"]):
             standard, ours, p99 = map(float, figures)
-            print(f"| {name} | {standard:.0f} | {ours:.0f} | {p99:.0f} | **{ours / standard:.3f}** | ≤ 1.0 |", flush=True)
+            print(f"| {name} | {standard:.0f} | {ours:.0f} | {p99:.0f} | **{ours / standard:.3f}** | "
+                  f"≤ {TO_REACH_IN_PYTHON.get(name, 1.0)} |", flush=True)
 
 
 if __name__ == "__main__":

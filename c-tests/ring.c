@@ -132,7 +132,7 @@ TEST(descriptors_to_poll) {
     struct pollfd bells[2];
     char buffer[64] = {0};
     bells[0].fd = ww_ring_fd(ring);
-    bells[1].fd = ww_ring_room_fd(ring);
+    bells[1].fd = ww_ring_room_fd(ring, 0);
     bells[0].events = bells[1].events = POLLIN;
     CHECK(bells[0].fd >= 0 && bells[1].fd >= 0);
     CHECK_INT(ww_ring_fd(ring), bells[0].fd);
@@ -148,7 +148,44 @@ TEST(descriptors_to_poll) {
     CHECK(books(ring).high_water > 1);
     ww_ring_close(ring);
     CHECK_INT(ww_ring_fd(NULL), -EFAULT);
-    CHECK_INT(ww_ring_room_fd(NULL), -EFAULT);
+    CHECK_INT(ww_ring_room_fd(NULL, 0), -EFAULT);
+}
+
+TEST(a_higher_lane_goes_first) {
+    ww_ring_options options = small();
+    ww_ring *ring, *untouched = (ww_ring *)1;
+    ww_bytes batch[2] = {{"b", 1}, {"c", 1}};
+    ww_ring_received received[5];
+    ww_loan loan;
+    char buffer[8];
+    options.capacity = 4096;
+    options.lanes = 3;
+    options.lane = 1;
+    OK(ww_ring_anonymous(&ring, &options));
+    OK(ww_ring_send_in_lane(ring, 0, "e", 1, WW_NOW));
+    OK(ww_ring_send(ring, "d", 1, WW_NOW));
+    OK(ww_ring_reserve_in_lane(ring, 2, &loan, 1, WW_NOW));
+    memcpy(loan.data, "a", 1);
+    OK(ww_ring_commit(ring, loan.token));
+    CHECK_INT(ww_ring_send_batch_in_lane(ring, 2, batch, 2, WW_NOW), 2);
+    CHECK_INT(ww_ring_recv_batch(ring, buffer, sizeof buffer, received, 5, WW_NOW, NULL), 5);
+    CHECK(memcmp(buffer, "abcde", 5) == 0);
+    CHECK_INT(received[2].lane, 2);
+    CHECK_INT(received[3].lane, 1);
+    CHECK_INT(received[4].lane, 0);
+    CHECK_INT(books(ring).lanes, 3);
+    CHECK_ERROR(ww_ring_send_in_lane(ring, 3, "x", 1, WW_NOW), -EINVAL, "no such lane");
+    CHECK_ERROR(ww_ring_send_batch_in_lane(ring, 3, batch, 2, WW_NOW), -EINVAL, "no such lane");
+    CHECK_ERROR(ww_ring_reserve_in_lane(ring, 3, &loan, 1, WW_NOW), -EINVAL, "no such lane");
+    CHECK_ERROR(ww_ring_room_fd(ring, 3), -EINVAL, "no such lane");
+    CHECK_INT(ww_ring_reserve_in_lane(ring, 0, NULL, 1, WW_NOW), -EFAULT);
+    CHECK_INT(ww_ring_send_in_lane(NULL, 0, "x", 1, WW_NOW), -EFAULT);
+    CHECK_INT(ww_ring_send_batch_in_lane(NULL, 0, batch, 1, WW_NOW), -EFAULT);
+    ww_ring_close(ring);
+    options.lane = 3;
+    CHECK_ERROR(ww_ring_anonymous(&untouched, &options), -EINVAL, "no such lane");
+    options.lanes = 9;
+    CHECK_ERROR(ww_ring_anonymous(&untouched, &options), -EINVAL, "1 to 8 lanes");
 }
 
 TEST(messages_that_come_back_too_often) {

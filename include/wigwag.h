@@ -2251,8 +2251,8 @@ typedef struct ww_bytes {
  * made by fork joins as itself when it first uses the handle; loans stay the parent's. */
 typedef struct ww_ring ww_ring;
 
-/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent
- * and redeliveries count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
+/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent,
+ * redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
  * the address says, or else the default. */
 typedef struct ww_ring_options {
     size_t size;
@@ -2273,12 +2273,17 @@ typedef struct ww_ring_options {
     /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
     uint32_t wait;
     /* A message that was delivered again so often, and comes back once more, becomes a dead letter instead, which only
-     * handles with dead_letters receive; 0: never. Dead letters take up half of the ring at most; what would go beyond is
+     * handles with dead_letters receive; 0: never. Dead letters take up half of a lane at most; what would go beyond is
      * dropped, and counted as such. */
     uint32_t redeliveries;
     /* 1: what this handle receives are dead letters, in no particular order, instead of messages. It does not become a
      * consumer by that. One that is not released stays a dead letter. */
     int dead_letters;
+    /* How many lanes the ring has, at most 8; 0 for 1. Messages of a higher lane are received first. Each lane has its part
+     * of the capacity, and is full by itself. */
+    uint32_t lanes;
+    /* The lane that this handle sends by where it names no other, from 0. */
+    uint32_t lane;
 } ww_ring_options;
 #define WW_RING_OPTIONS_INIT WW_INIT(ww_ring_options)
 
@@ -2301,7 +2306,7 @@ typedef struct ww_ring_statistics {
     uint64_t skipped;
     /* How often a message came back after it had been taken. */
     uint64_t redelivered;
-    /* The most messages that were in the ring at once, those being written included; may be short by 16, or an eighth of
+    /* The most messages that were in the ring at once (in one of its lanes, if there are several), those being written included; may be short by 16, or an eighth of
      * what there is room for if that is less. 0 with a one-to-one ring. */
     uint64_t high_water;
     /* The largest message, and all memory, in bytes. */
@@ -2309,8 +2314,10 @@ typedef struct ww_ring_statistics {
     size_t bytes;
     /* How many handles take part. */
     size_t participants;
+    /* Lanes; 0 with a one-to-one ring. */
+    uint64_t lanes;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[6];
+    uint64_t reserved[5];
 } ww_ring_statistics;
 
 /* One handle on a ring, of this or another process. */
@@ -2379,8 +2386,9 @@ int ww_ring_segment_fd(const ww_ring *ring);
  * -EFAULT. */
 int ww_ring_fd(const ww_ring *ring);
 
-/* As ww_ring_fd(), readable while there may be room for a message, until a call finds none. */
-int ww_ring_room_fd(const ww_ring *ring);
+/* As ww_ring_fd(), readable while there may be room for a message in this lane (0 where there is one), until a call finds
+ * none. Errors: as ww_ring_fd(); -EINVAL there is no such lane. */
+int ww_ring_room_fd(const ww_ring *ring, uint32_t lane);
 
 /* Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
  * may be empty.
@@ -2438,7 +2446,7 @@ int ww_ring_get_statistics(const ww_ring *ring, ww_ring_statistics *statistics, 
                            size_t room);
 
 
-/* ---- Rings: several messages in one call ---- */
+/* ---- Rings: several messages in one call, and lanes ---- */
 
 /* One message of a batch that was received. */
 typedef struct ww_ring_received {
@@ -2446,8 +2454,8 @@ typedef struct ww_ring_received {
     size_t size;
     /* How often it has been taken, this time included: more than 1 says that somebody may have acted on it before. */
     uint32_t deliveries;
-    /* Room for what later versions tell; 0. */
-    uint32_t more;
+    /* The lane that it came by; 0 where there is one. */
+    uint32_t lane;
 } ww_ring_received;
 
 /* Copies as many of these messages into the ring as there is room for, at least one unless count is 0, in their order,
@@ -2458,6 +2466,17 @@ typedef struct ww_ring_received {
  * Errors, with nothing sent: as ww_ring_send(); what stops a batch after its first message, such as one that is too
  * large, is met by the next call. */
 ssize_t ww_ring_send_batch(const ww_ring *ring, const ww_bytes *messages, size_t count, int64_t timeout_ns);
+
+/* As ww_ring_send(), by this lane of the ring; messages of a higher lane are received first. Errors: as there; -EINVAL
+ * there is no such lane. */
+int ww_ring_send_in_lane(const ww_ring *ring, uint32_t lane, const void *data, size_t size, int64_t timeout_ns);
+
+/* As ww_ring_send_batch(), by this lane. Errors: as there; -EINVAL there is no such lane. */
+ssize_t ww_ring_send_batch_in_lane(const ww_ring *ring, uint32_t lane, const ww_bytes *messages, size_t count,
+                                   int64_t timeout_ns);
+
+/* As ww_ring_reserve(), by this lane. Errors: as there; -EINVAL there is no such lane. */
+int ww_ring_reserve_in_lane(const ww_ring *ring, uint32_t lane, ww_loan *loan, size_t size, int64_t timeout_ns);
 
 /* Copies as many messages out of the ring as are there and fit, at least one and at most 64, is done with them, and
  * returns how many; waits while there is none. They come one behind the other in buffer, which has size bytes, and what

@@ -105,6 +105,31 @@ fn a_slot_of_the_dead_comes_back_dirty() {
 }
 
 #[test]
+fn it_comes_back_at_once_to_who_waits() {
+    let pool = pool(1);
+    let took = (0..4).map(|_| {
+        let child = fork(|| {
+            std::mem::forget(pool.acquire(GENEROUS).unwrap());
+            std::thread::sleep(Duration::from_secs(60));
+        });
+        eventually("the child has it", || pool.available() == 0);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.acquire(GENEROUS).map(|lease| lease.is_dirty()));
+            eventually("it waits", || pool.waiting() == 1);
+            std::thread::sleep(Duration::from_millis(20)); // it has begun to watch, or hears within two seconds
+            let killed = std::time::Instant::now();
+            child.kill(libc::SIGKILL);
+            assert!(waiting.join().unwrap().unwrap());
+            killed.elapsed()
+        })
+    });
+    let took: Vec<_> = took.collect();
+    println!("after {took:?}");
+    // All but the first would take two seconds, as many as lie between two questions.
+    assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "{took:?}");
+}
+
+#[test]
 fn clean_slots_go_first() {
     let pool = pool(2);
     let (first, second) = (pool.acquire(Timeout::Now).unwrap(), pool.acquire(Timeout::Now).unwrap());

@@ -70,7 +70,8 @@ fn ring_of(seed: u64) {
     let mut numbers = Numbers(seed);
     for round in 0..ROUNDS {
         let full = if round.is_multiple_of(3) { RingFull::DropOldest } else { RingFull::Wait };
-        let options = RingOptions { full, redeliveries: (round % 3) as u32, ..options() };
+        let options =
+            RingOptions { full, redeliveries: (round % 3) as u32, lanes: 1 + (round % 2) as u32, ..options() };
         let ring = Ring::anonymous(options.clone()).unwrap();
         let fd = ring.as_fd().try_clone_to_owned().unwrap();
         let letters = Ring::from_fd(fd, RingOptions { dead_letters: true, ..options }).unwrap();

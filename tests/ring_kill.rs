@@ -89,6 +89,9 @@ struct Operation {
     dead_letters: bool,
     /// Messages that have gone through the ring since.
     since: u64,
+    /// Besides the one that the others use, the ring has a higher lane, which the victim sends by, and every other of the
+    /// queued messages came by.
+    lanes: bool,
     /// What the victim does before; then what it is stopped in. The ids of the messages it took, as bits.
     prepare: for<'a> fn(&'a Ring) -> Hand<'a>,
     body: fn(Hand<'_>) -> u64,
@@ -102,8 +105,20 @@ impl Operation {
         body: fn(Hand<'_>) -> u64,
     ) -> Operation {
         let (full, came_back, redeliveries) = (RingFull::Wait, 0, 0);
-        let (after_a_death, dead_letters, since) = (false, false, 0);
-        Operation { name, queued, after_a_death, full, came_back, redeliveries, dead_letters, since, prepare, body }
+        let (after_a_death, dead_letters, since, lanes) = (false, false, 0, false);
+        Operation {
+            name,
+            queued,
+            after_a_death,
+            full,
+            came_back,
+            redeliveries,
+            dead_letters,
+            since,
+            lanes,
+            prepare,
+            body,
+        }
     }
 
     /// The same with one message that has come back so often; the second time makes it a dead letter.
@@ -112,11 +127,14 @@ impl Operation {
     }
 
     fn options(&self) -> RingOptions {
-        RingOptions { full: self.full, redeliveries: self.redeliveries, ..options() }
+        let (full, redeliveries) = (self.full, self.redeliveries);
+        let (lanes, capacity) = if self.lanes { (2, 1024) } else { (1, 512) };
+        RingOptions { full, redeliveries, lanes, capacity, ..options() }
     }
 
     fn victims(&self, ring: &Ring) -> Ring {
-        again(ring, RingOptions { dead_letters: self.dead_letters, ..self.options() })
+        let (dead_letters, lane) = (self.dead_letters, self.lanes.into());
+        again(ring, RingOptions { dead_letters, lane, ..self.options() })
     }
 }
 
@@ -218,6 +236,8 @@ const OPERATIONS: &[Operation] = &[
         ..Operation::new("send_batch, dropping the newest", 3, worn_in, send_batch)
     },
     Operation::new("recv_batch", 2, worn_in, receive_batch),
+    Operation { lanes: true, ..Operation::new("send by a higher lane", 2, worn_in, send) },
+    Operation { lanes: true, ..Operation::new("recv_batch from two lanes", 2, worn_in, receive_batch) },
     Operation::new("reserve", 1, worn_in, |hand| {
         let Hand::Ring(ring) = hand else { unreachable!() };
         std::mem::forget(ring.reserve(100, Timeout::Now).unwrap());
@@ -295,7 +315,8 @@ fn set_up(operation: &Operation) -> (Ring, u64) {
         .wait();
     }
     for id in 0..operation.queued {
-        ring.send(&message(2 + id), Timeout::Now).unwrap();
+        let lane = if operation.lanes { id as u32 % 2 } else { 0 };
+        ring.send_in_lane(lane, &message(2 + id), Timeout::Now).unwrap();
         (0..operation.came_back).for_each(|_| drop(ring.borrow(Timeout::Now).unwrap()));
     }
     for _ in 0..operation.since {

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs the document's programs: rebuilt on wigwag (here), on plain system calls (libc/), and their twins in Rust and
 Python (examples/). All must print the same. Programs that talk to each other are tried in every mixture of the four.
+Beside them, the examples in Rust and Python for what the document has not.
 
 Run from anywhere, after `make lib` and `cargo build --examples`. Python twins need --python, an interpreter that has
-the package. To add a program, add a line to SCENARIOS.
+the package. To add a program, add a line to SCENARIOS, or OWN_SCENARIOS.
 """
 
 import argparse
@@ -64,6 +65,15 @@ SCENARIOS = [
      Program("semaphore", "0.01", "remove", prints="In critical section\n")],
 ]
 LANGUAGES = ["c", "libc", "rust", "python"]
+
+#: Programs for what the document has not: wigwag's own transports and locks, in Rust and Python only.
+OWN_SCENARIOS = [
+    [Program("ring", prints="Doing job 1\nDoing job 2\nDoing job 3\n3 sent, 3 done\n")],
+    [Program("topic", prints="Child, 1: Rain\nChild, 2: Sun\nParent, 1: Rain\nParent, 2: Sun\n")],
+    [Program("cell", prints="Value 3: 22 degrees\n")],
+    [Program("lock", prints="Inherited from the dead: half\nConsistent: complete\n")],
+]
+OWN_LANGUAGES = ["rust", "python"]
 
 
 class Running:
@@ -141,10 +151,12 @@ def check_sources():
         there = {path.stem for path in folder.glob(suffix)}
         if there != names:
             sys.exit(f"{folder.relative_to(ROOT)} and SCENARIOS differ: {sorted(there ^ names)}")
-    for name in names:
+    own = {program.name for scenario in OWN_SCENARIOS for program in scenario}
+    for name in names | own:
         for twin in ("main.rs", "main.py"):
             if not (ROOT / "examples" / name / twin).exists():
                 sys.exit(f"examples/{name}/{twin} is missing")
+    for name in names:
         for line in (TESTS / "document" / f"{name}.c").read_text().splitlines():
             if FORBIDDEN.match(line.strip()):
                 sys.exit(f"{name}.c has {line}")
@@ -178,8 +190,9 @@ def main():
                 "rust": [TARGET / "debug/examples" / name],
                 "python": [python, "-W", "error", ROOT / "examples" / name / "main.py"]}[language]
 
-    runs = [(scenario, mixture) for scenario in SCENARIOS
-            for mixture in itertools.product(languages, repeat=len(scenario))]
+    runs = [(scenario, mixture) for scenarios, choice in ((SCENARIOS, LANGUAGES), (OWN_SCENARIOS, OWN_LANGUAGES))
+            for scenario in scenarios
+            for mixture in itertools.product([one for one in choice if one in languages], repeat=len(scenario))]
     results = parallel(lambda run: run_scenario(run[0], list(map(command, run[1], [p.name for p in run[0]]))), runs)
     totals = Totals()
     for (scenario, mixture), trouble in zip(runs, results):

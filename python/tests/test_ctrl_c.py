@@ -78,6 +78,17 @@ WAITS = {
     "topic reserve": "topic = wigwag.Topic.anonymous(4096, 1024); kept = []\n"
                      "def wait():\n"
                      "    while True: kept.append(topic.reserve(1024))",
+    "channel recv": "receiver, sender = wigwag.Channel.pair('pipe:'); wait = receiver.recv",
+    "channel recv of a stream": "receiver = wigwag.Channel.open_receiver(f'unix:@{NAME}'); wait = receiver.recv_message",
+    "channel recv of a queue": "receiver = wigwag.Channel.open_receiver(f'mq:/{NAME}'); wigwag.Channel.remove(f'mq:/{NAME}'); "
+                               "wait = lambda: receiver.recv_into(bytearray(9000))",
+    "channel recv_batch": "receiver = wigwag.Channel.open_receiver(f'ring:{DIR}/r'); wait = lambda: receiver.recv_batch(3)",
+    "channel send": "receiver, sender = wigwag.Channel.pair('pipe:'); wait = lambda: sender.send(bytes(10**6))",
+    "channel send_batch": "receiver, sender = wigwag.Channel.pair('pipe:'); wait = lambda: sender.send_batch([b'x'] * 10**5)",
+    "channel open_sender": "wait = lambda: wigwag.Channel.open_sender(f'unix:@{NAME}')",
+    "channel open_receiver": "wait = lambda: wigwag.Channel.open_receiver(f'fifo:{DIR}/f')",
+    "channel flush": "receiver = wigwag.Channel.open_receiver(f'unix:@{NAME}'); "
+                     "sender = wigwag.Channel.open_sender(f'unix:@{NAME}'); sender.send(b'x'); wait = sender.flush",
     "cell wait": "cell = wigwag.Cell.anonymous(); wait = lambda: cell.wait(0)",
     "mutex acquire": "mutex = wigwag.Mutex.anonymous(); other = wigwag.Mutex.from_fd(os.dup(mutex.segment_fd())); "
                      "other.acquire(); wait = mutex.acquire",

@@ -17,7 +17,7 @@ def address_of(view):
 
 def balanced(ring):
     seen = ring.statistics()
-    assert seen.sent == seen.released + seen.borrowed + seen.queued + seen.dropped, seen
+    assert seen.sent == seen.released + seen.borrowed + seen.queued + seen.dropped + seen.dead_lettered, seen
     return seen
 
 

@@ -17,7 +17,7 @@ import wigwag
 
 def balanced(ring):
     seen = ring.statistics()
-    assert seen.sent == seen.released + seen.borrowed + seen.queued + seen.dropped, seen
+    assert seen.sent == seen.released + seen.borrowed + seen.queued + seen.dropped + seen.dead_lettered, seen
     return seen
 
 
@@ -159,6 +159,41 @@ def test_what_is_the_handles_own_goes_with_its_pickle(fresh):
         me = [member for member in ring.participants() if member.is_self][0]
         assert me.pid == os.getpid() and not me.producer and me.holding == 0 and "is_self=true" in repr(me)
         wigwag.Ring.remove(address)
+
+
+def test_several_in_one_call():
+    with wigwag.Ring.anonymous(4096, 64) as ring:
+        slots = ring.statistics().slots
+        messages = [bytes([number]) * number for number in range(slots + 3)]
+        assert ring.send_batch(messages) == slots
+        with pytest.raises(BlockingIOError):
+            ring.send_batch([b"more"], 0)
+        assert [message.data for message in ring.recv_batch(5)] == messages[:5]
+        assert [message.data for message in ring.recv_batch()] == messages[5:slots]
+        with pytest.raises(TimeoutError):
+            ring.recv_batch(timeout=SHORT)
+        with pytest.raises(OSError) as caught:
+            ring.recv_batch(0)
+        assert caught.value.errno == errno.EINVAL
+        assert ring.send_batch([]) == 0 and ring.send_batch((b"a", memoryview(b"b"), bytearray(65))) == 2
+        with pytest.raises(TypeError):
+            ring.send_batch([1])
+        assert balanced(ring).queued == 2
+
+
+def test_what_comes_back_too_often_is_a_dead_letter():
+    with wigwag.Ring.anonymous(redeliveries=1) as ring:
+        ring.send(b"poison")
+        ring.borrow().give_back()
+        message = ring.borrow()
+        assert message.deliveries == 2
+        message.give_back()
+        with pytest.raises(BlockingIOError):
+            ring.recv(0)
+        assert balanced(ring).dead_lettered == 1
+        with wigwag.Ring.from_fd(os.dup(ring.segment_fd()), dead_letters=True) as letters:
+            assert letters.recv(GENEROUS).data == b"poison"
+        assert balanced(ring).dead_lettered == 0
 
 
 SPAWN = """

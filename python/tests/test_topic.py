@@ -46,6 +46,20 @@ def test_a_large_message_comes_whole():
         assert subscription.recv(GENEROUS).data == message
 
 
+def test_several_in_one_call():
+    with wigwag.Topic.anonymous() as topic, topic.subscribe() as subscription:
+        messages = [bytes([number]) * number for number in range(10)]
+        assert topic.publish_batch(messages, GENEROUS) == 10
+        assert [message.data for message in subscription.recv_batch(4)] == messages[:4]
+        assert [(message.data, message.sequence) for message in subscription.recv_batch()] == [
+            (messages[number], number + 1) for number in range(4, 10)]
+        with pytest.raises(BlockingIOError):
+            subscription.recv_batch(timeout=0)
+        with pytest.raises(OSError) as caught:
+            topic.publish_batch([bytes(1025)])
+        assert caught.value.errno == errno.EMSGSIZE
+
+
 def test_a_lossy_subscriber_is_told_how_much_it_missed():
     with wigwag.Topic.anonymous(depth=4) as topic, topic.subscribe(lossy=True) as subscription:
         for number in range(100):

@@ -8,6 +8,7 @@
 //! | `statistics.rs` | what it tells about itself |
 //! | `slots.rs` | how slots change hands |
 //! | `queue.rs` | who waits, and who is next |
+//! | `watch.rs` | hearing at once when a holder's process ends |
 //! | `information.rs` | what holders keep about a slot |
 //! | `word.rs` | the words of all this |
 //! | `layout.rs` | what lies where |
@@ -21,6 +22,7 @@ mod options;
 mod queue;
 mod slots;
 mod statistics;
+mod watch;
 mod word;
 
 use std::cell::Cell;
@@ -51,14 +53,15 @@ use options::{GROUPS_MAX, SLOTS_MAX};
 use queue::{Waiting, Wanted};
 use slots::{Purpose, Shared};
 use statistics::count_wait;
+use watch::{WORTH_IT, Watch};
 use word::Word;
 
 /// A number of slots that all processes of a host share, each with what its holders keep about it: connections to a
 /// database, licences, ports.
 ///
 /// Named (`lease:db?slots=20`), or anonymous and inherited by children or passed as a descriptor. A lease belongs to the
-/// handle that has taken it. When its process dies, at whatever instruction, the slot comes back marked dirty, at the latest
-/// two seconds after somebody has begun to wait for one: whoever gets it first makes sure that nothing is left of what the
+/// handle that has taken it. When its process dies, at whatever instruction, the slot comes back marked dirty, at once if
+/// somebody waits for one and the kernel tells (pidfd_open), within two seconds otherwise: whoever gets it first makes sure that nothing is left of what the
 /// dead had begun, and learns from the slot's information what that was.
 ///
 /// Taking and releasing are an exchange each and no system call while nobody waits.
@@ -77,6 +80,8 @@ use word::Word;
 pub struct LeasePool {
     /// Before `core`: its helper ends before what it looks at.
     bells: Doorbells<()>,
+    /// The same.
+    watch: Watch,
     core: Arc<Shared>,
 }
 
@@ -141,7 +146,7 @@ impl Kind for LeasePool {
         };
         // What the dead hold is best taken back by those who come, as nobody else may have a reason to look.
         look_around(&shared)?;
-        Ok(LeasePool { bells: Doorbells::default(), core: Arc::new(shared) })
+        Ok(LeasePool { bells: Doorbells::default(), watch: Watch::default(), core: Arc::new(shared) })
     }
 }
 
@@ -332,7 +337,7 @@ impl LeasePool {
 
     #[cold]
     fn take_on(&self, purpose: &Purpose<'_>, timeout: Timeout) -> Result<(u32, Word)> {
-        let shared = &*self.core;
+        let shared = &self.core;
         let mut operation = shared.object.operation("acquire", timeout);
         let explained = |error: Error| core::explained(error);
         let me = shared.member.tag().map_err(|errno| explained(operation.error(errno)))?;
@@ -352,7 +357,15 @@ impl LeasePool {
             {
                 return Ok(Some(taken));
             }
-            waiting.found_nothing(purpose.group, swept.next_expiry);
+            let soon = if waiting.turn.is_none() || !watch::is_worth_it(timeout) {
+                None
+            } else if now().saturating_sub(began) < WORTH_IT {
+                Some(WORTH_IT)
+            } else {
+                self.watch.keep(shared);
+                None
+            };
+            waiting.found_nothing(purpose.group, swept.next_expiry.into_iter().chain(soon).min());
             Ok(None)
         };
         let taken = shared.patience.wait(&waiting, &mut operation, attempt);

@@ -266,14 +266,14 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// After a look in vain.
-    pub fn found_nothing(&self, group: u32, next_expiry: Option<Duration>) {
+    /// After a look in vain; something is to be looked at again that soon.
+    pub fn found_nothing(&self, group: u32, next: Option<Duration>) {
         if let Some(turn) = &self.turn {
             turn.came();
         }
         // Something is free, and it is another's turn.
         let other = self.shared.has_free(group).then_some(PASSED_OVER);
-        let soon = [next_expiry.map(|left| left + Duration::from_millis(1)), other].into_iter().flatten().min();
+        let soon = [next.map(|left| left + Duration::from_millis(1)), other].into_iter().flatten().min();
         self.again.set(soon.map(|soon| soon.min(ASK_EVERY)));
     }
 }

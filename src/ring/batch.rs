@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::many::{Held, Taken};
+use super::lane::{Held, Lane, Taken};
 use super::options::RingFull;
 use super::{Ring, RingReceived, damaged, fenced};
 use crate::error::Result;
@@ -25,19 +25,27 @@ impl Ring {
     ///
     /// System calls: futex, if somebody sleeps or it has to wait, once for all of them.
     pub fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<usize> {
+        self.send_batch_in_lane(self.lane, messages, timeout)
+    }
+
+    /// As [`Ring::send_batch`], by this lane.
+    ///
+    /// # Errors
+    /// As [`Ring::send_batch`]; `EINVAL` there is no such lane.
+    pub fn send_batch_in_lane(&self, lane: u32, messages: &[&[u8]], timeout: Timeout) -> Result<usize> {
         let Some(first) = messages.first() else { return Ok(0) };
         let mut operation = self.object.operation("send_batch", timeout);
         let largest = self.many.geometry.largest;
         let fit = messages.iter().take_while(|message| message.len() <= largest).count();
-        let Some(held) = self.claim(&mut operation, first.len())? else {
-            self.drop_newest(fit).map_err(|errno| operation.error(errno))?;
+        let Some(held) = self.claim(&mut operation, lane, first.len())? else {
+            self.drop_newest(fit);
             return Ok(fit);
         };
         let (sent, ended) = self.send_run(held, &messages[..fit]);
         match ended {
             Err(errno) if sent == 0 => Err(damaged(fenced(operation.error(errno)))),
             Ok(()) if sent < fit && self.full == RingFull::DropNewest => {
-                self.drop_newest(fit - sent).map_err(|errno| operation.error(errno))?;
+                self.drop_newest(fit - sent);
                 Ok(fit)
             }
             _ => Ok(sent),
@@ -46,6 +54,7 @@ impl Ring {
 
     /// Sends these messages, the first from a slot that is held, until there is no more room; how many.
     fn send_run(&self, first: Held, messages: &[&[u8]]) -> (usize, SysResult<()>) {
+        let lane = self.many.lane(first.lane);
         let mut run = Run { from: first.slot.wrapping_add(1), to: first.slot.wrapping_add(1) };
         let (mut claimed, mut sent) = (Ok(Some(first)), 0);
         let ended = loop {
@@ -55,31 +64,30 @@ impl Ring {
                 Err(errno) => break Err(errno),
             };
             held.length = messages[sent].len();
-            self.many.write(&held, 0, messages[sent]);
-            if let Err(errno) = self.many.commit(&held) {
+            lane.write(&held, 0, messages[sent]);
+            if let Err(errno) = lane.commit(&held) {
                 break Err(errno);
             }
             sent += 1;
             if sent == messages.len() {
                 break Ok(());
             }
-            claimed = self.claim_behind(&mut run);
+            claimed = self.claim_behind(lane, &mut run);
         };
-        self.many.move_tail(run.from, run.to);
-        // A damaged ring is met by the next call.
-        let _ = self.many.control().map(|control| control.consumers_bell.0.ring_for(sent));
+        lane.move_tail(run.from, run.to);
+        self.many.control.consumers_bell.0.ring_for(sent);
         (sent, ended)
     }
 
     /// The slot behind the run, or one further on.
-    fn claim_behind(&self, run: &mut Run) -> SysResult<Option<Held>> {
+    fn claim_behind(&self, lane: &Lane, run: &mut Run) -> SysResult<Option<Held>> {
         let me = self.member_in(PRODUCER)?;
-        if let Some(held) = self.many.claim_at(me, run.to) {
+        if let Some(held) = lane.claim_at(me, run.to) {
             run.to = run.to.wrapping_add(1);
             return Ok(Some(held));
         }
-        self.many.move_tail(run.from, run.to);
-        let held = self.try_claim()?;
+        lane.move_tail(run.from, run.to);
+        let held = self.try_claim(lane)?;
         if let Some(held) = &held {
             *run = Run { from: held.slot.wrapping_add(1), to: held.slot.wrapping_add(1) };
         }
@@ -103,8 +111,8 @@ impl Ring {
         let first = self.take(&mut operation, buffer.len())?;
         let (mut next, mut at, mut count) = (Some(first), 0, 0);
         while let Some(held) = next {
-            let length = self.many.read(&held, 0, &mut buffer[at..]);
-            received[count] = RingReceived { length, deliveries: held.deliveries };
+            let length = self.many.lane(held.lane).read(&held, 0, &mut buffer[at..]);
+            received[count] = RingReceived { length, deliveries: held.deliveries, lane: held.lane };
             at += length;
             taken[count] = Some(held);
             count += 1;
@@ -113,10 +121,12 @@ impl Ring {
         // Only now, when all are copied: a death before this has had none of them.
         let mut released = Ok(());
         for held in taken.iter().flatten() {
-            released = released.and(self.many.release(held));
+            released = released.and(self.many.lane(held.lane).release(held));
         }
-        let rung = self.many.control().map(|control| control.producers_bell.0.ring_for(count));
-        released.and(rung).map_err(|errno| damaged(fenced(operation.error(errno))))?;
+        for lane in &self.many.lanes {
+            lane.ends.producers_bell.0.ring_for(taken.iter().flatten().filter(|held| held.lane == lane.number).count());
+        }
+        released.map_err(|errno| damaged(fenced(operation.error(errno))))?;
         Ok(count)
     }
 

@@ -1,6 +1,7 @@
 //! The books of a many-to-many ring, which derive from the words by which slots change hands; see docs/ALGORITHMS.md.
 
 use super::Ring;
+use super::lane::Lane;
 use super::many::Many;
 use super::options::{RingParticipant, RingStatistics, total};
 use super::word::{Phase, Reason, Word};
@@ -23,8 +24,8 @@ impl Ring {
 
     fn read_statistics(&self) -> SysResult<RingStatistics> {
         self.many.member.tag()?;
-        let books = self.many.books()?;
-        let rare = &self.many.control()?.rare.0;
+        let books = self.many.books();
+        let rare = &self.many.control.rare.0;
         let refused = rare.dropped_newest.load(Ordering::Relaxed);
         let (mut tags, mut participants) = (Vec::new(), Vec::new());
         self.many.member.each(|peer| {
@@ -55,8 +56,9 @@ impl Ring {
             aborted: books.aborted,
             skipped: books.skipped,
             redelivered: rare.redelivered.load(Ordering::Relaxed),
-            slots: self.many.geometry.slots,
-            high_water: self.many.raise_high_water(books.queued),
+            lanes: self.many.geometry.lanes,
+            slots: self.many.geometry.slots * u64::from(self.many.geometry.lanes),
+            high_water: books.high_water,
             largest: self.many.geometry.largest,
             bytes: self.many.member.segment().size(),
             participants,
@@ -65,6 +67,37 @@ impl Ring {
 }
 
 impl Many {
+    /// How many slots each owner holds, in the order of `owners`.
+    fn holdings(&self, owners: &[Tag]) -> Vec<u64> {
+        let mut held = vec![0; owners.len()];
+        for lane in &self.lanes {
+            for slot in 0..lane.slots.count() {
+                let word = lane.load(slot);
+                let is_held =
+                    matches!(word.phase(), Phase::Writing | Phase::WritingLate | Phase::Reading | Phase::ReadingLate);
+                if is_held && let Some(owner) = owners.iter().position(|owner| *owner == word.owner()) {
+                    held[owner] += 1;
+                }
+            }
+        }
+        held
+    }
+
+    /// What all slots have seen, each at one instant.
+    fn books(&self) -> Books {
+        let mut books = Books::default();
+        for lane in &self.lanes {
+            let (near, before) = (lane.ends.tail.0.load(Ordering::Acquire) >> lane.shift, books.queued);
+            for slot in 0..lane.slots.count() {
+                lane.read_slot(slot, near, &mut books);
+            }
+            books.high_water = books.high_water.max(lane.raise_high_water(books.queued - before));
+        }
+        books
+    }
+}
+
+impl Lane {
     /// Counts a lap that ended without a message, then moves the slot on. Does nothing if it is done already.
     #[cold]
     pub(super) fn settle(&self, slot: u64, word: Word) {
@@ -101,30 +134,6 @@ impl Many {
             Reason::Skipped => self.accounts.word::<2>(slot),
             Reason::Dropped => self.accounts.word::<3>(slot),
         }
-    }
-
-    /// How many slots each owner holds, in the order of `owners`.
-    pub(super) fn holdings(&self, owners: &[Tag]) -> Vec<u64> {
-        let mut held = vec![0; owners.len()];
-        for slot in 0..self.slots.count() {
-            let word = self.load(slot);
-            let is_held =
-                matches!(word.phase(), Phase::Writing | Phase::WritingLate | Phase::Reading | Phase::ReadingLate);
-            if is_held && let Some(owner) = owners.iter().position(|owner| *owner == word.owner()) {
-                held[owner] += 1;
-            }
-        }
-        held
-    }
-
-    /// What all slots have seen, each at one instant.
-    pub(super) fn books(&self) -> SysResult<Books> {
-        let near = self.control()?.tail.0.load(Ordering::Acquire) >> self.shift;
-        let mut books = Books::default();
-        for slot in 0..self.slots.count() {
-            self.read_slot(slot, near, &mut books);
-        }
-        Ok(books)
     }
 
     /// Adds what a slot has seen in its life: its lap says how many laps, its accounts how many of them were nothing,
@@ -176,6 +185,8 @@ pub(super) struct Books {
     pub aborted: u64,
     pub skipped: u64,
     pub writing: u64,
+    /// Of the fullest lane.
+    pub high_water: u64,
 }
 
 /// Accounts hold a count in the upper half and, in the lower, a mark of the lap that was counted last.

@@ -4,7 +4,7 @@
 //! handle looks only when there are more messages than ever, by the head that it saw last, and by so many that the look is
 //! spread over as many messages. The mark may be short by that, and is exact where the ring was full.
 
-use super::many::Many;
+use super::lane::Lane;
 use crate::sync_atomics::{AtomicU64, Ordering};
 
 /// The mark may be short by this, or by an eighth of the slots if that is less.
@@ -24,7 +24,7 @@ impl Depth {
     }
 }
 
-impl Many {
+impl Lane {
     /// Looks how many messages there are up to this position, if they may be more than ever.
     #[inline(always)]
     pub(super) fn note_depth(&self, position: u64) {
@@ -37,21 +37,17 @@ impl Many {
     #[cold]
     #[inline(never)]
     pub(super) fn note_depth_now(&self, position: u64) {
-        let Ok(control) = self.control() else { return };
-        let head = control.head.0.load(Ordering::Relaxed);
+        let head = self.ends.head.0.load(Ordering::Relaxed);
         self.depth.head.store(head, Ordering::Relaxed);
-        let deep = position.wrapping_add(1).wrapping_sub(head).min(self.geometry.slots);
-        self.raise_high_water(deep);
+        self.raise_high_water(position.wrapping_add(1).wrapping_sub(head));
     }
 
-    /// The mark, raised to this first if it was lower.
+    /// The mark of this lane, raised to this first if it was lower.
     pub(super) fn raise_high_water(&self, deep: u64) -> u64 {
-        let mark = self.depth.mark.load(Ordering::Relaxed);
-        let Ok(control) = self.control() else { return mark };
-        let shared = &control.rare.0.high_water;
-        let known = shared.load(Ordering::Relaxed);
+        let shared = &self.ends.high_water.0;
+        let (deep, known) = (deep.min(self.slots.count()), shared.load(Ordering::Relaxed));
         let raised = if known < deep { shared.fetch_max(deep, Ordering::Relaxed).max(deep) } else { known };
-        let raised = raised.min(self.geometry.slots); // a peer may have written anything
+        let raised = raised.min(self.slots.count()); // a peer may have written anything
         self.depth.mark.store(raised, Ordering::Relaxed);
         raised
     }

@@ -4,7 +4,8 @@ use std::ptr::NonNull;
 
 use nix::errno::Errno;
 
-use super::{Held, Ring, fenced};
+use super::lane::Held;
+use super::{Ring, fenced};
 use crate::error::{Error, Result};
 use crate::lender::Lender;
 use crate::sys::fork;
@@ -49,14 +50,14 @@ impl<'a> RingReserved<'a> {
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> usize {
         let Some(held) = &self.0.held else { return 0 };
         let length = bytes.len().min(held.length.saturating_sub(offset));
-        self.0.ring.many.write(held, offset, &bytes[..length]);
+        self.0.ring.many.lane(held.lane).write(held, offset, &bytes[..length]);
         length
     }
 
     /// Where the message's bytes lie, for writing in place; [`length`](RingReserved::length) bytes from here are the
     /// caller's until it is committed or dropped. What they hold before is left over from earlier messages.
     pub fn as_ptr(&self) -> *mut u8 {
-        self.0.held.as_ref().map_or(NonNull::dangling(), |held| self.0.ring.many.payload(held)).as_ptr()
+        self.0.held.as_ref().map_or(NonNull::dangling(), |held| self.0.ring.many.lane(held.lane).payload(held)).as_ptr()
     }
 
     /// Sends the message. Never blocks.
@@ -115,6 +116,11 @@ impl<'a> RingBorrowed<'a> {
         self.0.held.as_ref().map_or(0, |held| held.deliveries)
     }
 
+    /// The lane that it came by.
+    pub fn lane(&self) -> u32 {
+        self.0.held.as_ref().map_or(0, |held| held.lane)
+    }
+
     /// Whether somebody may have acted on this message before.
     pub fn is_redelivered(&self) -> bool {
         self.deliveries() > 1
@@ -122,7 +128,7 @@ impl<'a> RingBorrowed<'a> {
 
     /// Copies bytes out of the message from this offset on; how many.
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
-        self.0.held.as_ref().map_or(0, |held| self.0.ring.many.read(held, offset, buffer))
+        self.0.held.as_ref().map_or(0, |held| self.0.ring.many.lane(held.lane).read(held, offset, buffer))
     }
 
     /// A copy of the whole message.
@@ -135,7 +141,7 @@ impl<'a> RingBorrowed<'a> {
     /// Where the message's bytes lie, for reading in place; [`length`](RingBorrowed::length) bytes from here stay until it
     /// is released or dropped, provided that no peer breaks the rules.
     pub fn as_ptr(&self) -> *const u8 {
-        self.0.held.as_ref().map_or(NonNull::dangling(), |held| self.0.ring.many.payload(held)).as_ptr()
+        self.0.held.as_ref().map_or(NonNull::dangling(), |held| self.0.ring.many.lane(held.lane).payload(held)).as_ptr()
     }
 
     /// Is done with the message. Never blocks.

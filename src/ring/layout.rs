@@ -1,9 +1,10 @@
 //! How a many-to-many ring's body is laid out.
 //!
 //! ```text
-//! Control                      constants, then one line each for tail, head, the three bells and what is rarely written
-//! slot × slots                 state word, length and deliveries, payload
-//! accounts × slots             four counters for each slot, written only when a lap ends without a message
+//! Control                      constants, then one line each for two bells and what is rarely written
+//! Ends × lanes                 one line each for tail, head, the producers' bell and the high-water mark
+//! slot × slots × lanes         state word, length and deliveries, payload
+//! accounts × slots × lanes     four counters for each slot, written only when a lap ends without a message
 //! ```
 //!
 //! Slots have a fixed stride, that of the largest message: a ring for large messages touches a page per message even if
@@ -17,7 +18,7 @@ use super::RingOptions;
 use crate::segment::{Bell, Segment};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::sys::shared::{Mapping, Places, Record};
+use crate::sys::shared::{Kept, Mapping, Places, Record};
 
 /// The number of this kind of body.
 pub(super) const KIND: u32 = 1;
@@ -28,24 +29,33 @@ pub(super) struct Line<T>(pub(super) T);
 
 #[repr(C, align(128))]
 pub(super) struct Control {
+    /// Of each lane.
     pub slots: AtomicU64,
+    pub lanes: AtomicU64,
     pub stride: AtomicU64,
     pub largest: AtomicU64,
     /// 1: persistent.
     pub flags: AtomicU64,
     /// After so many redeliveries a message becomes a dead letter; 0: never.
     pub redeliveries: AtomicU64,
+    /// Rings when there may be something for consumers.
+    pub consumers_bell: Line<Bell>,
+    /// Rings when there may be a dead letter.
+    pub letters_bell: Line<Bell>,
+    pub rare: Line<Rare>,
+}
+
+/// Where a lane begins and ends.
+#[repr(C, align(128))]
+pub(super) struct Ends {
     /// The first position that no producer has taken. Behind by what nobody has helped along yet, never ahead.
     pub tail: Line<AtomicU64>,
     /// The first position that may hold something for consumers. Behind or exact, never ahead.
     pub head: Line<AtomicU64>,
-    /// Rings when there may be something for consumers.
-    pub consumers_bell: Line<Bell>,
     /// Rings when there may be room for producers.
     pub producers_bell: Line<Bell>,
-    /// Rings when there may be a dead letter.
-    pub letters_bell: Line<Bell>,
-    pub rare: Line<Rare>,
+    /// The most places that were in use at once, as far as anybody has looked.
+    pub high_water: Line<AtomicU64>,
 }
 
 #[repr(C)]
@@ -56,15 +66,16 @@ pub(super) struct Rare {
     pub dropped_newest: AtomicU64,
     /// How often a message was given back; not part of the books.
     pub redelivered: AtomicU64,
-    /// The most places that were in use at once, as far as anybody has looked.
-    pub high_water: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Control>() == 7 * 128);
+const _: () = assert!(size_of::<Control>() == 4 * 128 && size_of::<Ends>() == 4 * 128);
 
 // SAFETY: atomics only.
 #[allow(unsafe_code)]
 unsafe impl Record for Control {}
+// SAFETY: atomics only.
+#[allow(unsafe_code)]
+unsafe impl Record for Ends {}
 
 /// What precedes the payload in a slot: state word and meta word.
 pub(super) const PAYLOAD_AT: usize = 16;
@@ -73,13 +84,16 @@ const ACCOUNT: usize = 4 * size_of::<AtomicU64>();
 /// Lengths have 32 bits, and a slot's stride must not come near the address space.
 const LARGEST_MAX: u64 = 1 << 30;
 
+pub(super) const LANES_MAX: u32 = 8;
 const CAPACITY_DEFAULT: u64 = 1 << 20;
 const LARGEST_DEFAULT: u64 = 1024;
 
 /// Numbers of slots and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
+    /// Of each lane.
     pub slots: u64,
+    pub lanes: u32,
     pub stride: usize,
     pub largest: usize,
 }
@@ -91,10 +105,21 @@ pub(super) struct Terms {
     pub redeliveries: u32,
 }
 
+/// Where the parts of a lane are.
+pub(super) struct Parts {
+    pub ends: Kept<Ends>,
+    pub slots: Places,
+    pub accounts: Places,
+}
+
 impl Geometry {
-    /// As many slots as the capacity holds, rounded down to a power of two; says what is wrong with the options.
+    /// Of a new ring; what is wrong with the options.
     pub(super) fn of(options: &RingOptions) -> Result<Geometry, &'static str> {
-        let capacity = if options.capacity == 0 { CAPACITY_DEFAULT } else { options.capacity };
+        let lanes = options.lanes.max(1);
+        if lanes > LANES_MAX {
+            return Err("a ring has 1 to 8 lanes");
+        }
+        let capacity = if options.capacity == 0 { CAPACITY_DEFAULT } else { options.capacity } / u64::from(lanes);
         let largest = if options.largest == 0 { LARGEST_DEFAULT.min(capacity / 4) } else { options.largest };
         if largest == 0 || largest > LARGEST_MAX {
             return Err("the largest message is from 1 byte to 1 GiB");
@@ -102,23 +127,33 @@ impl Geometry {
         let stride = (largest + PAYLOAD_AT as u64).next_multiple_of(64);
         let fit = capacity / stride;
         if fit < 2 {
-            return Err("the capacity must hold two messages of the largest size, and 16 bytes for each");
+            return Err(
+                "the capacity must hold, for each lane, two messages of the largest size, and 16 bytes for each",
+            );
         }
-        let geometry = Geometry { slots: 1 << fit.ilog2(), stride: stride as usize, largest: largest as usize };
+        let geometry = Geometry { slots: 1 << fit.ilog2(), lanes, stride: stride as usize, largest: largest as usize };
         geometry.size().map(|_| geometry).ok_or("no address space is that large; lower the capacity")
     }
 
     /// Bytes of the whole body.
     pub(super) fn size(&self) -> Option<usize> {
         let slots = usize::try_from(self.slots).ok()?;
-        slots.checked_mul(self.stride.checked_add(ACCOUNT)?)?.checked_add(size_of::<Control>())
+        let of_slots = slots.checked_mul(self.stride.checked_add(ACCOUNT)?)?;
+        let of_lanes = of_slots.checked_add(size_of::<Ends>())?.checked_mul(self.lanes as usize)?;
+        of_lanes.checked_add(size_of::<Control>())
     }
 
-    fn places(&self, memory: &Arc<Mapping>, body: usize) -> Option<(Places, Places)> {
-        let slots_at = body + size_of::<Control>();
-        let slots = Places::new(memory, slots_at, self.stride, self.slots)?;
-        let accounts_at = slots_at + usize::try_from(self.slots).ok()? * self.stride;
-        Some((slots, Places::new(memory, accounts_at, ACCOUNT, self.slots)?))
+    fn parts(&self, memory: &Arc<Mapping>, body: usize, lane: usize) -> Option<Parts> {
+        let lanes = self.lanes as usize;
+        let slots = usize::try_from(self.slots).ok()?;
+        let ends_at = body + size_of::<Control>();
+        let slots_at = ends_at + lanes * size_of::<Ends>();
+        let accounts_at = slots_at + lanes * slots * self.stride;
+        Some(Parts {
+            ends: Kept::new(memory, ends_at + lane * size_of::<Ends>())?,
+            slots: Places::new(memory, slots_at + lane * slots * self.stride, self.stride, self.slots)?,
+            accounts: Places::new(memory, accounts_at + lane * slots * ACCOUNT, ACCOUNT, self.slots)?,
+        })
     }
 
     /// Writes the constants of a new ring; zeros are right for all else.
@@ -126,6 +161,7 @@ impl Geometry {
         let control: &Control = memory.record(body)?;
         // Relaxed: nobody else can see the segment yet.
         control.slots.store(self.slots, Ordering::Relaxed);
+        control.lanes.store(self.lanes.into(), Ordering::Relaxed);
         control.stride.store(self.stride as u64, Ordering::Relaxed);
         control.largest.store(self.largest as u64, Ordering::Relaxed);
         control.flags.store(u64::from(options.persistent), Ordering::Relaxed);
@@ -134,12 +170,13 @@ impl Geometry {
     }
 
     /// Reads the constants of a ring that is there, each once, and checks that they fit together and into the segment.
-    pub(super) fn read(segment: &Segment) -> SysResult<(Geometry, Terms, Places, Places)> {
-        let (body, length) = segment.body();
-        let control: &Control = segment.memory().record(body).ok_or(Errno::EBADMSG)?;
+    pub(super) fn read(segment: &Segment) -> SysResult<(Geometry, Terms, Kept<Control>, Vec<Parts>)> {
+        let ((body, length), memory) = (segment.body(), segment.memory());
+        let control: Kept<Control> = Kept::new(memory, body).ok_or(Errno::EBADMSG)?;
         // Relaxed: constant since before the segment could be seen.
         let geometry = Geometry {
             slots: control.slots.load(Ordering::Relaxed),
+            lanes: u32::try_from(control.lanes.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
             stride: usize::try_from(control.stride.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
             largest: usize::try_from(control.largest.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
         };
@@ -149,13 +186,15 @@ impl Geometry {
         };
         let sound = geometry.slots.is_power_of_two()
             && geometry.slots >= 2
+            && (1..=LANES_MAX).contains(&geometry.lanes)
             && geometry.largest as u64 <= LARGEST_MAX
             && geometry.stride >= geometry.largest + PAYLOAD_AT
             && geometry.size().is_some_and(|size| size <= length);
         if !sound {
             return Err(Errno::EBADMSG);
         }
-        let (slots, accounts) = geometry.places(segment.memory(), body).ok_or(Errno::EBADMSG)?;
-        Ok((geometry, terms, slots, accounts))
+        let parts = (0..geometry.lanes as usize).map(|lane| geometry.parts(memory, body, lane));
+        let parts = parts.collect::<Option<Vec<Parts>>>().ok_or(Errno::EBADMSG)?;
+        Ok((geometry, terms, control, parts))
     }
 }

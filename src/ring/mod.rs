@@ -6,8 +6,10 @@
 //! | `held.rs` | messages written and read in place |
 //! | `batch.rs` | several messages in one call |
 //! | `options.rs` | options and statistics |
-//! | `many.rs` | how slots change hands between many producers and many consumers |
+//! | `many.rs` | the many-to-many ring: its lanes, and who takes part |
+//! | `lane.rs` | how the slots of a lane change hands between many producers and many consumers |
 //! | `waiting.rs` | how calls and doorbells wait |
+//! | `explain.rs` | what callers can do about errors |
 //! | `letters.rs` | dead letters |
 //! | `books.rs` | what is counted, and how |
 //! | `depth.rs` | the most messages that there were at once |
@@ -25,7 +27,9 @@
 mod batch;
 mod books;
 mod depth;
+mod explain;
 mod held;
+mod lane;
 mod layout;
 mod letters;
 mod many;
@@ -60,9 +64,12 @@ use crate::sys::shared::Mapping;
 use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
+use explain::{damaged, fenced, join_error, no_lane};
+use lane::{Held, Lane, Taken};
 use layout::{Geometry, KIND};
-use many::{Held, Many, Taken};
+use many::Many;
 use waiting::{Listener, Side, Wanted};
+use word::{Phase, Word};
 
 const ANONYMOUS: &str = "ring:";
 const ROLE_BITS: u32 = 2;
@@ -75,6 +82,8 @@ pub struct RingReceived {
     /// How often this message has been taken, this time included: above 1, somebody took it before and died, or gave it
     /// back, and may have acted on it.
     pub deliveries: u32,
+    /// The lane that it came by; 0 where there is one.
+    pub lane: u32,
 }
 
 impl RingReceived {
@@ -109,6 +118,7 @@ pub struct Ring {
     many: Arc<Many>,
     full: RingFull,
     dead_letters: bool,
+    lane: u32,
     patience: Patience,
     /// Roles taken on, to spare a look into shared memory, and above them the fork generation in which they were.
     roles: AtomicU32,
@@ -173,12 +183,15 @@ impl Ring {
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let many = Arc::new(Many::new(member).map_err(fail)?);
-        let (full, dead_letters) = (options.full, options.dead_letters);
+        let (full, dead_letters, lane) = (options.full, options.dead_letters, options.lane);
+        if lane >= many.geometry.lanes {
+            return Err(no_lane(object.error(Errno::EINVAL, "open"), many.geometry.lanes));
+        }
         let (patience, roles) = (Patience::new(options.wait), AtomicU32::new(0));
         let bells = Doorbells::default();
-        let ring = Ring { object, many, full, dead_letters, patience, roles, bells };
+        let ring = Ring { object, many, full, dead_letters, lane, patience, roles, bells };
         ring.take_role(options.role.bits()).map_err(|errno| ring.object.error(errno, "open"))?;
-        ring.announce_change().map_err(|errno| ring.object.error(errno, "open"))?;
+        ring.announce_change();
         Ok(ring)
     }
 
@@ -225,12 +238,22 @@ impl Ring {
     /// System calls: futex, if somebody sleeps or it has to wait.
     #[inline]
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
+        self.send_in_lane(self.lane, message, timeout)
+    }
+
+    /// As [`Ring::send`], by this lane.
+    ///
+    /// # Errors
+    /// As [`Ring::send`]; `EINVAL` there is no such lane.
+    #[inline]
+    pub fn send_in_lane(&self, lane: u32, message: &[u8], timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
-        let Some(mut held) = self.claim(&mut operation, message.len())? else {
-            return self.drop_newest(1).map_err(|errno| operation.error(errno));
+        let Some(mut held) = self.claim(&mut operation, lane, message.len())? else {
+            self.drop_newest(1);
+            return Ok(());
         };
         held.length = message.len();
-        self.many.write(&held, 0, message);
+        self.many.lane(held.lane).write(&held, 0, message);
         self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
     }
 
@@ -246,9 +269,9 @@ impl Ring {
     pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<RingReceived> {
         let mut operation = self.object.operation("recv", timeout);
         let held = self.take(&mut operation, buffer.len())?;
-        let length = self.many.read(&held, 0, buffer);
+        let length = self.many.lane(held.lane).read(&held, 0, buffer);
         self.release(&held).map_err(|errno| fenced(operation.error(errno)))?;
-        Ok(RingReceived { length, deliveries: held.deliveries })
+        Ok(RingReceived { length, deliveries: held.deliveries, lane: held.lane })
     }
 
     /// Reserves room for a message of this many bytes, to be written in place and then committed; waits while the ring
@@ -260,7 +283,15 @@ impl Ring {
     ///
     /// System calls: futex, if it has to wait.
     pub fn reserve(&self, length: usize, timeout: Timeout) -> Result<RingReserved<'_>> {
-        Ok(RingReserved::new(Lender::Lent(self), self.reserve_held(length, timeout)?))
+        self.reserve_in_lane(self.lane, length, timeout)
+    }
+
+    /// As [`Ring::reserve`], by this lane.
+    ///
+    /// # Errors
+    /// As [`Ring::reserve`]; `EINVAL` there is no such lane.
+    pub fn reserve_in_lane(&self, lane: u32, length: usize, timeout: Timeout) -> Result<RingReserved<'_>> {
+        Ok(RingReserved::new(Lender::Lent(self), self.reserve_held(lane, length, timeout)?))
     }
 
     /// As [`Ring::reserve`], with a guard that keeps the ring open itself.
@@ -268,12 +299,25 @@ impl Ring {
     /// # Errors
     /// As [`Ring::reserve`].
     pub fn reserve_owned(self: &Arc<Ring>, length: usize, timeout: Timeout) -> Result<RingReserved<'static>> {
-        Ok(RingReserved::new(Lender::Kept(self.clone()), self.reserve_held(length, timeout)?))
+        self.reserve_owned_in_lane(self.lane, length, timeout)
     }
 
-    fn reserve_held(&self, length: usize, timeout: Timeout) -> Result<Held> {
+    /// As [`Ring::reserve_owned`], by this lane.
+    ///
+    /// # Errors
+    /// As [`Ring::reserve_in_lane`].
+    pub fn reserve_owned_in_lane(
+        self: &Arc<Ring>,
+        lane: u32,
+        length: usize,
+        timeout: Timeout,
+    ) -> Result<RingReserved<'static>> {
+        Ok(RingReserved::new(Lender::Kept(self.clone()), self.reserve_held(lane, length, timeout)?))
+    }
+
+    fn reserve_held(&self, lane: u32, length: usize, timeout: Timeout) -> Result<Held> {
         let mut operation = self.object.operation("reserve", timeout);
-        match self.claim(&mut operation, length)? {
+        match self.claim(&mut operation, lane, length)? {
             Some(held) => Ok(Held { length, ..held }),
             None => {
                 Err(operation.error(Errno::EAGAIN).because("the ring is full, and there is no message yet to drop"))
@@ -315,17 +359,25 @@ impl Ring {
         self.bell(self.wanted())
     }
 
-    /// As [`Ring::doorbell`], readable while there may be room for a message, until a call finds none.
+    /// As [`Ring::doorbell`], readable while there may be room for a message in this lane, until a call finds none.
     ///
     /// # Errors
-    /// As [`Ring::doorbell`].
-    pub fn room_doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bell(Wanted::Room)
+    /// As [`Ring::doorbell`]; `EINVAL` there is no such lane.
+    pub fn room_doorbell(&self, lane: u32) -> Result<BorrowedFd<'_>> {
+        if lane >= self.many.geometry.lanes {
+            return Err(no_lane(self.object.error(Errno::EINVAL, "doorbell"), self.many.geometry.lanes));
+        }
+        self.bell(Wanted::Room(lane))
     }
 
     fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
         self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
         self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))
+    }
+
+    /// The largest message in bytes. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.many.geometry.largest
     }
 
     /// Its address; `ring:` for one without a name.
@@ -345,11 +397,13 @@ impl Ring {
             let many = &self.many;
             let me = many.member.tag()?;
             many.member.ask()?;
-            many.member.bury(|| many.tidy())?;
-            let held = (0..many.slots.count()).map(|slot| many.load(slot)).filter(|word| {
-                matches!(word.phase(), word::Phase::Reading | word::Phase::ReadingLate) && word.owner() != me
-            });
-            Ok(held.count())
+            many.member.bury(|| {
+                many.tidy();
+                Ok(())
+            })?;
+            let words = many.lanes.iter().flat_map(|lane| (0..lane.slots.count()).map(|slot| lane.load(slot)));
+            let is_taken = |word: &Word| matches!(word.phase(), Phase::Reading | Phase::ReadingLate);
+            Ok(words.filter(|word| is_taken(word) && word.owner() != me).count())
         };
         look().map_err(|errno| fenced(self.object.error(errno, "take over")))
     }
@@ -358,7 +412,10 @@ impl Ring {
 
     /// A slot to write to; `None` if the newest message is to be dropped instead, which the caller counts if it has one.
     #[inline]
-    fn claim(&self, operation: &mut Operation<'_>, length: usize) -> Result<Option<Held>> {
+    fn claim(&self, operation: &mut Operation<'_>, lane: u32, length: usize) -> Result<Option<Held>> {
+        let Some(lane) = self.many.lanes.get(lane as usize) else {
+            return Err(no_lane(operation.error(Errno::EINVAL), self.many.geometry.lanes));
+        };
         let largest = self.many.geometry.largest;
         if length > largest {
             return Err(operation
@@ -366,15 +423,15 @@ impl Ring {
                 .because("the message is larger than the ring's largest; make the ring with a larger one")
                 .with_true_size(largest));
         }
-        let attempt = || Ok(self.try_claim()?.map(Some));
+        let attempt = || Ok(self.try_claim(lane)?.map(Some));
         match attempt() {
             Ok(Some(claimed)) => return Ok(claimed),
             Ok(None) => {}
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         }
-        let claimed = self.claim_from_full(operation, attempt);
+        let claimed = self.claim_from_full(operation, Wanted::Room(lane.number), attempt);
         if !matches!(claimed, Ok(Some(_))) {
-            self.bells.found_nothing(&Wanted::Room);
+            self.bells.found_nothing(&Wanted::Room(lane.number));
         }
         claimed
     }
@@ -384,16 +441,17 @@ impl Ring {
     fn claim_from_full(
         &self,
         operation: &mut Operation<'_>,
+        room: Wanted,
         attempt: impl FnMut() -> SysResult<Option<Option<Held>>>,
     ) -> Result<Option<Held>> {
         match self.full {
-            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(Wanted::Room), operation, attempt),
+            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(room), operation, attempt),
             RingFull::Fail => {
-                look_around(&self.side(Wanted::Room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
+                look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
                 Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
             }
             RingFull::DropNewest => {
-                look_around(&self.side(Wanted::Room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
+                look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
                 Ok(None)
             }
         }
@@ -401,22 +459,21 @@ impl Ring {
 
     /// A slot to write to, if there is one now.
     #[inline]
-    fn try_claim(&self) -> SysResult<Option<Held>> {
+    fn try_claim(&self, lane: &Lane) -> SysResult<Option<Held>> {
         let me = self.member_in(PRODUCER)?;
         let eager = self.full == RingFull::DropOldest;
         loop {
-            match self.many.claim(me, eager)? {
-                None if eager && self.many.drop_oldest()? => {}
+            match self.many.claim(lane, me, eager)? {
+                None if eager && lane.drop_oldest() => {}
                 claimed => return Ok(claimed),
             }
         }
     }
 
     #[cold]
-    fn drop_newest(&self, messages: usize) -> SysResult<()> {
+    fn drop_newest(&self, messages: usize) {
         // Relaxed: one step, which a death can only leave out or leave done.
-        self.many.control()?.rare.0.dropped_newest.fetch_add(messages as u64, Ordering::Relaxed);
-        Ok(())
+        self.many.control.rare.0.dropped_newest.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
     #[inline]
@@ -462,21 +519,23 @@ impl Ring {
 
     #[inline]
     fn commit(&self, held: &Held) -> SysResult<()> {
-        self.many.commit(held)?;
-        self.many.control()?.consumers_bell.0.ring();
+        self.many.lane(held.lane).commit(held)?;
+        self.many.control.consumers_bell.0.ring();
         Ok(())
     }
 
     fn abort(&self, held: &Held) -> SysResult<()> {
-        self.many.abort(held)?;
-        self.many.control()?.producers_bell.0.ring();
+        let lane = self.many.lane(held.lane);
+        lane.abort(held)?;
+        lane.ends.producers_bell.0.ring();
         Ok(())
     }
 
     #[inline]
     fn release(&self, held: &Held) -> SysResult<()> {
-        self.many.release(held)?;
-        self.many.control()?.producers_bell.0.ring();
+        let lane = self.many.lane(held.lane);
+        lane.release(held)?;
+        lane.ends.producers_bell.0.ring();
         Ok(())
     }
 
@@ -504,7 +563,7 @@ impl Ring {
             };
             self.roles.store(kept | roles, Ordering::Relaxed);
             // Also after joining in a child: those who sleep learn that there is somebody whose death could matter.
-            self.announce_change()?;
+            self.announce_change();
         }
         Ok(())
     }
@@ -514,43 +573,15 @@ impl Ring {
     }
 
     /// Has everybody who sleeps look again who is there.
-    fn announce_change(&self) -> SysResult<()> {
-        let control = self.many.control()?;
-        control.consumers_bell.0.ring_all();
-        control.producers_bell.0.ring_all();
-        control.letters_bell.0.ring_all();
-        Ok(())
+    fn announce_change(&self) {
+        self.many.control.consumers_bell.0.ring_all();
+        self.many.control.letters_bell.0.ring_all();
+        self.many.lanes.iter().for_each(|lane| lane.ends.producers_bell.0.ring_all());
     }
 }
 
 fn plan(options: &RingOptions, address: &str) -> Result<Geometry> {
     Geometry::of(options).map_err(|reason| Error::new(Errno::EINVAL, "open").on_text(address).because(reason))
-}
-
-fn join_error(error: Error) -> Error {
-    if error.is(Errno::EUSERS) {
-        error.because("it has no room for another participant; close one, or make it with more participants")
-    } else if error.is(Errno::EBADMSG) {
-        error.because("its layout contradicts itself: it is damaged; remove it")
-    } else {
-        error
-    }
-}
-
-fn fenced(error: Error) -> Error {
-    if error.is(Errno::ESTALE) {
-        error.because("this handle was declared dead, as its lock on the ring was closed; open the ring anew")
-    } else {
-        error
-    }
-}
-
-fn damaged(error: Error) -> Error {
-    if error.is(Errno::EBADMSG) {
-        error.because("the ring holds what no user of it could have written: it is damaged; remove it")
-    } else {
-        error
-    }
 }
 
 impl Drop for Ring {
@@ -559,8 +590,7 @@ impl Drop for Ring {
         // A child that has not used the handle has no part in the ring, and none to give up.
         if member.is_settled() {
             member.leave();
-            // Those who wait for the last of a kind look again. Nothing can be done about a damaged ring here.
-            let _ = self.announce_change();
+            self.announce_change(); // those who wait for the last of a kind look again
         }
     }
 }

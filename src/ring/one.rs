@@ -258,7 +258,7 @@ impl RingConsumer {
         state.count(&end.shared.log, &record);
         let length = end.shared.log.bytes.get_at(record.offset, &mut buffer[..record.length]);
         state.release(&end.shared.log, &record);
-        Ok(RingReceived { length, deliveries: record.deliveries })
+        Ok(RingReceived { length, deliveries: record.deliveries, lane: 0 })
     }
 
     /// Copies as many messages out of the ring as are there, at least one, and is done with them; waits while there is
@@ -281,7 +281,7 @@ impl RingConsumer {
         let mut at = 0;
         let taken = state.batch(&shared.log, received.len(), room, |number, record| {
             let length = shared.log.bytes.get_at(record.offset, &mut buffer[at..at + record.length]);
-            received[number] = RingReceived { length, deliveries: record.deliveries };
+            received[number] = RingReceived { length, deliveries: record.deliveries, lane: 0 };
             at += length;
         });
         taken.map_err(|errno| shared.explain(operation.error(errno)))

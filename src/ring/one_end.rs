@@ -63,6 +63,9 @@ impl End {
                 .error(Errno::EINVAL, "open")
                 .because("a one-to-one ring has no dead letters; use a Ring"));
         }
+        if options.lanes > 1 || options.lane != 0 {
+            return Err(object.error(Errno::EINVAL, "open").because("a one-to-one ring has one lane; use a Ring"));
+        }
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let (log, standing) = (Log::of(member.segment()).map_err(fail)?, member.standing().map_err(fail)?);

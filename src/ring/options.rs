@@ -44,8 +44,8 @@ impl RingRole {
     }
 }
 
-/// How to open or make a ring. `capacity`, `largest`, `participants`, `persistent`, `redeliveries` and `mode` count when it
-/// is made and are the ring's from then on; the rest is each handle's own.
+/// How to open or make a ring. `capacity`, `largest`, `participants`, `lanes`, `persistent`, `redeliveries` and `mode` count
+/// when it is made and are the ring's from then on; the rest is each handle's own.
 #[derive(Clone, Debug, Default)]
 pub struct RingOptions {
     /// Memory for messages in bytes, reserved at once; 0 for 1 MiB. Rounded down to a power of two of slots.
@@ -54,10 +54,13 @@ pub struct RingOptions {
     pub largest: u64,
     /// How many handles may be open at the same time, at most 256; 0 for 256.
     pub participants: u32,
+    /// How many lanes the ring has, at most 8; 0 for 1. Messages of a higher lane are received first. Each lane has its part
+    /// of the capacity, and is full by itself. Not with a one-to-one ring.
+    pub lanes: u32,
     /// Nobody is told that the other side has gone: the ring is there for those to come.
     pub persistent: bool,
     /// A message that was delivered again so often, and comes back once more, becomes a dead letter instead: it is received
-    /// by handles with `dead_letters` only. 0: never. Dead letters take up half of the ring at most; what would go beyond is
+    /// by handles with `dead_letters` only. 0: never. Dead letters take up half of a lane at most; what would go beyond is
     /// dropped, and counted as such. Not with a one-to-one ring.
     pub redeliveries: u32,
     /// Permissions of the file; 0 for 0600.
@@ -66,6 +69,8 @@ pub struct RingOptions {
     pub full: RingFull,
     /// What this handle is for.
     pub role: RingRole,
+    /// The lane that this handle sends by where it names no other.
+    pub lane: u32,
     /// What this handle receives are dead letters, in no particular order, instead of messages; it does not become a consumer
     /// by that. One that is not released stays a dead letter.
     pub dead_letters: bool,
@@ -82,6 +87,10 @@ impl RingOptions {
         options.largest = number(self.largest, "largest");
         let participants = number(self.participants.into(), "participants");
         options.participants = u32::try_from(participants).unwrap_or(u32::MAX);
+        let lanes = number(self.lanes.into(), "lanes");
+        options.lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+        let lane = number(self.lane.into(), "lane");
+        options.lane = u32::try_from(lane).unwrap_or(u32::MAX);
         let redeliveries = number(self.redeliveries.into(), "redeliveries");
         options.redeliveries = u32::try_from(redeliveries).unwrap_or(u32::MAX);
         options.dead_letters |= address.flag("dead-letters").unwrap_or(false);
@@ -147,10 +156,12 @@ pub struct RingStatistics {
     /// How often a message was given back after it had been taken, because its consumer died or did not release it.
     /// Advisory: a death at the wrong moment can leave it short by one.
     pub redelivered: u64,
-    /// Slots, each for one message.
+    /// Lanes.
+    pub lanes: u32,
+    /// Slots of all lanes, each for one message.
     pub slots: u64,
-    /// The most messages that were in the ring at once, those being written included; may be short by 16, or an eighth of
-    /// the slots if that is less. 0 with a one-to-one ring.
+    /// The most messages that were in the ring at once (in one of its lanes, if there are several), those being written
+    /// included; may be short by 16, or an eighth of the slots if that is less. 0 with a one-to-one ring.
     pub high_water: u64,
     /// The largest message in bytes.
     pub largest: usize,

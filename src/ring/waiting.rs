@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::lane::Lane;
 use super::many::Many;
 use super::word::Phase;
 use super::{damaged, fenced};
@@ -20,7 +21,8 @@ const LONG: Duration = Duration::from_secs(3600);
 /// What a handle may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    Room,
+    /// In this lane.
+    Room(u32),
     Message,
     DeadLetter,
 }
@@ -36,21 +38,21 @@ impl Party for Side<'_> {
     }
 
     fn bell(&self) -> SysResult<&Bell> {
-        let control = self.many.control()?;
         Ok(match self.wanted {
-            Wanted::Room => &control.producers_bell.0,
-            Wanted::Message => &control.consumers_bell.0,
-            Wanted::DeadLetter => &control.letters_bell.0,
+            Wanted::Room(lane) => &self.many.lane(lane).ends.producers_bell.0,
+            Wanted::Message => &self.many.control.consumers_bell.0,
+            Wanted::DeadLetter => &self.many.control.letters_bell.0,
         })
     }
 
     fn tidy(&self) -> SysResult<()> {
-        self.many.tidy()
+        self.many.tidy();
+        Ok(())
     }
 
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
         let (other, reason) = match self.wanted {
-            Wanted::Room => (CONSUMER, "the last consumer has gone"),
+            Wanted::Room(_) => (CONSUMER, "the last consumer has gone"),
             Wanted::Message => (PRODUCER, "the ring is empty, and the last producer has gone"),
             Wanted::DeadLetter => (CONSUMER, "there is no dead letter, and the last consumer has gone"),
         };
@@ -95,9 +97,12 @@ impl Listener {
 impl Listen for Listener {
     fn look(&self) -> SysResult<()> {
         let is_ready = match self.wanted {
-            Wanted::Room => self.many.has_room()?,
-            Wanted::Message => self.many.has_message()?,
-            Wanted::DeadLetter => self.many.has_letter(),
+            Wanted::Room(lane) => self.many.lane(lane).has_room(),
+            Wanted::Message => self.many.lanes.iter().any(Lane::has_message) || self.many.has_returned(),
+            Wanted::DeadLetter => {
+                let is_in = |phase| self.many.lanes.iter().any(|lane| lane.any_in(phase));
+                is_in(Phase::DeadLetter) || is_in(Phase::DeadLetterLate)
+            }
         };
         if is_ready { Ok(()) } else { Err(Errno::EAGAIN) }
     }
@@ -112,42 +117,45 @@ impl Listen for Listener {
     }
 }
 
-impl Many {
+impl Lane {
     /// Whether a producer would find room now, as `claim` looks for it.
-    fn has_room(&self) -> SysResult<bool> {
-        let first = self.control()?.tail.0.load(Ordering::Acquire);
+    fn has_room(&self) -> bool {
+        let first = self.ends.tail.0.load(Ordering::Acquire);
         for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
             let word = self.load(position);
             match (word.ahead_of(position >> self.shift), word.phase()) {
-                (0, Phase::Free) | (-1, Phase::Passed) => return Ok(true),
-                (-1, Phase::Ready | Phase::Returned) => return Ok(false),
+                (0, Phase::Free) | (-1, Phase::Passed) => return true,
+                (-1, Phase::Ready | Phase::Returned) => return false,
                 _ => {} // taken by now, or held and passed over
             }
         }
-        Ok(false)
+        false
     }
 
     /// Whether a consumer would find a message now, as `take` looks for it.
-    fn has_message(&self) -> SysResult<bool> {
-        let control = self.control()?;
-        let first = control.head.0.load(Ordering::Acquire);
+    fn has_message(&self) -> bool {
+        let first = self.ends.head.0.load(Ordering::Acquire);
         for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
             let word = self.load(position);
             match (word.ahead_of(position >> self.shift), word.phase()) {
-                (0, Phase::Ready | Phase::Returned) => return Ok(true),
-                (0, Phase::Free) | (..0, _) => break,
+                (0, Phase::Ready | Phase::Returned) => return true,
+                (0, Phase::Free) | (..0, _) => return false,
                 _ => {}
             }
         }
-        let looked_behind = control.rare.0.returns.load(Ordering::Acquire) == self.returns_seen.load(Ordering::Relaxed);
-        Ok(!looked_behind && self.any_in(Phase::Returned))
-    }
-
-    fn has_letter(&self) -> bool {
-        self.any_in(Phase::DeadLetter) || self.any_in(Phase::DeadLetterLate)
+        false
     }
 
     fn any_in(&self, phase: Phase) -> bool {
         (0..self.slots.count()).any(|slot| self.load(slot).phase() == phase)
+    }
+}
+
+impl Many {
+    /// Whether a message has come back, and nobody has looked behind the heads since.
+    fn has_returned(&self) -> bool {
+        let returns = self.control.rare.0.returns.load(Ordering::Acquire);
+        let unseen = |lane: &&Lane| lane.returns_seen.load(Ordering::Relaxed) != returns;
+        self.lanes.iter().filter(unseen).any(|lane| lane.any_in(Phase::Returned))
     }
 }

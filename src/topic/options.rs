@@ -82,7 +82,7 @@ pub struct SubscribeOptions {
 }
 
 /// What was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicReceived {
     /// Bytes.
     pub length: usize,

@@ -33,7 +33,7 @@ fn is_quiet(set: &WaitSet) -> bool {
 #[test]
 fn doorbells_ring_for_messages_and_for_room() {
     let ring = ring();
-    let (messages, room) = (set_of(&ring.doorbell().unwrap()), set_of(&ring.room_doorbell().unwrap()));
+    let (messages, room) = (set_of(&ring.doorbell().unwrap()), set_of(&ring.room_doorbell(0).unwrap()));
     assert!(is_quiet(&messages));
     assert!(rings(&room));
     for id in 0..20u8 {

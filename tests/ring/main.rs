@@ -2,6 +2,7 @@
 
 mod batch;
 mod doorbell;
+mod lanes;
 mod letters;
 #[path = "../support/mod.rs"]
 mod support;

@@ -43,8 +43,20 @@ pub struct ww_ring {
     borrowed: Loans<RingBorrowed<'static>>,
 }
 
-/// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent
-/// and redeliveries count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
+impl ww_ring {
+    /// Keeps a reservation, and tells C where it is.
+    ///
+    /// # Safety
+    /// `loan` may be written to.
+    pub(crate) unsafe fn lend(&self, reserved: RingReserved<'static>, loan: *mut ww_loan) -> Result<()> {
+        let (data, size) = (reserved.as_ptr().cast(), reserved.length());
+        // SAFETY: as the caller promises.
+        unsafe { put(loan, ww_loan { data, size, token: self.reserved.keep(reserved) }, "loan") }
+    }
+}
+
+/// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent,
+/// redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
 /// the address says, or else the default.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -67,12 +79,17 @@ pub struct ww_ring_options {
     /// WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL.
     pub wait: u32,
     /// A message that was delivered again so often, and comes back once more, becomes a dead letter instead, which only
-    /// handles with dead_letters receive; 0: never. Dead letters take up half of the ring at most; what would go beyond is
+    /// handles with dead_letters receive; 0: never. Dead letters take up half of a lane at most; what would go beyond is
     /// dropped, and counted as such.
     pub redeliveries: u32,
     /// 1: what this handle receives are dead letters, in no particular order, instead of messages. It does not become a
     /// consumer by that. One that is not released stays a dead letter.
     pub dead_letters: c_int,
+    /// How many lanes the ring has, at most 8; 0 for 1. Messages of a higher lane are received first. Each lane has its part
+    /// of the capacity, and is full by itself.
+    pub lanes: u32,
+    /// The lane that this handle sends by where it names no other, from 0.
+    pub lane: u32,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
@@ -108,6 +125,7 @@ pub(crate) unsafe fn ring_options(given: *const ww_ring_options) -> Result<RingO
     };
     wanted.wait = wait_mode(given.wait, NOUN)?;
     wanted.redeliveries = given.redeliveries;
+    (wanted.lanes, wanted.lane) = (given.lanes, given.lane);
     wanted.dead_letters = flag(given.dead_letters, "ww_ring_options.dead_letters")?;
     Ok(wanted)
 }
@@ -216,11 +234,12 @@ pub unsafe extern "C" fn ww_ring_fd(ring: *const ww_ring) -> c_int {
     call(|| unsafe { Ok(object(ring, "ring")?.ring.doorbell()?.as_raw_fd()) })
 }
 
-/// As ww_ring_fd(), readable while there may be room for a message, until a call finds none.
+/// As ww_ring_fd(), readable while there may be room for a message in this lane (0 where there is one), until a call finds
+/// none. Errors: as ww_ring_fd(); -EINVAL there is no such lane.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring) -> c_int {
+pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring, lane: u32) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(ring, "ring")?.ring.room_doorbell()?.as_raw_fd()) })
+    call(|| unsafe { Ok(object(ring, "ring")?.ring.room_doorbell(lane)?.as_raw_fd()) })
 }
 
 /// Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
@@ -288,9 +307,7 @@ pub unsafe extern "C" fn ww_ring_reserve(
     call(|| unsafe {
         expect_out(loan)?;
         let ring = object(ring, "ring")?;
-        let reserved = ring.ring.reserve_owned(size, timeout(timeout_ns)?)?;
-        let (data, size) = (reserved.as_ptr().cast(), reserved.length());
-        put(loan, ww_loan { data, size, token: ring.reserved.keep(reserved) }, "loan")
+        ring.lend(ring.ring.reserve_owned(size, timeout(timeout_ns)?)?, loan)
     })
 }
 
@@ -375,7 +392,7 @@ pub struct ww_ring_statistics {
     pub skipped: u64,
     /// How often a message came back after it had been taken.
     pub redelivered: u64,
-    /// The most messages that were in the ring at once, those being written included; may be short by 16, or an eighth of
+    /// The most messages that were in the ring at once (in one of its lanes, if there are several), those being written included; may be short by 16, or an eighth of
     /// what there is room for if that is less. 0 with a one-to-one ring.
     pub high_water: u64,
     /// The largest message, and all memory, in bytes.
@@ -383,8 +400,10 @@ pub struct ww_ring_statistics {
     pub bytes: usize,
     /// How many handles take part.
     pub participants: usize,
+    /// Lanes; 0 with a one-to-one ring.
+    pub lanes: u64,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 /// One handle on a ring, of this or another process.
@@ -459,7 +478,8 @@ pub(crate) unsafe fn tell(
         largest: seen.largest,
         bytes: seen.bytes,
         participants: seen.participants.len(),
-        reserved: [0; 6],
+        lanes: seen.lanes.into(),
+        reserved: [0; 5],
     };
     // SAFETY: as the caller promises.
     unsafe {

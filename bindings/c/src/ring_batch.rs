@@ -1,13 +1,13 @@
-//! Rings: several messages in one call.
+//! Rings: several messages in one call, and lanes.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
 use libc::ssize_t;
 use wigwag::{Error, Result, RingReceived, Timeout};
 
-use crate::boundary::{call, object, put_if_wanted, room, timeout};
+use crate::boundary::{bytes, call, expect_out, object, put_if_wanted, room, timeout};
 use crate::ring::ww_ring;
-use crate::segment::{in_chunks, ww_bytes};
+use crate::segment::{in_chunks, ww_bytes, ww_loan};
 
 /// One message of a batch that was received.
 #[repr(C)]
@@ -17,8 +17,8 @@ pub struct ww_ring_received {
     pub size: usize,
     /// How often it has been taken, this time included: more than 1 says that somebody may have acted on it before.
     pub deliveries: u32,
-    /// Room for what later versions tell; 0.
-    pub more: u32,
+    /// The lane that it came by; 0 where there is one.
+    pub lane: u32,
 }
 
 /// Copies as many of these messages into the ring as there is room for, at least one unless count is 0, in their order,
@@ -39,6 +39,54 @@ pub unsafe extern "C" fn ww_ring_send_batch(
     call(|| unsafe {
         let (ring, timeout) = (&object(ring, "ring")?.ring, timeout(timeout_ns)?);
         in_chunks(messages, count, |chunk, first| ring.send_batch(chunk, if first { timeout } else { Timeout::Now }))
+    })
+}
+
+/// As ww_ring_send(), by this lane of the ring; messages of a higher lane are received first. Errors: as there; -EINVAL
+/// there is no such lane.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_send_in_lane(
+    ring: *const ww_ring,
+    lane: u32,
+    data: *const c_void,
+    size: usize,
+    timeout_ns: i64,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(ring, "ring")?.ring.send_in_lane(lane, bytes(data, size)?, timeout(timeout_ns)?) })
+}
+
+/// As ww_ring_send_batch(), by this lane. Errors: as there; -EINVAL there is no such lane.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_send_batch_in_lane(
+    ring: *const ww_ring,
+    lane: u32,
+    messages: *const ww_bytes,
+    count: usize,
+    timeout_ns: i64,
+) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe {
+        let (ring, timeout) = (&object(ring, "ring")?.ring, timeout(timeout_ns)?);
+        let timeout = |first| if first { timeout } else { Timeout::Now };
+        in_chunks(messages, count, |chunk, first| ring.send_batch_in_lane(lane, chunk, timeout(first)))
+    })
+}
+
+/// As ww_ring_reserve(), by this lane. Errors: as there; -EINVAL there is no such lane.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_reserve_in_lane(
+    ring: *const ww_ring,
+    lane: u32,
+    loan: *mut ww_loan,
+    size: usize,
+    timeout_ns: i64,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(loan)?;
+        let ring = object(ring, "ring")?;
+        ring.lend(ring.ring.reserve_owned_in_lane(lane, size, timeout(timeout_ns)?)?, loan)
     })
 }
 
@@ -90,7 +138,7 @@ pub(crate) unsafe fn recv_into(
         }
     })?;
     for (index, message) in list[..taken].iter().enumerate() {
-        let told = ww_ring_received { size: message.length, deliveries: message.deliveries, more: 0 };
+        let told = ww_ring_received { size: message.length, deliveries: message.deliveries, lane: message.lane };
         // SAFETY: `taken` is at most `count`, for which the caller promises room.
         unsafe { received.add(index).write(told) };
     }

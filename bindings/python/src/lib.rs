@@ -10,6 +10,8 @@ mod address;
 mod barrier;
 mod cancel;
 mod cell;
+mod channel;
+mod channel_message;
 mod condition;
 mod event;
 mod eventfd;
@@ -56,6 +58,10 @@ mod _wigwag {
     use super::cancel::Cancel;
     #[pymodule_export]
     use super::cell::{Cell, CellParticipant, CellStatistics};
+    #[pymodule_export]
+    use super::channel::Channel;
+    #[pymodule_export]
+    use super::channel_message::{ChannelCapabilities, ChannelMessage, ChannelPeer, ChannelStatistics};
     #[pymodule_export]
     use super::condition::Condition;
     #[pymodule_export]

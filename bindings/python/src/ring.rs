@@ -29,10 +29,11 @@ impl RingMessage {
     }
 }
 
-/// What a ring has seen. Always ``sent == released + borrowed + queued + dropped``, whoever died when.
+/// What a ring has seen. Always ``sent == released + borrowed + queued + dropped + dead_lettered``, whoever died when.
 ///
 /// ``writing`` places are reserved and not committed; ``aborted`` and ``skipped`` ones were given up, or left half-written by
-/// producers that died, and never sent; ``redelivered`` is how often a message was given back after it had been taken.
+/// producers that died, and never sent; ``redelivered`` is how often a message was given back after it had been taken;
+/// ``dead_lettered`` came back too often.
 /// ``slots`` each hold one message of up to ``largest`` bytes; ``bytes`` is all memory; ``participants`` handles are open.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub struct RingStatistics {
     borrowed: u64,
     queued: u64,
     dropped: u64,
+    dead_lettered: u64,
     writing: u64,
     aborted: u64,
     skipped: u64,
@@ -99,7 +101,11 @@ struct Own {
     full: RingFull,
     role: RingRole,
     wait: Waiting,
+    dead_letters: bool,
 }
+
+/// So many bytes are taken in one batch, unless the first message is larger.
+const BATCH: usize = 256 << 10;
 
 const FULL: [(&str, RingFull); 4] = [
     ("wait", RingFull::Wait),
@@ -111,7 +117,7 @@ const ROLES: [(&str, RingRole); 3] =
     [("either", RingRole::Either), ("producer", RingRole::Producer), ("consumer", RingRole::Consumer)];
 
 impl Own {
-    fn new(full: &str, role: &str, wait: Waiting) -> PyResult<Own> {
+    fn new(full: &str, role: &str, wait: Waiting, dead_letters: bool) -> PyResult<Own> {
         let full = FULL.iter().find(|(text, _)| *text == full);
         let role = ROLES.iter().find(|(text, _)| *text == role);
         let refused = |text| PyValueError::new_err(text);
@@ -119,11 +125,13 @@ impl Own {
             full: full.ok_or_else(|| refused("full must be 'wait', 'fail', 'drop-newest' or 'drop-oldest'"))?.1,
             role: role.ok_or_else(|| refused("role must be 'either', 'producer' or 'consumer'"))?.1,
             wait,
+            dead_letters,
         })
     }
 
     fn options(self) -> RingOptions {
-        RingOptions { full: self.full, role: self.role, wait: self.wait.0, ..Default::default() }
+        let Own { full, role, wait, dead_letters } = self;
+        RingOptions { full, role, wait: wait.0, dead_letters, ..Default::default() }
     }
 
     fn describe<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -131,6 +139,7 @@ impl Own {
         options.set_item("full", FULL.iter().find(|(_, full)| *full == self.full).map(|(text, _)| text))?;
         options.set_item("role", ROLES.iter().find(|(_, role)| *role == self.role).map(|(text, _)| text))?;
         options.set_item("wait", self.wait.text())?;
+        options.set_item("dead_letters", self.dead_letters)?;
         Ok(options)
     }
 }
@@ -148,13 +157,15 @@ impl Ring {
     /// ``capacity`` is memory for messages in bytes, reserved at once (1 MiB by default), ``largest`` the largest message
     /// (1024 by default), ``participants`` how many handles may be open at the same time (256). When the last producer has
     /// gone consumers get BrokenPipeError once the ring is empty, and producers when the last consumer has gone, unless it is
-    /// ``persistent``. The handle's own: ``full``, what it does when the ring is full (``"wait"``, ``"fail"``,
+    /// ``persistent``. With ``redeliveries``, a message that was delivered again so often and comes back once more becomes a dead
+    /// letter. The handle's own: ``full``, what it does when the ring is full (``"wait"``, ``"fail"``,
     /// ``"drop-newest"``, ``"drop-oldest"``; what is dropped is counted), ``role`` (``"either"``, ``"producer"``,
-    /// ``"consumer"``), and ``wait`` (``"adaptive"``, ``"block"``, ``"poll"``). Raises OSError (EINVAL, ENOSPC, EACCES;
+    /// ``"consumer"``), ``wait`` (``"adaptive"``, ``"block"``, ``"poll"``), and ``dead_letters``: whether it receives these, in no
+    /// particular order, and nothing else. Raises OSError (EINVAL, ENOSPC, EACCES;
     /// EBADMSG: there is something else; EPROTO: made by an incompatible version; EUSERS: no room for another handle).
     #[staticmethod]
-    #[pyo3(signature = (address, capacity = 0, largest = 0, *, participants = 0, persistent = false, mode = 0, full = "wait",
-        role = "either", wait = Waiting::default()))]
+    #[pyo3(signature = (address, capacity = 0, largest = 0, *, participants = 0, persistent = false, redeliveries = 0, mode = 0,
+        full = "wait", role = "either", wait = Waiting::default(), dead_letters = false))]
     #[allow(clippy::too_many_arguments)] // one for each keyword
     fn open(
         py: Python<'_>,
@@ -163,13 +174,15 @@ impl Ring {
         largest: u64,
         participants: u32,
         persistent: bool,
+        redeliveries: u32,
         mode: u32,
         full: &str,
         role: &str,
         wait: Waiting,
+        dead_letters: bool,
     ) -> PyResult<Ring> {
-        let own = Own::new(full, role, wait)?;
-        let options = RingOptions { capacity, largest, participants, persistent, mode, ..own.options() };
+        let own = Own::new(full, role, wait, dead_letters)?;
+        let options = RingOptions { capacity, largest, participants, persistent, redeliveries, mode, ..own.options() };
         let opened = wigwag::Ring::open(&address.0, options).map_err(|error| raise(py, error))?;
         Ok(Ring::of(opened, own))
     }
@@ -177,8 +190,8 @@ impl Ring {
     /// Make a ring without a name, for children made by fork, and for others by its descriptor. Options as in open. Never
     /// blocks.
     #[staticmethod]
-    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, persistent = false, full = "wait", role = "either",
-        wait = Waiting::default()))]
+    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, persistent = false, redeliveries = 0, full = "wait",
+        role = "either", wait = Waiting::default(), dead_letters = false))]
     #[allow(clippy::too_many_arguments)] // one for each keyword
     fn anonymous(
         py: Python<'_>,
@@ -186,12 +199,14 @@ impl Ring {
         largest: u64,
         participants: u32,
         persistent: bool,
+        redeliveries: u32,
         full: &str,
         role: &str,
         wait: Waiting,
+        dead_letters: bool,
     ) -> PyResult<Ring> {
-        let own = Own::new(full, role, wait)?;
-        let options = RingOptions { capacity, largest, participants, persistent, ..own.options() };
+        let own = Own::new(full, role, wait, dead_letters)?;
+        let options = RingOptions { capacity, largest, participants, persistent, redeliveries, ..own.options() };
         let made = wigwag::Ring::anonymous(options).map_err(|error| raise(py, error))?;
         Ok(Ring::of(made, own))
     }
@@ -200,9 +215,9 @@ impl Ring {
     ///
     /// Raises OSError (EBADMSG: it is something else; EPROTO, EUSERS).
     #[staticmethod]
-    #[pyo3(signature = (fd, *, full = "wait", role = "either", wait = Waiting::default()))]
-    fn from_fd(py: Python<'_>, fd: i32, full: &str, role: &str, wait: Waiting) -> PyResult<Ring> {
-        let own = Own::new(full, role, wait)?;
+    #[pyo3(signature = (fd, *, full = "wait", role = "either", wait = Waiting::default(), dead_letters = false))]
+    fn from_fd(py: Python<'_>, fd: i32, full: &str, role: &str, wait: Waiting, dead_letters: bool) -> PyResult<Ring> {
+        let own = Own::new(full, role, wait, dead_letters)?;
         let joined = adopt(py, fd, |fd| wigwag::Ring::from_fd(fd, own.options()))?;
         Ok(Ring::of(joined, own))
     }
@@ -267,6 +282,35 @@ impl Ring {
         Ok((received.length, received.deliveries))
     }
 
+    /// Send as many of these messages as there is room for, at least one; how many. Waits for the first, as send.
+    ///
+    /// Raises as send, with nothing sent. What stops it after the first message, such as one that is too large, is met by the next
+    /// call.
+    #[pyo3(signature = (messages, timeout = None))]
+    fn send_batch(&self, py: Python<'_>, messages: Vec<Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<usize> {
+        let ring = self.handle.get()?;
+        let messages = messages.iter().map(|one| one.extract()).collect::<PyResult<Vec<Bytes<'_>>>>()?;
+        let slices: Vec<&[u8]> = messages.iter().map(Bytes::as_slice).collect();
+        wait(py, timeout, |timeout| ring.send_batch(&slices, timeout))
+    }
+
+    /// Take up to ``limit`` messages, at least one and at most 64; waits while there is none. Raises as recv.
+    #[pyo3(signature = (limit = 64, timeout = None))]
+    fn recv_batch(&self, py: Python<'_>, limit: usize, timeout: Option<f64>) -> PyResult<Vec<RingMessage>> {
+        let ring = self.handle.get()?;
+        let mut received = vec![wigwag::RingReceived::default(); limit.min(64)];
+        // What does not fit is left for the next call; the largest message always does.
+        let mut room = vec![0; (ring.largest() * received.len()).min(ring.largest().max(BATCH))];
+        let count = wait(py, timeout, |timeout| ring.recv_batch(&mut room, &mut received, timeout))?;
+        let mut left = &room[..];
+        let mut one = |received: &wigwag::RingReceived| {
+            let (data, rest) = left.split_at_checked(received.length).unwrap_or((left, &[]));
+            left = rest;
+            RingMessage { data: PyBytes::new(py, data).unbind(), deliveries: received.deliveries }
+        };
+        Ok(received.iter().take(count).map(&mut one).collect())
+    }
+
     /// Reserve room for a message of ``size`` bytes, to be written in place and then committed; waits while the ring is full,
     /// if that is what the handle does. Raises as send.
     #[pyo3(signature = (size, timeout = None))]
@@ -321,6 +365,7 @@ impl Ring {
             borrowed: seen.borrowed,
             queued: seen.queued,
             dropped: seen.dropped,
+            dead_lettered: seen.dead_lettered,
             writing: seen.writing,
             aborted: seen.aborted,
             skipped: seen.skipped,

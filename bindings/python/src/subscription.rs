@@ -10,6 +10,10 @@ use crate::handle::Handle;
 use crate::loan::TopicBorrowed;
 use crate::support::{Room, coroutine, new_bytes, raise, wait};
 
+/// So much is taken in one batch, unless the first message is larger.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_MESSAGES: usize = 1024;
+
 /// A message that was received: ``data`` (bytes), ``sequence``, which message of the topic it is (the first is 1), and
 /// ``missed``, how many this subscriber has missed since the one that it received before.
 #[pyclass(frozen, get_all, module = "wigwag")]
@@ -65,6 +69,25 @@ impl Subscription {
         let room = buffer.as_mut_slice();
         let received = wait(py, timeout, |timeout| subscription.recv(room, timeout))?;
         Ok((received.length, received.sequence, received.missed))
+    }
+
+    /// Receive up to ``limit`` messages, at least one; waits while there is none. Raises as recv.
+    #[pyo3(signature = (limit = 64, timeout = None))]
+    fn recv_batch(&self, py: Python<'_>, limit: usize, timeout: Option<f64>) -> PyResult<Vec<TopicMessage>> {
+        let subscription = self.0.get()?;
+        let mut received = vec![wigwag::TopicReceived::default(); limit.min(BATCH_MESSAGES)];
+        // What does not fit is left for the next call; the largest message always does.
+        let largest = subscription.largest();
+        let mut room = vec![0; (largest * received.len()).min(largest.max(BATCH_BYTES))];
+        let count = wait(py, timeout, |timeout| subscription.recv_batch(&mut room, &mut received, timeout))?;
+        let mut left = &room[..];
+        let mut one = |received: &wigwag::TopicReceived| {
+            let (data, rest) = left.split_at_checked(received.length).unwrap_or((left, &[]));
+            left = rest;
+            let (data, sequence, missed) = (PyBytes::new(py, data).unbind(), received.sequence, received.missed);
+            TopicMessage { data, sequence, missed }
+        };
+        Ok(received.iter().take(count).map(&mut one).collect())
     }
 
     /// As recv, for asyncio.

@@ -202,6 +202,17 @@ impl Topic {
         wait(py, timeout, |timeout| topic.publish(bytes, timeout))
     }
 
+    /// Publish these messages one after the other, and wait for room for each within one timeout; how many there was room for.
+    /// Others may publish in between. Raises as publish, if it happens to the first.
+    #[pyo3(signature = (messages, timeout = None))]
+    fn publish_batch(&self, py: Python<'_>, messages: Vec<Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<usize> {
+        let topic = self.handle.get()?;
+        let messages = messages.iter().map(|one| one.extract()).collect::<PyResult<Vec<Bytes<'_>>>>()?;
+        let slices: Vec<&[u8]> = messages.iter().map(Bytes::as_slice).collect();
+        let timeout = crate::support::timeout(timeout)?;
+        py.detach(|| topic.publish_batch(&slices, timeout)).map_err(|error| raise(py, error))
+    }
+
     /// As publish, for asyncio: it waits in a thread of the event loop's executor.
     #[pyo3(signature = (data, timeout = None))]
     fn publish_async<'py>(

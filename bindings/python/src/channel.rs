@@ -1,0 +1,422 @@
+//! Channel: messages over any mechanism that carries them.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use wigwag::{ChannelReceived, Timeout};
+
+use crate::address::AddressLike;
+use crate::channel_message::{ChannelCapabilities, ChannelMessage, ChannelStatistics, PeerOf};
+use crate::handle::Handle;
+use crate::support::{Bytes, Room, coroutine, in_thread, new_bytes, raise, timeout, wait};
+
+/// One end of a channel: whole messages over whichever mechanism its address names, sent from one end and received at the
+/// other.
+///
+/// ``tcp:``, ``udp:``, ``unix:``, ``unix-dgram:``, ``unix-seqpacket:``, ``pipe:``, ``fifo:``, ``mq:``, ``sysv-mq:``,
+/// ``ring:`` and ``topic:``. Over ``tcp:`` and ``unix:`` each message follows its length (32 bits, most significant byte
+/// first); ``?framing=line`` and ``?framing=none`` talk to programs that know nothing of this. ``?largest=`` bounds what a
+/// stream's message may have, 1 MiB by default. A receiver at a socket's address takes any number of senders; one that sends
+/// something else is cut off, and the others do not notice. A sender whose connection breaks connects again, within its
+/// timeout, and raises ConnectionResetError first if something that it sent may not have arrived. May be used by several
+/// threads. Made by ``Channel.open_sender()``, ``Channel.open_receiver()`` and ``Channel.pair()``.
+#[pyclass(frozen, module = "wigwag")]
+pub struct Channel {
+    handle: Handle<wigwag::Channel>,
+    kind: Kind,
+    /// How long opening it could take.
+    patience: Option<f64>,
+    /// Parts of a message can be on their way while the rest waits for room.
+    in_parts: bool,
+    /// The descriptor, once somebody has asked for it.
+    shown: AtomicI32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sender,
+    Receiver,
+    PairedSender,
+    PairedReceiver,
+}
+
+impl Kind {
+    fn text(self) -> &'static str {
+        if matches!(self, Kind::Sender | Kind::PairedSender) { "sender" } else { "receiver" }
+    }
+}
+
+/// Most bytes that a pipe takes in one piece.
+const ONE_PIECE: usize = 4000;
+/// Room for a message whose size is not known.
+const USUAL: usize = 8192;
+
+impl Channel {
+    fn over(channel: wigwag::Channel, kind: Kind, patience: Option<f64>) -> Channel {
+        let in_parts = ["tcp:", "unix:"].iter().any(|scheme| channel.address().starts_with(scheme));
+        Channel { handle: Handle::new("Channel", channel), kind, patience, in_parts, shown: AtomicI32::new(-1) }
+    }
+
+    /// As `wait`, for something that is sent: an attempt that does not wait could leave a part of it for later, when
+    /// nothing may be sent any more.
+    fn wait_to_send(
+        &self,
+        py: Python<'_>,
+        length: usize,
+        seconds: Option<f64>,
+        mut call: impl FnMut(Timeout) -> wigwag::Result<()> + Send,
+    ) -> PyResult<()> {
+        if length <= ONE_PIECE && !self.in_parts {
+            return wait(py, seconds, call);
+        }
+        let timeout = timeout(seconds)?;
+        py.detach(|| call(timeout)).map_err(|error| raise(py, error))
+    }
+
+    /// Receives into bytes that are as long as the message.
+    fn receive<'py>(&self, py: Python<'py>, seconds: Option<f64>) -> PyResult<(Bound<'py, PyBytes>, ChannelReceived)> {
+        let channel = self.handle.get()?;
+        let begun = Instant::now();
+        let mut size = USUAL;
+        loop {
+            let left = seconds.map(|seconds| match size {
+                USUAL => seconds,
+                _ if seconds > 0.0 => (seconds - begun.elapsed().as_secs_f64()).max(0.0),
+                _ => seconds,
+            });
+            let (mut found, mut needed) = (None, None);
+            let data = new_bytes(py, size, |room| {
+                let received = wait(py, left, |timeout| match channel.recv(room, timeout) {
+                    Err(error) if error.errno() == libc::EMSGSIZE && error.true_size() > room.len() => {
+                        needed = Some(error.true_size());
+                        Ok(None)
+                    }
+                    result => result.map(Some),
+                })?;
+                Ok(found.insert(received.unwrap_or_default()).length)
+            })?;
+            match (needed, found) {
+                (Some(needed), _) => size = needed,
+                (None, Some(found)) => return Ok((data, found)),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn has_descriptor(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.handle.get()?.descriptor() {
+            Ok((fd, _)) => {
+                self.shown.store(fd.as_raw_fd(), Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(error) if error.errno() == libc::ENOTSUP => Ok(false),
+            Err(error) => Err(raise(py, error)),
+        }
+    }
+
+    fn coroutine<'py>(slf: &Bound<'py, Self>, method: &str, seconds: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        if slf.get().kind.text() == "receiver" && slf.get().has_descriptor(slf.py())? {
+            return coroutine(slf.as_any(), method, false, seconds, PyTuple::empty(slf.py()));
+        }
+        in_thread(&slf.getattr(method)?, (), seconds, None)
+    }
+}
+
+#[pymethods]
+impl Channel {
+    /// What a channel over this address does and does not do. Never blocks. Raises OSError (EINVAL: it carries no messages).
+    #[staticmethod]
+    fn capabilities(py: Python<'_>, address: AddressLike) -> PyResult<ChannelCapabilities> {
+        wigwag::Channel::capabilities(&address.0).map(ChannelCapabilities::from).map_err(|error| raise(py, error))
+    }
+
+    /// Open the end that sends; waits for a receiver where the mechanism needs one: ``tcp:``, ``unix:``,
+    /// ``unix-seqpacket:`` and ``fifo:``. Queues, rings and topics are made if they are missing.
+    ///
+    /// Raises OSError (EINVAL: the address carries no messages), TimeoutError, and with a timeout of 0 BlockingIOError,
+    /// ConnectionRefusedError, FileNotFoundError: no receiver is there.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None))]
+    fn open_sender(py: Python<'_>, address: AddressLike, timeout: Option<f64>) -> PyResult<Channel> {
+        let open = crate::support::timeout(timeout)?;
+        let opened = py.detach(|| wigwag::Channel::open_sender(&address.0, open));
+        Ok(Channel::over(opened.map_err(|error| raise(py, error))?, Kind::Sender, timeout))
+    }
+
+    /// As open_sender, for asyncio: it waits in a thread of the event loop's executor.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None))]
+    fn open_sender_async<'py>(
+        py: Python<'py>,
+        address: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&py.get_type::<Channel>().getattr("open_sender")?, (address,), timeout, None)
+    }
+
+    /// Open the end that receives; waits for a sender over ``fifo:``, unless ``keep-open=1``, and for nothing else.
+    ///
+    /// Raises OSError (EINVAL as open_sender; EADDRINUSE, EBUSY: another receiver has it, where there can be one only),
+    /// TimeoutError, BlockingIOError.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None))]
+    fn open_receiver(py: Python<'_>, address: AddressLike, timeout: Option<f64>) -> PyResult<Channel> {
+        let open = crate::support::timeout(timeout)?;
+        let opened = py.detach(|| wigwag::Channel::open_receiver(&address.0, open));
+        Ok(Channel::over(opened.map_err(|error| raise(py, error))?, Kind::Receiver, timeout))
+    }
+
+    /// As open_receiver, for asyncio: it waits in a thread of the event loop's executor.
+    #[staticmethod]
+    #[pyo3(signature = (address, timeout = None))]
+    fn open_receiver_async<'py>(
+        py: Python<'py>,
+        address: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&py.get_type::<Channel>().getattr("open_receiver")?, (address,), timeout, None)
+    }
+
+    /// Make both ends of a channel without a name, the receiving one first, for a process and the children it forks:
+    /// ``pipe:``. Never blocks. Raises OSError (EINVAL, EMFILE, ENFILE).
+    #[staticmethod]
+    fn pair(py: Python<'_>, address: AddressLike) -> PyResult<(Channel, Channel)> {
+        let (receiver, sender) = wigwag::Channel::pair(&address.0).map_err(|error| raise(py, error))?;
+        let receiver = Channel::over(receiver, Kind::PairedReceiver, None);
+        Ok((receiver, Channel::over(sender, Kind::PairedSender, None)))
+    }
+
+    /// Remove what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it.
+    /// Sockets' names go with their receiver. Never blocks. Raises FileNotFoundError, OSError (EINVAL: it names nothing that
+    /// outlives its receiver).
+    #[staticmethod]
+    fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
+        wigwag::Channel::remove(&address.0).map_err(|error| raise(py, error))
+    }
+
+    /// Send one message; waits for room. Higher priorities are received first, where the mechanism has any. A message that is
+    /// sent has been handed to the mechanism; what outlives what is told by ``Channel.capabilities()``.
+    ///
+    /// Raises TimeoutError, BlockingIOError with a timeout of 0, BrokenPipeError: the last receiver has gone and none can
+    /// come, ConnectionResetError: what was sent before may be lost and this was not sent, OSError (EMSGSIZE: larger than the
+    /// mechanism allows; EINVAL: the framing cannot carry it; ENOTSUP: there are no priorities; EBADF: this end receives).
+    #[pyo3(signature = (data, timeout = None, *, priority = 0))]
+    fn send(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>, priority: u32) -> PyResult<()> {
+        let channel = self.handle.get()?;
+        let bytes = data.as_slice();
+        self.wait_to_send(py, bytes.len(), timeout, |timeout| channel.send_with_priority(bytes, priority, timeout))
+    }
+
+    /// Send messages one after the other, within one deadline.
+    ///
+    /// Raises as send, for the first that could not be sent; ``done`` of the exception is how many were.
+    #[pyo3(signature = (messages, timeout = None))]
+    fn send_batch(&self, py: Python<'_>, messages: Vec<Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<()> {
+        let channel = self.handle.get()?;
+        let exported = messages.iter().map(|message| Bytes::extract(message.as_borrowed()));
+        let exported: Vec<_> = exported.collect::<PyResult<_>>()?;
+        let messages: Vec<_> = exported.iter().map(Bytes::as_slice).collect();
+        let timeout = crate::support::timeout(timeout)?;
+        py.detach(|| channel.send_batch(&messages, timeout)).map_err(|error| {
+            // The error tells the size instead of how many: of the first message that has it.
+            let size = (error.errno() == libc::EMSGSIZE).then(|| error.true_size());
+            let raised = raise(py, error);
+            if let Some(done) = size.and_then(|size| messages.iter().position(|message| message.len() == size)) {
+                let _ = raised.value(py).setattr("done", done); // an exception takes any attribute
+            }
+            raised
+        })
+    }
+
+    /// Receive one message; waits for one. The end that sends over a socket receives answers with this.
+    ///
+    /// Raises TimeoutError, BlockingIOError with a timeout of 0, BrokenPipeError: the last sender has gone and everything is
+    /// received, where the mechanism tells, OSError (EBADMSG: a sender sent something else: it was cut off, or what it wrote
+    /// was skipped, and counted; EBADF: this end sends, and there are no answers; ENOMEM).
+    #[pyo3(signature = (timeout = None))]
+    fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(self.receive(py, timeout)?.0)
+    }
+
+    /// As recv, with what is known about the message: its sender, priority and so on.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_message(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<ChannelMessage> {
+        let (data, received) = self.receive(py, timeout)?;
+        ChannelMessage::new(data, received)
+    }
+
+    /// As recv, into a writable buffer; the length of the message.
+    ///
+    /// Raises as recv, and OSError (EMSGSIZE: the buffer is too small; ``true_size`` says how long the message is, which
+    /// stays).
+    #[pyo3(signature = (buffer, timeout = None))]
+    fn recv_into(&self, py: Python<'_>, mut buffer: Room, timeout: Option<f64>) -> PyResult<usize> {
+        let channel = self.handle.get()?;
+        let room = buffer.as_mut_slice();
+        Ok(wait(py, timeout, |timeout| channel.recv(room, timeout))?.length)
+    }
+
+    /// Receive up to ``most`` messages: waits for the first, and takes those that are there besides. Raises as recv, for the
+    /// first; what stops it behind that ends the batch, and is counted where it has a count.
+    #[pyo3(signature = (most, timeout = None))]
+    fn recv_batch(&self, py: Python<'_>, most: usize, timeout: Option<f64>) -> PyResult<Vec<ChannelMessage>> {
+        let channel = self.handle.get()?;
+        let found = wait(py, timeout, |timeout| channel.recv_batch(most, timeout))?;
+        let message =
+            |found: wigwag::ChannelMessage| ChannelMessage::new(PyBytes::new(py, &found.data), found.received);
+        found.into_iter().map(message).collect()
+    }
+
+    /// Answer the sender of a message, which is what recv_message gave, or its ``peer``; waits for room. The sender receives
+    /// answers with its own ``recv``.
+    ///
+    /// Raises BrokenPipeError: the sender has gone, OSError (ENOTSUP: the mechanism does not know senders; EINVAL: the sender
+    /// of another channel's message), otherwise as send.
+    #[pyo3(signature = (peer, data, timeout = None))]
+    fn reply(&self, py: Python<'_>, peer: PeerOf, data: Bytes<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let channel = self.handle.get()?;
+        let (peer, bytes) = (peer.get()?, data.as_slice());
+        self.wait_to_send(py, bytes.len(), timeout, |timeout| channel.reply(peer, bytes, timeout))
+    }
+
+    /// Wait until what was sent is out of this process's hands: acknowledged by the other host (``tcp:``), read by the other
+    /// side (``unix:``), with the kernel or in shared memory (the others, at once).
+    ///
+    /// Raises ConnectionResetError: the connection broke before, and something may be lost, TimeoutError, BlockingIOError.
+    #[pyo3(signature = (timeout = None))]
+    fn flush(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let channel = self.handle.get()?;
+        wait(py, timeout, |timeout| channel.flush(timeout))
+    }
+
+    /// As send, for asyncio: it waits in a thread of the event loop's executor.
+    #[pyo3(signature = (data, timeout = None, *, priority = 0))]
+    fn send_async<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+        priority: u32,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = PyDict::new(slf.py());
+        options.set_item("priority", priority)?;
+        in_thread(&slf.getattr("send")?, (data,), timeout, Some(&options))
+    }
+
+    /// As recv, for asyncio; where there is no descriptor to await, it waits in a thread of the event loop's executor.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        Channel::coroutine(slf, "recv", timeout)
+    }
+
+    /// As recv_message, for asyncio; as recv_async.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_message_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        Channel::coroutine(slf, "recv_message", timeout)
+    }
+
+    /// As reply, for asyncio: it waits in a thread of the event loop's executor.
+    #[pyo3(signature = (peer, data, timeout = None))]
+    fn reply_async<'py>(
+        slf: &Bound<'py, Self>,
+        peer: &Bound<'py, PyAny>,
+        data: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&slf.getattr("reply")?, (peer, data), timeout, None)
+    }
+
+    /// As flush, for asyncio: it waits in a thread of the event loop's executor.
+    #[pyo3(signature = (timeout = None))]
+    fn flush_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        in_thread(&slf.getattr("flush")?, (), timeout, None)
+    }
+
+    /// The descriptor to poll, for what ``interest`` says: that it is ready means that receiving, or sending, is worth trying
+    /// with a timeout of 0; try until that raises BlockingIOError. It stays the object's. Raises OSError (ENOTSUP: there is
+    /// nothing to poll).
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        let channel = self.handle.get()?;
+        let (fd, _) = channel.descriptor().map_err(|error| raise(py, error))?;
+        self.shown.store(fd.as_raw_fd(), Ordering::Relaxed);
+        Ok(fd.as_raw_fd())
+    }
+
+    /// What to poll ``fileno()`` for: ``WaitSet.READABLE`` or ``WaitSet.WRITABLE``. Raises as fileno.
+    #[getter]
+    fn interest(&self, py: Python<'_>) -> PyResult<u32> {
+        self.fileno(py)?;
+        let channel = self.handle.get()?;
+        channel.descriptor().map(|(_, interest)| interest.bits()).map_err(|error| raise(py, error))
+    }
+
+    /// What this end has seen, and the mechanism where it keeps count. Never blocks.
+    fn statistics(&self) -> PyResult<ChannelStatistics> {
+        Ok(self.handle.get()?.statistics().into())
+    }
+
+    /// The address that it was opened with.
+    #[getter]
+    fn address(&self) -> PyResult<String> {
+        Ok(self.handle.get()?.address().to_owned())
+    }
+
+    /// Where senders reach this receiver over a socket: the port that the kernel chose, if the address left that to it; None
+    /// for others.
+    #[getter]
+    fn local_address(&self) -> PyResult<Option<String>> {
+        Ok(self.handle.get()?.local_address().map(ToString::to_string))
+    }
+
+    /// Close it; threads that wait on it get OSError with errno ECANCELED. What the mechanism keeps, it keeps: see
+    /// ``Channel.capabilities()``. Closing twice is fine.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let shown = Some(self.shown.load(Ordering::Relaxed)).filter(|fd| *fd >= 0);
+        self.handle.close(py, |_| shown, |channel| channel.end_waits())
+    }
+
+    /// Whether it is closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// It pickles as its address, and is opened anew with the same timeout. One of a pair cannot: it has no name.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let (py, this) = (slf.py(), slf.get());
+        let channel = this.handle.get()?;
+        let method = match this.kind {
+            Kind::Sender => "open_sender",
+            Kind::Receiver => "open_receiver",
+            Kind::PairedSender | Kind::PairedReceiver => {
+                return Err(PyTypeError::new_err(
+                    "it has no name by which another process could open it: open both ends by an address with a name, or \
+                     fork the process that is to have it",
+                ));
+            }
+        };
+        let arguments = (channel.address(), this.patience).into_pyobject(py)?;
+        (slf.get_type().getattr(method)?, arguments).into_pyobject(py)
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        self.handle.describe(|channel| format!("{} {}", self.kind.text(), channel.address()))
+    }
+}

@@ -1,0 +1,371 @@
+//! A lane of the many-to-many ring: how its slots change hands.
+//!
+//! Every transition of a slot is one compare-exchange of its state word (`word.rs`), and each that takes something names
+//! the owner in the same exchange: there is no instant at which something is taken and nobody knows by whom.
+//!
+//! ```text
+//!              claim                 commit                take                  release
+//! FREE(lap) ──────────→ WRITING(me) ────────→ READY(me) ──────────→ READING(you) ────────→ FREE(lap+1)
+//!                            │  abort, or the owner died   │ drop-oldest  │  the owner died, or gave it back
+//!                            ↓                             ↓              ↓
+//!                         PASSED ──counted──→ FREE(lap+1) ←── PASSED    RETURNED ──take──→ READING(another)
+//! ```
+//!
+//! `tail` and `head` follow: whoever finds one behind helps it along, so nobody waits for the one who should have. A
+//! slot that is still held when its turn comes again is passed over (WRITING → WRITING-LATE, READING → READING-LATE, in
+//! the next lap), so a stopped process keeps one slot from the others and nothing else.
+//!
+//! Orderings: the exchange that makes a message READY releases what was written before it; the loads of words that may be
+//! READY acquire it. The exchange that frees a slot releases the reads before it; the claim acquires them. All exchanges
+//! are SeqCst, which also orders them before the look at the bell that follows (see `segment/bell.rs`).
+
+use nix::errno::Errno;
+
+use super::depth::Depth;
+use super::layout::{Ends, Geometry, PAYLOAD_AT, Parts};
+use super::word::{Phase, Reason, Word};
+use crate::segment::Tag;
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::SysResult;
+use crate::sys::shared::{Kept, Places};
+
+/// So often a consumer looks from the head on, and whoever tidies at a slot, before it lets its caller see whether time is up.
+pub(super) const ROUNDS: u32 = 1 << 10;
+
+/// A slot that this process holds, for writing or for reading.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub lane: u32,
+    pub slot: u64,
+    pub word: Word,
+    pub length: usize,
+    /// How often it has been taken, this time included; 0 for writing.
+    pub deliveries: u32,
+}
+
+/// What a try to take gives.
+pub(super) enum Taken {
+    Message(Held),
+    Nothing,
+    /// The next message is longer than the taker has room for; it was left.
+    TooLong(usize),
+}
+
+/// A sequence of slots of its own: messages of a higher lane go first.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub number: u32,
+    pub ends: Kept<Ends>,
+    pub slots: Places,
+    pub accounts: Places,
+    pub shift: u32,
+    largest: usize,
+    /// The value of `returns` up to which this handle has looked behind the head.
+    pub returns_seen: AtomicU64,
+    pub depth: Depth,
+}
+
+impl Lane {
+    pub(super) fn of(geometry: &Geometry, number: u32, parts: Parts) -> Lane {
+        let Parts { ends, slots, accounts } = parts;
+        let shift = slots.count().trailing_zeros();
+        let (returns_seen, depth) = (AtomicU64::new(u64::MAX), Depth::of(geometry.slots));
+        Lane { number, ends, slots, accounts, shift, largest: geometry.largest, returns_seen, depth }
+    }
+
+    #[inline(always)]
+    fn word(&self, slot: u64) -> &AtomicU64 {
+        self.slots.word::<0>(slot)
+    }
+
+    /// Length in the lower half, deliveries in the upper. Written by who holds the slot, published by its state word.
+    #[inline(always)]
+    fn meta(&self, slot: u64) -> &AtomicU64 {
+        self.slots.word::<1>(slot)
+    }
+
+    /// How often the message in a slot has been taken, as far as those who took it have written down: one that died at once
+    /// may be missing.
+    pub(super) fn deliveries(&self, slot: u64, word: Word) -> u32 {
+        let deliveries = (self.meta(slot).load(Ordering::Relaxed) >> 32) as u32;
+        if word.phase() == Phase::Reading { deliveries.max(1) } else { deliveries }
+    }
+
+    /// Acquire pairs with the exchanges of `step`: what the word says was written is visible.
+    #[inline(always)]
+    pub(super) fn load(&self, slot: u64) -> Word {
+        Word(self.word(slot).load(Ordering::Acquire))
+    }
+
+    /// The one way in which a state word changes.
+    #[inline(always)]
+    pub(super) fn step(&self, slot: u64, from: Word, to: Word) -> bool {
+        self.word(slot).compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Moves an index on from where it was found, unless somebody else did. Release and Acquire (in `claim`, `take`):
+    /// who sees the index sees the words that let it pass.
+    #[inline(always)]
+    pub(super) fn help(index: &AtomicU64, from: u64, to: u64) {
+        let _ = index.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed);
+    }
+
+    // --- producers ---
+
+    /// A slot that was just taken for writing.
+    #[inline(always)]
+    pub(super) fn held(&self, position: u64, word: Word) -> Held {
+        Held { lane: self.number, slot: position, word, length: 0, deliveries: 0 }
+    }
+
+    /// Takes the slot at this position, all before which are taken, if it is free; the tail is left where it is.
+    #[inline]
+    pub(super) fn claim_at(&self, me: Tag, position: u64) -> Option<Held> {
+        let word = self.load(position);
+        let held = word.to(Phase::Writing, me);
+        let is_free = word.ahead_of(position >> self.shift) == 0 && word.phase() == Phase::Free;
+        if !is_free || !self.step(position, word, held) {
+            return None;
+        }
+        self.note_depth(position);
+        Some(self.held(position, held))
+    }
+
+    /// Moves the tail over positions that were taken one behind the other, if it is still at the first.
+    pub(super) fn move_tail(&self, from: u64, to: u64) {
+        if from != to {
+            Self::help(&self.ends.tail.0, from, to);
+        }
+    }
+
+    /// Whether a message nobody has taken stands in the way of this position: then passing over the one before it would
+    /// gain nothing.
+    pub(super) fn is_full_at(&self, position: u64) -> bool {
+        let word = self.load(position);
+        word.ahead_of(position >> self.shift) == -1 && matches!(word.phase(), Phase::Ready | Phase::Returned)
+    }
+
+    /// Throws away the message that stands in the way; false if it is not one, or has gone.
+    pub(super) fn drop_oldest(&self) -> bool {
+        let position = self.ends.tail.0.load(Ordering::Acquire);
+        let word = self.load(position);
+        if word.ahead_of(position >> self.shift) != -1 || !matches!(word.phase(), Phase::Ready | Phase::Returned) {
+            return false;
+        }
+        let passed = word.to_passed(Reason::Dropped);
+        let dropped = self.step(position, word, passed);
+        if dropped {
+            self.settle(position, passed);
+        }
+        dropped
+    }
+
+    /// So often a call looks before it lets its caller see whether time is up. By the rules it need not: only a tail or a
+    /// head that a peer has put far behind takes longer to come after.
+    pub(super) fn patience(&self) -> u64 {
+        self.slots.count().saturating_mul(4).saturating_add(1 << 12)
+    }
+
+    /// Copies into a slot that is held for writing.
+    #[inline(always)]
+    pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.slots.put(held.slot, PAYLOAD_AT + offset, bytes);
+        }
+    }
+
+    /// Hands a written message over to consumers. `ESTALE` if it was taken from this process, declared dead.
+    #[inline]
+    pub(super) fn commit(&self, held: &Held) -> SysResult<()> {
+        // Relaxed: published by the exchange below.
+        self.meta(held.slot).store(held.length as u64, Ordering::Relaxed);
+        self.finish(held, |word| word.to(Phase::Ready, word.owner()))
+    }
+
+    pub(super) fn abort(&self, held: &Held) -> SysResult<()> {
+        self.finish(held, |word| word.to_passed(Reason::Aborted))?;
+        let word = self.load(held.slot);
+        if word.phase() == Phase::Passed {
+            self.settle(held.slot, word);
+        }
+        Ok(())
+    }
+
+    /// Ends a holding, also where its slot was passed over meanwhile.
+    #[inline]
+    pub(super) fn finish(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
+        if self.step(held.slot, held.word, to(held.word)) {
+            return Ok(());
+        }
+        self.finish_late(held, to)
+    }
+
+    #[cold]
+    fn finish_late(&self, held: &Held, to: impl Fn(Word) -> Word) -> SysResult<()> {
+        let late = if held.word.phase() == Phase::Writing { Phase::WritingLate } else { Phase::ReadingLate };
+        for _ in 0..self.patience() {
+            let word = self.load(held.slot);
+            if word.owner() != held.word.owner() {
+                return Err(Errno::ESTALE);
+            }
+            match word.phase() {
+                // Only the lap has changed: nobody but the owner takes a slot out of the owner's hands while it lives.
+                phase if phase == held.word.phase() => {
+                    if self.step(held.slot, word, to(word)) {
+                        return Ok(());
+                    }
+                }
+                phase if phase == late => self.settle(held.slot, word),
+                _ => return Err(Errno::ESTALE),
+            }
+        }
+        Err(Errno::EBADMSG) // nobody goes around the ring so often meanwhile
+    }
+
+    // --- consumers ---
+
+    /// Takes the lane's next message of at most `room` bytes.
+    #[inline]
+    pub(super) fn take(&self, me: Tag, room: usize) -> SysResult<Taken> {
+        let head = &self.ends.head.0;
+        for _ in 0..ROUNDS {
+            let first = head.load(Ordering::Acquire);
+            let (mut position, mut open, mut writers) = (first, None, Writers::default());
+            let found = loop {
+                if position.wrapping_sub(first) == self.slots.count() {
+                    break None;
+                }
+                let word = self.load(position);
+                match (word.ahead_of(position >> self.shift), word.phase()) {
+                    (0, Phase::Ready | Phase::Returned) => break Some(word),
+                    (0, Phase::Writing | Phase::WritingLate) => {
+                        open = open.or(Some(position));
+                        writers.add(word.owner());
+                    }
+                    (0, Phase::Passed) => self.settle(position, word),
+                    (0, Phase::Reading | Phase::ReadingLate | Phase::DeadLetter | Phase::DeadLetterLate) | (1.., _) => {
+                    }
+                    (0, Phase::Free) | (_, _) => break None, // nobody has come this far
+                }
+                position = position.wrapping_add(1);
+            };
+            let Some(mut word) = found else {
+                // Whatever lies between is over for good, or taken.
+                let passed = open.unwrap_or(position);
+                if passed != first {
+                    Self::help(head, first, passed);
+                }
+                if head.load(Ordering::Acquire) == first || position.wrapping_sub(first) < self.slots.count() {
+                    return Ok(Taken::Nothing);
+                }
+                continue; // the head was found far behind
+            };
+            if writers.may_have(word.owner()) && word.phase() == Phase::Ready {
+                // The same sender was writing an earlier message when we passed it. That one may be whole by now, and
+                // must go first; one that is still unfinished after this message was seen whole need not.
+                match self.first_of(first, position, word.owner()) {
+                    Some((earlier, earlier_word)) => (position, word) = (earlier, earlier_word),
+                    None => continue,
+                }
+            }
+            match self.take_at(position, word, me, room)? {
+                Some(taken) => {
+                    if open.is_none() && matches!(taken, Taken::Message(_)) {
+                        Self::help(head, first, position.wrapping_add(1));
+                    }
+                    return Ok(taken);
+                }
+                None => continue, // somebody else was faster
+            }
+        }
+        Ok(Taken::Nothing)
+    }
+
+    /// Takes a message that was given back, which may lie behind the head.
+    #[cold]
+    pub(super) fn take_returned(&self, me: Tag, room: usize) -> SysResult<Taken> {
+        for slot in 0..self.slots.count() {
+            let word = self.load(slot);
+            if word.phase() == Phase::Returned
+                && let Some(taken) = self.take_at(slot, word, me, room)?
+            {
+                return Ok(taken);
+            }
+        }
+        Ok(Taken::Nothing)
+    }
+
+    /// The first whole message of this sender from `first` to `last`.
+    fn first_of(&self, first: u64, last: u64, sender: Tag) -> Option<(u64, Word)> {
+        let positions = (0..=last.wrapping_sub(first)).map(|offset| first.wrapping_add(offset));
+        positions.map(|position| (position, self.load(position))).find(|(position, word)| {
+            word.ahead_of(position >> self.shift) == 0 && word.phase() == Phase::Ready && word.owner() == sender
+        })
+    }
+
+    /// Takes the message that was seen in this slot; `None` if it is no longer there.
+    #[inline(always)]
+    pub(super) fn take_at(&self, slot: u64, word: Word, me: Tag, room: usize) -> SysResult<Option<Taken>> {
+        // Relaxed: visible since the word was loaded. Copied once; if the exchange succeeds, it was this message's.
+        let meta = self.meta(slot).load(Ordering::Relaxed);
+        let length = (meta & u64::from(u32::MAX)) as usize;
+        if length > room && length <= self.largest {
+            return Ok((self.load(slot) == word).then_some(Taken::TooLong(length)));
+        }
+        let held = word.to(Phase::Reading, me);
+        if !self.step(slot, word, held) {
+            return Ok(None);
+        }
+        let before = (meta >> 32) as u32;
+        // A taker that died before it could write down its delivery has still left the mark in the phase.
+        let before = if word.phase() == Phase::Returned { before.max(1) } else { before };
+        let deliveries = before.saturating_add(1);
+        let held = Held { lane: self.number, slot, word: held, length, deliveries };
+        if length > self.largest {
+            // No rule-abiding producer writes that: out with it, so that it does not block the ring.
+            self.finish(&held, |word| word.to_passed(Reason::Dropped))?;
+            return Err(Errno::EBADMSG);
+        }
+        // Relaxed: published by whatever exchange ends this holding.
+        self.meta(slot).store(u64::from(deliveries) << 32 | length as u64, Ordering::Relaxed);
+        Ok(Some(Taken::Message(held)))
+    }
+
+    /// Copies out of a slot that is held for reading; how many bytes.
+    #[inline(always)]
+    pub(super) fn read(&self, held: &Held, offset: usize, buffer: &mut [u8]) -> usize {
+        let length = buffer.len().min(held.length.saturating_sub(offset));
+        if length == 0 {
+            return 0; // also of an offset with which no address could be computed
+        }
+        self.slots.get(held.slot, PAYLOAD_AT + offset, &mut buffer[..length])
+    }
+
+    /// Where a held slot's payload lies.
+    pub(super) fn payload(&self, held: &Held) -> std::ptr::NonNull<u8> {
+        self.slots.pointer(held.slot, PAYLOAD_AT)
+    }
+
+    /// Ends a holding for good: the message is done with. `ESTALE` if it was taken from this process, declared dead.
+    #[inline]
+    pub(super) fn release(&self, held: &Held) -> SysResult<()> {
+        self.finish(held, Word::to_free)
+    }
+}
+
+/// A set of senders, by the low bits of their tags; it may say yes for one that is not in it.
+#[derive(Default)]
+struct Writers([u64; 4]);
+
+impl Writers {
+    fn add(&mut self, tag: Tag) {
+        let at = tag.bits() as usize & 255;
+        self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    #[inline(always)]
+    fn may_have(&self, tag: Tag) -> bool {
+        let at = tag.bits() as usize & 255;
+        self.0[at / 64] & 1 << (at % 64) != 0
+    }
+}
