@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the document's programs: rebuilt on wigwag (here), on plain system calls (libc/), and their twins in Rust and
 Python (examples/). All must print the same. Programs that talk to each other are tried in every mixture of the four.
-Beside them, the examples in Rust and Python for what the document has not.
+Beside them, the examples for what the document has not.
 
 Run from anywhere, after `make lib` and `cargo build --examples`. Python twins need --python, an interpreter that has
 the package. To add a program, add a line to SCENARIOS, or OWN_SCENARIOS.
@@ -32,8 +32,8 @@ PATIENCE = 30
 class Program:
     """One program of a scenario.
 
-    name       of the source: NAME.c, libc/NAME.c, examples/NAME/main.rs, examples/NAME/main.py
-    arguments  with {found} for what `ready` found in the program before
+    name       of the source: NAME.c, libc/NAME.c, examples/NAME/main.rs, examples/NAME/main.py; or examples/NAME/main.c
+    arguments  with {found} for what `ready` found in the program before, {unique} for a name that no other run has
     prints     its whole standard output
     ready      a line (a pattern) of its standard error or output that it prints before what follows is done; None: what
                follows is done when it has ended
@@ -66,14 +66,20 @@ SCENARIOS = [
 ]
 LANGUAGES = ["c", "libc", "rust", "python"]
 
-#: Programs for what the document has not: wigwag's own transports and locks, in Rust and Python only.
+#: Programs for what the document has not: wigwag's own transports and locks, and several mechanisms together; in Rust,
+#: Python, and where there is a main.c beside them, C.
 OWN_SCENARIOS = [
     [Program("ring", prints="Doing job 1\nDoing job 2\nDoing job 3\n3 sent, 3 done\n")],
     [Program("topic", prints="Child, 1: Rain\nChild, 2: Sun\nParent, 1: Rain\nParent, 2: Sun\n")],
     [Program("cell", prints="Value 3: 22 degrees\n")],
     [Program("lock", prints="Inherited from the dead: half\nConsistent: complete\n")],
+    *[[Program("jobs_by_queue", address, prints="300 sent, 299 done, 0 of them twice, 1 lost with 1 consumer killed\n")]
+      for address in ("sysv-mq:.#65", "mq:/{unique}?depth=8&size=64", "ring:./jobs?capacity=4096&largest=64")],
+    *[[Program("jobs_by_memory", memory, semaphores, "file:lock",
+               prints="300 sent, 300 done, 2 of them again after 2 consumers were killed, 0 lost\n")]
+      for memory, semaphores in (("shm:/{unique}", "sem:/{unique}"), ("sysv-shm:.#1", "sysv-sem:.#2"))],
 ]
-OWN_LANGUAGES = ["rust", "python"]
+OWN_LANGUAGES = ["c", "rust", "python"]
 
 
 class Running:
@@ -122,10 +128,10 @@ class Running:
 def run_scenario(scenario, commands):
     """Gives None, or what went wrong."""
     with tempfile.TemporaryDirectory(prefix="wwctest-document-") as directory, contextlib.ExitStack() as stack:
-        found, started = "", []
+        found, unique, started = "", pathlib.Path(directory).name, []
         try:
             for program, command in zip(scenario, commands):
-                arguments = [argument.format(found=found) for argument in program.arguments]
+                arguments = [argument.format(found=found, unique=unique) for argument in program.arguments]
                 running = Running([*command, *arguments], directory)
                 stack.callback(running.process.kill)
                 started.append((program, running))
@@ -170,6 +176,9 @@ def build_programs():
             for source in (TESTS / "document").glob("*.c")]
     jobs += [[*common, source, "-o", directory / "libc" / source.stem]
              for source in (TESTS / "document/libc").glob("*.c")]
+    (directory / "examples").mkdir(exist_ok=True)
+    jobs += [[*common, INCLUDE, source, "-o", directory / "examples" / source.parent.name, *SHARED]
+             for source in (ROOT / "examples").glob("*/main.c")]
     parallel(build, jobs)
     return directory
 
@@ -186,13 +195,19 @@ def main():
         print("skip document/python: no --python given")
 
     def command(language, name):
-        return {"c": [directory / name], "libc": [directory / "libc" / name],
+        own = (ROOT / "examples" / name / "main.c").exists()
+        return {"c": [directory / "examples" / name if own else directory / name], "libc": [directory / "libc" / name],
                 "rust": [TARGET / "debug/examples" / name],
                 "python": [python, "-W", "error", ROOT / "examples" / name / "main.py"]}[language]
 
+    def written(scenario, choice, languages):
+        """Those of the languages that the programs of a scenario are written in."""
+        in_c = scenario in SCENARIOS or all((ROOT / "examples" / one.name / "main.c").exists() for one in scenario)
+        return [one for one in choice if one in languages and (in_c or one != "c")]
+
     runs = [(scenario, mixture) for scenarios, choice in ((SCENARIOS, LANGUAGES), (OWN_SCENARIOS, OWN_LANGUAGES))
             for scenario in scenarios
-            for mixture in itertools.product([one for one in choice if one in languages], repeat=len(scenario))]
+            for mixture in itertools.product(written(scenario, choice, languages), repeat=len(scenario))]
     results = parallel(lambda run: run_scenario(run[0], list(map(command, run[1], [p.name for p in run[0]]))), runs)
     totals = Totals()
     for (scenario, mixture), trouble in zip(runs, results):
