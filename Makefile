@@ -69,6 +69,15 @@ test-%: needs ## one part of it: test-rust, test-c, test-python, …
 torture: needs ## kill and stop processes at every point that differs, with optimised code, and at random for a minute
 	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_hostile --test ring_one_kill --test cell_kill --test topic_kill --test sync_kill --test lease_kill --test ring_soak -- --nocapture
 
+.PHONY: loom
+loom: needs ## explore the algorithms on shared memory with a model checker, further than make test does
+	WIGWAG_PREEMPTIONS=$(or $(WIGWAG_PREEMPTIONS),2) RUSTFLAGS="--cfg loom --deny warnings" $(CARGO) test --package wigwag-models --test loom --target-dir $(TARGET_DIR)/loom -- --nocapture
+
+.PHONY: layouts
+layouts: needs ## have two builds of the library meet whose layouts differ
+	RUSTFLAGS="--cfg wigwag_next_layout" $(CARGO) build --quiet --package wigwag-models --target-dir $(TARGET_DIR)/layout
+	WIGWAG_OTHER_BUILD=$(abspath $(TARGET_DIR))/layout/debug/opens $(CARGO) test --package wigwag-models --test layouts
+
 .PHONY: venv
 venv: needs ## a virtual environment with the Python package in it, in build/venv
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

@@ -27,10 +27,12 @@
 
 TEST(a_mutex_passes_on_from_the_dead) {
     ww_mutex *mutex, *other;
+    ww_mutex_options options = WW_MUTEX_OPTIONS_INIT;
     ww_mutex_statistics seen;
     ww_sync_participant who[2];
     OK(ww_mutex_anonymous(&mutex, NULL));
-    OK(ww_mutex_from_fd(&other, dup(ww_mutex_segment_fd(mutex)), NULL));
+    options.wait = WW_WAIT_BLOCK; /* one that spins may have no time left to sleep, and to note what it saw */
+    OK(ww_mutex_from_fd(&other, dup(ww_mutex_segment_fd(mutex)), &options));
     OK(ww_mutex_lock(mutex, WW_NOW));
     CHECK_ERROR(ww_mutex_lock(mutex, WW_NOW), -EDEADLK, "recursive");
     CHECK_INT(ww_mutex_lock(other, WW_NOW), -EAGAIN);

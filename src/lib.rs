@@ -39,6 +39,10 @@ mod lease;
 mod lender;
 mod limits;
 mod log;
+#[cfg(loom)]
+#[doc(hidden)]
+#[allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // for tests only
+pub mod modelled;
 mod mq;
 mod paths;
 mod pipe;

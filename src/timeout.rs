@@ -112,7 +112,11 @@ pub(crate) fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or(TimeSpec::new(0, 0)).into()
 }
 
+#[cfg(loom)]
+pub(crate) use crate::modelled::about_now;
+
 /// As [`now`], behind by a few milliseconds at most, and several times as fast.
+#[cfg(not(loom))]
 pub(crate) fn about_now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).unwrap_or(TimeSpec::new(0, 0)).into()
 }

@@ -12,9 +12,11 @@ pub(crate) mod direct;
 pub(crate) mod epoll;
 pub(crate) mod file_size;
 pub(crate) mod fork;
+#[cfg(not(loom))]
 pub(crate) mod futex;
 pub(crate) mod lookup;
 pub(crate) mod masked;
+#[cfg(not(loom))]
 pub(crate) mod membarrier;
 pub(crate) mod memory;
 pub(crate) mod mq;
@@ -35,6 +37,9 @@ pub(crate) mod sysv_sem;
 pub(crate) mod taken;
 pub(crate) mod thread_timer;
 pub(crate) mod wake_signal;
+
+#[cfg(loom)]
+pub(crate) use crate::modelled::{futex, membarrier};
 
 use nix::errno::Errno;
 

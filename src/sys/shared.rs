@@ -16,6 +16,8 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{SysResult, check};
+#[cfg(loom)]
+use crate::modelled::{copy_in, copy_out};
 use crate::sync_atomics::AtomicU64;
 
 /// A structure that may lie in shared memory.
@@ -43,7 +45,9 @@ impl Mapping {
         let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
         // SAFETY: the kernel chooses a free range, so nothing that lives is replaced.
         let base =
-            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)? };
+            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &fd, 0)? };
+        #[cfg(loom)]
+        crate::modelled::map(base.as_ptr() as usize, length, &fd);
         Ok(Mapping { base: base.cast(), length })
     }
 
@@ -63,6 +67,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        #[cfg(loom)]
+        crate::modelled::unmap(self.base.as_ptr() as usize);
         // SAFETY: the range is the one that `new` mapped, and whatever borrowed from it is gone. A failure is not
         // possible for a range that is mapped.
         let _ = unsafe { munmap(self.base.cast(), self.length) };
@@ -178,7 +184,7 @@ impl Places {
         let (skip, length) = self.clamp(skip, bytes.len());
         // SAFETY: source and target are live for `length` bytes and cannot overlap, as one is private. The target is
         // the caller's to write until it is published; a peer that writes there nevertheless spoils bytes, not memory.
-        unsafe { self.at(index).add(skip).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), length) };
+        unsafe { copy_in(self.at(index).add(skip).as_ptr(), &bytes[..length]) };
     }
 
     /// Copies bytes out of a place; as many as fit, and how many that was.
@@ -186,7 +192,7 @@ impl Places {
     pub(crate) fn get(&self, index: u64, skip: usize, buffer: &mut [u8]) -> usize {
         let (skip, length) = self.clamp(skip, buffer.len());
         // SAFETY: as in `put`, the other way round; the bytes may be any, and bytes are what the caller gets.
-        unsafe { self.at(index).add(skip).as_ptr().copy_to_nonoverlapping(buffer.as_mut_ptr(), length) };
+        unsafe { copy_out(self.at(index).add(skip).as_ptr(), &mut buffer[..length]) };
         length
     }
 
@@ -195,7 +201,7 @@ impl Places {
     pub(crate) fn put_at(&self, skip: usize, bytes: &[u8]) {
         let (skip, length) = self.clamp(skip, bytes.len());
         // SAFETY: as in `put`; the first place is one.
-        unsafe { self.first.add(skip).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), length) };
+        unsafe { copy_in(self.first.add(skip).as_ptr(), &bytes[..length]) };
     }
 
     /// As [`Places::get`] where there is one place.
@@ -203,7 +209,7 @@ impl Places {
     pub(crate) fn get_at(&self, skip: usize, buffer: &mut [u8]) -> usize {
         let (skip, length) = self.clamp(skip, buffer.len());
         // SAFETY: as in `get`; the first place is one.
-        unsafe { self.first.add(skip).as_ptr().copy_to_nonoverlapping(buffer.as_mut_ptr(), length) };
+        unsafe { copy_out(self.first.add(skip).as_ptr(), &mut buffer[..length]) };
         length
     }
 
@@ -219,6 +225,24 @@ impl Places {
         let skip = skip.min(self.stride);
         (skip, length.min(self.stride - skip))
     }
+}
+
+/// # Safety
+/// There is room for as many bytes.
+#[cfg(not(loom))]
+#[inline(always)]
+unsafe fn copy_in(to: *mut u8, bytes: &[u8]) {
+    // SAFETY: what the caller says; a slice of this process does not overlap with a segment.
+    unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+}
+
+/// # Safety
+/// There are as many bytes.
+#[cfg(not(loom))]
+#[inline(always)]
+unsafe fn copy_out(from: *const u8, bytes: &mut [u8]) {
+    // SAFETY: as in `copy_in`.
+    unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
 }
 
 /// No look at what is available for less than this.

@@ -6,12 +6,12 @@
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
 use super::Operation;
 use crate::error::Result;
+use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::{fork, futex};
 use crate::timeout::Timeout;
 

@@ -1,5 +1,6 @@
 //! A peer that keeps no rules.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// Numbers that look random and are the same each time (Steele, Lea, Flood, "Fast splittable pseudorandom number
@@ -16,7 +17,7 @@ impl Numbers {
 }
 
 /// Writes over one word, with what could be there, or could not.
-pub fn spoil(file: &std::fs::File, size: u64, numbers: &mut Numbers) {
+pub fn spoil(file: &File, size: u64, numbers: &mut Numbers) {
     let at = numbers.next() % (size / 8) * 8;
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, at).unwrap();
@@ -31,4 +32,16 @@ pub fn spoil(file: &std::fs::File, size: u64, numbers: &mut Numbers) {
         _ => numbers.next(),
     };
     file.write_all_at(&value.to_le_bytes(), at).unwrap();
+}
+
+/// A process that spoils a segment until it is killed.
+pub fn spoiling(segment: &impl std::os::fd::AsFd, seed: u64) -> super::Child {
+    let file = File::from(segment.as_fd().try_clone_to_owned().unwrap());
+    let size = file.metadata().unwrap().len();
+    super::fork(|| {
+        let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        loop {
+            spoil(&file, size, &mut numbers);
+        }
+    })
 }
