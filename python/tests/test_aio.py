@@ -301,6 +301,23 @@ def test_rings_and_cells():
                 await task
             ring.send(b"not taken by the cancelled")
             assert ring.recv(0).data == b"not taken by the cancelled"
+            for _ in range(ring.statistics().slots):
+                ring.send(b"x")
+            with pytest.raises(TimeoutError):
+                await ring.send_async(b"late", 0.01)
+            task = asyncio.create_task(ring.send_async(b"late", lane=0))
+            await asyncio.sleep(0.01)
+            assert not task.done() and ring.recv().data == b"x"
+            await task
+            with wigwag.Ring.from_fd(os.dup(ring.segment_fd()), full="fail") as other, pytest.raises(BlockingIOError):
+                await other.send_async(b"late")
+            while ring.recv().data != b"late":
+                pass
+            task = asyncio.create_task(ring.recv_async())
+            await asyncio.sleep(0.01)
+            ring.close()
+            with pytest.raises(ValueError, match="closed"):
+                await task
             cell.close()
             with pytest.raises(ValueError, match="closed"):
                 await waiting

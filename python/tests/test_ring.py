@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -194,6 +195,55 @@ def test_what_comes_back_too_often_is_a_dead_letter():
         with wigwag.Ring.from_fd(os.dup(ring.segment_fd()), dead_letters=True) as letters:
             assert letters.recv(GENEROUS).data == b"poison"
         assert balanced(ring).dead_lettered == 0
+
+
+def test_a_higher_lane_is_received_first():
+    with wigwag.Ring.anonymous(lanes=3, lane=1) as ring:
+        ring.send(b"middle")
+        ring.send(b"low", lane=0)
+        assert ring.send_batch([b"high", b"higher"], lane=2) == 2
+        with ring.reserve(2, lane=2) as message:
+            message.buf[:] = b"up"
+        assert [(message.data, message.lane) for message in ring.recv_batch(4)] == [
+            (b"high", 2), (b"higher", 2), (b"up", 2), (b"middle", 1)]
+        with ring.borrow() as message:
+            assert bytes(message) == b"low" and message.lane == 0
+        for wrong in (lambda: ring.send(b"x", lane=3), lambda: ring.reserve(1, lane=3)):
+            with pytest.raises(OSError) as caught:
+                wrong()
+            assert caught.value.errno == errno.EINVAL
+        with wigwag.Ring.from_fd(os.dup(ring.segment_fd()), lane=2) as other:
+            other.send(b"x")
+            assert "lane=2" in repr(ring.recv())
+        seen = ring.statistics()
+        assert seen.lanes == 3 and seen.high_water <= 6
+        assert wigwag.Ring.size_for(lanes=3) == seen.bytes
+
+
+def test_descriptors_to_poll():
+    with wigwag.Ring.anonymous(1024, 64) as ring, wigwag.WaitSet() as waitset:
+        waitset.add(ring, 7)
+        assert ring.room_fileno() != ring.fileno()
+        assert select.select([ring], [], [], SHORT)[0] == []
+        while select.select([ring.room_fileno()], [], [], SHORT)[0]:
+            try:
+                ring.send(b"x", 0)
+            except BlockingIOError:
+                pass
+        assert [event.token for event in waitset.wait(timeout=GENEROUS)] == [7]
+        ring.recv()
+        assert select.select([ring.room_fileno()], [], [], GENEROUS)[0]
+
+
+def test_one_who_waits_is_seen():
+    with wigwag.Ring.anonymous() as ring, wigwag.Ring.from_fd(os.dup(ring.segment_fd())) as other:
+        thread = threading.Thread(target=other.recv)
+        thread.start()
+        while not any(member.waiting for member in ring.participants()):
+            time.sleep(0.001)
+        assert [member.waiting_since is not None for member in ring.participants() if member.waiting] == [True]
+        ring.send(b"x")
+        thread.join()
 
 
 SPAWN = """

@@ -370,6 +370,12 @@ impl Ring {
         self.bell(Wanted::Room(lane))
     }
 
+    /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
+    /// blocks.
+    pub fn doorbells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bells.descriptors()
+    }
+
     fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
         self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
         self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))

@@ -141,6 +141,12 @@ loan_class! {
         fn deliveries(&self) -> PyResult<u32> {
             self.0.with(|borrowed| borrowed.deliveries())
         }
+
+        /// The lane that it came by.
+        #[getter]
+        fn lane(&self) -> PyResult<u32> {
+            self.0.with(|borrowed| borrowed.lane())
+        }
     }
 }
 

@@ -11,21 +11,33 @@ use wigwag::{RingFull, RingOptions, RingRole};
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::loan::{RingBorrowed, RingReserved};
-use crate::support::{Bytes, Room, adopt, fields, in_thread, raise, wait};
+use crate::support::{Bytes, Room, adopt, coroutine, coroutine_of_call, fields, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
-/// A message that was received: ``data`` (bytes), and ``deliveries``, how often it has been taken, this time included:
-/// above 1, somebody took it before and died, and may have acted on it.
+/// A message that was received: ``data`` (bytes), ``deliveries``, how often it has been taken, this time included: above 1,
+/// somebody took it before and died, and may have acted on it, and ``lane``, the one that it came by.
 #[pyclass(frozen, get_all, module = "wigwag")]
 pub struct RingMessage {
     data: Py<PyBytes>,
     deliveries: u32,
+    lane: u32,
+}
+
+impl RingMessage {
+    pub(crate) fn new(data: Bound<'_, PyBytes>, deliveries: u32, lane: u32) -> RingMessage {
+        RingMessage { data: data.unbind(), deliveries, lane }
+    }
 }
 
 #[pymethods]
 impl RingMessage {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("wigwag.RingMessage(data={}, deliveries={})", self.data.bind(py).repr()?, self.deliveries))
+        Ok(format!(
+            "wigwag.RingMessage(data={}, deliveries={}, lane={})",
+            self.data.bind(py).repr()?,
+            self.deliveries,
+            self.lane
+        ))
     }
 }
 
@@ -34,7 +46,8 @@ impl RingMessage {
 /// ``writing`` places are reserved and not committed; ``aborted`` and ``skipped`` ones were given up, or left half-written by
 /// producers that died, and never sent; ``redelivered`` is how often a message was given back after it had been taken;
 /// ``dead_lettered`` came back too often.
-/// ``slots`` each hold one message of up to ``largest`` bytes; ``bytes`` is all memory; ``participants`` handles are open.
+/// ``slots`` each hold one message of up to ``largest`` bytes, over all ``lanes``; ``high_water`` is the most messages that there were
+/// at once, in one lane, about; ``bytes`` is all memory; ``participants`` handles are open.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
 pub struct RingStatistics {
@@ -48,7 +61,9 @@ pub struct RingStatistics {
     aborted: u64,
     skipped: u64,
     redelivered: u64,
+    lanes: u32,
     slots: u64,
+    high_water: u64,
     largest: usize,
     bytes: usize,
     participants: usize,
@@ -61,11 +76,35 @@ impl RingStatistics {
     }
 }
 
+impl From<wigwag::RingStatistics> for RingStatistics {
+    fn from(seen: wigwag::RingStatistics) -> RingStatistics {
+        RingStatistics {
+            sent: seen.sent,
+            released: seen.released,
+            borrowed: seen.borrowed,
+            queued: seen.queued,
+            dropped: seen.dropped,
+            dead_lettered: seen.dead_lettered,
+            writing: seen.writing,
+            aborted: seen.aborted,
+            skipped: seen.skipped,
+            redelivered: seen.redelivered,
+            lanes: seen.lanes,
+            slots: seen.slots,
+            high_water: seen.high_water,
+            largest: seen.largest,
+            bytes: seen.bytes,
+            participants: seen.participants.len(),
+        }
+    }
+}
+
 /// One handle on a ring, of this or another process.
 ///
 /// ``pid`` is None where it lives in a pid namespace that this process cannot see. ``producer`` and ``consumer`` say whether it
 /// has sent and received, or was opened to; ``since`` is when it was opened, in seconds since 1970; ``holding`` is how many
-/// messages it is writing, or has taken and not released.
+/// messages it is writing, or has taken and not released. ``waiting`` is how many of its threads wait, the first of them since
+/// ``waiting_since``, None if there is none.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
 pub struct RingParticipant {
@@ -75,12 +114,29 @@ pub struct RingParticipant {
     consumer: bool,
     since: f64,
     holding: u64,
+    waiting: u32,
+    waiting_since: Option<f64>,
 }
 
 #[pymethods]
 impl RingParticipant {
     fn __repr__(&self) -> String {
         fields(self)
+    }
+}
+
+impl From<wigwag::RingParticipant> for RingParticipant {
+    fn from(other: wigwag::RingParticipant) -> RingParticipant {
+        RingParticipant {
+            is_self: other.is_self,
+            pid: other.pid,
+            producer: other.producer,
+            consumer: other.consumer,
+            since: seconds(other.since),
+            holding: other.holding,
+            waiting: other.waiting,
+            waiting_since: other.waiting_since.map(seconds),
+        }
     }
 }
 
@@ -97,11 +153,12 @@ pub struct Ring {
 
 /// What is the handle's own, and goes with its pickle.
 #[derive(Clone, Copy)]
-struct Own {
+pub(crate) struct Own {
     full: RingFull,
     role: RingRole,
     wait: Waiting,
     dead_letters: bool,
+    lane: u32,
 }
 
 /// So many bytes are taken in one batch, unless the first message is larger.
@@ -117,7 +174,7 @@ const ROLES: [(&str, RingRole); 3] =
     [("either", RingRole::Either), ("producer", RingRole::Producer), ("consumer", RingRole::Consumer)];
 
 impl Own {
-    fn new(full: &str, role: &str, wait: Waiting, dead_letters: bool) -> PyResult<Own> {
+    pub(crate) fn new(full: &str, role: &str, wait: Waiting, dead_letters: bool, lane: u32) -> PyResult<Own> {
         let full = FULL.iter().find(|(text, _)| *text == full);
         let role = ROLES.iter().find(|(text, _)| *text == role);
         let refused = |text| PyValueError::new_err(text);
@@ -126,12 +183,13 @@ impl Own {
             role: role.ok_or_else(|| refused("role must be 'either', 'producer' or 'consumer'"))?.1,
             wait,
             dead_letters,
+            lane,
         })
     }
 
-    fn options(self) -> RingOptions {
-        let Own { full, role, wait, dead_letters } = self;
-        RingOptions { full, role, wait: wait.0, dead_letters, ..Default::default() }
+    pub(crate) fn options(self) -> RingOptions {
+        let Own { full, role, wait, dead_letters, lane } = self;
+        RingOptions { full, role, wait: wait.0, dead_letters, lane, ..Default::default() }
     }
 
     fn describe<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -140,6 +198,7 @@ impl Own {
         options.set_item("role", ROLES.iter().find(|(_, role)| *role == self.role).map(|(text, _)| text))?;
         options.set_item("wait", self.wait.text())?;
         options.set_item("dead_letters", self.dead_letters)?;
+        options.set_item("lane", self.lane)?;
         Ok(options)
     }
 }
@@ -155,17 +214,18 @@ impl Ring {
     /// Open the ring of this address, or make it; what it is counts only for the one who makes it. Never blocks.
     ///
     /// ``capacity`` is memory for messages in bytes, reserved at once (1 MiB by default), ``largest`` the largest message
-    /// (1024 by default), ``participants`` how many handles may be open at the same time (256). When the last producer has
+    /// (1024 by default), ``participants`` how many handles may be open at the same time (256), ``lanes`` how many lanes there are (1,
+    /// at most 8): messages of a higher one are received first, and each has its part of the capacity. When the last producer has
     /// gone consumers get BrokenPipeError once the ring is empty, and producers when the last consumer has gone, unless it is
     /// ``persistent``. With ``redeliveries``, a message that was delivered again so often and comes back once more becomes a dead
     /// letter. The handle's own: ``full``, what it does when the ring is full (``"wait"``, ``"fail"``,
     /// ``"drop-newest"``, ``"drop-oldest"``; what is dropped is counted), ``role`` (``"either"``, ``"producer"``,
     /// ``"consumer"``), ``wait`` (``"adaptive"``, ``"block"``, ``"poll"``), and ``dead_letters``: whether it receives these, in no
-    /// particular order, and nothing else. Raises OSError (EINVAL, ENOSPC, EACCES;
+    /// particular order, and nothing else, and ``lane``, the one that it sends by. Raises OSError (EINVAL, ENOSPC, EACCES;
     /// EBADMSG: there is something else; EPROTO: made by an incompatible version; EUSERS: no room for another handle).
     #[staticmethod]
-    #[pyo3(signature = (address, capacity = 0, largest = 0, *, participants = 0, persistent = false, redeliveries = 0, mode = 0,
-        full = "wait", role = "either", wait = Waiting::default(), dead_letters = false))]
+    #[pyo3(signature = (address, capacity = 0, largest = 0, *, participants = 0, lanes = 0, persistent = false, redeliveries = 0, mode = 0,
+        full = "wait", role = "either", wait = Waiting::default(), dead_letters = false, lane = 0))]
     #[allow(clippy::too_many_arguments)] // one for each keyword
     fn open(
         py: Python<'_>,
@@ -173,6 +233,7 @@ impl Ring {
         capacity: u64,
         largest: u64,
         participants: u32,
+        lanes: u32,
         persistent: bool,
         redeliveries: u32,
         mode: u32,
@@ -180,9 +241,11 @@ impl Ring {
         role: &str,
         wait: Waiting,
         dead_letters: bool,
+        lane: u32,
     ) -> PyResult<Ring> {
-        let own = Own::new(full, role, wait, dead_letters)?;
-        let options = RingOptions { capacity, largest, participants, persistent, redeliveries, mode, ..own.options() };
+        let own = Own::new(full, role, wait, dead_letters, lane)?;
+        let options =
+            RingOptions { capacity, largest, participants, lanes, persistent, redeliveries, mode, ..own.options() };
         let opened = wigwag::Ring::open(&address.0, options).map_err(|error| raise(py, error))?;
         Ok(Ring::of(opened, own))
     }
@@ -190,23 +253,25 @@ impl Ring {
     /// Make a ring without a name, for children made by fork, and for others by its descriptor. Options as in open. Never
     /// blocks.
     #[staticmethod]
-    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, persistent = false, redeliveries = 0, full = "wait",
-        role = "either", wait = Waiting::default(), dead_letters = false))]
+    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, lanes = 0, persistent = false, redeliveries = 0, full = "wait",
+        role = "either", wait = Waiting::default(), dead_letters = false, lane = 0))]
     #[allow(clippy::too_many_arguments)] // one for each keyword
     fn anonymous(
         py: Python<'_>,
         capacity: u64,
         largest: u64,
         participants: u32,
+        lanes: u32,
         persistent: bool,
         redeliveries: u32,
         full: &str,
         role: &str,
         wait: Waiting,
         dead_letters: bool,
+        lane: u32,
     ) -> PyResult<Ring> {
-        let own = Own::new(full, role, wait, dead_letters)?;
-        let options = RingOptions { capacity, largest, participants, persistent, redeliveries, ..own.options() };
+        let own = Own::new(full, role, wait, dead_letters, lane)?;
+        let options = RingOptions { capacity, largest, participants, lanes, persistent, redeliveries, ..own.options() };
         let made = wigwag::Ring::anonymous(options).map_err(|error| raise(py, error))?;
         Ok(Ring::of(made, own))
     }
@@ -215,18 +280,26 @@ impl Ring {
     ///
     /// Raises OSError (EBADMSG: it is something else; EPROTO, EUSERS).
     #[staticmethod]
-    #[pyo3(signature = (fd, *, full = "wait", role = "either", wait = Waiting::default(), dead_letters = false))]
-    fn from_fd(py: Python<'_>, fd: i32, full: &str, role: &str, wait: Waiting, dead_letters: bool) -> PyResult<Ring> {
-        let own = Own::new(full, role, wait, dead_letters)?;
+    #[pyo3(signature = (fd, *, full = "wait", role = "either", wait = Waiting::default(), dead_letters = false, lane = 0))]
+    fn from_fd(
+        py: Python<'_>,
+        fd: i32,
+        full: &str,
+        role: &str,
+        wait: Waiting,
+        dead_letters: bool,
+        lane: u32,
+    ) -> PyResult<Ring> {
+        let own = Own::new(full, role, wait, dead_letters, lane)?;
         let joined = adopt(py, fd, |fd| wigwag::Ring::from_fd(fd, own.options()))?;
         Ok(Ring::of(joined, own))
     }
 
     /// How many bytes of memory a ring with these options takes, all in all. Never blocks. Raises OSError (EINVAL).
     #[staticmethod]
-    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0))]
-    fn size_for(py: Python<'_>, capacity: u64, largest: u64, participants: u32) -> PyResult<usize> {
-        let options = RingOptions { capacity, largest, participants, ..Default::default() };
+    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, lanes = 0))]
+    fn size_for(py: Python<'_>, capacity: u64, largest: u64, participants: u32, lanes: u32) -> PyResult<usize> {
+        let options = RingOptions { capacity, largest, participants, lanes, ..Default::default() };
         wigwag::Ring::size_for(&options).map_err(|error| raise(py, error))
     }
 
@@ -241,15 +314,16 @@ impl Ring {
         self.handle.get()?.check().map_err(|error| raise(py, error))
     }
 
-    /// Send a copy of these bytes as one message; waits while the ring is full, if that is what the handle does.
+    /// Send a copy of these bytes as one message; waits while the ring is full, if that is what the handle does. ``lane``
+    /// is another than the handle's.
     ///
     /// Raises TimeoutError, BlockingIOError with a timeout of 0 or ``full="fail"``, BrokenPipeError: the last consumer has
     /// gone, OSError (EMSGSIZE: larger than the largest; ESTALE, EBADMSG).
-    #[pyo3(signature = (data, timeout = None))]
-    fn send(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>) -> PyResult<()> {
+    #[pyo3(signature = (data, timeout = None, *, lane = None))]
+    fn send(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>, lane: Option<u32>) -> PyResult<()> {
         let ring = self.handle.get()?;
-        let bytes = data.as_slice();
-        wait(py, timeout, |timeout| ring.send(bytes, timeout))
+        let (bytes, lane) = (data.as_slice(), lane.unwrap_or(self.own.lane));
+        wait(py, timeout, |timeout| ring.send_in_lane(lane, bytes, timeout))
     }
 
     /// Take the oldest message; waits while there is none.
@@ -265,9 +339,9 @@ impl Ring {
             borrowed.read(0, room);
             Ok(())
         })?;
-        let deliveries = borrowed.deliveries();
+        let (deliveries, lane) = (borrowed.deliveries(), borrowed.lane());
         borrowed.release().map_err(|error| raise(py, error))?;
-        Ok(RingMessage { data: data.unbind(), deliveries })
+        Ok(RingMessage::new(data, deliveries, lane))
     }
 
     /// As recv, into a writable buffer; the length of the message and its deliveries.
@@ -286,12 +360,19 @@ impl Ring {
     ///
     /// Raises as send, with nothing sent. What stops it after the first message, such as one that is too large, is met by the next
     /// call.
-    #[pyo3(signature = (messages, timeout = None))]
-    fn send_batch(&self, py: Python<'_>, messages: Vec<Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<usize> {
+    #[pyo3(signature = (messages, timeout = None, *, lane = None))]
+    fn send_batch(
+        &self,
+        py: Python<'_>,
+        messages: Vec<Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+        lane: Option<u32>,
+    ) -> PyResult<usize> {
+        let lane = lane.unwrap_or(self.own.lane);
         let ring = self.handle.get()?;
         let messages = messages.iter().map(|one| one.extract()).collect::<PyResult<Vec<Bytes<'_>>>>()?;
         let slices: Vec<&[u8]> = messages.iter().map(Bytes::as_slice).collect();
-        wait(py, timeout, |timeout| ring.send_batch(&slices, timeout))
+        wait(py, timeout, |timeout| ring.send_batch_in_lane(lane, &slices, timeout))
     }
 
     /// Take up to ``limit`` messages, at least one and at most 64; waits while there is none. Raises as recv.
@@ -306,17 +387,17 @@ impl Ring {
         let mut one = |received: &wigwag::RingReceived| {
             let (data, rest) = left.split_at_checked(received.length).unwrap_or((left, &[]));
             left = rest;
-            RingMessage { data: PyBytes::new(py, data).unbind(), deliveries: received.deliveries }
+            RingMessage::new(PyBytes::new(py, data), received.deliveries, received.lane)
         };
         Ok(received.iter().take(count).map(&mut one).collect())
     }
 
     /// Reserve room for a message of ``size`` bytes, to be written in place and then committed; waits while the ring is full,
     /// if that is what the handle does. Raises as send.
-    #[pyo3(signature = (size, timeout = None))]
-    fn reserve(&self, py: Python<'_>, size: usize, timeout: Option<f64>) -> PyResult<RingReserved> {
-        let ring = self.handle.get()?;
-        wait(py, timeout, |timeout| ring.reserve_owned(size, timeout)).map(RingReserved::new)
+    #[pyo3(signature = (size, timeout = None, *, lane = None))]
+    fn reserve(&self, py: Python<'_>, size: usize, timeout: Option<f64>, lane: Option<u32>) -> PyResult<RingReserved> {
+        let (ring, lane) = (self.handle.get()?, lane.unwrap_or(self.own.lane));
+        wait(py, timeout, |timeout| ring.reserve_owned_in_lane(lane, size, timeout)).map(RingReserved::new)
     }
 
     /// Take the oldest message, to be read in place and then released; waits while there is none. Raises as recv.
@@ -326,55 +407,56 @@ impl Ring {
         wait(py, timeout, |timeout| ring.borrow_owned(timeout)).map(RingBorrowed::new)
     }
 
-    /// As send, for asyncio: it waits in a thread of the event loop's executor.
-    #[pyo3(signature = (data, timeout = None))]
+    /// As send, for asyncio.
+    #[pyo3(signature = (data, timeout = None, *, lane = None))]
     fn send_async<'py>(
         slf: &Bound<'py, Self>,
         data: &Bound<'py, PyAny>,
         timeout: Option<f64>,
+        lane: Option<u32>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        in_thread(&slf.getattr("send")?, (data,), timeout, None)
+        let (py, lane) = (slf.py(), lane.unwrap_or(slf.get().own.lane));
+        // One that fails when the ring is full does so at once.
+        let timeout = if slf.get().own.full == RingFull::Fail { Some(0.0) } else { timeout };
+        let by = PyDict::new(py);
+        by.set_item("lane", lane)?;
+        let partial = py.import("functools")?.getattr("partial")?;
+        let send = partial.call((slf.getattr("send")?,), Some(&by))?;
+        let room = partial.call((slf.getattr("room_fileno")?,), Some(&by))?;
+        coroutine_of_call(&send, &room, timeout, (data,))
     }
 
-    /// As recv, for asyncio: it waits in a thread of the event loop's executor.
+    /// As recv, for asyncio.
     #[pyo3(signature = (timeout = None))]
     fn recv_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        in_thread(&slf.getattr("recv")?, (), timeout, None)
+        coroutine(slf.as_any(), "recv", false, timeout, ())
+    }
+
+    /// A descriptor that is readable while there may be a message for this handle, until a call finds none; a helper thread
+    /// sleeps behind it from the first call on.
+    ///
+    /// It stays the object's; a child made by fork asks for its own. Raises OSError (EMFILE, ENFILE, ESTALE).
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        Ok(self.handle.get()?.doorbell().map_err(|error| raise(py, error))?.as_raw_fd())
+    }
+
+    /// As fileno, readable while there may be room for a message in the handle's lane, or this one, until a call finds none.
+    #[pyo3(signature = (lane = None))]
+    fn room_fileno(&self, py: Python<'_>, lane: Option<u32>) -> PyResult<i32> {
+        let lane = lane.unwrap_or(self.own.lane);
+        Ok(self.handle.get()?.room_doorbell(lane).map_err(|error| raise(py, error))?.as_raw_fd())
     }
 
     /// Who takes part, and what each holds. Never blocks; takes time in proportion to the number of slots.
     fn participants(&self, py: Python<'_>) -> PyResult<Vec<RingParticipant>> {
         let seen = self.handle.get()?.statistics().map_err(|error| raise(py, error))?;
-        let one = |other: wigwag::RingParticipant| RingParticipant {
-            is_self: other.is_self,
-            pid: other.pid,
-            producer: other.producer,
-            consumer: other.consumer,
-            since: seconds(other.since),
-            holding: other.holding,
-        };
-        Ok(seen.participants.into_iter().map(one).collect())
+        Ok(seen.participants.into_iter().map(RingParticipant::from).collect())
     }
 
     /// What the ring has seen. Never blocks; takes time in proportion to the number of slots.
     fn statistics(&self, py: Python<'_>) -> PyResult<RingStatistics> {
         let seen = self.handle.get()?.statistics().map_err(|error| raise(py, error))?;
-        Ok(RingStatistics {
-            sent: seen.sent,
-            released: seen.released,
-            borrowed: seen.borrowed,
-            queued: seen.queued,
-            dropped: seen.dropped,
-            dead_lettered: seen.dead_lettered,
-            writing: seen.writing,
-            aborted: seen.aborted,
-            skipped: seen.skipped,
-            redelivered: seen.redelivered,
-            slots: seen.slots,
-            largest: seen.largest,
-            bytes: seen.bytes,
-            participants: seen.participants.len(),
-        })
+        Ok(seen.into())
     }
 
     /// The descriptor of its memory, to pass on for from_fd; it stays the object's.
@@ -391,7 +473,8 @@ impl Ring {
     /// Close it; threads that wait on it get OSError with errno ECANCELED. What was reserved or borrowed can still be finished.
     /// Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.handle.close(py, |_| None, |ring| ring.end_waits())
+        let descriptors = |ring: &Arc<wigwag::Ring>| ring.doorbells().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>();
+        self.handle.close(py, descriptors, |ring| ring.end_waits())
     }
 
     /// Whether it is closed.

@@ -151,6 +151,22 @@ pub(crate) fn coroutine_on<'py>(
     py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(pyo3::types::PyTuple::new(py, all)?)
 }
 
+/// As `coroutine`, of any callable, and a descriptor that becomes readable.
+pub(crate) fn coroutine_of_call<'py>(
+    call: &Bound<'py, PyAny>,
+    fileno: &Bound<'py, PyAny>,
+    seconds: Option<f64>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = call.py();
+    ASYNC_USED.store(true, Ordering::Relaxed);
+    let arguments = arguments.into_pyobject(py).map_err(Into::into)?;
+    let mut all = vec![call.clone(), fileno.clone(), pyo3::types::PyBool::new(py, false).to_owned().into_any()];
+    all.push(seconds.into_pyobject(py)?.into_any());
+    all.extend(arguments.iter());
+    py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(pyo3::types::PyTuple::new(py, all)?)
+}
+
 /// Bytes of an object that exports a buffer, for reading.
 pub(crate) enum Bytes<'a> {
     /// Of a bytes object, which cannot change and needs no export.
