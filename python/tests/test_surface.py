@@ -40,7 +40,8 @@ def test_readme():
 def test_stubs_match_the_build(tmp_path):  # where mypy leaves its cache
     done = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "wigwag", "--ignore-missing-stub", "--ignore-unused-allowlist",
-         "--allowlist", pathlib.Path(__file__).with_name("stubtest_allowlist.txt")],
+         "--allowlist", pathlib.Path(__file__).with_name("stubtest_allowlist.txt"),
+         "--mypy-config-file", pathlib.Path(__file__).with_name("stubtest.ini")],
         capture_output=True, text=True, timeout=50, cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
