@@ -14,6 +14,7 @@ import os
 import pathlib
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,10 @@ import tempfile
 import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "python/tests"))
 
+import postgres  # noqa: E402
+import suite  # noqa: E402
 from suite import BUILD, INCLUDE, ROOT, SHARED, TARGET, TESTS, WARNINGS, Totals, build, parallel  # noqa: E402
 
 #: What may be included by none of the programs on wigwag: the header replaces them.
@@ -66,6 +70,9 @@ SCENARIOS = [
 ]
 LANGUAGES = ["c", "libc", "rust", "python"]
 
+#: What is printed by all kinds of it.
+CONNECTION_POOL = "Taken over from the dead: writing row 4\n3 rows, 6 leases of 2 slots\n"
+
 #: Programs for what the document has not: wigwag's own transports and locks, and several mechanisms together; in Rust,
 #: Python, and where there is a main.c beside them, C.
 OWN_SCENARIOS = [
@@ -73,12 +80,15 @@ OWN_SCENARIOS = [
     [Program("topic", prints="Child, 1: Rain\nChild, 2: Sun\nParent, 1: Rain\nParent, 2: Sun\n")],
     [Program("cell", prints="Value 3: 22 degrees\n")],
     [Program("lock", prints="Inherited from the dead: half\nConsistent: complete\n")],
+    [Program("connection_pool", prints=CONNECTION_POOL)],
     *[[Program("jobs_by_queue", address, prints="300 sent, 299 done, 0 of them twice, 1 lost with 1 consumer killed\n")]
       for address in ("sysv-mq:.#65", "mq:/{unique}?depth=8&size=64", "ring:./jobs?capacity=4096&largest=64")],
     *[[Program("jobs_by_memory", memory, semaphores, "file:lock",
                prints="300 sent, 300 done, 2 of them again after 2 consumers were killed, 0 lost\n")]
       for memory, semaphores in (("shm:/{unique}", "sem:/{unique}"), ("sysv-shm:.#1", "sysv-sem:.#2"))],
 ]
+#: What examples in C are linked with besides.
+LIBRARIES = {"connection_pool": "sqlite3"}
 OWN_LANGUAGES = ["c", "rust", "python"]
 
 
@@ -177,10 +187,38 @@ def build_programs():
     jobs += [[*common, source, "-o", directory / "libc" / source.stem]
              for source in (TESTS / "document/libc").glob("*.c")]
     (directory / "examples").mkdir(exist_ok=True)
-    jobs += [[*common, INCLUDE, source, "-o", directory / "examples" / source.parent.name, *SHARED]
-             for source in (ROOT / "examples").glob("*/main.c")]
+    for source in (ROOT / "examples").glob("*/main.c"):
+        name = source.parent.name
+        variants = [(name, LIBRARIES.get(name), [])]
+        if name == "connection_pool":
+            variants.append((f"{name}-libpq", "libpq", ["-DWITH_LIBPQ"]))
+        for program, library, flags in variants:
+            if library is None or has_library(library):
+                found = suite.command(["pkg-config", "--cflags", "--libs", library]).split() if library else []
+                jobs.append([*common, *flags, INCLUDE, source, "-o", directory / "examples" / program, *found, *SHARED])
     parallel(build, jobs)
     return directory
+
+
+def has_library(name):
+    """Whether a library for the examples can be linked; says so if not, in the form of a skipped test."""
+    if shutil.which("pkg-config") and subprocess.run(["pkg-config", "--exists", name]).returncode == 0:
+        return True
+    print(f"skip document/connection_pool: {name} is not installed")
+    return False
+
+
+def on_postgresql(totals, directory):
+    """The pool of connections by libpq, on a real server."""
+    program = directory / "examples/connection_pool-libpq"
+    if not program.exists():
+        return
+    if postgres.binaries() is None:
+        print("skip document/connection_pool: no PostgreSQL server is installed")
+        return
+    with postgres.server(20) as conninfo:
+        trouble = run_scenario([Program("connection_pool", conninfo, prints=CONNECTION_POOL)], [[program]])
+    totals.add("document", pathlib.Path("connection_pool (c, libpq)"), (1, [], trouble))
 
 
 def main():
@@ -195,14 +233,14 @@ def main():
         print("skip document/python: no --python given")
 
     def command(language, name):
-        own = (ROOT / "examples" / name / "main.c").exists()
+        own = (directory / "examples" / name).exists()
         return {"c": [directory / "examples" / name if own else directory / name], "libc": [directory / "libc" / name],
                 "rust": [TARGET / "debug/examples" / name],
                 "python": [python, "-W", "error", ROOT / "examples" / name / "main.py"]}[language]
 
     def written(scenario, choice, languages):
         """Those of the languages that the programs of a scenario are written in."""
-        in_c = scenario in SCENARIOS or all((ROOT / "examples" / one.name / "main.c").exists() for one in scenario)
+        in_c = scenario in SCENARIOS or all((directory / "examples" / one.name).exists() for one in scenario)
         return [one for one in choice if one in languages and (in_c or one != "c")]
 
     runs = [(scenario, mixture) for scenarios, choice in ((SCENARIOS, LANGUAGES), (OWN_SCENARIOS, OWN_LANGUAGES))
@@ -213,6 +251,7 @@ def main():
     for (scenario, mixture), trouble in zip(runs, results):
         label = " + ".join(f"{program.name} ({language})" for program, language in zip(scenario, mixture))
         totals.add("document", pathlib.Path(label), (1, [], trouble))
+    on_postgresql(totals, directory)
     totals.end()
 
 

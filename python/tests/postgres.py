@@ -49,7 +49,7 @@ def server(max_connections):
             process = subprocess.Popen([place / "postgres", "-D", data, *settings], stderr=log, **options)
         try:
             conninfo = f"host={folder} user=postgres dbname=postgres"
-            _await(conninfo, process, folder / "log")
+            _await(place, folder, process)
             yield conninfo
         finally:
             process.send_signal(signal.SIGINT)  # ends all sessions
@@ -64,15 +64,12 @@ def server(max_connections):
         shutil.rmtree(folder)
 
 
-def _await(conninfo, process, log):
-    import psycopg
-
+def _await(place, folder, process):
     for _ in range(600):
-        try:
-            psycopg.connect(conninfo).close()
+        answer = subprocess.run([place / "pg_isready", "-q", "-h", folder], stdin=subprocess.DEVNULL, timeout=60)
+        if answer.returncode == 0:
             return
-        except psycopg.OperationalError:
-            assert process.poll() is None, log.read_text()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-    raise AssertionError(f"it does not answer: {log.read_text()}")
+        assert process.poll() is None, (folder / "log").read_text()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    raise AssertionError(f"it does not answer: {(folder / 'log').read_text()}")
