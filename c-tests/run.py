@@ -99,10 +99,11 @@ def check_install(totals):
             totals.add("install", pathlib.Path(kind), (1, [], None if printed == expected else printed))
             if kind == "shared":
                 hello = pathlib.Path(prefix, "hello.c")
-                hello.write_text(re.search(r"^```c\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[1])
-                build(["cc", hello, "-o", program, *flags])
-                printed = command([program], env={"LD_LIBRARY_PATH": str(library)})
-                totals.add("install", pathlib.Path("README"), (1, [], printed or None))
+                for example in re.findall(r"^```c\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S):
+                    hello.write_text(example)
+                    build(["cc", hello, "-o", program, *flags])
+                    printed = command([program], env={"LD_LIBRARY_PATH": str(library)})
+                    totals.add("install", pathlib.Path("README"), (1, [], printed or None))
 
 
 def plain(totals):

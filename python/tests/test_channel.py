@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import os
+import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +92,7 @@ def test_messages_over_every_mechanism(kind, both):
         assert (message.peer is not None) == able.answers
         sending.join()
         assert ends.receiver.statistics().received == 3 and ends.sender.statistics().sent == 3
-        assert "received=3" in repr(ends.receiver.statistics())
+        assert "received=3 waiting=" in repr(ends.receiver.statistics()) and "Some" not in repr(ends.receiver.statistics())
         with pytest.raises(OSError) as caught:
             ends.receiver.send(b"x")
         assert caught.value.errno == errno.EBADF
@@ -326,6 +328,24 @@ def test_processes_that_are_started_anew(method, scheme, tmp_path, fresh):
             Channel.remove(address)
 
 
+def test_the_table_in_the_documentation():
+    text = (pathlib.Path(__file__).resolve().parents[2] / "docs/CHANNEL.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+):.*?` \| (.*) \|$", text.partition("- **in order**")[0], re.M)
+    addresses = {"tcp": "tcp://h:1", "udp": "udp://h:1", "sysv-mq": "sysv-mq:.#1", "mq": "mq:/x", "pipe": "pipe:"}
+    assert len(rows) == 11
+    for scheme, row in rows:
+        able = Channel.capabilities(addresses.get(scheme, f"{scheme}:x"))
+        tick = {True: "yes", False: "–"}
+        largest = "system" if scheme.endswith("mq") else "socket" if able.largest is None else str(able.largest)
+        receivers = "all" if able.broadcast else "each" if able.many_receivers else "one"
+        answers = "process" if able.credentials else tick[able.answers]
+        assert row.split(" | ") == [
+            tick[able.ordered], largest, str(able.priorities), able.durability, receivers, answers, tick[able.ends],
+            tick[able.crosses_hosts], tick[able.may_lose],
+        ], scheme
+        assert able.boundaries and able.many_senders
+
+
 def test_what_cannot_be_is_refused(fresh):
     for call in (Channel.capabilities, Channel.open_sender, Channel.open_receiver):
         with pytest.raises(OSError, match="carries no messages; these do: tcp:") as caught:
@@ -341,4 +361,4 @@ def test_what_cannot_be_is_refused(fresh):
         Channel.remove(f"mq:/{fresh('none')}")
     able = Channel.capabilities(wigwag.Address("topic:x"))
     assert able.broadcast and able.durability == "system" and able.ordered and not able.may_lose
-    assert "broadcast=true" in repr(able)
+    assert "broadcast=True" in repr(able)

@@ -158,7 +158,7 @@ def test_what_is_the_handles_own_goes_with_its_pickle(fresh):
                 with pytest.raises(BlockingIOError, match="does not wait"):
                     other.send(b"", GENEROUS)
         me = [member for member in ring.participants() if member.is_self][0]
-        assert me.pid == os.getpid() and not me.producer and me.holding == 0 and "is_self=true" in repr(me)
+        assert me.pid == os.getpid() and not me.producer and me.holding == 0 and "is_self=True" in repr(me)
         wigwag.Ring.remove(address)
 
 

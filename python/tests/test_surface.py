@@ -34,7 +34,10 @@ def test_every_name_exists_and_is_documented():
 
 def test_readme():
     text = (ROOT / "README.md").read_text()
-    exec(re.search(r"^```python\n(.*?)^```", text, re.M | re.S)[1], {})
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert examples
+    for example in examples:
+        exec(example, {})
 
 
 def test_stubs_match_the_build(tmp_path):  # where mypy leaves its cache

@@ -57,6 +57,8 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
 /// The repr of a record of numbers: ``<wigwag.MqLimits depth_max=10 …>``.
 pub(crate) fn fields(record: &impl std::fmt::Debug) -> String {
     let text = format!("{record:?}").replace(" { ", " ").replace(" }", "").replace(", ", " ").replace(": ", "=");
+    // As Python writes them; there are no parentheses in these but Rust's of what is there.
+    let text = text.replace("=true", "=True").replace("=false", "=False").replace("=Some(", "=").replace(')', "");
     format!("<wigwag.{text}>")
 }
 
