@@ -112,6 +112,17 @@ def topics(topic: wigwag.Topic) -> int:
     return topic.publish(b"x") + received.sequence + received.missed
 
 
+async def channels(address: wigwag.Address) -> int:
+    with await wigwag.Channel.open_receiver_async(address, 1) as receiver:
+        message = await receiver.recv_message_async(timeout=1)
+        receiver.reply(message, message.data + await receiver.recv_async())
+        if message.peer is not None and message.peer.credentials is not None:
+            receiver.reply(message.peer, bytearray(message.peer.credentials[0]))
+        receiver.reply("nobody", b"x")  # type: ignore[arg-type]
+        largest = wigwag.Channel.capabilities("ring:jobs").largest or 0
+        return largest + (receiver.statistics().waiting or 0) + receiver.recv_into(bytearray(8))
+
+
 async def awaited(socket: wigwag.Socket, listener: wigwag.Listener, file: wigwag.File) -> bytes:
     connection: wigwag.Socket = await listener.accept_async(timeout=1)
     with connection, await file.lock_async():
