@@ -71,23 +71,40 @@ fn message(id: u64) -> Vec<u8> {
 }
 
 fn options() -> RingOptions {
-    RingOptions { capacity: 2048, largest: 100, participants: 32, persistent: true, ..Default::default() }
+    let (capacity, largest, participants) = (1 << 13, 100, 32);
+    RingOptions { capacity, largest, participants, lanes: 2, redeliveries: 3, persistent: true, ..Default::default() }
+}
+
+fn letters(ring: &Ring) -> Ring {
+    let fd = ring.as_fd().try_clone_to_owned().unwrap();
+    Ring::from_fd(fd, RingOptions { dead_letters: true, ..options() }).unwrap()
 }
 
 fn work(ring: &Ring, notes: &Notes, mut dice: Dice) {
+    let letters = letters(ring);
     loop {
+        let lane = dice.roll(2) as u32;
         let brief = Timeout::After(Duration::from_millis(dice.roll(20) + 1));
-        let result = match dice.roll(8) {
-            0..3 => {
+        let result = match dice.roll(10) {
+            0..2 => {
                 let id = notes.next.fetch_add(1, Ordering::SeqCst);
-                ring.send(&message(id), brief).map(|()| {
+                ring.send_in_lane(lane, &message(id), brief).map(|()| {
                     notes.messages[id as usize].fetch_or(1, Ordering::SeqCst);
+                })
+            }
+            2 => {
+                let ids = [(); 3].map(|()| notes.next.fetch_add(1, Ordering::SeqCst));
+                let messages = ids.map(message);
+                ring.send_batch_in_lane(lane, &messages.each_ref().map(|message| &message[..]), brief).map(|sent| {
+                    for id in &ids[..sent] {
+                        notes.messages[*id as usize].fetch_or(1, Ordering::SeqCst);
+                    }
                 })
             }
             3 => {
                 let id = notes.next.fetch_add(1, Ordering::SeqCst);
                 let bytes = message(id);
-                ring.reserve(bytes.len(), brief).and_then(|mut reserved| {
+                ring.reserve_in_lane(lane, bytes.len(), brief).and_then(|mut reserved| {
                     let (front, back) = bytes.split_at(bytes.len() / 2);
                     reserved.write(0, front);
                     std::thread::yield_now();
@@ -100,6 +117,10 @@ fn work(ring: &Ring, notes: &Notes, mut dice: Dice) {
                     })
                 })
             }
+            4 => letters.borrow(Timeout::Now).and_then(|borrowed| {
+                notes.came(&borrowed.to_vec(), borrowed.is_redelivered());
+                borrowed.release()
+            }),
             // Noted before it is released: what is released and not noted is lost.
             _ => ring.borrow(brief).and_then(|borrowed| {
                 notes.came(&borrowed.to_vec(), borrowed.is_redelivered());
@@ -108,7 +129,7 @@ fn work(ring: &Ring, notes: &Notes, mut dice: Dice) {
         };
         match result {
             Ok(()) => {}
-            Err(error) if error.is(Errno::ETIMEDOUT) => {}
+            Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) => {}
             Err(error) => notes.fail(&error.to_string()),
         }
     }
@@ -164,6 +185,12 @@ fn nothing_is_lost_torn_or_doubled() {
         notes.came(&borrowed.to_vec(), borrowed.is_redelivered());
         borrowed.release().unwrap();
     }
+    let dead = letters(&last);
+    while let Ok(borrowed) = dead.borrow(Timeout::Now) {
+        notes.came(&borrowed.to_vec(), borrowed.is_redelivered());
+        borrowed.release().unwrap();
+    }
+    drop(dead);
     let books = last.statistics().unwrap();
     println!("{kills} killed, {stops} stopped; {books:?}");
     assert_eq!(notes.failures.load(Ordering::SeqCst), 0);

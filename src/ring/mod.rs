@@ -68,7 +68,7 @@ use explain::{damaged, fenced, join_error, no_lane};
 use lane::{Held, Lane, Taken};
 use layout::{Geometry, KIND};
 use many::Many;
-use waiting::{Listener, Side, Wanted};
+use waiting::{Side, Wanted};
 use word::{Phase, Word};
 
 const ANONYMOUS: &str = "ring:";
@@ -347,38 +347,6 @@ impl Ring {
     fn borrow_held(&self, timeout: Timeout) -> Result<Held> {
         let mut operation = self.object.operation("borrow", timeout);
         self.take(&mut operation, usize::MAX)
-    }
-
-    /// A descriptor that is readable while there may be a message for this handle (a dead letter, if these are what it
-    /// receives), for `poll` and its like; it stays so until a call finds none. Made on the first request, with a thread that
-    /// waits for it; until then it costs nobody anything.
-    ///
-    /// # Errors
-    /// `EMFILE`, `ENFILE`, `ENOMEM` it cannot be made; `ESTALE` this handle was declared dead.
-    pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bell(self.wanted())
-    }
-
-    /// As [`Ring::doorbell`], readable while there may be room for a message in this lane, until a call finds none.
-    ///
-    /// # Errors
-    /// As [`Ring::doorbell`]; `EINVAL` there is no such lane.
-    pub fn room_doorbell(&self, lane: u32) -> Result<BorrowedFd<'_>> {
-        if lane >= self.many.geometry.lanes {
-            return Err(no_lane(self.object.error(Errno::EINVAL, "doorbell"), self.many.geometry.lanes));
-        }
-        self.bell(Wanted::Room(lane))
-    }
-
-    /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
-    /// blocks.
-    pub fn doorbells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.bells.descriptors()
-    }
-
-    fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
-        self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
-        self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))
     }
 
     /// The largest message in bytes. Never blocks.

@@ -1,5 +1,6 @@
 //! How the calls of a many-to-many ring wait, and the helpers of its doorbells.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use nix::errno::Errno;
 use super::lane::Lane;
 use super::many::Many;
 use super::word::Phase;
-use super::{damaged, fenced};
+use super::{Ring, damaged, fenced, no_lane};
 use crate::doorbell::Listen;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::segment::{ASK_EVERY, Bell, CONSUMER, Member, PRODUCER, Party, look_around};
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex};
@@ -62,6 +63,40 @@ impl Party for Side<'_> {
 
     fn explain(&self, error: Error) -> Error {
         damaged(fenced(error))
+    }
+}
+
+impl Ring {
+    /// A descriptor that is readable while there may be a message for this handle (a dead letter, if these are what it
+    /// receives), for `poll` and its like; it stays so until a call finds none. Made on the first request, with a thread that
+    /// waits for it; until then it costs nobody anything.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM` it cannot be made; `ESTALE` this handle was declared dead.
+    pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
+        self.bell(self.wanted())
+    }
+
+    /// As [`Ring::doorbell`], readable while there may be room for a message in this lane, until a call finds none.
+    ///
+    /// # Errors
+    /// As [`Ring::doorbell`]; `EINVAL` there is no such lane.
+    pub fn room_doorbell(&self, lane: u32) -> Result<BorrowedFd<'_>> {
+        if lane >= self.many.geometry.lanes {
+            return Err(no_lane(self.object.error(Errno::EINVAL, "doorbell"), self.many.geometry.lanes));
+        }
+        self.bell(Wanted::Room(lane))
+    }
+
+    /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
+    /// blocks.
+    pub fn doorbells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bells.descriptors()
+    }
+
+    fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
+        self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
+        self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))
     }
 }
 
