@@ -65,6 +65,8 @@ mod topic;
 mod wait;
 mod waitset;
 
+#[cfg(feature = "tracing")]
+pub use crate::log::LogLayer;
 pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use cell::{Cell, CellOptions, CellParticipant, CellRead, CellReserved, CellStatistics};

@@ -12,10 +12,13 @@
 //! | `place.rs` | the file: appending, setting aside |
 //! | `packing.rs` | compressing what was set aside |
 //! | `layout.rs` | what lies where in shared memory |
+//! | `facade.rs`, `tracing.rs` | backends for the crates `log` and `tracing`, by features of these names |
 //!
 //! A log is three objects: a segment of its own, a ring that the records lie in until they are written, and a lock that its
 //! holder writes under. docs/LOG.md tells what holds when who dies.
 
+#[cfg(feature = "log")]
+mod facade;
 mod format;
 mod journal;
 mod layout;
@@ -24,6 +27,8 @@ mod packing;
 mod place;
 mod record;
 mod running;
+#[cfg(feature = "tracing")]
+mod tracing;
 mod writer;
 
 use std::sync::Arc;
@@ -32,6 +37,8 @@ use nix::errno::Errno;
 
 pub use options::{LogFormat, LogFull, LogOptions, LogStatistics, LogSync, LogWriter};
 pub use record::{LogLevel, LogRecord, LogValue};
+#[cfg(feature = "tracing")]
+pub use tracing::LogLayer;
 
 use crate::address::{Address, Scheme};
 use crate::cancel::Cancel;
