@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 import typing
@@ -38,7 +39,8 @@ class Sessions:
         #: Only one cleaner at a time, on the host if the pool has a name.
         self._one_at_a_time: typing.Union[threading.Lock, Mutex] = threading.Lock()
         if name:
-            self._one_at_a_time = Mutex.open(f"mutex:{name}.cleaner", participants=256)
+            mode = os.fstat(pool.segment_fd()).st_mode & 0o777  # whoever may use the one may use the other
+            self._one_at_a_time = Mutex.open(f"mutex:{name}.cleaner", participants=256, mode=mode)
         self._tag = "#" + (name.rpartition("/")[2] or "pool")[-30:] + "/"
 
     def application_name(self, lease: Lease, name: str = "") -> str:
