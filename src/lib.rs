@@ -91,7 +91,7 @@ pub use mq::{
 pub use pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 pub use pool::{
     Death, DeathReason, Handler, HandlerResult, Pool, PoolLauncher, PoolOptions, PoolStatistics, PoolTask, TaskOptions,
-    Verdict, WorkerSeat, WorkerStatistics,
+    Verdict, WorkerSeat, WorkerStatistics, WorkerTask,
 };
 pub use ring::{
     Ring, RingBorrowed, RingConsumer, RingConsumerBorrowed, RingFull, RingOptions, RingParticipant, RingProducer,

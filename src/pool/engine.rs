@@ -14,7 +14,7 @@ use super::signal::Changes;
 use super::verdict::{Death, DeathReason, Verdict};
 use super::wire::Order;
 use crate::channel::Channel;
-use crate::sys::child;
+use crate::sys::child::{self, End};
 use crate::timeout::about_now;
 
 /// Work that a worker is sent ahead, as time: enough to hide the way to it.
@@ -301,12 +301,11 @@ impl Engine {
     }
 
     /// A worker has ended.
-    pub fn ended(&mut self, pid: i32, news: &mut News) {
+    pub fn ended(&mut self, pid: i32, end: Option<End>, news: &mut News) {
         let found = self.seats.iter().position(|seat| seat.pid() == Some(pid));
         let Some(seat) = found.and_then(|at| self.seats.get_mut(at)) else { return };
         let SeatState::Working(worker) = std::mem::replace(&mut seat.state, SeatState::Empty) else { return };
         let claimed = worker.claims.claimed().unwrap_or(0);
-        let end = child::reap(pid).ok();
         let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
         let reason = seat.killed_for.take().unwrap_or(DeathReason::Own);
         let sent = std::mem::take(&mut seat.sent);
@@ -374,6 +373,15 @@ impl Engine {
         self.conclude(task, Verdict::Cancelled, news);
         self.dispatch();
         true
+    }
+
+    /// Whether a worker has begun a task that has no verdict yet.
+    pub fn has_begun(&self, task: u64) -> bool {
+        let Some(Place::Seat(number)) = self.places.get(&task) else { return false };
+        let Some(seat) = self.seats.get(*number as usize) else { return false };
+        let SeatState::Working(worker) = &seat.state else { return false };
+        let claimed = worker.claims.claimed().unwrap_or(0);
+        seat.sent.iter().any(|(index, sent)| sent.number == task && *index <= claimed)
     }
 
     /// Cancels everything that no worker has begun.

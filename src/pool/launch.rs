@@ -8,7 +8,7 @@ use super::worker::HandlerResult;
 use crate::error::{Error, Result};
 use crate::sys::child;
 
-/// Starts worker processes, each a child of this one.
+/// Starts worker processes.
 pub trait PoolLauncher: Send {
     /// Starts a process that works in `seat` ([`WorkerSeat::serve`]) and says on `error`, its standard error, what it has
     /// to say; its pid. Called from a thread of the pool's own.
@@ -16,6 +16,12 @@ pub trait PoolLauncher: Send {
     /// # Errors
     /// Whatever keeps it from starting; the pool tries again, less and less often.
     fn launch(&mut self, seat: WorkerSeat, error: OwnedFd) -> Result<i32>;
+
+    /// How a worker ended, as waitpid puts it, where the launcher knows better: asked once the process has ended and if it
+    /// was no child of this one, or somebody has reaped it.
+    fn end_of(&mut self, _pid: i32) -> Option<i32> {
+        None
+    }
 }
 
 /// Something that workers can do, by name.

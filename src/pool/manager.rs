@@ -20,6 +20,7 @@ use super::{RESTART, closed};
 use crate::address::{Address, Scheme};
 use crate::channel::Channel;
 use crate::error::{Error, Result};
+use crate::sys::child::{self, End};
 use crate::sys::{background, fork};
 use crate::timeout::{Deadline, Timeout};
 use crate::wait::Object;
@@ -38,7 +39,8 @@ pub(super) struct Shared {
     completed: Changes,
     /// Everything is over.
     over: Changes,
-    wake: Channel,
+    /// Until the pool is over.
+    wake: Mutex<Option<Channel>>,
     largest: usize,
     generation: u32,
 }
@@ -60,7 +62,7 @@ impl Shared {
             room: Changes::default(),
             completed: Changes::default(),
             over: Changes::default(),
-            wake,
+            wake: Mutex::new(Some(wake)),
             largest,
             generation: fork::generation(),
         });
@@ -113,7 +115,9 @@ impl Shared {
     fn wake(&self) {
         let mut message = Vec::new();
         Report::Wake.write(&mut message);
-        let _ = self.wake.send(&message, Timeout::Now); // no room: it has something to look at already
+        if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = wake.send(&message, Timeout::Now); // no room: it has something to look at already
+        }
     }
 
     pub fn submit(
@@ -263,8 +267,14 @@ impl Manager {
             let sooner = [next, retry].into_iter().flatten().min();
             self.take_in(sooner.map_or(Timeout::Forever, |after| Timeout::from(Some(after))));
         }
-        self.reaper.stop();
         self.remove_names();
+        // Whoever waits for the end finds nothing left.
+        shared.with(|engine, _| engine.reaper = None);
+        *shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let Manager { reaper, reports, launcher, .. } = self;
+        reaper.stop();
+        background::wait_until_released(&reaper, shared.generation);
+        drop((reaper, reports, launcher));
         shared.with(|engine, _| engine.closed = true);
         shared.over.announce();
         shared.completed.announce();
@@ -290,6 +300,14 @@ impl Manager {
                 received.push(message.data);
             }
         }
+        let ends: Vec<_> = news_of_workers
+            .ended
+            .iter()
+            .map(|pid| {
+                let foreign = || Some(End { status: self.launcher.end_of(*pid)?, peak_memory: 0 });
+                (*pid, child::reap(*pid).ok().or_else(foreign))
+            })
+            .collect();
         self.shared.with(|engine, news| {
             for message in &received {
                 match Report::read(message) {
@@ -299,8 +317,8 @@ impl Manager {
                 }
             }
             engine.too_large(&news_of_workers.too_large);
-            for pid in news_of_workers.ended {
-                engine.ended(pid, news);
+            for (pid, end) in ends {
+                engine.ended(pid, end, news);
             }
         });
     }
@@ -329,7 +347,10 @@ impl Manager {
         let _ = Channel::remove(&address); // what a worker before has left unread
         let (orders, sender) = open(&address)?;
         let reports = match address.scheme() {
-            Scheme::Pipe => again(&self.shared.wake, &address)?,
+            Scheme::Pipe => {
+                let wake = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner);
+                again(wake.as_ref(), &address)?
+            }
             _ => Channel::open_sender(&part(&self.address, "results")?, Timeout::Now)?,
         };
         let claims = Claims::new()?;
@@ -353,8 +374,8 @@ impl Manager {
 }
 
 /// Another writer of the same pipe.
-fn again(sender: &Channel, address: &Address) -> Result<Channel> {
-    let fd = sender.as_pipe().ok_or(Errno::EBADF).and_then(crate::sys::copy_descriptor);
+fn again(sender: Option<&Channel>, address: &Address) -> Result<Channel> {
+    let fd = sender.and_then(Channel::as_pipe).ok_or(Errno::EBADF).and_then(crate::sys::copy_descriptor);
     Channel::from_pipe(address, fd.map_err(|errno| Error::new(errno, "pool"))?)
 }
 

@@ -20,7 +20,7 @@ pub use launch::{Handler, PoolLauncher};
 pub use options::{PoolOptions, PoolStatistics, TaskOptions, WorkerStatistics};
 pub use seat::WorkerSeat;
 pub use verdict::{Death, DeathReason, Verdict};
-pub use worker::HandlerResult;
+pub use worker::{HandlerResult, WorkerTask};
 
 use crate::error::{Error, Result};
 use crate::timeout::Timeout;
@@ -126,6 +126,11 @@ impl Pool {
     /// already, or runs on. Never blocks.
     pub fn cancel(&self, task: u64, running: bool) -> bool {
         self.shared.with(|engine, news| engine.cancel(task, running, news))
+    }
+
+    /// Whether a worker has begun a task that has no verdict yet. Never blocks.
+    pub fn has_begun(&self, task: u64) -> bool {
+        self.shared.with(|engine, _| engine.has_begun(task))
     }
 
     /// What it has seen, and what it does now. Never blocks.

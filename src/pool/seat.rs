@@ -6,6 +6,7 @@
 //! compare-exchange, so a task is claimed or taken back and never both; and when a worker is dead, the word says which of
 //! its tasks it had begun.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +16,7 @@ use super::wire::Order;
 use crate::address::{Address, Scheme};
 use crate::channel::Channel;
 use crate::error::{Error, Result};
-use crate::shm::{MapOptions, Mapping, Memfd};
+use crate::shm::{MapOptions, Mapping, Memfd, MemoryOptions, Seals};
 use crate::timeout::Timeout;
 
 /// Bytes of the shared page.
@@ -29,15 +30,18 @@ pub(super) struct Claims {
 
 impl Claims {
     pub fn new() -> Result<Claims> {
-        let page = Arc::new(Memfd::new(SIZE)?);
-        let claims = Claims { memory: Mapping::from_fd(&*page, &MapOptions::default())?, page };
+        let claims = Claims::over(Arc::new(Memfd::new(SIZE)?))?;
         claims.word()?.store(join(0, 1), Ordering::Release);
         Ok(claims)
     }
 
     /// The same, for the worker.
     pub fn again(&self) -> Result<Claims> {
-        Ok(Claims { memory: Mapping::from_fd(&*self.page, &MapOptions::default())?, page: self.page.clone() })
+        Claims::over(Arc::clone(&self.page))
+    }
+
+    fn over(page: Arc<Memfd>) -> Result<Claims> {
+        Ok(Claims { memory: Mapping::from_fd(&*page, &MapOptions::default())?, page })
     }
 
     fn word(&self) -> Result<&AtomicU64> {
@@ -90,6 +94,32 @@ impl WorkerSeat {
     /// Which of the pool's places it is, from 0. A worker that takes a dead one's place has its number.
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    /// The descriptors that a program needs to work here, for [`WorkerSeat::from_descriptors`]: tasks, results, claims. Only
+    /// of a pool over `pipe:`; they belong to the seat.
+    pub fn descriptors(&self) -> Option<[BorrowedFd<'_>; 3]> {
+        Some([self.orders.as_pipe()?, self.reports.as_pipe()?, self.claims.page.as_fd()])
+    }
+
+    /// The pool's address, which [`WorkerSeat::from_descriptors`] wants to know.
+    pub fn address(&self) -> &str {
+        self.orders.address()
+    }
+
+    /// A seat whose descriptors were handed over. Never blocks.
+    ///
+    /// # Errors
+    /// `EINVAL` these are not descriptors of a seat, or the address is not `pipe:`; `EMFILE`, `ENFILE`.
+    pub fn from_descriptors(number: u32, address: &Address, descriptors: [OwnedFd; 3]) -> Result<WorkerSeat> {
+        let [orders, reports, claims] = descriptors;
+        let page = Memfd::from_fd(claims, &MemoryOptions::default(), Seals::empty())?;
+        Ok(WorkerSeat {
+            number,
+            orders: Channel::from_pipe(address, orders)?,
+            reports: Channel::from_pipe(address, reports)?,
+            claims: Claims::over(Arc::new(page))?,
+        })
     }
 }
 

@@ -12,51 +12,80 @@ use crate::timeout::Timeout;
 /// What a handler makes of a task: the result, or the reason why there is none.
 pub type HandlerResult = std::result::Result<Vec<u8>, String>;
 
+/// A task that a worker has claimed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerTask {
+    /// Which of the worker's tasks it is, for the report.
+    pub index: u32,
+    /// Its handler, by number.
+    pub handler: u32,
+    /// Its number in the pool.
+    pub task: u64,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
 impl WorkerSeat {
     /// Works until the pool says stop or is gone; `run` is called with the handler's number, the task's number in the pool
     /// and its bytes. A panic in it fails the task, and the worker goes on.
     ///
     /// # Errors
-    /// `EBADMSG` what came is no order; what the channels give.
+    /// As [`WorkerSeat::next`].
     pub fn serve(&self, mut run: impl FnMut(u32, u64, &[u8]) -> HandlerResult) -> Result<()> {
-        let mut message = vec![0; 4096];
-        let mut out = Vec::new();
+        while let Some(task) = self.next(Timeout::Forever)? {
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(task.handler, task.task, &task.payload)))
+                .unwrap_or_else(|panic| Err(format!("the handler panicked: {}", said(&*panic))));
+            self.report(task.index, &outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next task and claims it: from then on this process answers for it. `None`: the pool says stop, or is
+    /// gone.
+    ///
+    /// # Errors
+    /// `EBADMSG` what came is no task; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the channel gives.
+    pub fn next(&self, timeout: Timeout) -> Result<Option<WorkerTask>> {
+        let deadline = crate::timeout::Deadline::after(timeout);
         loop {
-            let length = match self.orders.recv(&mut message, Timeout::Forever) {
-                Ok(received) => received.length,
-                Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > message.len() => {
-                    message = vec![0; error.true_size()];
-                    continue;
-                }
-                Err(error) if error.is(Errno::EPIPE) => return Ok(()), // the pool is gone
+            let left = if timeout == Timeout::Now { timeout } else { deadline.left() };
+            let message = match self.orders.recv_message(left) {
+                Ok(message) => message.data,
+                Err(error) if error.is(Errno::EPIPE) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let Some(order) = Order::read(&message[..length]) else {
-                return Err(crate::error::Error::new(Errno::EBADMSG, "serve")
-                    .on_text(self.orders.address())
-                    .because("this is no task of a pool; somebody else writes there"));
-            };
-            let Order::Task { index, handler, task, payload } = order else { return Ok(()) };
-            if !self.claims.claim(index)? {
-                continue;
+            match Order::read(&message) {
+                Some(Order::Stop) => return Ok(None),
+                Some(Order::Task { index, handler, task, payload }) => {
+                    if self.claims.claim(index)? {
+                        return Ok(Some(WorkerTask { index, handler, task, payload: payload.to_vec() }));
+                    }
+                }
+                None => {
+                    return Err(crate::error::Error::new(Errno::EBADMSG, "next")
+                        .on_text(self.orders.address())
+                        .because("this is no task of a pool; somebody else writes there"));
+                }
             }
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(handler, task, payload)))
-                .unwrap_or_else(|panic| Err(format!("the handler panicked: {}", said(&*panic))));
-            self.report(index, &outcome, &mut out)?;
         }
     }
 
-    fn report(&self, index: u32, outcome: &HandlerResult, out: &mut Vec<u8>) -> Result<()> {
-        let seat = self.number;
+    /// Reports what became of the task with this index; a result that the address cannot carry fails it instead. Waits for
+    /// room.
+    ///
+    /// # Errors
+    /// What the channel gives: the pool is gone.
+    pub fn report(&self, index: u32, outcome: &HandlerResult) -> Result<()> {
+        let (seat, mut out) = (self.number, Vec::new());
         match outcome {
-            Ok(payload) => Report::Done { seat, index, payload }.write(out),
-            Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(out),
+            Ok(payload) => Report::Done { seat, index, payload }.write(&mut out),
+            Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(&mut out),
         }
-        match self.reports.send(out, Timeout::Forever) {
+        match self.reports.send(&out, Timeout::Forever) {
             Err(error) if error.is(Errno::EMSGSIZE) => {
                 let reason = format!("the result has {} bytes: {error}", out.len());
-                Report::Failed { seat, index, reason: reason.as_bytes() }.write(out);
-                self.reports.send(out, Timeout::Forever)
+                Report::Failed { seat, index, reason: reason.as_bytes() }.write(&mut out);
+                self.reports.send(&out, Timeout::Forever)
             }
             outcome => outcome,
         }

@@ -8,6 +8,7 @@
 
 mod address;
 mod barrier;
+mod blocks;
 mod cancel;
 mod cell;
 mod channel;
@@ -29,6 +30,7 @@ mod mq;
 mod mutex;
 mod permits;
 mod pipe;
+mod pool;
 mod ring;
 mod rwlock;
 mod sem;
@@ -54,6 +56,8 @@ mod _wigwag {
     use super::address::Address;
     #[pymodule_export]
     use super::barrier::Barrier;
+    #[pymodule_export]
+    use super::blocks::{Block, BlockFile};
     #[pymodule_export]
     use super::cancel::Cancel;
     #[pymodule_export]
@@ -92,6 +96,8 @@ mod _wigwag {
     use super::permits::Permits;
     #[pymodule_export]
     use super::pipe::Pipe;
+    #[pymodule_export]
+    use super::pool::{PoolCore, WorkerSeat, die_with_parent};
     #[pymodule_export]
     use super::ring::{Ring, RingMessage, RingParticipant, RingStatistics};
     #[pymodule_export]

@@ -1,0 +1,408 @@
+"""Process pools: everything that concurrent.futures' has, the same tests on both; and what ours has besides."""
+
+import asyncio
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, as_completed
+
+import numpy
+import pytest
+
+from wigwag.pool import ProcessPool, TaskLost, TaskMemory, TaskPoison, TaskTimeout
+
+GENEROUS = 60
+
+
+@pytest.fixture(autouse=True, scope="module")
+def helpers():
+    """multiprocessing has helpers of its own, which it keeps to the end of the process."""
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+
+
+def identity(value):
+    return value
+
+
+def add(one, other=0):
+    return one + other
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def end(how):
+    sys.stderr.write("about to go\n")
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(3)
+
+
+def fill(megabytes):
+    memory = bytearray(megabytes << 20)
+    time.sleep(30)
+    return len(memory)
+
+
+def unpicklable():
+    return lambda: None
+
+
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+def odd():
+    raise Odd(1, 2)
+
+
+def fork_in_task():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def set_up(value):
+    os.environ["WWTEST_POOL"] = value
+
+
+def environment():
+    return os.environ["WWTEST_POOL"]
+
+
+def double(array):
+    return array * 2
+
+
+def make(kind, **options):
+    if kind == "stdlib":
+        import multiprocessing
+
+        return ProcessPoolExecutor(2, multiprocessing.get_context("forkserver"), **options)
+    return ProcessPool(2, kind, **options)
+
+
+both = pytest.mark.parametrize("kind", ["stdlib", "forkserver"])
+every = pytest.mark.parametrize("kind", ["stdlib", "fork", "forkserver", "spawn"])
+ours = pytest.mark.parametrize("kind", ["fork", "forkserver", "spawn"])
+
+
+@every
+def test_results_and_exceptions_come_back(kind):
+    with make(kind) as pool:
+        assert pool.submit(add, 1, other=2).result(GENEROUS) == 3
+        assert [future.result(GENEROUS) for future in [pool.submit(identity, n) for n in range(100)]] == list(range(100))
+        with pytest.raises(ValueError, match="no") as caught:
+            pool.submit(fail, "no").result(GENEROUS)
+        assert "in fail" in str(caught.value.__cause__)  # where in the worker
+        assert list(pool.map(add, range(10), range(10))) == list(range(0, 20, 2))
+
+
+@both
+def test_map_in_chunks_and_with_a_time_limit(kind):
+    with make(kind) as pool:
+        assert list(pool.map(identity, range(25), chunksize=10)) == list(range(25))
+        assert list(pool.map(identity, [])) == []
+        with pytest.raises(ValueError):
+            pool.map(identity, [1], chunksize=0)
+        with pytest.raises(ValueError, match="x"):
+            list(pool.map(fail, ["x"]))
+        with pytest.raises(concurrent.futures.TimeoutError):
+            list(pool.map(nap, [0.5], timeout=0.001))
+
+
+@both
+def test_futures_work_with_everything_that_takes_futures(kind):
+    with make(kind) as pool:
+        futures = [pool.submit(identity, n) for n in range(20)]
+        assert {future.result() for future in as_completed(futures, GENEROUS)} == set(range(20))
+        slow, quick = pool.submit(nap, 0.3), pool.submit(identity, 1)
+        done, rest = concurrent.futures.wait([slow, quick], GENEROUS, FIRST_COMPLETED)
+        assert (done, rest) == ({quick}, {slow})
+        called = threading.Event()
+        slow.add_done_callback(lambda future: called.set())
+        assert called.wait(GENEROUS) and slow.done() and not slow.running() and slow.exception() is None
+
+        async def in_a_loop():
+            loop = asyncio.get_running_loop()
+            wrapped = asyncio.wrap_future(pool.submit(add, 1, 1))
+            return await wrapped, await loop.run_in_executor(pool, identity, 5)
+
+        assert asyncio.run(in_a_loop()) == (2, 5)
+
+
+@both
+def test_what_cannot_be_pickled_fails_its_task_alone(kind):
+    with make(kind) as pool:
+        with pytest.raises(Exception, match="pickle"):
+            pool.submit(identity, lambda: None).result(GENEROUS)
+        with pytest.raises(Exception, match="pickle"):
+            pool.submit(unpicklable).result(GENEROUS)
+        assert pool.submit(identity, 7).result(GENEROUS) == 7
+
+
+@both
+def test_after_shutdown_nothing_is_taken(kind):
+    pool = make(kind)
+    futures = [pool.submit(identity, n) for n in range(10)]
+    pool.shutdown()
+    assert [future.result(0) for future in futures] == list(range(10))
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(identity, 1)
+    pool.shutdown()
+
+
+@both
+def test_shutdown_cancels_what_has_not_begun(kind):
+    pool = make(kind)
+    futures = [pool.submit(nap, 0.05) for _ in range(50)]
+    pool.shutdown(cancel_futures=True)
+    assert all(future.done() for future in futures)
+    assert any(future.cancelled() for future in futures)
+
+
+@both
+def test_workers_are_set_up(kind):
+    with make(kind, initializer=set_up, initargs=("ready",)) as pool:
+        assert pool.submit(environment).result(GENEROUS) == "ready"
+
+
+def test_workers_are_replaced_after_so_many_tasks():
+    with ProcessPool(1, max_tasks_per_child=3) as pool:
+        assert len({future.result(GENEROUS) for future in [pool.submit(nap, 0) for _ in range(9)]}) == 3
+
+
+@ours
+def test_a_death_costs_one_task(kind):
+    with make(kind) as pool:
+        others = [pool.submit(nap, 0.001) for _ in range(50)]
+        victims = [pool.submit(end, "kill"), pool.submit(end, "exit")]
+        others += [pool.submit(nap, 0.001) for _ in range(50)]
+        killed = victims[0].exception(GENEROUS)
+        assert type(killed) is TaskLost and killed.signal == signal.SIGKILL and killed.exit_code is None
+        assert killed.pid > 0 and "about to go" in killed.last_words and str(killed.pid) in str(killed)
+        exited = victims[1].exception(GENEROUS)
+        assert (exited.signal, exited.exit_code) == (None, 3)
+        assert all(isinstance(future.result(GENEROUS), int) for future in others)
+        found = pool.statistics()
+    assert (found["lost"], found["deaths"]) == (2, 2) and found["done"] == 100
+
+
+def test_limits_of_time_and_memory():
+    with ProcessPool(2, memory_limit=400 << 20) as pool:
+        late = pool.submit_with(nap, 60, task_timeout=0.05)
+        large = pool.submit(fill, 600)
+        with pytest.raises(TaskTimeout) as caught:
+            late.result(GENEROUS)
+        assert isinstance(caught.value, TimeoutError) and "0.05 s" in str(caught.value)
+        with pytest.raises(TaskMemory) as caught:
+            large.result(GENEROUS)
+        assert isinstance(caught.value, MemoryError)
+        assert pool.submit(identity, 1).result(GENEROUS) == 1
+
+
+def test_retries_end_in_poison():
+    with ProcessPool(2, retries=1) as pool:
+        with pytest.raises(TaskPoison) as caught:
+            pool.submit(end, "kill").result(GENEROUS)
+        assert len(caught.value.deaths) == 2 and len({death.pid for death in caught.value.deaths}) == 2
+
+
+def test_cancel_and_kill():
+    with ProcessPool(1) as pool:
+        running = pool.submit(nap, 60)
+        queued = [pool.submit(identity, n) for n in range(5)]
+        while not running.running():
+            time.sleep(0.001)
+        assert not running.cancel()
+        assert queued[2].cancel() and queued[2].cancelled() and queued[2].cancel()
+        with pytest.raises(CancelledError):
+            queued[2].result(0)
+        assert running.kill() and running.cancelled()
+        assert [queued[n].result(GENEROUS) for n in (0, 1, 3, 4)] == [0, 1, 3, 4]
+        assert not queued[0].cancel() and not queued[0].kill()
+
+
+def test_priorities_and_a_bounded_queue():
+    with ProcessPool(1, queue=4) as pool:
+        pool.submit(nap, 0.2)
+        with pytest.raises(TimeoutError):
+            for _ in range(20):
+                pool.submit_with(nap, 0.2, submit_timeout=0.001)
+        urgent = pool.submit_with(identity, 1, task_priority=9)
+        assert urgent.result(GENEROUS) == 1
+        pool.shutdown(cancel_futures=True)
+
+
+@ours
+def test_large_arrays_go_through_shared_memory(kind):
+    with make(kind) as pool:
+        array = numpy.arange(300_000, dtype=float)
+        for _ in range(20):
+            assert numpy.array_equal(pool.submit(double, array).result(GENEROUS), array * 2)
+        kept = [pool.submit(double, array + n).result(GENEROUS) for n in range(10)]
+        text = os.urandom(200_000)
+        assert pool.submit(identity, text).result(GENEROUS) == text
+        mixed = pool.submit(identity, {"a": array, "b": [text, numpy.zeros(3)]}).result(GENEROUS)
+        assert numpy.array_equal(mixed["a"], array) and mixed["b"][0] == text
+        # A worker that dies takes nothing along that was given out.
+        with pytest.raises(TaskLost):
+            pool.submit(end, "kill").result(GENEROUS)
+        assert pool.submit(identity, 1).result(GENEROUS) == 1
+    assert all(numpy.array_equal(result, (array + n) * 2) for n, result in enumerate(kept))
+
+
+def test_results_are_views_and_their_memory_is_used_again():
+    with ProcessPool(1) as pool:
+        array = numpy.ones(200_000)
+        first = pool.submit(double, array).result(GENEROUS)
+        assert not first.flags.owndata
+        address = first.ctypes.data
+        del first
+        found = {pool.submit(double, array).result(GENEROUS).ctypes.data for _ in range(10)}
+        assert len(found | {address}) <= 4
+
+
+def test_odd_tasks():
+    with ProcessPool(2) as pool:
+        assert pool.submit(fork_in_task).result(GENEROUS) == 0
+        with pytest.raises(RuntimeError, match="Odd"):  # an exception that unpickles to nothing
+            pool.submit(odd).result(GENEROUS)
+        with pytest.raises(SystemExit):
+            pool.submit(sys.exit, 4).result(GENEROUS)
+        with pytest.raises(TypeError, match="belongs to the process"):
+            pool.submit(identity, pool).result(GENEROUS)
+        assert pool.submit(identity, 1).result(GENEROUS) == 1
+
+
+def test_a_worker_that_never_gets_to_work_fails_tasks_and_says_why():
+    with ProcessPool(1, initializer=fail, initargs=("broken set-up",)) as pool:
+        with pytest.raises(TaskLost, match="broken set-up"):
+            pool.submit(identity, 1).result(GENEROUS)
+
+
+def test_options_that_make_no_sense():
+    for options in [{"max_workers": 0}, {"initializer": 5}, {"max_tasks_per_child": 0}, {"min_workers": 3, "max_workers": 2}]:
+        with pytest.raises((ValueError, TypeError, OSError)):
+            ProcessPool(**options)
+
+
+def run(text, *arguments):
+    path = [os.path.dirname(os.path.abspath(__file__))]
+    program = f"import sys; sys.path += {path!r}\n" + textwrap.dedent(text)
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+@ours
+def test_nothing_is_left(kind):
+    # In a process of its own: multiprocessing keeps helpers of its own, which are made first.
+    text = """
+    import os, threading, time
+    from test_pool import ProcessPool, TaskLost, end, identity, nap
+    def look():
+        files = {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+    def use():
+        with ProcessPool(2, sys.argv[1]) as pool:
+            futures = [pool.submit(identity, n) for n in range(50)] + [pool.submit(end, "kill")]
+            pids = [worker["pid"] for worker in pool.statistics()["workers"]]
+            assert [future.result(60) for future in futures[:50]] == list(range(50))
+            assert isinstance(futures[50].exception(60), TaskLost)
+        return pids
+    use()
+    before = look()
+    pids = use()
+    deadline = time.monotonic() + 30
+    while look() != before or any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, (before, look())
+        time.sleep(0.01)
+    print("nothing")
+    """
+    child = run(text, kind)
+    assert child.communicate(timeout=120)[0] == "nothing\n" and child.returncode == 0
+
+
+@ours
+def test_workers_end_with_their_parent(kind):
+    text = """
+    import time
+    from test_pool import ProcessPool, nap
+    pool = ProcessPool(2, sys.argv[1])
+    pids = set()
+    while len(pids) < 2:
+        pids.update(future.result(60) for future in [pool.submit(nap, 0.05) for _ in range(4)])
+    futures = [pool.submit(nap, 60) for _ in range(2)]
+    print(*pids, flush=True)
+    time.sleep(60)
+    """
+    child = run(text, kind)
+    pids = child.stdout.readline().split()
+    assert len(pids) == 2
+    child.kill()
+    child.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return ") Z " not in file.read()
+    except OSError:
+        return False
+
+
+def test_a_program_that_ends_without_shutdown_finishes_its_tasks():
+    text = """
+    from test_pool import ProcessPool, nap
+    pool = ProcessPool(2, "fork")
+    pool.submit(nap, 0.2).add_done_callback(lambda future: print("done", future.result() > 0, flush=True))
+    """
+    child = run(text)
+    assert child.communicate(timeout=60)[0] == "done True\n" and child.returncode == 0
+
+
+def test_ctrl_c_ends_everything_without_a_storm():
+    text = """
+    import os
+    from test_pool import ProcessPool, nap
+    pool = ProcessPool(2)
+    first = pool.submit(nap, 0)
+    print(first.result(60), flush=True)
+    future = pool.submit(nap, 60)
+    try:
+        print("waiting", flush=True)
+        future.result(60)
+    except KeyboardInterrupt:
+        pool.shutdown(timeout=0)
+        print("interrupted", future.cancelled(), flush=True)
+    """
+    path = [os.path.dirname(os.path.abspath(__file__))]
+    program = f"import sys; sys.path += {path!r}\n" + textwrap.dedent(text)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    worker = int(child.stdout.readline())
+    assert child.stdout.readline() == "waiting\n"
+    os.killpg(child.pid, signal.SIGINT)  # as the terminal does
+    out, err = child.communicate(timeout=60)
+    assert out == "interrupted True\n" and "Traceback" not in err, err
+    assert not alive(worker)

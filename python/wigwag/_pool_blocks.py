@@ -1,0 +1,113 @@
+"""Memory for what is too large for a pool's channel: blocks of a file in memory that both sides map.
+
+One side writes blocks, the other reads them in place and marks each as free once nobody looks at it any more; its writer
+then uses it again, while its pages are warm. Nothing has a name, so nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Dict, List, Tuple, Union
+
+from . import _wigwag
+
+_SMALLEST = 1 << 16
+_HEADER = 64  # bytes; the first is 1 while the block is in use
+
+Part = Union[bytes, memoryview]
+
+
+def make_file() -> int:
+    """A file for blocks; its descriptor, closed on exec."""
+    return os.memfd_create("wigwag-pool", os.MFD_CLOEXEC)
+
+
+class Writer:
+    """The side that writes: blocks by their offset in the file."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._end = 0
+        self._free: Dict[int, List[Tuple[int, mmap.mmap]]] = {}
+        self._used: Dict[int, mmap.mmap] = {}
+        self._lock = threading.Lock()
+
+    def write(self, parts: List[Part]) -> Tuple[int, int]:
+        """Put the parts into a block one behind the other, each at a multiple of 64 bytes; its offset and size.
+
+        Raises MemoryError: the system has no memory for it.
+        """
+        total = _HEADER + sum(_padded(len(part)) for part in parts)
+        size = max(_SMALLEST, 1 << (total - 1).bit_length())
+        with self._lock:
+            self._reclaim()
+            free = self._free.get(size)
+            offset, block = free.pop() if free else self._make(size)
+            self._used[offset] = block
+            block[0] = 1
+        at = _HEADER
+        for part in parts:
+            block[at : at + len(part)] = part
+            at += _padded(len(part))
+        return offset, size
+
+    def _reclaim(self) -> None:
+        for offset, block in list(self._used.items()):
+            if block[0] == 0:
+                del self._used[offset]
+                self._free.setdefault(len(block), []).append((offset, block))
+
+    def _make(self, size: int) -> Tuple[int, mmap.mmap]:
+        offset = self._end
+        if size > _available():
+            raise MemoryError(f"{size} bytes for a task's data are more than the system has available")
+        os.posix_fallocate(self.fd, offset, size)
+        block = mmap.mmap(self.fd, size, offset=offset)
+        self._end += size
+        return offset, block
+
+    def free(self, offset: int) -> None:
+        """Mark a block as free whose reader is gone."""
+        with self._lock:
+            block = self._used.get(offset)
+            if block is not None:
+                block[0] = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self.fd)
+
+
+class Reader:
+    """The side that reads blocks in place."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._file = _wigwag.BlockFile(fd)
+
+    def read(self, offset: int, size: int, lengths: List[int]) -> List[memoryview]:
+        """Views of the parts of a block; what is made of them keeps the block until it is gone."""
+        views, at = [], _HEADER
+        whole = memoryview(self._file.block(offset, size))
+        for length in lengths:
+            views.append(whole[at : at + length])
+            at += _padded(length)
+        return views
+
+    def close(self) -> None:
+        """Let go of the file; what was made of views lives on."""
+        os.close(self.fd)
+
+
+def _padded(length: int) -> int:
+    return (length + 63) & ~63
+
+
+def _available() -> int:
+    with open("/proc/meminfo", "rb") as file:
+        for line in file:
+            if line.startswith(b"MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 1 << 62

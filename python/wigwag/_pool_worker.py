@@ -1,0 +1,104 @@
+"""The workers of a process pool."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import signal
+import struct
+import sys
+import traceback
+from typing import Any, Callable, Optional, Tuple
+
+from . import _wigwag
+from ._pool_blocks import Reader, Writer
+from ._pool_message import pack, unpack
+
+# Before a result: the worker's number, and whether it is one.
+HEAD = struct.Struct("<Ic")
+
+Initializer = Optional[Callable[..., object]]
+
+
+class RemoteTraceback(Exception):
+    """Where in the worker it was raised; the cause of the exception that a future raises."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class Seat:
+    """A worker's seat and files on their way into its process."""
+
+    def __init__(self, seat: Any, error: int, tasks: int, results: int, life: int) -> None:
+        self.seat, self.error, self.tasks, self.results, self.life = seat, error, tasks, results, life
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        from multiprocessing.reduction import DupFd
+
+        number, address, descriptors = self.seat.hand_over()
+        files = [DupFd(fd) for fd in (*descriptors, self.error, self.tasks, self.results, self.life)]
+        return _taken_over, (number, address, files)
+
+
+def _taken_over(number: int, address: str, files: Any) -> Seat:
+    orders, reports, claims, error, tasks, results, life = (file.detach() for file in files)
+    _die_with(life)
+    return Seat(_wigwag.WorkerSeat.taken_over(number, address, (orders, reports, claims)), error, tasks, results, life)
+
+
+def _die_with(life: int) -> None:
+    """Has the kernel kill this process when the pool's, which may be no parent of it, has let go of the pipe."""
+    # Whom to kill belongs to the description, which all workers share: this opens one of its own, for as long as it lives.
+    own = os.open(f"/proc/self/fd/{life}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.close(life)
+    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        os.read(own, 1)
+    except BlockingIOError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)  # it has gone before
+
+
+def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[Any, ...]) -> None:
+    """Work until the pool says stop."""
+    _wigwag.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool's process, which ends its workers
+    os.dup2(place.error, 2)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    if initializer is not None:
+        initializer(*arguments)
+    reader, writer = Reader(place.tasks), Writer(place.results)
+    done, failed = HEAD.pack(number, b"d"), HEAD.pack(number, b"e")
+    seat = place.seat
+    while True:
+        found = seat.next()
+        if found is None:
+            return
+        index, message = found
+        try:
+            task, args, kwargs = unpack(message, 0, reader)
+            result = task(*args, **kwargs)
+            report, _ = pack(done, result, writer)
+            del task, args, kwargs, result
+        except BaseException as error:
+            report = _failure(failed, error, writer)
+        seat.report(index, report)
+
+
+def _failure(head: bytes, error: BaseException, writer: Writer) -> bytes:
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    error.__traceback__ = None
+    try:
+        pickle.loads(pickle.dumps(error))  # some come out as nothing that can be raised
+        return pack(head, (error, text), writer)[0]
+    except Exception as why:
+        stand_in = RuntimeError(f"{type(error).__name__}: {error} (the exception itself cannot be pickled: {why})")
+        return pack(head, (stand_in, text), writer)[0]

@@ -1,0 +1,518 @@
+"""A pool of processes with the shape of concurrent.futures, where a death costs one task."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import threading
+import time
+import warnings
+import weakref
+from concurrent.futures import CancelledError, Executor, Future, TimeoutError as FutureTimeoutError
+from concurrent.futures import _base
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+
+from . import _wigwag
+from ._pool_blocks import Reader, Writer, make_file
+from ._pool_message import pack, unpack
+from ._pool_worker import HEAD, RemoteTraceback, Seat, main
+
+_BATCH = 512
+
+
+class TaskLost(RuntimeError):
+    """The worker of a task ended while it ran it. The other tasks are not affected.
+
+    ``task`` is the task's number, ``pid`` the worker's process, ``signal`` or ``exit_code`` how it ended, ``peak_memory`` the
+    most memory in bytes that it had (0 if unknown), ``last_words`` the end of what it wrote to standard error.
+    """
+
+    task: int
+    pid: int
+    signal: Optional[int]
+    exit_code: Optional[int]
+    peak_memory: int
+    last_words: str
+
+    def __init__(self, text: str, fields: Tuple[Any, ...]) -> None:
+        super().__init__(text)
+        self.task, self.pid, self.signal, self.exit_code, _, _, self.peak_memory, self.last_words = fields
+        self._fields = fields
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.args[0], self._fields)
+
+
+class TaskTimeout(TaskLost, TimeoutError):
+    """The task ran for longer than it may; its worker was killed."""
+
+
+class TaskMemory(TaskLost, MemoryError):
+    """The task's worker had more memory than it may, and was killed."""
+
+
+class TaskPoison(RuntimeError):
+    """The task was set aside, as its workers ended each time; ``deaths`` has a TaskLost for each attempt."""
+
+    def __init__(self, text: str, deaths: List[TaskLost]) -> None:
+        super().__init__(text)
+        self.deaths = deaths
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.args[0], self.deaths)
+
+
+def _death(fields: Tuple[Any, ...]) -> TaskLost:
+    task, pid, number, exit_code, reason, limit, peak, words = fields
+    how = f"was ended by signal {number}" if number is not None else f"exited with {exit_code}"
+    kind = TaskLost
+    if reason == "timeout":
+        kind, how = TaskTimeout, how + f", as the task ran for longer than {limit:g} s"
+    elif reason == "memory":
+        kind, how = TaskMemory, how + f", as it had more than {int(limit)} bytes of memory"
+    text = f"task {task}: its worker (pid {pid}) {how}"
+    if peak:
+        text += f"; it had up to {peak // 1024} KiB"
+    if words.strip():
+        text += f"; it last said: {words.strip()}"
+    return kind(text, fields)
+
+
+class TaskFuture(Future):  # type: ignore[type-arg]
+    """The future of a task: one of concurrent.futures, which can also end a task that runs."""
+
+    _pool: "Optional[ProcessPool]" = None
+    _number = 0
+    _block: Optional[int] = None
+
+    def cancel(self) -> bool:
+        """Cancel the task unless it has begun; whether it is cancelled."""
+        with self._condition:
+            if self._state in (_base.CANCELLED, _base.CANCELLED_AND_NOTIFIED):
+                return True
+            if self._state == _base.FINISHED:
+                return False
+        pool = self._pool
+        return pool is not None and pool._cancel(self, running=False)
+
+    def kill(self) -> bool:
+        """Cancel the task, also if it runs: its worker is killed for it, and replaced. Whether it is cancelled."""
+        pool = self._pool
+        return not self.done() and pool is not None and pool._cancel(self, running=True)
+
+    def running(self) -> bool:
+        """Whether a worker has begun the task, and it has not ended."""
+        pool = self._pool
+        return not self.done() and pool is not None and pool._core.has_begun(self._number)
+
+
+class _Workers:
+    """Starts workers, and has what they write. Knows nothing of the pool, which may be forgotten while it is at work."""
+
+    def __init__(self, context: Any, tasks: int, initializer: Any, arguments: Tuple[Any, ...]) -> None:
+        self._context, self._tasks = context, tasks
+        self._initializer, self._initargs = initializer, arguments
+        self._launched = itertools.count(1)
+        #: Whose writing end no worker has that is not forked: at the end of this process the kernel closes it.
+        self._life: Tuple[int, ...] = os.pipe()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._processes: Dict[int, Any] = {}
+        self.readers: Dict[int, Tuple[Any, Reader]] = {}
+        #: How often everything that was ready has been collected; and how often it had been when a worker was found gone.
+        self.collected = 0
+        self._gone: Dict[int, int] = {}
+
+    def launch(self, seat: Any, error: int) -> int:
+        results = make_file()
+        number = next(self._launched)
+        try:
+            self.forget_the_dead()
+            place = Seat(seat, error, self._tasks, results, self._life[0])
+            process = self._context.Process(
+                target=main, args=(place, number, self._initializer, self._initargs), name=f"wigwag-worker-{number}"
+            )
+            with warnings.catch_warnings():
+                # By fork only if the caller asked for it: what it says of threads is in the documentation.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                # This thread of the pool's has all signals blocked, and whoever it starts would have, too.
+                own = signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, own)
+        except BaseException:
+            os.close(results)
+            raise
+        finally:
+            os.close(error)
+        # The pool reaps its workers, and must not find that somebody has done so.
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+        self._processes[process.pid] = process
+        self.readers[number] = (process, Reader(results))
+        return int(process.pid)
+
+    def end_of(self, pid: int) -> Optional[int]:
+        process = self._processes.get(pid)
+        if process is None:
+            return None
+        process.join(1)
+        code: Optional[int] = process.exitcode
+        if code is None:
+            return None
+        return -code if code < 0 else code << 8
+
+    def forget_the_dead(self) -> None:
+        """Lets go of the files of workers that have gone and have no result on its way; views of results live on."""
+        for number, (process, reader) in list(self.readers.items()):
+            if not os.path.exists(f"/proc/{process.pid}"):
+                # What a worker had reported was ready to be collected before another takes its place.
+                seen = self._gone.setdefault(number, self.collected)
+                if self.collected >= seen + 2:
+                    del self.readers[number], self._gone[number]
+                    self._processes.pop(process.pid, None)
+                    reader.close()
+
+    def close(self) -> None:
+        """Let go of all files; views of results live on."""
+        for _, reader in self.readers.values():
+            reader.close()
+        self.readers.clear()
+        self._processes.clear()
+        for fd in self._life:
+            os.close(fd)
+        self._life = ()
+
+
+class ProcessPool(Executor):
+    """A pool of worker processes with everything that concurrent.futures.ProcessPoolExecutor has, where no death breaks it.
+
+    Each task has a verdict of its own: a worker that is killed, exits, has too much memory or runs for too long fails its
+    task alone (TaskLost, TaskMemory, TaskTimeout), is replaced, and all other tasks go on. A task runs at most once, or with
+    ``retries`` again on other workers, until it is set aside (TaskPoison). Large arguments and results (bytes, NumPy and
+    Arrow arrays: pickle protocol 5, buffers out of band) go through shared memory once and are views of it on arrival.
+
+    ``max_workers`` is one per processor by default; ``mp_context`` a multiprocessing context or a start method, forkserver by
+    default, as that is safe in threaded programs; ``initializer(*initargs)`` runs first in each worker;
+    ``max_tasks_per_child`` is how many tasks a worker does before it is replaced. ``task_timeout`` in seconds and
+    ``memory_limit`` in bytes (of a worker's resident memory) are for each task; ``queue`` is how many tasks may wait for a
+    worker, after which submit waits; ``address`` what tasks travel over (``"pipe:"``). Workers end with this process, also if
+    it is killed.
+    """
+
+    def __init__(
+        self,
+        max_workers: Optional[int] = None,
+        mp_context: Any = None,
+        initializer: Optional[Callable[..., object]] = None,
+        initargs: Tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: Optional[int] = None,
+        min_workers: Optional[int] = None,
+        task_timeout: Optional[float] = None,
+        memory_limit: int = 0,
+        retries: int = 0,
+        queue: int = 0,
+        shrink_after: float = 10.0,
+        address: Any = None,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None and (not isinstance(max_tasks_per_child, int) or max_tasks_per_child <= 0):
+            raise ValueError("max_tasks_per_child must be an integer above 0")
+        if mp_context is None or isinstance(mp_context, str):
+            mp_context = multiprocessing.get_context(mp_context or "forkserver")
+        self._futures: Dict[int, TaskFuture] = {}
+        self._early: Dict[int, Tuple[int, Any]] = {}
+        self._writer = Writer(make_file())
+        self._workers = _Workers(mp_context, self._writer.fd, initializer, tuple(initargs))
+        self._raised = 0
+        self._last: Optional[Dict[str, Any]] = None
+        self._over = False
+        self._pid = os.getpid()
+        try:
+            self._core = _wigwag.PoolCore(
+                self._workers.launch,
+                self._workers.end_of,
+                address=address,
+                workers=max_workers or 0,
+                least_workers=min_workers,
+                shrink_after=shrink_after,
+                queue=queue,
+                retries=retries,
+                task_timeout=task_timeout,
+                memory_limit=memory_limit,
+                tasks_per_worker=max_tasks_per_child or 0,
+            )
+        except BaseException:
+            self._workers.close()
+            self._writer.close()
+            raise
+        self._collector = threading.Thread(
+            target=_collect, args=(weakref.ref(self), self._core), name="wigwag-collector", daemon=True
+        )
+        self._collector.start()
+        # Of a pool that is forgotten, no task can be waited for any more.
+        weakref.finalize(self, _forgotten, self._core, self._workers, self._writer).atexit = False
+        _alive.add(self)
+
+    # Tasks
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> TaskFuture:
+        """Run ``fn(*args, **kwargs)`` in a worker; the future of its result. Waits while ``queue`` tasks wait already."""
+        return self._submit(fn, args, kwargs, 0, None, None)
+
+    def submit_with(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        task_priority: int = 0,
+        task_timeout: Optional[float] = None,
+        submit_timeout: Optional[float] = None,
+        **kwargs: Any,
+    ) -> TaskFuture:
+        """As submit: tasks of a higher ``task_priority`` run first, ``task_timeout`` is for this task alone, and
+        ``submit_timeout`` is how long to wait for a place in the queue (TimeoutError)."""
+        return self._submit(fn, args, kwargs, task_priority, task_timeout, submit_timeout)
+
+    def _submit(
+        self,
+        fn: Callable[..., Any],
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        priority: int,
+        limit: Optional[float],
+        timeout: Optional[float],
+    ) -> TaskFuture:
+        if self._over:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._pid != os.getpid():
+            raise RuntimeError("this pool belongs to the process that made it; make another one here")
+        future = TaskFuture()
+        future._pool = self
+        try:
+            message, block = pack(b"", (fn, args, kwargs), self._writer)
+        except Exception as error:
+            # Where concurrent.futures says so, too: in the future of the task that cannot be sent.
+            future.set_exception(error)
+            return future
+        future._block = block
+        try:
+            number = self._core.submit(message, priority, limit, timeout)
+        except BaseException:
+            if block is not None:
+                self._writer.free(block)
+            raise
+        future._number = number
+        self._futures[number] = future
+        if self._early:
+            early = self._early.pop(number, None)
+            if early is not None:
+                self._futures.pop(number, None)
+                self._settle(future, *early)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: Optional[float] = None,
+        chunksize: int = 1,
+        buffersize: Optional[int] = None,
+    ) -> Iterator[Any]:
+        """As the builtin map, with the calls in workers, ``chunksize`` at a time, results in order.
+
+        The iterables are gone through at once, or with ``buffersize`` only so many calls ahead of the results taken.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else timeout + time.monotonic()
+        calls = zip(*iterables)
+        if chunksize == 1:
+            futures = (self.submit(fn, *args) for args in calls)
+            results = _in_order(futures, end, buffersize)
+        else:
+            chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
+            futures = (self.submit(_run_chunk, fn, chunk) for chunk in chunks)
+            results = itertools.chain.from_iterable(_in_order(futures, end, buffersize))
+        return results
+
+    def _cancel(self, future: TaskFuture, running: bool) -> bool:
+        cancelled = self._core.cancel(future._number, running)
+        if not cancelled:
+            return False
+        if not running:
+            self._settle(future, 2, None)
+            return True
+        try:
+            future.exception()
+        except CancelledError:
+            return True
+        return False
+
+    # Verdicts
+
+    def _take_in(self, found: List[Tuple[int, int, Any]]) -> None:
+        futures = self._futures
+        for number, kind, what in found:
+            future = futures.pop(number, None)
+            if future is None:
+                self._early[number] = (kind, what)
+                future = futures.pop(number, None)
+                if future is None or self._early.pop(number, None) is None:
+                    continue
+            self._settle(future, kind, what)
+
+    def _settle(self, future: TaskFuture, kind: int, what: Any) -> None:
+        result, error = None, None
+        if kind == 0:
+            try:
+                number, outcome = HEAD.unpack_from(what)
+                result = unpack(what, HEAD.size, self._workers.readers[number][1])
+                if outcome == b"e":
+                    error, text = result
+                    self._raised += 1
+                    error.__cause__ = RemoteTraceback(text)
+            except BaseException as why:
+                error = why
+        elif kind == 1:
+            error = RuntimeError(what)
+        elif kind == 3:
+            error = _death(what)
+        elif kind == 4:
+            deaths = [_death(fields) for fields in what]
+            error = TaskPoison(f"set aside after {len(deaths)} attempts; the last: {deaths[-1]}", deaths)
+        if future._block is not None and kind != 0:
+            self._writer.free(future._block)  # no worker looks at it
+        future._pool = None
+        with future._condition:
+            if future._state not in (_base.PENDING, _base.RUNNING):
+                return
+            if kind == 2:
+                future._state = _base.CANCELLED_AND_NOTIFIED
+                for waiter in future._waiters:
+                    waiter.add_cancelled(future)
+            else:
+                future._result, future._exception = result, error
+                future._state = _base.FINISHED
+                for waiter in future._waiters:
+                    (waiter.add_result if error is None else waiter.add_exception)(future)
+            future._condition.notify_all()
+        future._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def statistics(self) -> Dict[str, Any]:
+        """Counts of tasks (``submitted = done + failed + lost + cancelled + poisoned + queued + running``), and per worker its
+        pid, tasks, busy share and memory in bytes."""
+        found = self._last if self._last is not None else self._core.statistics()
+        # To the core, bytes that came back are a result.
+        return {**found, "done": found["done"] - self._raised, "failed": found["failed"] + self._raised}
+
+    # The end
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, timeout: Optional[float] = None) -> None:
+        """Take no more tasks, and end the workers when all is done; with ``cancel_futures``, cancel what has not begun.
+
+        With ``wait``, returns when the workers are gone; ``timeout`` is how many seconds running tasks have until then, after
+        which they are cancelled and their workers killed (None: as long as they take).
+        """
+        if self._pid != os.getpid():
+            return
+        already, self._over = self._over, True
+        if not wait:
+            if not already:
+                threading.Thread(
+                    target=self.shutdown, kwargs={"cancel_futures": cancel_futures, "timeout": timeout}, daemon=True
+                ).start()
+            return
+        if self._last is None:
+            try:
+                self._core.shutdown(cancel_futures, timeout)
+            except (TimeoutError, BlockingIOError):
+                pass  # what was cancelled for it says so in its future
+        if threading.current_thread() is not self._collector:
+            self._collector.join()
+        _alive.discard(self)
+        if self._last is None:
+            self._last = self._core.statistics()
+            self._core.close()
+        if self._writer.fd >= 0:
+            self._workers.close()
+            self._writer.close()
+            self._writer.fd = -1
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a pool cannot be pickled: it belongs to the process that made it")
+
+
+def _collect(pool: "weakref.ref[ProcessPool]", core: Any) -> None:
+    while True:
+        found = core.collect(_BATCH, None)
+        if not found:
+            return
+        owner = pool()
+        if owner is None:
+            return
+        owner._take_in(found)
+        if len(found) < _BATCH:
+            owner._workers.collected += 1
+        del owner, found
+
+
+def _forgotten(core: Any, workers: _Workers, writer: Writer) -> None:
+    def end() -> None:
+        core.shutdown(True, None)
+        if writer.fd >= 0:
+            workers.close()
+            writer.close()
+            writer.fd = -1
+
+    if writer.fd >= 0:
+        threading.Thread(target=end, daemon=True).start()
+
+
+def _run_chunk(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any]:
+    return [fn(*args) for args in chunk]
+
+
+def _in_order(futures: Iterator[TaskFuture], end: Optional[float], ahead: Optional[int]) -> Iterator[Any]:
+    waiting = list(futures if ahead is None else itertools.islice(futures, ahead))
+    return _results(waiting, futures, end)
+
+
+def _results(waiting: List[TaskFuture], more: Iterator[TaskFuture], end: Optional[float]) -> Iterator[Any]:
+    waiting.reverse()
+    try:
+        while waiting:
+            future = waiting.pop()
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                result = future.result(left)
+            except FutureTimeoutError:
+                future.cancel()
+                raise
+            waiting[:0] = itertools.islice(more, 1)
+            del future
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+_alive: "weakref.WeakSet[ProcessPool]" = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for pool in list(_alive):
+        pool.shutdown()
+
+
+# Before threads are joined, where Python has a place for that, as concurrent.futures does it.
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
