@@ -89,6 +89,16 @@ WAITS = {
     "channel open_receiver": "wait = lambda: wigwag.Channel.open_receiver(f'fifo:{DIR}/f')",
     "channel flush": "receiver = wigwag.Channel.open_receiver(f'unix:@{NAME}'); "
                      "sender = wigwag.Channel.open_sender(f'unix:@{NAME}'); sender.send(b'x'); wait = sender.flush",
+    "ring producer send": "producer, consumer = wigwag.RingProducer.anonymous(1024, 64)\n"
+                          "def wait():\n"
+                          "    while True: producer.send(bytes(64))",
+    "ring producer reserve": "producer, consumer = wigwag.RingProducer.anonymous(1024, 64)\n"
+                             "def wait():\n"
+                             "    while True: producer.reserve(64).commit()",
+    "ring consumer recv": "producer, consumer = wigwag.RingProducer.anonymous(); wait = consumer.recv",
+    "ring consumer recv_into": "producer, consumer = wigwag.RingProducer.anonymous(); "
+                               "wait = lambda: consumer.recv_into(bytearray(9))",
+    "ring consumer borrow": "producer, consumer = wigwag.RingProducer.anonymous(); wait = consumer.borrow",
     "cell wait": "cell = wigwag.Cell.anonymous(); wait = lambda: cell.wait(0)",
     "mutex acquire": "mutex = wigwag.Mutex.anonymous(); other = wigwag.Mutex.from_fd(os.dup(mutex.segment_fd())); "
                      "other.acquire(); wait = mutex.acquire",

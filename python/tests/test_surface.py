@@ -175,6 +175,8 @@ CLOSABLE = {
     "Cell": lambda name, path: wigwag.Cell.anonymous(),
     "Topic": lambda name, path: wigwag.Topic.anonymous(),
     "Subscription": lambda name, path: wigwag.Topic.anonymous().subscribe(),
+    "RingProducer": lambda name, path: wigwag.RingProducer.anonymous()[0],
+    "RingConsumer": lambda name, path: wigwag.RingProducer.anonymous()[1],
     "Ring": lambda name, path: wigwag.Ring.anonymous(),
     "Channel": lambda name, path: wigwag.Channel.open_receiver("unix-seqpacket:" + str(path / "channel")),
     "Condition": lambda name, path: wigwag.Condition.anonymous(wigwag.Mutex.anonymous()),

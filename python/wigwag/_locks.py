@@ -80,6 +80,8 @@ class Lock(Shared):
 
     def acquire(self, blocking: bool = True, timeout: Optional[float] = -1) -> bool:
         """Take it; True, or False if it could not be had in time. -1 and None wait for ever."""
+        if blocking and timeout == -1:
+            return self._mutex.acquire()
         seconds = _seconds(blocking, timeout, "can't specify a timeout for a non-blocking call")
         try:
             return self._mutex.acquire(bool(blocking), seconds)
@@ -109,7 +111,7 @@ class Lock(Shared):
         self._mutex.consistent()
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        return self._mutex.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.release()

@@ -32,6 +32,7 @@ mod permits;
 mod pipe;
 mod pool;
 mod ring;
+mod ring_one;
 mod rwlock;
 mod sem;
 mod shm;
@@ -100,6 +101,8 @@ mod _wigwag {
     use super::pool::{PoolCore, WorkerSeat, die_with_parent};
     #[pymodule_export]
     use super::ring::{Ring, RingMessage, RingParticipant, RingStatistics};
+    #[pymodule_export]
+    use super::ring_one::{RingConsumer, RingConsumerBorrowed, RingProducer, RingProducerReserved};
     #[pymodule_export]
     use super::rwlock::RwLock;
     #[pymodule_export]

@@ -4,22 +4,16 @@
 
 use pyo3::prelude::*;
 
-use crate::views::{Bytes, Memory, Visible};
+use crate::views::Memory;
 
 /// The methods of one class: its own, and those that all have. `$last` is what the end of a `with` block does, `$instead`
 /// what it does after an exception.
 macro_rules! loan_class {
-    ($class:ident, readonly: $readonly:literal, last: $last:ident, instead: $instead:ident, { $($own:tt)* }) => {
-        impl Visible for wigwag::$class<'static> {
-            fn bytes(&self) -> Bytes {
+    ($class:ident of $guard:ty, readonly: $readonly:literal, last: $last:ident, instead: $instead:ident, { $($own:tt)* }) => {
+        impl crate::views::Visible for $guard {
+            fn bytes(&self) -> crate::views::Bytes {
                 let start: *const u8 = self.as_ptr();
-                Bytes { start: start.cast_mut(), length: self.length(), readonly: $readonly }
-            }
-        }
-
-        impl $class {
-            pub(crate) fn new(guard: wigwag::$class<'static>) -> $class {
-                $class(Memory::new(stringify!($class), guard))
+                crate::views::Bytes { start: start.cast_mut(), length: self.length(), readonly: $readonly }
             }
         }
 
@@ -85,6 +79,20 @@ macro_rules! loan_class {
         }
     };
 }
+pub(crate) use loan_class;
+
+/// How they are made of the core's guards.
+macro_rules! made_of {
+    ($($class:ident)*) => { $(
+        impl $class {
+            pub(crate) fn new(guard: wigwag::$class<'static>) -> $class {
+                $class(Memory::new(stringify!($class), guard))
+            }
+        }
+    )* };
+}
+
+made_of! { RingReserved RingBorrowed CellReserved TopicReserved TopicBorrowed }
 
 /// Room for a message in a ring, to be written in place through the buffer protocol; made by ``Ring.reserve()``.
 ///
@@ -94,7 +102,7 @@ macro_rules! loan_class {
 pub struct RingReserved(Memory<wigwag::RingReserved<'static>>);
 
 loan_class! {
-    RingReserved, readonly: false, last: commit, instead: abort, {
+    RingReserved of wigwag::RingReserved<'static>, readonly: false, last: commit, instead: abort, {
         /// Send the message. Never blocks.
         ///
         /// Raises BufferError while views of it exist, OSError (ESTALE: this handle was declared dead, and the room taken back),
@@ -118,7 +126,7 @@ loan_class! {
 pub struct RingBorrowed(Memory<wigwag::RingBorrowed<'static>>);
 
 loan_class! {
-    RingBorrowed, readonly: true, last: release, instead: give_back, {
+    RingBorrowed of wigwag::RingBorrowed<'static>, readonly: true, last: release, instead: give_back, {
         /// Be done with the message. Never blocks.
         ///
         /// Raises BufferError while views of it exist, OSError (ESTALE: this handle was declared dead, and the message will be
@@ -158,7 +166,7 @@ loan_class! {
 pub struct CellReserved(Memory<wigwag::CellReserved<'static>>);
 
 loan_class! {
-    CellReserved, readonly: false, last: publish, instead: abort, {
+    CellReserved of wigwag::CellReserved<'static>, readonly: false, last: publish, instead: abort, {
         /// Make it the latest value; its sequence number. Never blocks.
         ///
         /// Raises BufferError while views of it exist, OSError (ESTALE: this handle was declared dead, and the room taken back),
@@ -182,7 +190,7 @@ loan_class! {
 pub struct TopicReserved(Memory<wigwag::TopicReserved<'static>>);
 
 loan_class! {
-    TopicReserved, readonly: false, last: publish, instead: abort, {
+    TopicReserved of wigwag::TopicReserved<'static>, readonly: false, last: publish, instead: abort, {
         /// Publish the message; its sequence number. Never blocks.
         ///
         /// Raises BufferError while views of it exist, OSError (ESTALE: this handle was declared dead, and the room taken back;
@@ -205,7 +213,7 @@ loan_class! {
 pub struct TopicBorrowed(Memory<wigwag::TopicBorrowed<'static>>);
 
 loan_class! {
-    TopicBorrowed, readonly: true, last: release, instead: release, {
+    TopicBorrowed of wigwag::TopicBorrowed<'static>, readonly: true, last: release, instead: release, {
         /// Be done with the message. Never blocks.
         ///
         /// Raises BufferError while views of it exist. What was read may have been overwritten meanwhile after

@@ -91,6 +91,11 @@ impl<T: Visible> Memory<T> {
         call(object).map_err(|error| raise(py, error))
     }
 
+    /// The object, if it is still there, when there can be no views any more: the Python object that they keep goes.
+    pub(crate) fn take(&mut self) -> Option<T> {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).object.take()
+    }
+
     pub(crate) fn describe(&self, address: impl FnOnce(&T) -> String) -> String {
         match &self.state().object {
             Some(object) => format!("<wigwag.{} {} size={}>", self.class, address(object), object.bytes().length),
