@@ -13,7 +13,7 @@ use super::connecting::{self, Pauses};
 use super::framing::{Decoder, Frames, Next};
 use super::outlet::Outlet;
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::socket::Socket;
@@ -28,8 +28,8 @@ const LINGER: Timeout = Timeout::After(Duration::from_secs(1));
 
 pub(super) struct Connection {
     object: Object,
-    /// Where to connect again; `None` for one half of a pair.
-    address: Option<Address>,
+    /// Where to connect again.
+    address: Address,
     scheme: Scheme,
     /// `None` where each send is a message.
     frames: Option<Frames>,
@@ -49,13 +49,9 @@ struct Link {
     used: Duration,
     /// Messages sent over this socket.
     sent: u64,
-    keeps: bool,
 }
 
-struct Current {
-    socket: Option<Arc<Socket>>,
-    keeps: bool,
-}
+struct Current(Option<Arc<Socket>>);
 
 /// Answers on their way in.
 struct Inbox {
@@ -66,27 +62,21 @@ struct Inbox {
 impl Forked for Link {
     /// The parent goes on with the connection; two senders on one stream would mix their bytes.
     fn after_fork(&mut self) {
-        if !self.keeps {
-            self.socket = None;
-            self.outlet.clear();
-            self.sent = 0;
-        }
+        *self = self.replaced();
     }
 
     fn replaced(&self) -> Link {
-        Link { socket: None, outlet: Outlet::default(), used: Duration::ZERO, sent: 0, keeps: self.keeps }
+        Link { socket: None, outlet: Outlet::default(), used: Duration::ZERO, sent: 0 }
     }
 }
 
 impl Forked for Current {
     fn after_fork(&mut self) {
-        if !self.keeps {
-            self.socket = None;
-        }
+        self.0 = None;
     }
 
     fn replaced(&self) -> Current {
-        Current { socket: None, keeps: self.keeps }
+        Current(None)
     }
 }
 
@@ -103,29 +93,22 @@ impl Forked for Inbox {
 impl Connection {
     /// Connects; waits for a receiver to be there.
     pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<Connection> {
-        let connection = Connection::new(address.to_string(), Some(plain.clone()), address, None);
+        let connection = Connection::new(plain.clone(), address);
         let mut operation = connection.object.operation("open for sending", timeout);
         connection.connect(&mut connection.link.take_soon(), &mut operation)?;
         drop(operation);
         Ok(connection)
     }
 
-    /// One end of a connection that is there, and cannot be made again.
-    pub fn over(socket: Socket, address: &Address) -> Connection {
-        Connection::new(address.to_string(), None, address, Some(Arc::new(socket)))
-    }
-
-    fn new(text: String, plain: Option<Address>, address: &Address, socket: Option<Arc<Socket>>) -> Connection {
-        let keeps = plain.is_none();
-        let frames = (address.scheme() != Scheme::UnixSeqpacket).then(|| Frames::of(address));
-        let link = Link { socket: socket.clone(), outlet: Outlet::default(), used: about_now(), sent: 0, keeps };
+    fn new(plain: Address, address: &Address) -> Connection {
+        let link = Link { socket: None, outlet: Outlet::default(), used: about_now(), sent: 0 };
         Connection {
-            object: Object::new(text),
+            object: Object::new(address.to_string()),
             address: plain,
             scheme: address.scheme(),
-            frames,
+            frames: (address.scheme() != Scheme::UnixSeqpacket).then(|| Frames::of(address)),
             link: Turns::new(link),
-            current: Turns::new(Current { socket, keeps }),
+            current: Turns::new(Current(None)),
             inbox: Turns::new(Inbox { socket: None, decoder: None }),
             reconnects: AtomicU32::new(0),
             unconfirmed: AtomicU64::new(0),
@@ -136,14 +119,11 @@ impl Connection {
     /// Connects, again and again until the deadline, as a receiver may be about to come.
     #[cold]
     fn connect(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<Arc<Socket>> {
-        let Some(address) = &self.address else {
-            return Err(operation.error(Errno::EPIPE).because("the other half of the pair is closed"));
-        };
-        let socket = Arc::new(connecting::connect(address, operation)?);
+        let socket = Arc::new(connecting::connect(&self.address, operation)?);
         link.socket = Some(Arc::clone(&socket));
         link.outlet.clear();
         link.sent = 0;
-        self.current.take_soon().socket = Some(Arc::clone(&socket));
+        self.current.take_soon().0 = Some(Arc::clone(&socket));
         self.reconnects.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
         Ok(socket)
     }
@@ -211,7 +191,7 @@ impl Connection {
 
     /// The socket that answers come in on.
     fn receiving(&self, operation: &Operation<'_>) -> Result<Arc<Socket>> {
-        self.current.take_soon().socket.clone().ok_or_else(|| {
+        self.current.take_soon().0.clone().ok_or_else(|| {
             operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
         })
     }
@@ -222,8 +202,8 @@ impl Connection {
             self.torn.fetch_add(1, Ordering::Relaxed);
         }
         let mut current = self.current.take_soon();
-        if current.socket.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket)) {
-            current.socket = None;
+        if current.0.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket)) {
+            current.0 = None;
         }
         operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
     }
@@ -362,7 +342,7 @@ impl Transport for Connection {
     }
 
     /// The socket in use now; another one after the next connect.
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         Err(self.object.error(Errno::ENOTSUP, "descriptor").because(
             "the sending end of a connection may connect again, so its descriptor changes; send with a timeout of zero",
         ))

@@ -9,7 +9,7 @@ use nix::poll::PollFlags;
 use super::connecting::connect;
 use super::peer::Identity;
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::socket::{Socket, SocketAddress, SocketOptions};
@@ -56,7 +56,7 @@ impl Transport for DatagramReceiver {
         Ok(()) // the kernel has every datagram as soon as it is sent
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         descriptor_of(&self.socket, PollFlags::POLLIN)
     }
 
@@ -122,7 +122,7 @@ impl Transport for DatagramSender {
         Ok(())
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         descriptor_of(&self.socket, PollFlags::POLLOUT)
     }
 

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::ring::{Ring, RingOptions};
@@ -48,8 +48,10 @@ impl Transport for Ring {
         Ok(()) // what is in the ring outlives its sender
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
-        Err(refuse(self.address(), Errno::ENOTSUP, "descriptor", "a ring for many has no descriptor to poll"))
+    fn descriptor(&self, direction: Direction) -> Result<(OwnedFd, PollFlags)> {
+        let bell = if direction == Direction::In { self.doorbell()? } else { self.room_doorbell(0)? };
+        let copied = copy_descriptor(bell).map_err(|errno| Error::new(errno, "descriptor").on_text(self.address()));
+        Ok((copied?, PollFlags::POLLIN))
     }
 
     fn count(&self, statistics: &mut ChannelStatistics) {
@@ -105,7 +107,7 @@ impl Transport for Topic {
         Ok(())
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         Err(refuse(self.address(), Errno::ENOTSUP, "descriptor", "a topic has nothing to wait for room by"))
     }
 
@@ -135,7 +137,7 @@ impl Transport for Subscription {
         Ok(())
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let bell = self.doorbell()?;
         let copied = copy_descriptor(bell).map_err(|errno| Error::new(errno, "descriptor").on_text(self.address()));
         Ok((copied?, PollFlags::POLLIN))

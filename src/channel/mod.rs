@@ -32,7 +32,6 @@ use crate::error::{Error, Result};
 use crate::mq::{Mq, MqAccess, SysvMq};
 use crate::pipe::{Fifo, Pipe};
 use crate::ring::{Ring, RingRole};
-use crate::socket::Socket;
 use crate::timeout::Timeout;
 use crate::topic::Topic;
 use crate::waitset::Interest;
@@ -122,8 +121,7 @@ enum Direction {
 /// A receiver at a socket's address takes any number of senders; one that sends something else is cut off, and the others
 /// do not notice. A sender whose connection breaks connects again, within its timeout, and fails with `ECONNRESET` first
 /// if something that it sent may not have arrived. All methods may be called from several threads. After a fork, the
-/// child's senders connect anew and its receivers begin with what comes from then on; a pair's ends go on in one of the
-/// two processes.
+/// child's senders connect anew and its receivers begin with what comes from then on.
 ///
 /// ```
 /// use wigwag::{Channel, Timeout};
@@ -208,30 +206,21 @@ impl Channel {
         Ok(Channel::over(address, Direction::In, transport, local))
     }
 
-    /// Makes both ends of a channel without a name, the receiving one first, for a process and the children it forks:
-    /// `pipe:`, `unix:` or `unix-seqpacket:`. Never blocks.
+    /// Makes both ends of a channel without a name, over `pipe:`, the receiving one first: for a process and the children
+    /// that it forks. Never blocks.
     ///
     /// # Errors
-    /// `EINVAL` an address of another kind, or one with a name; `EMFILE`, `ENFILE` no descriptor is left.
+    /// `EINVAL` an address of another kind; `EMFILE`, `ENFILE` no descriptor is left.
     pub fn pair(address: &Address) -> Result<(Channel, Channel)> {
         let plain = plain(address, "pair")?;
-        let (receiver, sender): (Box<dyn Transport>, Box<dyn Transport>) = match address.scheme() {
-            Scheme::Pipe => {
-                let (receiver, sender) = pipes::pair(address, &plain)?;
-                (Box::new(receiver), Box::new(sender))
-            }
-            scheme @ (Scheme::Unix | Scheme::UnixSeqpacket) if address.name().is_empty() => {
-                let (one, other) = Socket::pair(scheme)?;
-                (Box::new(Streams::over(one, address)?), Box::new(Connection::over(other, address)))
-            }
-            _ => {
-                return Err(Error::new(Errno::EINVAL, "pair")
-                    .on_text(address.to_string())
-                    .because("pipe:, unix: and unix-seqpacket: without a name come in pairs; the others are opened"));
-            }
-        };
-        let receiver = Channel::over(address, Direction::In, receiver, None);
-        Ok((receiver, Channel::over(address, Direction::Out, sender, None)))
+        if address.scheme() != Scheme::Pipe {
+            return Err(Error::new(Errno::EINVAL, "pair")
+                .on_text(address.to_string())
+                .because("it has a name, by which each end is opened; pipe: has none"));
+        }
+        let (receiver, sender) = pipes::pair(address, &plain)?;
+        let receiver = Channel::over(address, Direction::In, Box::new(receiver), None);
+        Ok((receiver, Channel::over(address, Direction::Out, Box::new(sender), None)))
     }
 
     /// One end of a pipe that was handed over as a descriptor, as [`Channel::as_pipe`] shows it; `address` is `pipe:` with
@@ -383,7 +372,8 @@ impl Channel {
     /// Receives up to `most` messages: waits for the first, and takes those that are there besides.
     ///
     /// # Errors
-    /// As [`Channel::recv_message`] for the first; an error behind it is kept for the next call to find.
+    /// As [`Channel::recv_message`] for the first. An error behind it ends the batch: what stays is found by the next call,
+    /// and a sender that was cut off, or garbage that was skipped, is in the statistics.
     pub fn recv_batch(&self, most: usize, timeout: Timeout) -> Result<Vec<ChannelMessage>> {
         let mut messages = Vec::new();
         if most == 0 {
@@ -432,16 +422,12 @@ impl Channel {
         let (fd, events) = match self.shown.get() {
             Some(shown) => shown,
             None => {
-                let made = self.transport.descriptor()?;
+                let made = self.transport.descriptor(self.direction)?;
                 self.shown.get_or_init(|| made)
             }
         };
-        let wanted = if self.direction == Direction::In { PollFlags::POLLIN } else { PollFlags::POLLOUT };
-        let interest = if events.contains(wanted) && wanted == PollFlags::POLLOUT {
-            Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
+        let interest =
+            if events.contains(PollFlags::POLLOUT) { Interest::WRITABLE } else { Interest::READABLE };
         Ok((fd.as_fd(), interest))
     }
 

@@ -10,7 +10,7 @@ use super::fragments::{self, Assembler, write_piece};
 use super::framing::{self, Decoder, Frames, Framing};
 use super::gate::Gate;
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
@@ -143,7 +143,7 @@ impl Transport for PipeSender {
         Ok(()) // a message is in the pipe once it is sent
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let copied = copy_descriptor(self.end.as_fd()).map_err(|errno| self.object.error(errno, "descriptor"));
         Ok((copied?, PollFlags::POLLOUT))
     }
@@ -386,7 +386,7 @@ impl Transport for PipeReceiver {
         Ok(())
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let shown = self.gate.show().map_err(|errno| explain_descriptors(self.object.error(errno, "descriptor")))?;
         let mut state = self.state.take_soon();
         if state.look_ahead() {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::mq::{Mq, MqAccess, MqOptions, SysvMq, SysvMqOptions, SysvSelect};
@@ -101,8 +101,8 @@ impl Transport for Posix {
         Ok(()) // what is in the queue outlives its sender
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
-        let events = PollFlags::POLLIN | PollFlags::POLLOUT; // the direction that the queue is not open for is never asked for
+    fn descriptor(&self, direction: Direction) -> Result<(OwnedFd, PollFlags)> {
+        let events = if direction == Direction::In { PollFlags::POLLIN } else { PollFlags::POLLOUT };
         let copied = copy_descriptor(self.queue.as_fd());
         copied.map(|fd| (fd, events)).map_err(|errno| self.object.error(errno, "descriptor"))
     }
@@ -155,7 +155,7 @@ impl Transport for SystemV {
         Ok(())
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let failed = |errno| Error::new(errno, "descriptor").on_text(self.queue.address());
         if !self.receives {
             return Err(

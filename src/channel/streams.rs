@@ -14,7 +14,7 @@ use super::gate::Gate;
 use super::outlet::Outlet;
 use super::peer::{Connected, Identity};
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, refusal, unfit};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
@@ -34,7 +34,7 @@ pub(super) struct Streams {
     object: Object,
     scheme: Scheme,
     frames: Option<Frames>,
-    listener: Option<Listener>,
+    listener: Listener,
     state: Turns<State>,
     torn: AtomicU64,
     cut_off: AtomicU64,
@@ -117,22 +117,12 @@ impl Streams {
     pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<Streams> {
         let options = SocketOptions { nodelay: address.scheme() == Scheme::Tcp, ..Default::default() };
         let listener = Listener::open(plain, &options, timeout)?;
-        let streams = Streams::new(address, Some(listener));
+        let streams = Streams::new(address, listener);
         streams.gate(&mut streams.state.take_soon()).map_err(|errno| streams.failed(errno))?;
         Ok(streams)
     }
 
-    /// One half of a pair.
-    pub fn over(socket: Socket, address: &Address) -> Result<Streams> {
-        let streams = Streams::new(address, None);
-        let mut state = streams.state.take_soon();
-        let gate = streams.gate(&mut state).map_err(|errno| streams.failed(errno))?;
-        streams.admit(&mut state, &gate, socket).map_err(|errno| streams.failed(errno))?;
-        drop(state);
-        Ok(streams)
-    }
-
-    fn new(address: &Address, listener: Option<Listener>) -> Streams {
+    fn new(address: &Address, listener: Listener) -> Streams {
         Streams {
             object: Object::new(address.to_string()),
             scheme: address.scheme(),
@@ -150,7 +140,7 @@ impl Streams {
 
     /// Where the receiver listens, with the port that the kernel chose.
     pub fn local_address(&self) -> Option<Address> {
-        self.listener.as_ref()?.local_address().ok()?.to_address().ok()
+        self.listener.local_address().ok()?.to_address().ok()
     }
 
     fn gate(&self, state: &mut State) -> nix::Result<Arc<Gate>> {
@@ -158,9 +148,7 @@ impl Streams {
             return Ok(Arc::clone(gate));
         }
         let gate = Arc::new(Gate::new()?);
-        if let Some(listener) = &self.listener {
-            gate.add(listener.as_fd(), libc::EPOLLIN.cast_unsigned(), LISTENER)?;
-        }
+        gate.add(self.listener.as_fd(), libc::EPOLLIN.cast_unsigned(), LISTENER)?;
         state.gate = Some(Arc::clone(&gate));
         Ok(gate)
     }
@@ -234,15 +222,13 @@ impl Streams {
         gate.quiet(&mut state.rung);
         match refused {
             Some(error) => Err(error),
-            None if self.listener.is_none() && state.peers.is_empty() => Err(operation.error(Errno::EPIPE)),
             None => Ok(None),
         }
     }
 
     fn accept_all(&self, state: &mut State, gate: &Gate) -> Result<()> {
-        let Some(listener) = &self.listener else { return Ok(()) };
         loop {
-            match listener.accept(Timeout::Now) {
+            match self.listener.accept(Timeout::Now) {
                 Ok(socket) => {
                     if self.scheme == Scheme::Tcp {
                         let _ = socket.set_nodelay(true); // only answers are slower without
@@ -429,7 +415,7 @@ impl Transport for Streams {
         Ok(())
     }
 
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)> {
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let failed = |errno| explain_descriptors(self.object.error(errno, "descriptor"));
         let mut state = self.state.take_soon();
         let gate = self.gate(&mut state).map_err(failed)?;

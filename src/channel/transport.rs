@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::poll::PollFlags;
 
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction};
 use crate::error::Result;
 use crate::timeout::Timeout;
 
@@ -23,7 +23,7 @@ pub(super) trait Transport: Send + Sync {
     fn flush(&self, timeout: Timeout) -> Result<()>;
 
     /// A descriptor to poll, and for what, before the next call; `ENOTSUP` if there is nothing to poll.
-    fn descriptor(&self) -> Result<(OwnedFd, PollFlags)>;
+    fn descriptor(&self, direction: Direction) -> Result<(OwnedFd, PollFlags)>;
 
     /// The descriptor that carries the messages, where that is one and all.
     fn stream(&self) -> Option<BorrowedFd<'_>> {
