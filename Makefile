@@ -59,7 +59,7 @@ header: ## write include/wigwag.h anew from bindings/c
 test: needs ## everything that decides: Rust, C and Python
 	@tools/test
 
-# Parts of it: make test-rust, test-c, test-python; also test-lint, test-sanitize, test-valgrind, test-documents,
+# Parts of it: make test-rust, test-c, test-python; also test-lint, test-loom, test-sanitize, test-valgrind, test-documents,
 # test-old_kernel and test-ordinary_user. tools/test --verbose shows their output as it comes.
 .PHONY: test-%
 test-%: needs ## one part of it: test-rust, test-c, test-python, …
