@@ -426,8 +426,7 @@ impl Channel {
                 self.shown.get_or_init(|| made)
             }
         };
-        let interest =
-            if events.contains(PollFlags::POLLOUT) { Interest::WRITABLE } else { Interest::READABLE };
+        let interest = if events.contains(PollFlags::POLLOUT) { Interest::WRITABLE } else { Interest::READABLE };
         Ok((fd.as_fd(), interest))
     }
 
