@@ -43,8 +43,12 @@
 #ifndef WIGWAG_H
 #define WIGWAG_H
 
+#include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/types.h>
 
 /* What the WW_..._INIT macros stand for: all zeros, but for the size. */
@@ -56,9 +60,13 @@ template <typename options> static inline options ww_init_options() {
 }
 #define WW_INIT(type) ww_init_options<type>()
 #define WW_INT64(n) static_cast<int64_t>(n)
+#define WW_SIZE(n) static_cast<size_t>(n)
+#define WW_CHARS(p) static_cast<char *>(p)
 #else
 #define WW_INIT(type) { .size = sizeof(type) }
 #define WW_INT64(n) ((int64_t)(n))
+#define WW_SIZE(n) ((size_t)(n))
+#define WW_CHARS(p) ((char *)(p))
 #endif
 
 /* Durations in nanoseconds. */
@@ -3953,6 +3961,242 @@ int ww_lease_abandon(ww_lease *lease);
 
 /* As ww_lease_release() for those who do not want to know. NULL is allowed. Never blocks. */
 void ww_lease_close(ww_lease *lease);
+
+
+/* ---- Logs: one file for all processes of a host, past the death of any of them ---- */
+
+/* Each step. */
+#define WW_LOG_TRACE 1
+
+/* What helps to find faults. */
+#define WW_LOG_DEBUG 2
+
+/* What happens as it should. */
+#define WW_LOG_INFO 3
+
+/* What may have to be looked at. */
+#define WW_LOG_WARN 4
+
+/* What has failed. */
+#define WW_LOG_ERROR 5
+
+/* What ends the program. */
+#define WW_LOG_FATAL 6
+
+/* For ww_log_set_level(): nothing is logged. */
+#define WW_LOG_OFF 7
+
+/* For people; the default. */
+#define WW_LOG_TEXT 1
+
+/* A JSON object on each line. */
+#define WW_LOG_JSON 2
+
+/* Pairs key=value on each line. */
+#define WW_LOG_LOGFMT 3
+
+/* What was written is brought to the disk when the kernel comes to it; the default. */
+#define WW_LOG_SYNC_NEVER 1
+
+/* So long after it was written, at the latest. */
+#define WW_LOG_SYNC_INTERVAL 2
+
+/* Before a record counts as written. */
+#define WW_LOG_SYNC_ALWAYS 3
+
+/* A log (log:name): what any number of processes log, in one file. They elect one that writes it, and when that one dies
+ * another takes over at the exact record. What a call has logged is written once, whoever dies; if nobody is left, the next
+ * to open the log writes it.
+ *
+ * May be shared between threads. A child made by fork takes part as itself. */
+typedef struct ww_log ww_log;
+
+/* How a log is opened or made; initialise with WW_LOG_OPTIONS_INIT. Zero means what the address says, or else the default;
+ * what differs from the log that there is already is refused. */
+typedef struct ww_log_options {
+    size_t size;
+    /* The file; NULL for that of the log that there is. */
+    const char *file;
+    /* Memory for records that are not written yet, in bytes; 0 for 2048 of the largest size. */
+    uint64_t capacity;
+    /* The largest record in bytes, with all that belongs to it; 0 for 4000. What is longer is cut, says so, and is counted. */
+    uint64_t largest;
+    /* A file that would become larger is set aside first, as file.1, and a new one is begun; 0: never. */
+    uint64_t rotate_size;
+    /* The same after so many seconds, counted from midnight UTC where that divides a day; 0: never. */
+    uint64_t rotate_every_s;
+    /* With WW_LOG_SYNC_INTERVAL, in milliseconds. */
+    uint64_t sync_every_ms;
+    /* How long a call waits for room, in nanoseconds; 0 for ever. */
+    int64_t timeout_ns;
+    /* WW_LOG_TEXT, WW_LOG_JSON or WW_LOG_LOGFMT. */
+    uint32_t format;
+    /* WW_LOG_SYNC_NEVER, WW_LOG_SYNC_INTERVAL or WW_LOG_SYNC_ALWAYS. */
+    uint32_t sync;
+    /* How many files that were set aside are kept; 0 for 10. */
+    uint32_t keep;
+    /* 1: files that were set aside are compressed. */
+    uint32_t compress;
+    /* 1: without room a record is dropped, and how many were is written into the file; 0: the call waits. */
+    uint32_t drop;
+    /* 1: this handle does not write itself but in ww_log_drain() and ww_log_serve(); 0: it has a thread that does its part. */
+    uint32_t no_writer;
+    /* How many handles may be open at the same time, at most 256; 0 for 64. */
+    uint32_t participants;
+    /* Permissions of the file and of the memory; 0 for 0600. */
+    uint32_t mode;
+    /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
+    uint32_t wait;
+    uint32_t reserved;
+} ww_log_options;
+#define WW_LOG_OPTIONS_INIT WW_INIT(ww_log_options)
+
+/* A field of a record: a name and its text. */
+typedef struct ww_log_field {
+    const char *key;
+    const char *value;
+} ww_log_field;
+
+/* What a log has seen, and how it is. */
+typedef struct ww_log_statistics {
+    /* Records that are in the file, and that are not yet. */
+    uint64_t written;
+    uint64_t queued;
+    /* Records that were dropped for want of room, and that were cut. */
+    uint64_t dropped;
+    uint64_t cut;
+    /* Messages that were no records, and half-sent ones of processes that died. */
+    uint64_t damaged;
+    uint64_t skipped;
+    /* Bytes in the file and those before it. */
+    uint64_t bytes;
+    /* Files that were set aside. */
+    uint64_t rotations;
+    /* How often a writer took over from one that had died. */
+    uint64_t taken_over;
+    /* How often the file was found changed by others. */
+    uint64_t disturbed;
+    /* Writes that failed; each is tried again. */
+    uint64_t failures;
+    /* Memory in bytes. */
+    uint64_t memory;
+    /* Why nothing can be written at present, as an errno; 0: nothing is in the way. */
+    int32_t trouble;
+    /* The process that writes; 0 if none does. */
+    uint32_t writer;
+    uint64_t reserved[4];
+} ww_log_statistics;
+
+/* Opens the log of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a
+ * path on a tmpfs. Who makes it names the file, in the options or as log:name?file=…. Never blocks. Close it with
+ * ww_log_close().
+ *
+ * Errors: -EINVAL the address, or options that do not fit together, or that the log that there is was not made with, which
+ * are named; or there is none, and no file was named; -ENOSPC the memory is not free; -EACCES the directory is somebody
+ * else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an incompatible version;
+ * -EUSERS it has no room for another participant; -ENOMEM no thread can be had; -EMFILE, -ENFILE; -EFAULT. */
+int ww_log_open(ww_log **out, const char *address, const ww_log_options *options);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does. NULL is
+ * allowed. */
+void ww_log_close(ww_log *log);
+
+/* Removes the name and the memory of a log; the file stays. Never blocks.
+ *
+ * Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is something else,
+ * which is left; -EINVAL the address; -EFAULT. */
+int ww_log_remove(const char *address);
+
+/* Whether the name still stands for this log. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+int ww_log_check(const ww_log *log);
+
+/* 1 if a record of this level would be logged, 0 if not. Never blocks. Errors: -EINVAL, -EFAULT. */
+int ww_log_is_enabled(const ww_log *log, uint32_t level);
+
+/* The lowest level that is logged; WW_LOG_INFO in a new log. Never blocks. Errors: -EFAULT. */
+int ww_log_level(const ww_log *log);
+
+/* Sets the lowest level that is logged, for all processes at once. Never blocks. Errors: -EINVAL, -EFAULT. */
+int ww_log_set_level(const ww_log *log, uint32_t level);
+
+/* Logs a message of this length with fields, unless the level keeps it out; see the macros ww_log_info() and the like. target
+ * and file may be NULL, line 0. Waits while there is no room, unless the options say otherwise. Bytes that are not UTF-8 are
+ * replaced. Once it has returned 0, the record cannot be lost by anybody's death.
+ *
+ * Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT, -ECANCELED
+ * the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the log is damaged;
+ * -EINVAL the level; -EFAULT. */
+int ww_log_write(const ww_log *log, uint32_t level, const char *target, const char *file, uint32_t line,
+                 const char *message, size_t length, const ww_log_field *fields, size_t count);
+
+/* Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of SIGSEGV and the like:
+ * async-signal-safe. Waits a second for room at most.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as ww_log_write(); -EFAULT. */
+int ww_log_signal(const ww_log *log, int signal, const void *about);
+
+/* Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
+ *
+ * Errors: -ENOSPC and the like: the file cannot be written at present; what is logged is kept, and written when it can be;
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT. */
+int ww_log_drain(const ww_log *log, int64_t timeout_ns);
+
+/* Is the writer, as soon as there is no other, until the timeout is over: for a process or thread of its own that does nothing
+ * else. Trouble with the file does not end it: see ww_log_get_statistics().
+ *
+ * Errors: -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT. */
+int ww_log_serve(const ww_log *log, int64_t timeout_ns);
+
+/* Has the writer open the file anew, as after it was renamed, and waits until it has. A writer finds out itself that a file was
+ * renamed, but only when it has something to write. Errors: as ww_log_drain(). */
+int ww_log_reopen(const ww_log *log, int64_t timeout_ns);
+
+/* What the log has seen, and how it is. Never blocks. Errors: -EBADMSG the log is damaged; -ESTALE as ww_log_write(); -EFAULT. */
+int ww_log_get_statistics(const ww_log *log, ww_log_statistics *statistics);
+
+#if defined(__GNUC__)
+#define WW_PRINTF(at, first) __attribute__((__format__(__printf__, at, first)))
+#else
+#define WW_PRINTF(at, first)
+#endif
+
+/* Logs a message that is put together as by printf. Errors: as ww_log_write(), and -EINVAL the format, -ENOMEM. */
+WW_PRINTF(6, 7)
+static inline int ww_log_print(const ww_log *log, uint32_t level, const char *target, const char *file, uint32_t line,
+                               const char *format, ...) {
+    char text[1024], *message = text, *longer = NULL;
+    va_list values;
+    int length, result;
+    va_start(values, format);
+    length = vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    if (length < 0) return -EINVAL;
+    if (WW_SIZE(length) >= sizeof text) {
+        message = longer = WW_CHARS(malloc(WW_SIZE(length) + 1));
+        if (longer == NULL) return -ENOMEM;
+        va_start(values, format);
+        length = vsnprintf(longer, WW_SIZE(length) + 1, format, values);
+        va_end(values);
+        if (length < 0) {
+            free(longer);
+            return -EINVAL;
+        }
+    }
+    result = ww_log_write(log, level, target, file, line, message, WW_SIZE(length), NULL, 0);
+    free(longer);
+    return result;
+}
+
+/* Log a message with its place in the source, put together as by printf only if the level lets it through; 0 if not. The
+ * compiler checks format and values. */
+#define WW_LOG(log, level, ...)                                                                                       \
+    (ww_log_is_enabled(log, level) == 1 ? ww_log_print(log, level, NULL, __FILE__, __LINE__, __VA_ARGS__) : 0)
+#define ww_log_trace(log, ...) WW_LOG(log, WW_LOG_TRACE, __VA_ARGS__)
+#define ww_log_debug(log, ...) WW_LOG(log, WW_LOG_DEBUG, __VA_ARGS__)
+#define ww_log_info(log, ...) WW_LOG(log, WW_LOG_INFO, __VA_ARGS__)
+#define ww_log_warn(log, ...) WW_LOG(log, WW_LOG_WARN, __VA_ARGS__)
+#define ww_log_error(log, ...) WW_LOG(log, WW_LOG_ERROR, __VA_ARGS__)
+#define ww_log_fatal(log, ...) WW_LOG(log, WW_LOG_FATAL, __VA_ARGS__)
 
 
 /* ---- Channel: messages over any mechanism that carries them ---- */

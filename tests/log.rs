@@ -192,6 +192,11 @@ fn closing_the_handle_leaves_nothing_behind() {
     log_numbers(&log, 0, 1000);
     drop(log);
     assert_eq!(place.messages(), numbers(0, 1000));
+    let log = place.open();
+    log_numbers(&log, 1000, 2000);
+    log.end_waits();
+    drop(log);
+    assert_eq!(place.messages(), numbers(0, 2000));
 }
 
 #[test]
@@ -249,6 +254,7 @@ fn serving_ends_with_its_timeout() {
     let log = Log::open(&place.address(), LogOptions { writer: LogWriter::Never, ..place.options() }).unwrap();
     log_numbers(&log, 0, 10);
     assert_eq!(log.serve(SHORT).unwrap(), 10);
+    assert_eq!(log.serve(Timeout::Now).unwrap(), 0);
     assert_eq!(place.messages(), numbers(0, 10));
     let other = Log::open(&place.address(), LogOptions { writer: LogWriter::Elected, ..place.options() }).unwrap();
     eventually("it is the writer", || other.statistics().unwrap().writer == Some(std::process::id()));

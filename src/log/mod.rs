@@ -300,9 +300,14 @@ impl Log {
         if shared.started.load(Ordering::Relaxed) != own_generation() {
             self.start_writer()?;
         }
+        let room = if shared.full == LogFull::Drop { Timeout::Now } else { shared.room };
+        self.send(record, time, room)
+    }
+
+    fn send(&self, record: &LogRecord<'_>, time: u64, room: Timeout) -> Result<()> {
+        let shared = &*self.shared;
         let line = &shared.base.core.control.line;
         let parcel = Parcel::new(record, shared.base.made.largest as usize);
-        let room = if shared.full == LogFull::Drop { Timeout::Now } else { shared.room };
         let mut reserved = shared.ring.reserve(parcel.length, room).inspect_err(|_| {
             // Relaxed: one step, which a death can only leave out or leave done.
             line.dropped.fetch_add(1, Ordering::Relaxed);
@@ -325,6 +330,28 @@ impl Log {
     /// As [`Log::log`].
     pub fn info(&self, message: &str) -> Result<()> {
         self.log(&LogRecord { level: LogLevel::Info, message, ..Default::default() })
+    }
+
+    /// Logs that a signal ends the program, with the address that it is about (0 for none): for handlers of SIGSEGV and the like.
+    /// Async-signal-safe in a process that has used the handle before. Waits a second for room at most.
+    ///
+    /// # Errors
+    /// `EAGAIN`, `ETIMEDOUT` there is no room; `ESTALE`, `EBADMSG` as [`Log::log`].
+    pub fn log_signal(&self, signal: i32, about: usize) -> Result<()> {
+        const NAMES: [&str; 6] = ["SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTERM"];
+        const NUMBERS: [i32; 6] =
+            [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTERM];
+        const ROOM: Timeout = Timeout::After(std::time::Duration::from_secs(1));
+        let known = NUMBERS.iter().position(|number| *number == signal);
+        let name = known.and_then(|at| NAMES.get(at)).copied().unwrap_or("unknown");
+        // No allocation: the number and the address go as fields, and the message has no parts.
+        let number = LogValue::Signed(signal.into());
+        let fields =
+            [("signal", number), ("name", LogValue::Text(name)), ("address", LogValue::Unsigned(about as u64))];
+        let fields = if about == 0 { &fields[..2] } else { &fields[..] };
+        let record =
+            LogRecord { level: LogLevel::Fatal, message: "a signal ends the program", fields, ..Default::default() };
+        self.send(&record, wall_clock(), ROOM)
     }
 
     /// Whether a record of this level would be logged. Never blocks.

@@ -112,7 +112,10 @@ impl Shared {
     /// Writes what there is, if nobody else is the writer; whether it was done.
     fn write_what_is_there(&self, most: u32) -> Result<bool> {
         let locked = match self.lock.lock(Timeout::Now) {
-            Err(error) if error.is(Errno::EAGAIN) => return Ok(false),
+            Err(error) if error.is(Errno::EAGAIN) => {
+                self.lock.look_for_dead()?;
+                return Ok(false);
+            }
             locked => locked?,
         };
         let inherited = locked.is_inherited();

@@ -137,6 +137,9 @@ impl<'a> Writer<'a> {
 
     /// Waits until there may be something to do, or the timeout or the calling thread's cancel ends it.
     pub fn pause(&mut self, timeout: Timeout) -> Result<()> {
+        if timeout == Timeout::Now {
+            return Ok(());
+        }
         self.vain += 1;
         if self.vain <= NAPS && timeout == Timeout::Forever {
             std::thread::sleep(NAP);

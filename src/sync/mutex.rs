@@ -285,6 +285,11 @@ impl Mutex {
         Ok(MutexStatistics { state, thread, bytes: self.core.member.segment().size(), participants })
     }
 
+    /// Takes it from a holder that has died, if it is time to ask: for who tries now and then instead of waiting.
+    pub(crate) fn look_for_dead(&self) -> Result<()> {
+        look_around(&*self.core).map(drop).map_err(|errno| self.core.lock_error(errno, "lock"))
+    }
+
     // --- what the calls are made of ---
 
     #[inline]

@@ -44,6 +44,11 @@ fn header_text(crate_root: &Path) -> Result<String> {
     let library = fs::read_to_string(crate_root.join("src/lib.rs"))?;
     for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
         text.push_str(&section(&crate_root.join(format!("src/{module}.rs")))?);
+        let by_hand = crate_root.join(format!("header/{module}.h"));
+        if by_hand.exists() {
+            text.push('\n');
+            text.push_str(&fs::read_to_string(by_hand)?);
+        }
     }
     text.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
     Ok(text)
