@@ -150,16 +150,19 @@ def test_by_name_by_descriptor_and_by_pickle(fresh):
 def test_what_is_the_handles_own_goes_with_its_pickle(fresh):
     address = f"ring:{fresh('ring')}?capacity=1024&largest=64"
     with wigwag.Ring.open(address, persistent=True) as ring:
-        with wigwag.Ring.open(address, full="fail", role="producer", wait="block") as producer:
-            with pickle.loads(pickle.dumps(producer)) as other:
-                assert sorted(member.producer for member in ring.participants()) == [False, True, True]
-                for _ in range(ring.statistics().slots):
-                    other.send(b"")
-                with pytest.raises(BlockingIOError, match="does not wait"):
-                    other.send(b"", GENEROUS)
+        try:
+            producer = wigwag.Ring.open(address, full="fail", role="producer", wait="block")
+            other = pickle.loads(pickle.dumps(producer))
+        finally:
+            wigwag.Ring.remove(address)
+        with producer, other:
+            assert sorted(member.producer for member in ring.participants()) == [False, True, True]
+            for _ in range(ring.statistics().slots):
+                other.send(b"")
+            with pytest.raises(BlockingIOError, match="does not wait"):
+                other.send(b"", GENEROUS)
         me = [member for member in ring.participants() if member.is_self][0]
         assert me.pid == os.getpid() and not me.producer and me.holding == 0 and "is_self=True" in repr(me)
-        wigwag.Ring.remove(address)
 
 
 def test_several_in_one_call():
