@@ -71,7 +71,8 @@ pub use address::{Address, Scheme, SysvName};
 pub use cancel::{Cancel, CancelScope};
 pub use cell::{Cell, CellOptions, CellParticipant, CellRead, CellReserved, CellStatistics};
 pub use channel::{
-    Capabilities, Channel, ChannelDurability, ChannelMessage, ChannelPeer, ChannelReceived, ChannelStatistics,
+    Caller, Capabilities, Channel, ChannelDurability, ChannelMessage, ChannelPeer, ChannelReceived, ChannelStatistics,
+    Question, Server,
 };
 pub use error::{Error, Result};
 pub use eventfd::{EVENTFD_MAX, EventFd, EventFdOptions};

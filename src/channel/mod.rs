@@ -1,5 +1,6 @@
 //! One way to send and receive messages, over any mechanism that carries them.
 
+mod call;
 mod capabilities;
 mod connecting;
 mod connection;
@@ -23,6 +24,7 @@ use std::sync::{Arc, OnceLock};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
+pub use call::{Caller, Question, Server};
 pub use capabilities::{Capabilities, ChannelDurability};
 pub use peer::ChannelPeer;
 use refusal::unfit;

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod call;
 mod conformance;
 mod pipes;
 mod streams;

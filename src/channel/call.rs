@@ -1,0 +1,378 @@
+//! Questions and answers over channels: who asks gets the answer, and nobody else's.
+//!
+//! A question is a message that begins with a magic, its caller's number and its own; an answer begins with a magic, the
+//! question's number and how it went. Over sockets the answer goes back to where the question came from. Elsewhere each
+//! caller has a channel of its own for answers, whose address the server composes from one that both were given and the
+//! caller's number: what a peer sends is never taken for an address.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::{Capabilities, Channel, ChannelPeer};
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::sys::fork;
+use crate::timeout::{Deadline, Timeout};
+use crate::wait::{Forked, Object, Turns};
+
+const QUESTION: [u8; 4] = *b"WWqu";
+const ANSWER: [u8; 4] = *b"WWan";
+const QUESTION_HEAD: usize = 20;
+const ANSWER_HEAD: usize = 13;
+
+/// How long an answer may wait for room at its caller's before it is dropped.
+const PATIENCE: Timeout = Timeout::After(Duration::from_secs(1));
+/// Callers whose channels a server keeps open.
+const KEPT: usize = 64;
+
+/// The asking side: sends questions over a channel, and waits for the answers.
+///
+/// One question is under way at a time; other threads wait for their turn. An answer that comes after its question was
+/// given up is dropped and counted.
+///
+/// ```
+/// use wigwag::{Caller, Server, Timeout};
+/// # let text = format!("unix:@wwtest-call-doc-{}", std::process::id());
+/// let address = text.parse()?; // or "ring:jobs", "mq:/jobs", "tcp://127.0.0.1:4000"
+/// let server = Server::open(&address, Timeout::Now)?;
+/// std::thread::spawn(move || server.serve(|question| Ok(question.to_ascii_uppercase()), Timeout::Forever));
+/// let caller = Caller::open(&address, Timeout::Forever)?;
+/// assert_eq!(caller.call(b"hello", Timeout::Forever)?, b"HELLO");
+/// # Ok::<(), wigwag::Error>(())
+/// ```
+pub struct Caller {
+    object: Object,
+    questions: Channel,
+    /// Where answers come in, unless they come the way the questions go.
+    answers: Option<(Channel, Address)>,
+    number: u64,
+    next: Turns<Next>,
+    late: AtomicU64,
+    generation: u32,
+}
+
+/// The number of the next question.
+struct Next(u64);
+
+impl Forked for Next {
+    fn after_fork(&mut self) {}
+
+    fn replaced(&self) -> Next {
+        Next(1)
+    }
+}
+
+/// The answering side: receives questions over a channel, and answers whoever asked.
+pub struct Server {
+    object: Object,
+    questions: Channel,
+    answers: Option<Address>,
+    callers: Mutex<HashMap<u64, Channel>>,
+    dropped: AtomicU64,
+    foreign: AtomicU64,
+}
+
+/// A question, to be answered or dropped.
+pub struct Question<'a> {
+    server: &'a Server,
+    peer: Option<ChannelPeer>,
+    caller: u64,
+    number: u64,
+    message: Vec<u8>,
+}
+
+impl Caller {
+    /// Opens a channel for questions, and one for answers if its mechanism needs that; waits as
+    /// [`Channel::open_sender`] does.
+    ///
+    /// # Errors
+    /// As [`Channel::open_sender`]; `ENOTSUP` there is no way back over this mechanism.
+    pub fn open(address: &Address, timeout: Timeout) -> Result<Caller> {
+        let number = own_number();
+        let answers = match way_back(address)? {
+            WayBack::Same => None,
+            WayBack::Own => {
+                let own = address_of(address, number)?;
+                Some((Channel::open_receiver(&own, timeout)?, own))
+            }
+        };
+        let questions = Channel::open_sender(address, timeout)?;
+        let object = Object::new(address.to_string());
+        Ok(Caller {
+            object,
+            questions,
+            answers,
+            number,
+            next: Turns::new(Next(1)),
+            late: AtomicU64::new(0),
+            generation: fork::generation(),
+        })
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// `EREMOTEIO` the server's handler refused, with its text; `EPIPE`, `ECONNRESET` the server went in between: the
+    /// question may have been acted on; `ENOTSUP` opened before a fork; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` there is no answer yet, and if one comes it is
+    /// dropped; `EMSGSIZE` the question is too large; what the channel gives.
+    pub fn call(&self, question: &[u8], timeout: Timeout) -> Result<Vec<u8>> {
+        let mut operation = self.object.operation("call", timeout);
+        if self.generation != fork::generation() {
+            return Err(operation
+                .error(Errno::ENOTSUP)
+                .because("a caller belongs to the process that opened it; open another"));
+        }
+        let mut next = self.next.take(&mut operation)?;
+        let number = next.0;
+        next.0 += 1;
+        let mut message = Vec::with_capacity(QUESTION_HEAD + question.len());
+        message.extend_from_slice(&QUESTION);
+        message.extend_from_slice(&self.number.to_le_bytes());
+        message.extend_from_slice(&number.to_le_bytes());
+        message.extend_from_slice(question);
+        self.questions.send(&message, operation.left())?;
+        let answers = self.answers.as_ref().map_or(&self.questions, |(channel, _)| channel);
+        loop {
+            let mut answer = answers.recv_message(operation.left()).map_err(|error| match error.is(Errno::EAGAIN) {
+                // What is left of a deadline may be nothing.
+                true if timeout != Timeout::Now => operation.error(Errno::ETIMEDOUT),
+                _ => error,
+            })?;
+            let Some((answered, went_well)) = read_answer(&answer.data) else { continue };
+            if answered != number {
+                self.late.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                continue;
+            }
+            answer.data.drain(..ANSWER_HEAD);
+            if went_well {
+                return Ok(answer.data);
+            }
+            let text = String::from_utf8_lossy(&answer.data).into_owned();
+            return Err(operation.error(Errno::EREMOTEIO).because_found(text));
+        }
+    }
+
+    /// Answers that came too late, and were dropped. Never blocks.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Ends the waits of all threads in it (`ECANCELED`).
+    pub fn end_waits(&self) {
+        self.questions.end_waits();
+        if let Some((answers, _)) = &self.answers {
+            answers.end_waits();
+        }
+        self.object.end_waits();
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if let Some((_, address)) = &self.answers {
+            let _ = Channel::remove(address); // a server that found us dead may have done so
+        }
+    }
+}
+
+impl Server {
+    /// Opens a channel for questions; waits as [`Channel::open_receiver`] does.
+    ///
+    /// # Errors
+    /// As [`Channel::open_receiver`]; `ENOTSUP` there is no way back over this mechanism.
+    pub fn open(address: &Address, timeout: Timeout) -> Result<Server> {
+        let answers = match way_back(address)? {
+            WayBack::Same => None,
+            WayBack::Own => Some(address.clone()),
+        };
+        Ok(Server {
+            object: Object::new(address.to_string()),
+            questions: Channel::open_receiver(address, timeout)?,
+            answers,
+            callers: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+        })
+    }
+
+    /// Waits for a question. Messages that are none are skipped, and counted.
+    ///
+    /// # Errors
+    /// As [`Channel::recv`].
+    pub fn next(&self, timeout: Timeout) -> Result<Question<'_>> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            let left = if timeout == Timeout::Now { timeout } else { deadline.left() };
+            let found = self.questions.recv_message(left)?;
+            if let Some((caller, number)) = read_question(&found.data) {
+                let mut message = found.data;
+                message.drain(..QUESTION_HEAD);
+                return Ok(Question { server: self, peer: found.received.peer, caller, number, message });
+            }
+            self.foreign.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        }
+    }
+
+    /// Answers questions with what `handler` makes of them, or with its refusal, until the timeout for one has passed.
+    ///
+    /// # Errors
+    /// As [`Server::next`].
+    pub fn serve(
+        &self,
+        mut handler: impl FnMut(&[u8]) -> std::result::Result<Vec<u8>, String>,
+        timeout: Timeout,
+    ) -> Result<()> {
+        loop {
+            let question = match self.next(timeout) {
+                Err(error) if error.is(Errno::EBADMSG) => continue, // its sender was cut off, and is counted
+                other => other?,
+            };
+            let answer = handler(&question.message);
+            question.answer(answer.as_deref().map_err(String::as_str));
+        }
+    }
+
+    /// Answers that nobody was there to take, and were dropped. Never blocks.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Messages that were no questions. Never blocks.
+    pub fn foreign(&self) -> u64 {
+        self.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Where callers reach it, with the port that the kernel chose.
+    pub fn local_address(&self) -> Option<&Address> {
+        self.questions.local_address()
+    }
+
+    /// Ends the waits of all threads in it (`ECANCELED`).
+    pub fn end_waits(&self) {
+        self.questions.end_waits();
+        self.object.end_waits();
+    }
+
+    fn send(&self, caller: u64, peer: Option<&ChannelPeer>, answer: &[u8]) -> Result<()> {
+        let Some(base) = &self.answers else {
+            let peer = peer.ok_or_else(|| self.object.error(Errno::ENOTCONN, "answer"))?;
+            return self.questions.reply(peer, answer, PATIENCE);
+        };
+        let address = address_of(base, caller)?;
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !callers.contains_key(&caller) {
+            if !is_alive(caller) {
+                let _ = Channel::remove(&address); // what a caller that was killed has left; there may be nothing
+                return Err(self.object.error(Errno::EPIPE, "answer"));
+            }
+            if callers.len() >= KEPT {
+                callers.retain(|caller, _| is_alive(*caller));
+            }
+            if callers.len() >= KEPT {
+                callers.clear();
+            }
+            callers.insert(caller, Channel::open_sender(&address, PATIENCE)?);
+        }
+        let sent = callers.get(&caller).map_or(Ok(()), |channel| channel.send(answer, PATIENCE));
+        if sent.is_err() && !is_alive(caller) {
+            callers.remove(&caller);
+            let _ = Channel::remove(&address); // as above
+        }
+        sent
+    }
+}
+
+impl Question<'_> {
+    /// Its bytes.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// Who asks, where the mechanism tells.
+    pub fn peer(&self) -> Option<&ChannelPeer> {
+        self.peer.as_ref()
+    }
+
+    /// Answers it, or refuses with a text; whether somebody was there to take it (if not, the answer is counted as dropped).
+    /// Waits up to a second for room.
+    pub fn answer(self, answer: std::result::Result<&[u8], &str>) -> bool {
+        let (went_well, payload) = match answer {
+            Ok(payload) => (1, payload),
+            Err(reason) => (0, reason.as_bytes()),
+        };
+        let mut message = Vec::with_capacity(ANSWER_HEAD + payload.len());
+        message.extend_from_slice(&ANSWER);
+        message.extend_from_slice(&self.number.to_le_bytes());
+        message.push(went_well);
+        message.extend_from_slice(payload);
+        let sent = self.server.send(self.caller, self.peer.as_ref(), &message);
+        if sent.is_err() {
+            self.server.dropped.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        }
+        sent.is_ok()
+    }
+}
+
+enum WayBack {
+    /// The way the question came.
+    Same,
+    /// A channel of the caller's own.
+    Own,
+}
+
+fn way_back(address: &Address) -> Result<WayBack> {
+    if Capabilities::of(address)?.answers {
+        return Ok(WayBack::Same);
+    }
+    match address.scheme() {
+        Scheme::Mq | Scheme::Ring | Scheme::Fifo => Ok(WayBack::Own),
+        _ => Err(Error::new(Errno::ENOTSUP, "call").on_text(address.to_string()).because(
+            "no way leads back over it; calls work over tcp: unix: unix-seqpacket: udp: unix-dgram: mq: ring: and fifo:",
+        )),
+    }
+}
+
+/// Where the answers for this caller go: the address of the questions, `-`, the caller's number.
+fn address_of(base: &Address, caller: u64) -> Result<Address> {
+    let mut name = base.name().to_vec();
+    name.extend_from_slice(format!("-{caller:016x}").as_bytes());
+    let mut options: Vec<(&str, String)> =
+        base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
+    if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
+        options.push(("keep-open", "1".into())); // a caller waits for answers before there is somebody to give them
+    }
+    Address::from_parts(base.scheme(), name, None, options.iter().map(|(key, value)| (*key, value.as_str())))
+}
+
+/// A number that no other caller has: the process above, and chance below.
+fn own_number() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let chance = RandomState::new().hash_one(0) & u64::from(u32::MAX);
+    u64::from(std::process::id()) << 32 | chance
+}
+
+/// Whether the process that a caller's number names exists; another one may have its pid by now.
+fn is_alive(caller: u64) -> bool {
+    std::path::Path::new(&format!("/proc/{}", caller >> 32)).exists()
+}
+
+fn read_question(message: &[u8]) -> Option<(u64, u64)> {
+    let head = message.get(..QUESTION_HEAD)?;
+    (head[..4] == QUESTION).then_some(())?;
+    Some((word(head, 4)?, word(head, 12)?))
+}
+
+fn read_answer(message: &[u8]) -> Option<(u64, bool)> {
+    let head = message.get(..ANSWER_HEAD)?;
+    (head[..4] == ANSWER).then_some(())?;
+    Some((word(head, 4)?, head[12] == 1))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.first_chunk().map(|eight| u64::from_le_bytes(*eight))
+}
