@@ -43,7 +43,7 @@ impl Queue {
 
     /// Takes a place at the end; `None` if all are taken.
     pub fn join(&self, me: Tag) -> Option<Turn<'_>> {
-        let arrival = self.control.rare.arrivals.fetch_add(1, Ordering::SeqCst) + 1;
+        let arrival = self.control.rare.arrivals.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let word = arrival << Tag::BITS | me.bits();
         let free = (0..self.places.count()).find(|index| {
             let place = self.places.word::<0>(*index);
