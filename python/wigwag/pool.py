@@ -258,7 +258,8 @@ class ProcessPool(Executor):
         )
         self._collector.start()
         # Of a pool that is forgotten, no task can be waited for any more.
-        weakref.finalize(self, _forgotten, self._core, self._workers, self._writer).atexit = False
+        forgetting = weakref.finalize(self, _forgotten, self._core, self._workers, self._writer)
+        setattr(forgetting, "atexit", False)  # as the type checker knows no such attribute
         _alive.add(self)
 
     # Tasks

@@ -218,7 +218,7 @@ impl Channel {
         if address.scheme() != Scheme::Pipe {
             return Err(Error::new(Errno::EINVAL, "pair")
                 .on_text(address.to_string())
-                .because("it has a name, by which each end is opened; pipe: has none"));
+                .because("pipe: ends come in pairs; what has a name is opened by it, each end by itself"));
         }
         let (receiver, sender) = pipes::pair(address, &plain)?;
         let receiver = Channel::over(address, Direction::In, Box::new(receiver), None);
