@@ -459,9 +459,10 @@ impl Log {
 
     /// Ends the waits of all threads on this handle with `ECANCELED`, now and later; returns when they have left.
     pub fn end_waits(&self) {
-        self.shared.base.core.object.end_waits();
+        // What a thread waits for inside a call of ours ends first: only then can it leave ours.
         self.shared.ring.end_waits();
         self.shared.lock.end_waits();
+        self.shared.base.core.object.end_waits();
     }
 
     /// Starts the thread that stands for election, in this process.
