@@ -33,3 +33,12 @@ def pytest_terminal_summary(terminalreporter):
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         terminalreporter.write_line(f"skip {report.nodeid.replace(' ', '_')}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def multiprocessing_helpers():
+    """multiprocessing has helpers of its own, which it keeps to the end of the process: made before anybody counts."""
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()

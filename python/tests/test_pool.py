@@ -19,13 +19,7 @@ from wigwag.pool import ProcessPool, TaskLost, TaskMemory, TaskPoison, TaskTimeo
 GENEROUS = 60
 
 
-@pytest.fixture(autouse=True, scope="module")
-def helpers():
-    """multiprocessing has helpers of its own, which it keeps to the end of the process."""
-    from multiprocessing import forkserver, resource_tracker
-
-    resource_tracker.ensure_running()
-    forkserver.ensure_running()
+pytestmark = pytest.mark.usefixtures("multiprocessing_helpers")
 
 
 def identity(value):

@@ -32,7 +32,7 @@ def test_every_name_exists_and_is_documented():
                     assert method.__doc__, f"{name}.{method_name}"
 
 
-def test_readme():
+def test_readme(multiprocessing_helpers):
     text = (ROOT / "README.md").read_text()
     examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     assert examples
