@@ -275,6 +275,22 @@ fn what_is_too_large_is_said() {
 }
 
 #[test]
+fn what_is_taken_fits_whatever_its_size() {
+    let pool = pool(PoolOptions { workers: 1, ..options() });
+    // As much as a pipe holds in pieces, but for the head.
+    let large = vec![b'x'; 61_424];
+    let error =
+        pool.submit("upper", &[large.as_slice(), b"x"].concat(), TaskOptions::default(), GENEROUS).err().unwrap();
+    assert!(error.errno() == libc::EMSGSIZE && error.to_string().contains("capacity="), "{error}");
+    let tasks: Vec<_> =
+        (0..20).map(|_| pool.submit("upper", &large, TaskOptions::default(), GENEROUS).unwrap()).collect();
+    for task in tasks {
+        assert_eq!(done(task.wait(GENEROUS).unwrap()).len(), large.len());
+    }
+    assert_eq!(done(run(&pool, "long", "900000")).len(), 900_000);
+}
+
+#[test]
 fn shutdown_at_its_deadline_ends_what_runs() {
     let pool = pool(options());
     let running = submit(&pool, "sleep", "60000");

@@ -23,6 +23,9 @@ const AHEAD: Duration = Duration::from_millis(1);
 const AHEAD_MOST: usize = 256;
 /// A worker that has held its first task for so long is not going to get to the others soon.
 const STUCK: Duration = Duration::from_millis(5);
+/// How soon a worker is tried again that had no room, and how often before its channel is found to be too small.
+const ROOM_AGAIN: Duration = Duration::from_millis(5);
+const REFUSALS: u32 = 1000;
 /// Workers that end before they have done anything, one after the other, until a task is failed for it.
 const FALSE_STARTS: u32 = 3;
 /// The most indices that one worker is sent.
@@ -37,6 +40,8 @@ pub(super) struct Task {
     /// Its place among those of the same priority.
     place: u64,
     deaths: Vec<Death>,
+    /// How often a worker without anything to do had no room for it.
+    refused: u32,
     ticket: Option<Arc<Ticket>>,
 }
 
@@ -101,6 +106,8 @@ pub(super) struct Engine {
     false_starts: u32,
     counts: PoolStatistics,
     pub completed: VecDeque<(u64, Verdict)>,
+    /// Tasks that no worker's channel has room for.
+    hopeless: Vec<Task>,
     pub reaper: Option<Arc<Reaper>>,
 }
 
@@ -134,6 +141,7 @@ impl Engine {
             false_starts: 0,
             counts: PoolStatistics::default(),
             completed: VecDeque::new(),
+            hopeless: Vec::new(),
             reaper: None,
         }
     }
@@ -153,7 +161,7 @@ impl Engine {
         self.counts.submitted += 1;
         let (number, place) = (self.next_task, self.next_place);
         self.next_place += 1;
-        self.enqueue(Task { number, handler, payload, options, place, deaths: Vec::new(), ticket });
+        self.enqueue(Task { number, handler, payload, options, place, deaths: Vec::new(), refused: 0, ticket });
         self.dispatch();
         number
     }
@@ -181,8 +189,13 @@ impl Engine {
                 Ok(number) => {
                     self.places.insert(number, Place::Seat(seat.number));
                 }
-                Err(task) => {
-                    self.queue.insert(key, task);
+                Err(mut task) => {
+                    task.refused += u32::from(seat.sent.is_empty());
+                    if task.refused > REFUSALS {
+                        self.hopeless.push(task);
+                    } else {
+                        self.queue.insert(key, task);
+                    }
                 }
             }
         }
@@ -393,8 +406,15 @@ impl Engine {
     }
 
     /// What is due now, and when to look again.
-    pub fn tick(&mut self) -> Option<Duration> {
+    pub fn tick(&mut self, news: &mut News) -> Option<Duration> {
         let now = about_now();
+        for task in std::mem::take(&mut self.hopeless) {
+            let reason = format!(
+                "no worker's channel has room for {} bytes at once; give the pool's address a larger capacity=",
+                task.payload.len()
+            );
+            self.conclude(task, Verdict::Failed(reason), news);
+        }
         let mut next: Option<Duration> = None;
         let mut at = |due: Duration| next = Some(next.map_or(due, |sooner| sooner.min(due)));
         let live = self.seats.iter().filter(|seat| seat.pid().is_some()).count();
@@ -402,7 +422,11 @@ impl Engine {
         let idle = self.seats.iter().any(|seat| seat.takes(1));
         let mut stuck = Vec::new();
         for seat in &mut self.seats {
-            let SeatState::Working(worker) = &seat.state else { continue };
+            let SeatState::Working(worker) = &mut seat.state else { continue };
+            if worker.full && seat.sent.is_empty() {
+                worker.full = false;
+                at(now + ROOM_AGAIN);
+            }
             if let Some((index, task)) = seat.sent.front() {
                 if let Some(limit) = task.options.timeout.or(self.options.task_timeout) {
                     let has_begun = worker.claims.claimed().is_ok_and(|claimed| claimed == *index);
@@ -414,7 +438,7 @@ impl Engine {
                         seat.kill(DeathReason::Timeout(limit));
                         continue;
                     }
-                    at(due.min(now + Duration::from_millis(if has_begun { u64::MAX >> 20 } else { 5 })));
+                    at(if has_begun { due } else { due.min(now + ROOM_AGAIN) });
                 }
                 if idle && seat.sent.len() > 1 {
                     let due = seat.head_since + STUCK;
@@ -440,7 +464,8 @@ impl Engine {
 
     /// Everything has its verdict.
     pub fn is_done(&self) -> bool {
-        self.queue.is_empty() && self.seats.iter().all(|seat| seat.sent.is_empty())
+        let none_sent = self.seats.iter().all(|seat| seat.sent.is_empty());
+        self.queue.is_empty() && self.hopeless.is_empty() && none_sent
     }
 
     /// Tells all workers to end.
@@ -471,7 +496,7 @@ impl Engine {
             Some(WorkerStatistics { pid, tasks: seat.done, busy, memory: resident(pid) })
         });
         PoolStatistics {
-            queued: self.queue.len() as u64,
+            queued: (self.queue.len() + self.hopeless.len()) as u64,
             running: self.seats.iter().map(|seat| seat.sent.len() as u64).sum(),
             workers: workers.collect(),
             ..self.counts.clone()
@@ -507,9 +532,8 @@ impl Seat {
     /// Whether it can be sent one more task.
     fn takes(&self, depth: usize) -> bool {
         let SeatState::Working(worker) = &self.state else { return false };
-        let has_room = !worker.full || self.sent.is_empty();
         let is_fresh = self.limit == 0 || self.done + (self.sent.len() as u64) < self.limit;
-        self.sent.len() < depth && !worker.stopping && has_room && is_fresh
+        self.sent.len() < depth && !worker.stopping && !worker.full && is_fresh
     }
 
     /// Sends a task; gives it back if there is no room.
@@ -519,10 +543,9 @@ impl Seat {
         let message = Order::Task { index, handler: task.handler, task: task.number, payload: &task.payload };
         match order(&worker.orders, &message, &mut self.scratch) {
             Ok(true) => {}
-            // No room: a result makes some. An error: the worker is gone, and what it has is about to come back.
+            // No room: a result makes some, or the worker as it skips what was taken back. An error: it is gone.
             Ok(false) | Err(_) => {
                 worker.full = true;
-                worker.stopping |= self.sent.is_empty();
                 return Err(task);
             }
         }

@@ -27,6 +27,8 @@ use crate::wait::Object;
 
 /// Results taken in under one lock.
 const BATCH: usize = 256;
+/// What a pipe holds unless its address says otherwise, in bytes.
+const PIPE_CAPACITY: usize = 65536;
 /// How long ending workers may take before they are killed, once the deadline has passed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -53,7 +55,13 @@ impl Shared {
             None => Address::parse("pipe:")?,
         };
         let results = part(&address, "results")?;
-        let largest = Channel::capabilities(&results)?.largest.unwrap_or(usize::MAX);
+        let mut largest = Channel::capabilities(&results)?.largest.unwrap_or(usize::MAX);
+        if address.scheme() == Scheme::Pipe {
+            // A task is sent without waiting, so it has to fit into an empty pipe, in the channel's pieces.
+            let capacity =
+                address.number("capacity").map_or(PIPE_CAPACITY, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            largest = largest.min(capacity - capacity / 16);
+        }
         let (reports, wake) = open(&results)?;
         let reaper_limit = options.memory_limit;
         let shared = Arc::new(Shared {
@@ -130,8 +138,9 @@ impl Shared {
     ) -> Result<u64> {
         if payload.len() > self.largest.saturating_sub(16) {
             return Err(self.error(Errno::EMSGSIZE, "submit").with_true_size(payload.len()).because_found(format!(
-                "the task has {} bytes, more than the address carries; give it a larger largest= or size=",
-                payload.len()
+                "the task has {} bytes, and the address carries {}; give it a larger largest=, capacity= (pipe:) or size=",
+                payload.len(),
+                self.largest.saturating_sub(16)
             )));
         }
         if self.generation != fork::generation() {
@@ -248,9 +257,9 @@ impl Manager {
         let shared = Arc::clone(&self.shared);
         loop {
             self.start_workers();
-            let next = shared.with(|engine, _| {
+            let next = shared.with(|engine, news| {
                 engine.dispatch();
-                engine.tick()
+                engine.tick(news)
             });
             let over = shared.with(|engine, news| {
                 if !engine.closing || !engine.is_done() {
@@ -283,9 +292,14 @@ impl Manager {
     /// Waits for a report, and takes in those that are there.
     fn take_in(&mut self, timeout: Timeout) {
         let mut received = Vec::new();
-        // Otherwise the deadline; or garbage in a named queue, which was skipped.
-        if let Ok(first) = self.reports.recv_message(timeout) {
-            received.push(first.data);
+        match self.reports.recv_message(timeout) {
+            Ok(first) => received.push(first.data),
+            Err(error) if [Errno::ETIMEDOUT, Errno::EAGAIN].iter().any(|errno| error.is(*errno)) => {}
+            Err(error) => {
+                // A stranger's message in a named queue was skipped; anything else may come again at once.
+                eprintln!("wigwag: results of {}: {error}", self.shared.object.address());
+                std::thread::sleep(RESTART.0);
+            }
         }
         while !received.is_empty() && received.len() < BATCH {
             match self.reports.recv_message(Timeout::Now) {
