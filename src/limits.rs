@@ -30,3 +30,21 @@ pub(crate) fn explain_descriptors(error: Error) -> Error {
         _ => error,
     }
 }
+
+/// Says which limit it is when inotify refuses: of watches, or of descriptors.
+#[cold]
+pub(crate) fn explain_watches(error: Error) -> Error {
+    let limit = |name: &str| format!("fs.inotify.{name}={}", setting(&format!("fs/inotify/{name}")));
+    match Errno::from_raw(error.errno()) {
+        // The kernel says it for two limits; another descriptor tells which.
+        Errno::EMFILE if std::fs::File::open("/dev/null").is_ok() => error.because_found(format!(
+            "this user has as many watches as {} allows; close some or raise the limit",
+            limit("max_user_instances")
+        )),
+        Errno::ENOSPC => error.because_found(format!(
+            "this user watches as many directories as {} allows; close some watches or raise the limit",
+            limit("max_user_watches")
+        )),
+        _ => explain_descriptors(error),
+    }
+}

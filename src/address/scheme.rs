@@ -75,8 +75,9 @@ schemes! {
     UnixDgram = "unix-dgram" &[("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
     /// `unix-seqpacket:…`: a connection that keeps message boundaries.
     UnixSeqpacket = "unix-seqpacket" &[("backlog", Number), ("mode", Mode), ("sndbuf", Number), ("rcvbuf", Number), ("any-user", Flag)];
-    /// `file:/path`: a disk file.
-    File = "file" &[("mode", Mode)];
+    /// `file:/path`: a disk file; of a channel, a directory with a log of its messages.
+    File = "file" &[("mode", Mode), LARGEST, ("fsync", Word(&["never", "interval", "every"])), ("interval", Number),
+        ("segment", Number), ("retain", Number), ("age", Number), ("reader", Text), ("from", Word(&["oldest", "newest"]))];
     /// `eventfd:`: an event counter.
     EventFd = "eventfd" &[("initial", Number), ("semaphore", Flag)];
     /// `pipe:`: an anonymous pipe.
@@ -145,6 +146,7 @@ impl Scheme {
         match self {
             Scheme::Tcp | Scheme::Unix | Scheme::Pipe | Scheme::Fifo => &["framing", "largest"],
             Scheme::Topic => &["lossy", "history"],
+            Scheme::File => &["largest", "fsync", "interval", "segment", "retain", "age", "reader", "from"],
             _ => &[],
         }
     }

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::mq::{MQ_PRIORITY_MAX, Mq, SysvMq};
 use crate::pipe::PIPE_ATOMIC;
 
+use super::durable;
 use super::framing::{self, Frames, Framing};
 
 /// What outlives what.
@@ -89,6 +90,9 @@ impl Capabilities {
             Scheme::SysvMq => Capabilities { largest: SysvMq::limits().ok().map(|limits| limits.message_max), ..queue },
             Scheme::Ring => Capabilities { largest: Some(1024), ends: true, ..queue },
             Scheme::Topic => Capabilities { largest: Some(1024), broadcast: true, ..queue },
+            Scheme::File => {
+                Capabilities { durability: ChannelDurability::Disk, many_receivers: true, broadcast: true, ..plain }
+            }
             _ => return None,
         })
     }
@@ -108,6 +112,10 @@ impl Capabilities {
                 if matches!(scheme, Scheme::Pipe | Scheme::Fifo) && frames.framing != Framing::Length {
                     found.largest = Some(frames.largest.min(PIPE_ATOMIC - 1));
                 }
+            }
+            Scheme::File => {
+                found.largest = Some(durable::largest(address));
+                found.many_receivers = address.option("reader").is_none();
             }
             Scheme::Mq => found.largest = number("size").or(found.largest),
             Scheme::Ring | Scheme::Topic => {

@@ -5,6 +5,7 @@ mod capabilities;
 mod connecting;
 mod connection;
 mod datagrams;
+mod durable;
 mod fragments;
 mod framing;
 mod gate;
@@ -39,6 +40,7 @@ use crate::topic::Topic;
 use crate::waitset::Interest;
 use connection::Connection;
 use datagrams::{DatagramReceiver, DatagramSender};
+use durable::{FileReceiver, FileSender};
 use memory::{ring, subscription, topic};
 use pipes::{PipeReceiver, PipeSender};
 use queues::{Posix, SystemV};
@@ -58,7 +60,7 @@ pub struct ChannelReceived {
     pub priority: u32,
     /// How often it has been taken, this time included, where that is known (`ring:`); else 0.
     pub deliveries: u32,
-    /// How many messages were missed before it (`topic:` with `lossy=1`).
+    /// How many messages were missed before it (`topic:` with `lossy=1`; `file:`, removed by age or size, or damaged).
     pub missed: u64,
     /// Who sent it, where that is known.
     pub peer: Option<ChannelPeer>,
@@ -87,9 +89,11 @@ pub struct ChannelStatistics {
     pub peers: u64,
     /// Times that a connection was made anew.
     pub reconnects: u64,
-    /// Times that something sent may have been lost with a connection, or was refused by the receiver's host.
+    /// Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
+    /// brought to the disk.
     pub unconfirmed: u64,
-    /// Messages that came in part, because their sender died or broke off.
+    /// Messages that came in part, because their sender died or broke off; over `file:`, torn tails of the log that were
+    /// cut, by all its users.
     pub torn: u64,
     /// Senders that were cut off because of what they sent.
     pub cut_off: u64,
@@ -97,7 +101,7 @@ pub struct ChannelStatistics {
     pub garbage: u64,
     /// Messages that a full ring has dropped, by all its users.
     pub dropped: u64,
-    /// Messages that this subscriber has missed.
+    /// Messages that this subscriber, or reader of a log, has missed.
     pub missed: u64,
 }
 
@@ -111,14 +115,18 @@ enum Direction {
 /// One end of a channel: messages over whichever mechanism its address names, sent from one end and received at the
 /// other.
 ///
-/// `tcp:`, `udp:`, `unix:`, `unix-dgram:`, `unix-seqpacket:`, `pipe:`, `fifo:`, `mq:`, `sysv-mq:`, `ring:` and `topic:`. A
-/// program can change from one to another by changing the address; what they do not have in common is told by
+/// `tcp:`, `udp:`, `unix:`, `unix-dgram:`, `unix-seqpacket:`, `pipe:`, `fifo:`, `file:`, `mq:`, `sysv-mq:`, `ring:` and `topic:`.
+/// A program can change from one to another by changing the address; what they do not have in common is told by
 /// [`Channel::capabilities`], and refused with a text that names one that can.
 ///
 /// Messages are whole everywhere. Over `tcp:` and `unix:` each follows its length (32 bits, most significant byte first);
 /// `?framing=line` and `?framing=none` talk to programs that know nothing of this. Over `pipe:` and `fifo:` messages
 /// travel in pieces that the kernel keeps together, so that any number of writers never mix. `?largest=` bounds what a
 /// stream's message may have, 1 MiB by default: what announces more is refused before memory is taken for it.
+///
+/// Over `file:` the address names a directory, with a log that senders append to (`fsync=`, `interval=`, `segment=`, `retain=`,
+/// `age=`) and that each receiver reads from the beginning, or goes on reading where it was if it has a name (`reader=`,
+/// `from=`).
 ///
 /// A receiver at a socket's address takes any number of senders; one that sends something else is cut off, and the others
 /// do not notice. A sender whose connection breaks connects again, within its timeout, and fails with `ECONNRESET` first
@@ -158,11 +166,12 @@ impl Channel {
     }
 
     /// Opens the end that sends; waits for a receiver where the mechanism needs one: `tcp:`, `unix:`,
-    /// `unix-seqpacket:` and `fifo:`. Queues, rings and topics are made if they are missing.
+    /// `unix-seqpacket:` and `fifo:`. Queues, rings, topics and logs are made if they are missing.
     ///
     /// # Errors
     /// `EINVAL` the address carries no messages, or `pipe:`, which has no name (see [`Channel::pair`]); `ECONNREFUSED`,
-    /// `ENOENT` no receiver is there, with a timeout of zero; what opening the mechanism gives; `EAGAIN`, `ETIMEDOUT`,
+    /// `ENOENT` no receiver is there, with a timeout of zero; `EBADMSG`, `EPROTO` what lies there is no log of messages, or one
+    /// of another version (`file:`); what opening the mechanism gives; `EAGAIN`, `ETIMEDOUT`,
     /// `ECANCELED`.
     pub fn open_sender(address: &Address, timeout: Timeout) -> Result<Channel> {
         let plain = plain(address, "open for sending")?;
@@ -174,6 +183,7 @@ impl Channel {
             Scheme::SysvMq => Box::new(SystemV::open(&plain, MqAccess::Send)?),
             Scheme::Ring => Box::new(ring(&plain, RingRole::Producer)?),
             Scheme::Topic => Box::new(topic(&plain)?),
+            Scheme::File => Box::new(FileSender::open(address, timeout)?),
             _ => return Err(has_no_name(address, "open for sending")),
         };
         Ok(Channel::over(address, Direction::Out, transport, None))
@@ -182,7 +192,8 @@ impl Channel {
     /// Opens the end that receives; waits for a sender over `fifo:` (unless `keep-open=1`), and for nothing else.
     ///
     /// # Errors
-    /// `EINVAL` as [`Channel::open_sender`]; `EADDRINUSE`, `EBUSY` another receiver has it, where there can be one only;
+    /// `EINVAL`, `EBADMSG`, `EPROTO` as [`Channel::open_sender`]; `EADDRINUSE`, `EBUSY` another receiver has it, where there
+    /// can be one only;
     /// what opening the mechanism gives; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
     pub fn open_receiver(address: &Address, timeout: Timeout) -> Result<Channel> {
         let plain = plain(address, "open for receiving")?;
@@ -203,6 +214,7 @@ impl Channel {
             Scheme::SysvMq => Box::new(SystemV::open(&plain, MqAccess::Receive)?),
             Scheme::Ring => Box::new(ring(&plain, RingRole::Consumer)?),
             Scheme::Topic => Box::new(subscription(&topic(&plain)?, address)?),
+            Scheme::File => Box::new(FileReceiver::open(address, timeout)?),
             _ => return Err(has_no_name(address, "open for receiving")),
         };
         Ok(Channel::over(address, Direction::In, transport, local))
@@ -263,11 +275,12 @@ impl Channel {
     }
 
     /// Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep
-    /// it. Sockets' names go with their receiver. Never blocks.
+    /// it; a log, whose users get `ESTALE`, or with `reader=` the position of that reader alone. Sockets' names go with
+    /// their receiver. Never blocks, but for who is just appending to a log.
     ///
     /// # Errors
-    /// `EINVAL` the address names nothing that outlives its receiver; `ENOENT` there is no such thing; what removing it
-    /// gives.
+    /// `EINVAL` the address names nothing that outlives its receiver; `ENOENT` there is no such thing; `EBUSY` the reader is
+    /// in use; `ENOTEMPTY` files that are not the log's stay in its directory; what removing it gives.
     pub fn remove(address: &Address) -> Result<()> {
         let plain = plain(address, "remove")?;
         match address.scheme() {
@@ -276,6 +289,7 @@ impl Channel {
             Scheme::SysvMq => SysvMq::remove(&plain),
             Scheme::Ring => Ring::remove(&plain),
             Scheme::Topic => Topic::remove(&plain),
+            Scheme::File => durable::remove(address),
             _ => Err(Error::new(Errno::EINVAL, "remove")
                 .on_text(address.to_string())
                 .because("it goes when its receiver is closed, and leaves nothing to remove")),
@@ -348,15 +362,38 @@ impl Channel {
         Ok(received)
     }
 
+    /// As [`Channel::recv`] without waiting, for a message that is dealt with together with the ones before it: it does not
+    /// say that these are dealt with, as asking for another message does otherwise (`file:` with `reader=`). Never blocks.
+    ///
+    /// # Errors
+    /// As [`Channel::recv`].
+    pub fn recv_more(&self, buffer: &mut [u8]) -> Result<ChannelReceived> {
+        if self.direction == Direction::Out {
+            self.require_answers()?;
+        }
+        let received = self.transport.recv_more(buffer, Timeout::Now)?;
+        self.received.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        Ok(received)
+    }
+
     /// As [`Channel::recv`], into memory of its own, which is as large as it needs to be.
     ///
     /// # Errors
     /// As [`Channel::recv`], but for `EMSGSIZE`; `ENOMEM`.
     pub fn recv_message(&self, timeout: Timeout) -> Result<ChannelMessage> {
+        self.grown(timeout, |buffer, timeout| self.recv(buffer, timeout))
+    }
+
+    /// Receives by `recv` into memory that grows as it has to.
+    fn grown(
+        &self,
+        timeout: Timeout,
+        recv: impl Fn(&mut [u8], Timeout) -> Result<ChannelReceived>,
+    ) -> Result<ChannelMessage> {
         let deadline = crate::timeout::Deadline::after(timeout);
         let mut data = vec![0; USUAL];
         loop {
-            match self.recv(&mut data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
+            match recv(&mut data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
                 Ok(received) => {
                     data.truncate(received.length);
                     return Ok(ChannelMessage { data, received });
@@ -383,7 +420,7 @@ impl Channel {
         }
         messages.push(self.recv_message(timeout)?);
         while messages.len() < most {
-            match self.recv_message(Timeout::Now) {
+            match self.grown(Timeout::Now, |buffer, _| self.recv_more(buffer)) {
                 Ok(message) => messages.push(message),
                 Err(_) => break,
             }
@@ -404,13 +441,14 @@ impl Channel {
     }
 
     /// Waits until what was sent is out of this process's hands: acknowledged by the other host (`tcp:`), read by the
-    /// other side (`unix:`), with the kernel or in shared memory (the others, at once).
+    /// other side (`unix:`), on the disk (`file:`, blocking for it), with the kernel or in shared memory (the others, at
+    /// once). A receiver over `file:` with a name says that what it has received is dealt with, and has that on the disk.
     ///
     /// # Errors
-    /// `ECONNRESET` the connection broke before, and something may be lost; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` something is
-    /// on its way still.
+    /// `ECONNRESET` the connection broke before, and something may be lost; `EIO`, `ENOSPC`, `EDQUOT` it may not be on the
+    /// disk, and never will be; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` something is on its way still.
     ///
-    /// System call: ioctl(SIOCOUTQ), again and again.
+    /// System calls: ioctl(SIOCOUTQ), again and again; fdatasync.
     pub fn flush(&self, timeout: Timeout) -> Result<()> {
         self.transport.flush(timeout)
     }

@@ -16,6 +16,11 @@ pub(super) trait Transport: Send + Sync {
     /// Receives one message; one that does not fit the buffer stays, and its size is told (EMSGSIZE).
     fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived>;
 
+    /// Receives one more of a batch: those before it have not been dealt with yet.
+    fn recv_more(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
+        self.recv(buffer, timeout)
+    }
+
     /// Sends an answer to the sender of a message.
     fn reply(&self, peer: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()>;
 

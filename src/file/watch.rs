@@ -16,7 +16,7 @@ use nix::sys::stat::lstat;
 use super::{File, named};
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::limits::{explain_descriptors, setting};
+use crate::limits::explain_watches;
 use crate::paths;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -234,21 +234,11 @@ impl File {
 }
 
 fn explain(error: Error) -> Error {
-    let limit = |name: &str| format!("fs.inotify.{name}={}", setting(&format!("fs/inotify/{name}")));
     match error.errno() {
         libc::ENOENT => error.because("its directory does not exist; make the directory first"),
         libc::ENOTDIR => error.because("what should be its directory is none"),
         libc::EACCES => error.because("its directory may not be read, which watching takes"),
-        // The kernel says it for two limits; another descriptor tells which.
-        libc::EMFILE if std::fs::File::open("/dev/null").is_ok() => error.because_found(format!(
-            "this user has as many watches as {} allows; close some or raise the limit",
-            limit("max_user_instances")
-        )),
-        libc::ENOSPC => error.because_found(format!(
-            "this user watches as many directories as {} allows; close some watches or raise the limit",
-            limit("max_user_watches")
-        )),
-        _ => explain_descriptors(error),
+        _ => explain_watches(error),
     }
 }
 

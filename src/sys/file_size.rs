@@ -1,10 +1,12 @@
 //! Writing to a file past the process's limit on file sizes without SIGXFSZ, whose default is to kill.
 //!
-//! System calls: write, between two rt_sigprocmask if there is a limit; getrlimit.
+//! System calls: write, pwritev, between two rt_sigprocmask if there is a limit; getrlimit.
 
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
+use nix::sys::uio::pwritev;
 use nix::unistd;
 
 use super::{SysResult, masked, memory};
@@ -25,5 +27,15 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8], limited: bool) -> SysResul
         masked::masked(libc::SIGXFSZ, Errno::EFBIG, || unistd::write(fd, bytes))
     } else {
         unistd::write(fd, bytes)
+    }
+}
+
+/// `pwritev` in the same way.
+#[inline]
+pub(crate) fn gather_at(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], at: i64, limited: bool) -> SysResult<usize> {
+    if limited {
+        masked::masked(libc::SIGXFSZ, Errno::EFBIG, || pwritev(fd, parts, at))
+    } else {
+        pwritev(fd, parts, at)
     }
 }

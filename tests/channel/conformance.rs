@@ -323,4 +323,7 @@ conformance! {
     sysv_mq = "sysv-mq";
     ring = "ring";
     topic = "topic";
+    file = "file";
+    file_synced = "file?fsync=every";
+    file_reader = "file?reader=the%20one&segment=4096&largest=3000";
 }

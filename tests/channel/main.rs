@@ -5,6 +5,7 @@ mod support;
 
 mod call;
 mod conformance;
+mod durable;
 mod pipes;
 mod streams;
 
@@ -35,7 +36,9 @@ fn open(kind: &str) -> Ends {
     };
     let text = match scheme {
         "tcp" | "udp" => format!("{scheme}://127.0.0.1:0{options}"),
-        "unix" | "unix-dgram" | "unix-seqpacket" | "fifo" => format!("{scheme}:{}{options}", in_directory("channel")),
+        "unix" | "unix-dgram" | "unix-seqpacket" | "fifo" | "file" => {
+            format!("{scheme}:{}{options}", in_directory("channel"))
+        }
         "mq" => format!("mq:/{}{options}", fresh("channel")),
         "sysv-mq" => {
             let path = in_directory("key");
