@@ -80,6 +80,7 @@ static void close_both(struct ends *ends) {
 
 static const char *const KINDS[] = {
     "tcp", "tcp?framing=line", "udp", "unix", "unix-dgram", "unix-seqpacket", "pipe", "fifo", "mq", "sysv-mq", "ring", "topic",
+    "file?fsync=never",
 };
 #define EACH_KIND(n) for (n = 0; n < sizeof KINDS / sizeof *KINDS; n++)
 
@@ -253,6 +254,70 @@ TEST(unknown_senders_get_no_answers) {
     CHECK_ERROR(ww_channel_local_address(queue.receiver, buffer, 10, NULL), -ENOTSUP, "sockets");
     close_both(&queue);
     close_both(&ends);
+}
+
+TEST(a_log_on_the_disk) {
+    char directory[] = "/tmp/wwctest-channel-XXXXXX", address[100], named[120], segment[120];
+    ww_channel *sender, *reader;
+    ww_channel_received batch[4];
+    ww_channel_capabilities capabilities;
+    ww_channel_statistics statistics;
+    char buffer[100];
+    FILE *file;
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(address, sizeof address, "file:%s/log?fsync=every", directory);
+    snprintf(named, sizeof named, "%s&reader=one", address);
+    OK(ww_channel_get_capabilities(address, &capabilities));
+    CHECK(capabilities.durability == WW_CHANNEL_DISK && capabilities.many_receivers && capabilities.broadcast);
+    OK(ww_channel_open_sender(&sender, address, GENEROUS));
+    OK(ww_channel_send(sender, "first", 5, GENEROUS));
+    OK(ww_channel_send(sender, "second", 6, GENEROUS));
+    OK(ww_channel_send(sender, "third", 5, GENEROUS));
+    OK(ww_channel_flush(sender, GENEROUS));
+    ww_channel_close(sender);
+
+    /* A reader with a name goes on where it was. */
+    OK(ww_channel_open_receiver(&reader, named, GENEROUS));
+    expect(reader, "first");
+    CHECK_ERROR(ww_channel_open_receiver(&sender, named, GENEROUS), -EBUSY, "reader=one");
+    CHECK_ERROR(ww_channel_remove(named), -EBUSY, "in use");
+    OK(ww_channel_flush(reader, GENEROUS));
+    ww_channel_close(reader);
+    OK(ww_channel_open_receiver(&reader, named, GENEROUS));
+    CHECK_INT(ww_channel_recv_batch(reader, buffer, sizeof buffer, batch, 4, GENEROUS, NULL), 2);
+    CHECK(batch[0].size == 6 && batch[1].size == 5 && memcmp(buffer, "secondthird", 11) == 0);
+    CHECK_INT(ww_channel_recv(reader, buffer, sizeof buffer, WW_NOW, NULL, NULL, NULL), -EAGAIN);
+    ww_channel_close(reader);
+
+    /* Another sees all of it, and a torn tail is cut and counted. */
+    snprintf(segment, sizeof segment, "%s/log/00000000000000000001.log", directory);
+    file = fopen(segment, "a");
+    CHECK(file != NULL && fputs("WWre torn", file) >= 0);
+    CHECK_INT(fclose(file), 0);
+    OK(ww_channel_open_sender(&sender, address, GENEROUS));
+    OK(ww_channel_send(sender, "fourth", 6, GENEROUS));
+    OK(ww_channel_get_statistics(sender, &statistics));
+    CHECK(statistics.torn == 1 && statistics.unconfirmed == 0);
+    OK(ww_channel_open_receiver(&reader, address, GENEROUS));
+    expect(reader, "first");
+    expect(reader, "second");
+    expect(reader, "third");
+    expect(reader, "fourth");
+    ww_channel_close(reader);
+    OK(ww_channel_open_receiver(&reader, named, GENEROUS));
+    expect(reader, "fourth");
+    ww_channel_close(reader);
+
+    OK(ww_channel_remove(named));
+    OK(ww_channel_remove(address));
+    CHECK_ERROR(ww_channel_send(sender, "x", 1, GENEROUS), -ESTALE, "was removed");
+    ww_channel_close(sender);
+    file = fopen(strcat(strcpy(segment, directory), "/log"), "w");
+    CHECK(file != NULL);
+    CHECK_INT(fclose(file), 0);
+    CHECK_ERROR(ww_channel_open_sender(&sender, address, GENEROUS), -EBADMSG, "a log of messages is a directory");
+    CHECK_INT(unlink(segment), 0);
+    CHECK_INT(rmdir(directory), 0);
 }
 
 TEST(to_poll) {

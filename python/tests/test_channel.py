@@ -19,7 +19,7 @@ from wigwag import Channel
 
 KINDS = [
     "tcp", "tcp?framing=line", "udp", "unix", "unix-dgram", "unix-seqpacket", "pipe", "fifo", "fifo?keep-open=1", "mq",
-    "sysv-mq", "ring", "topic",
+    "sysv-mq", "ring", "topic", "file",
 ]
 
 
@@ -332,7 +332,7 @@ def test_the_table_in_the_documentation():
     text = (pathlib.Path(__file__).resolve().parents[2] / "docs/CHANNEL.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+):.*?` \| (.*) \|$", text.partition("- **in order**")[0], re.M)
     addresses = {"tcp": "tcp://h:1", "udp": "udp://h:1", "sysv-mq": "sysv-mq:.#1", "mq": "mq:/x", "pipe": "pipe:"}
-    assert len(rows) == 11
+    assert len(rows) == 12
     for scheme, row in rows:
         able = Channel.capabilities(addresses.get(scheme, f"{scheme}:x"))
         tick = {True: "yes", False: "–"}
@@ -344,6 +344,68 @@ def test_the_table_in_the_documentation():
             tick[able.crosses_hosts], tick[able.may_lose],
         ], scheme
         assert able.boundaries and able.many_senders
+
+
+def test_a_log_on_the_disk(tmp_path):
+    address = f"file:{tmp_path}/log"
+    able = Channel.capabilities(address)
+    assert able.durability == "disk" and able.broadcast and able.many_receivers and not able.ends
+    assert not Channel.capabilities(address + "?reader=a").many_receivers
+    with Channel.open_sender(address + "?fsync=every&segment=4096") as sender:
+        sender.send_batch([b"%d" % n for n in range(5)])
+    with Channel.open_receiver(address + "?reader=a") as reader:
+        assert [reader.recv(GENEROUS) for _ in range(2)] == [b"0", b"1"]
+        with pytest.raises(OSError, match="reader=a") as caught:
+            Channel.open_receiver(address + "?reader=a", GENEROUS)
+        assert caught.value.errno == errno.EBUSY
+    # A reader with a name goes on where it was; one without sees all of it, or what comes from now on.
+    with Channel.open_receiver(address + "?reader=a") as reader, Channel.open_receiver(address) as other, \
+            Channel.open_receiver(address + "?from=newest") as newest, Channel.open_sender(address) as sender:
+        assert [message.data for message in reader.recv_batch(10, GENEROUS)] == [b"2", b"3", b"4"]
+        assert len(other.recv_batch(10, GENEROUS)) == 5
+        sender.send(b"5")
+        sender.flush()
+        assert newest.recv(GENEROUS) == b"5"
+        reader.flush()
+    # One that is killed gets again what it had not dealt with.
+    program = f"import os, signal, wigwag; r = wigwag.Channel.open_receiver({address + '?reader=a'!r}); " \
+              "assert r.recv(9) == b'5'; os.kill(os.getpid(), signal.SIGKILL)"
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == -signal.SIGKILL
+    segment = sorted((tmp_path / "log").glob("*.log"))[0]
+    with Channel.open_receiver(address + "?reader=a") as reader:
+        assert reader.recv(GENEROUS) == b"5"
+    # What is damaged is told, counted, and passed over.
+    content = bytearray(segment.read_bytes())
+    content[96 + 40 + 36] ^= 1
+    segment.write_bytes(content)
+    with Channel.open_receiver(address) as reader:
+        assert reader.recv(GENEROUS) == b"0"
+        with pytest.raises(OSError, match="1 messages from number 2 on are lost") as caught:
+            reader.recv(GENEROUS)
+        assert caught.value.errno == errno.EBADMSG
+        message = reader.recv_message(GENEROUS)
+        assert message.data == b"2" and message.missed == 1 and reader.statistics().missed == 1
+        Channel.remove(address)
+        with pytest.raises(OSError) as caught:
+            while True:
+                reader.recv(GENEROUS)
+        assert caught.value.errno == errno.ESTALE
+    (tmp_path / "log").write_text("no log")
+    with pytest.raises(OSError, match="a log of messages is a directory") as caught:
+        Channel.open_receiver(address)
+    assert caught.value.errno == errno.EBADMSG
+
+
+def test_a_log_is_awaited(tmp_path):
+    async def follow():
+        with Channel.open_receiver(f"file:{tmp_path}/log?reader=r") as reader, Channel.open_sender(f"file:{tmp_path}/log") as sender:
+            waits = asyncio.ensure_future(reader.recv_async(GENEROUS))
+            await asyncio.sleep(0)
+            await sender.send_async(b"hello", GENEROUS)
+            assert await waits == b"hello"
+
+    asyncio.run(follow())
 
 
 def test_what_cannot_be_is_refused(fresh):

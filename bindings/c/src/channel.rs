@@ -20,7 +20,7 @@ pub const WW_CHANNEL_SYSTEM: u32 = 1;
 pub const WW_CHANNEL_DISK: u32 = 2;
 
 /// One end of a channel: whole messages over whichever mechanism its address names, sent from one end and received at the
-/// other. tcp:, udp:, unix:, unix-dgram:, unix-seqpacket:, pipe:, fifo:, mq:, sysv-mq:, ring: and topic:.
+/// other. tcp:, udp:, unix:, unix-dgram:, unix-seqpacket:, pipe:, fifo:, file:, mq:, sysv-mq:, ring: and topic:.
 ///
 /// Over tcp: and unix: each message follows its length (32 bits, most significant byte first); ?framing=line and
 /// ?framing=none talk to programs that know nothing of this. Over pipe: and fifo: messages travel in pieces that the kernel
@@ -28,6 +28,12 @@ pub const WW_CHANNEL_DISK: u32 = 2;
 /// default. A receiver at a socket's address takes any number of senders; one that sends something else is cut off, and the
 /// others do not notice. A sender whose connection breaks connects again, within its timeout, and fails with -ECONNRESET
 /// first if something that it sent may not have arrived.
+///
+/// Over file: the address names a directory, made if it is missing, with a log that senders append to and every receiver reads
+/// from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it was: a message is dealt
+/// with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and is received again if the process
+/// dies before. ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
+/// to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
 ///
 /// May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
 /// from then on; a pair's ends go on in one of the two processes.
@@ -72,7 +78,7 @@ pub struct ww_channel_capabilities {
 pub struct ww_channel_received {
     /// Its bytes; in a batch they follow those of the message before it.
     pub size: usize,
-    /// How many messages were missed before it (topic: with lossy=1).
+    /// How many messages were missed before it (topic: with lossy=1; file:, removed by age or size, or damaged).
     pub missed: u64,
     /// The priority it was sent with; 0 where there are none.
     pub priority: u32,
@@ -91,14 +97,16 @@ pub struct ww_channel_statistics {
     /// Connections to senders that are open now; times that a connection was made anew.
     pub peers: u64,
     pub reconnects: u64,
-    /// Times that something sent may have been lost with a connection, or was refused by the receiver's host.
+    /// Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
+    /// brought to the disk.
     pub unconfirmed: u64,
-    /// Messages that came in part, because their sender died or broke off.
+    /// Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were cut, by
+    /// all its users.
     pub torn: u64,
     /// Senders that were cut off because of what they sent; times that something else than messages was in a pipe.
     pub cut_off: u64,
     pub garbage: u64,
-    /// Messages that a full ring has dropped, by all its users; messages that this subscriber has missed.
+    /// Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has missed.
     pub dropped: u64,
     pub missed: u64,
     /// Room for what later versions tell; 0.
@@ -144,10 +152,11 @@ fn told(found: &Capabilities) -> ww_channel_capabilities {
 }
 
 /// Opens the end that sends; waits for a receiver where the mechanism needs one: tcp:, unix:, unix-seqpacket: and fifo:.
-/// Queues, rings and topics are made if they are missing. Close it with ww_channel_close().
+/// Queues, rings, topics and logs are made if they are missing. Close it with ww_channel_close().
 ///
 /// Errors: -EINVAL the address, one that carries no messages, or pipe:, which has no name (see ww_channel_pair());
-/// -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; what opening the mechanism gives; -EAGAIN,
+/// -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; -EBADMSG, -EPROTO what lies there is no log of
+/// messages, or one of another version (file:); what opening the mechanism gives; -EAGAIN,
 /// -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_open_sender(
@@ -165,7 +174,8 @@ pub unsafe extern "C" fn ww_channel_open_sender(
 /// Opens the end that receives; waits for a sender over fifo:, unless keep-open=1, and for nothing else. Close it with
 /// ww_channel_close().
 ///
-/// Errors: -EINVAL as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where there can be one only;
+/// Errors: -EINVAL, -EBADMSG, -EPROTO as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where there can be
+/// one only;
 /// what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_open_receiver(
@@ -219,11 +229,12 @@ pub unsafe extern "C" fn ww_channel_end_waits(channel: *const ww_channel) -> c_i
     })
 }
 
-/// Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it.
-/// Sockets' names go with their receiver. Never blocks.
+/// Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it; a log,
+/// whose users get -ESTALE, or with reader= the position of that reader alone. Sockets' names go with their receiver. Never
+/// blocks, but for who is just appending to a log.
 ///
-/// Errors: -EINVAL the address, or it names nothing that outlives its receiver; -ENOENT there is no such thing; what
-/// removing it gives; -EFAULT.
+/// Errors: -EINVAL the address, or it names nothing that outlives its receiver; -ENOENT there is no such thing; -EBUSY the
+/// reader is in use; -ENOTEMPTY files that are not the log's stay in its directory; what removing it gives; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
@@ -391,7 +402,7 @@ pub unsafe extern "C" fn ww_channel_recv_batch(
         while taken < count {
             let found = match taken {
                 0 => recv(channel, left, timeout, true_size)?,
-                _ => match channel.recv(left, Timeout::Now) {
+                _ => match channel.recv_more(left) {
                     Ok(found) => found,
                     Err(_) => break,
                 },
@@ -424,10 +435,11 @@ pub unsafe extern "C" fn ww_channel_reply(
 }
 
 /// Waits until what was sent is out of this process's hands: acknowledged by the other host (tcp:), read by the other side
-/// (unix:), with the kernel or in shared memory (the others, at once).
+/// (unix:), on the disk (file:, blocking for it), with the kernel or in shared memory (the others, at once). A receiver over
+/// file: with a name says that what it has received is dealt with, and has that on the disk.
 ///
-/// Errors: -ECONNRESET the connection broke before, and something may be lost; -EAGAIN, -ETIMEDOUT, -ECANCELED something
-/// is on its way still; -EFAULT.
+/// Errors: -ECONNRESET the connection broke before, and something may be lost; -EIO, -ENOSPC, -EDQUOT it may not be on the
+/// disk, and never will be; -EAGAIN, -ETIMEDOUT, -ECANCELED something is on its way still; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_flush(channel: *const ww_channel, timeout_ns: i64) -> c_int {
     // SAFETY: as above.

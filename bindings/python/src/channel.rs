@@ -17,13 +17,20 @@ use crate::support::{Bytes, Room, coroutine, in_thread, new_bytes, raise, timeou
 /// One end of a channel: whole messages over whichever mechanism its address names, sent from one end and received at the
 /// other.
 ///
-/// ``tcp:``, ``udp:``, ``unix:``, ``unix-dgram:``, ``unix-seqpacket:``, ``pipe:``, ``fifo:``, ``mq:``, ``sysv-mq:``,
-/// ``ring:`` and ``topic:``. Over ``tcp:`` and ``unix:`` each message follows its length (32 bits, most significant byte
+/// ``tcp:``, ``udp:``, ``unix:``, ``unix-dgram:``, ``unix-seqpacket:``, ``pipe:``, ``fifo:``, ``file:``, ``mq:``,
+/// ``sysv-mq:``, ``ring:`` and ``topic:``. Over ``tcp:`` and ``unix:`` each message follows its length (32 bits, most significant byte
 /// first); ``?framing=line`` and ``?framing=none`` talk to programs that know nothing of this. ``?largest=`` bounds what a
 /// stream's message may have, 1 MiB by default. A receiver at a socket's address takes any number of senders; one that sends
 /// something else is cut off, and the others do not notice. A sender whose connection breaks connects again, within its
-/// timeout, and raises ConnectionResetError first if something that it sent may not have arrived. May be used by several
-/// threads. Made by ``Channel.open_sender()``, ``Channel.open_receiver()`` and ``Channel.pair()``.
+/// timeout, and raises ConnectionResetError first if something that it sent may not have arrived.
+///
+/// Over ``file:`` the address names a directory, made if it is missing, with a log that senders append to and every receiver
+/// reads from the beginning, or from the end with ``?from=newest``. With ``?reader=NAME`` a receiver goes on where it was: a
+/// message is dealt with when the next is asked for, by ``flush()``, or when the receiver is closed, and is received again if
+/// the process dies before. ``?fsync=never``, ``interval`` (the default, with ``?interval=MS``, 1000 by default) or ``every``
+/// says when what is sent goes to the disk; ``?segment=BYTES``, ``?retain=BYTES`` and ``?age=SECONDS`` what is kept.
+///
+/// May be used by several threads. Made by ``Channel.open_sender()``, ``Channel.open_receiver()`` and ``Channel.pair()``.
 #[pyclass(frozen, module = "wigwag")]
 pub struct Channel {
     handle: Handle<wigwag::Channel>,
@@ -135,9 +142,10 @@ impl Channel {
     }
 
     /// Open the end that sends; waits for a receiver where the mechanism needs one: ``tcp:``, ``unix:``,
-    /// ``unix-seqpacket:`` and ``fifo:``. Queues, rings and topics are made if they are missing.
+    /// ``unix-seqpacket:`` and ``fifo:``. Queues, rings, topics and logs are made if they are missing.
     ///
-    /// Raises OSError (EINVAL: the address carries no messages), TimeoutError, and with a timeout of 0 BlockingIOError,
+    /// Raises OSError (EINVAL: the address carries no messages; EBADMSG, EPROTO: what lies there is no log of messages, or one of
+    /// another version), TimeoutError, and with a timeout of 0 BlockingIOError,
     /// ConnectionRefusedError, FileNotFoundError: no receiver is there.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None))]
@@ -160,7 +168,7 @@ impl Channel {
 
     /// Open the end that receives; waits for a sender over ``fifo:``, unless ``keep-open=1``, and for nothing else.
     ///
-    /// Raises OSError (EINVAL as open_sender; EADDRINUSE, EBUSY: another receiver has it, where there can be one only),
+    /// Raises OSError (EINVAL, EBADMSG, EPROTO as open_sender; EADDRINUSE, EBUSY: another receiver has it, where there can be one only),
     /// TimeoutError, BlockingIOError.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None))]
@@ -190,12 +198,14 @@ impl Channel {
         Ok((receiver, Channel::over(sender, Kind::PairedSender, None)))
     }
 
-    /// Remove what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it.
-    /// Sockets' names go with their receiver. Never blocks. Raises FileNotFoundError, OSError (EINVAL: it names nothing that
-    /// outlives its receiver).
+    /// Remove what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it; a
+    /// log, whose users get OSError (ESTALE), or with ``reader=`` the position of that reader alone. Sockets' names go with
+    /// their receiver. Never blocks, but for who is just appending to a log. Raises FileNotFoundError, OSError (EINVAL: it
+    /// names nothing that outlives its receiver; EBUSY: the reader is in use; ENOTEMPTY: files that are not the log's stay in
+    /// its directory).
     #[staticmethod]
     fn remove(py: Python<'_>, address: AddressLike) -> PyResult<()> {
-        wigwag::Channel::remove(&address.0).map_err(|error| raise(py, error))
+        py.detach(|| wigwag::Channel::remove(&address.0)).map_err(|error| raise(py, error))
     }
 
     /// Send one message; waits for room. Higher priorities are received first, where the mechanism has any. A message that is
@@ -284,9 +294,11 @@ impl Channel {
     }
 
     /// Wait until what was sent is out of this process's hands: acknowledged by the other host (``tcp:``), read by the other
-    /// side (``unix:``), with the kernel or in shared memory (the others, at once).
+    /// side (``unix:``), on the disk (``file:``, blocking for it), with the kernel or in shared memory (the others, at once). A
+    /// receiver over ``file:`` with a name says that what it has received is dealt with, and has that on the disk.
     ///
-    /// Raises ConnectionResetError: the connection broke before, and something may be lost, TimeoutError, BlockingIOError.
+    /// Raises ConnectionResetError: the connection broke before, and something may be lost, TimeoutError, BlockingIOError,
+    /// OSError (EIO, ENOSPC, EDQUOT: it may not be on the disk, and never will be).
     #[pyo3(signature = (timeout = None))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let channel = self.handle.get()?;

@@ -45,7 +45,7 @@ impl ChannelPeer {
 ///
 /// ``priority`` is 0 where there are none; ``deliveries`` is how often it has been taken, this time included (``ring:``;
 /// else 0): above 1, somebody took it before and died, and may have acted on it; ``missed`` is how many were missed before it
-/// (``topic:`` with ``lossy=1``); ``peer`` who sent it, None where that is not known.
+/// (``topic:`` with ``lossy=1``; ``file:``, removed by age or size, or damaged); ``peer`` who sent it, None where that is not known.
 #[pyclass(frozen, get_all, module = "wigwag")]
 pub struct ChannelMessage {
     data: Py<PyBytes>,
@@ -110,9 +110,10 @@ impl PeerOf {
 ///
 /// ``sent`` messages from here, answers included, and ``received`` here; ``waiting`` ones can be received (None: not known);
 /// ``peers`` connections to senders are open; ``reconnects`` times a connection was made anew; ``unconfirmed`` times something
-/// sent may have been lost with one, or was refused; ``torn`` messages came in part; ``cut_off`` senders sent something else;
+/// sent may have been lost with one, was refused, or could not be brought to the disk; ``torn`` messages came in part, or tails
+/// of a log were cut, by all its users; ``cut_off`` senders sent something else;
 /// ``garbage`` times something else was in a pipe; ``dropped`` messages of a full ring, by all its users; ``missed`` by this
-/// subscriber.
+/// subscriber, or reader of a log.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
 pub struct ChannelStatistics {
