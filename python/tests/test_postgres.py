@@ -199,7 +199,7 @@ def test_sqlalchemy_pool(conninfo, address):
 
 
 WORKER = """
-import random, signal, sys, threading
+import faulthandler, random, signal, sys, threading
 import wigwag
 kind, address, conninfo, url = sys.argv[1:]
 if kind == "psycopg":
@@ -228,7 +228,10 @@ def work():
         print("failed:", repr(error), flush=True)
         raise
 threads = [threading.Thread(target=work) for _ in range(8)]
-signal.signal(signal.SIGTERM, lambda *_: ends.set())
+def end(*_):
+    ends.set()
+    faulthandler.dump_traceback_later(50, exit=True)  # who does not end says where it is
+signal.signal(signal.SIGTERM, end)
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 close()

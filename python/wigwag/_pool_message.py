@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import types
 from typing import Any, Callable, List, Optional, Tuple
 
 from ._pool_blocks import Part, Reader, Writer
@@ -11,6 +12,9 @@ from ._pool_blocks import Part, Reader, Writer
 # Up to so many bytes it is cheaper to send them along.
 _INLINE = 32 * 1024
 _BLOCK = struct.Struct("<QQI")  # offset, size, parts; then a 64-bit length for each part
+# Before a call: how many bytes its function's pickled name has that follows; 0 if the function is pickled with the rest.
+_NAME = struct.Struct("<I")
+_NO_NAME = _NAME.pack(0)
 
 Dumps = Callable[..., bytes]
 
@@ -31,8 +35,42 @@ def pack(head: bytes, value: Any, writer: Writer, dumps: Dumps = pickle.dumps) -
 def unpack(message: bytes, start: int, reader: Reader) -> Any:
     """The object of a message, behind `start` bytes of head."""
     if message[start : start + 1] == b"i":
-        return pickle.loads(memoryview(message)[start + 1 :])
+        return pickle.loads(message[start + 1 :])  # small: a copy costs less than a view
     offset, size, count = _BLOCK.unpack_from(message, start + 1)
     lengths = list(struct.unpack_from(f"<{count}Q", message, start + 1 + _BLOCK.size))
     views = reader.read(offset, size, lengths)
     return pickle.loads(views[0], buffers=views[1:])
+
+
+class Calls:
+    """Calls as messages. A function of a module is pickled once, and its name looked up once in each worker, as long as the
+    calls of the same one follow each other."""
+
+    def __init__(self) -> None:
+        self._sent: Tuple[Any, bytes] = (self, b"")  # no function yet
+        self._received: Tuple[bytes, Any] = (b"", None)  # no name has no bytes
+
+    def pack(self, fn: Any, args: Tuple[Any, ...], kwargs: Any, writer: Writer) -> Tuple[bytes, Optional[int]]:
+        """The message of a call, and the block that it is in, if it is in one."""
+        known, head = self._sent
+        if known is not fn:
+            if type(fn) is not types.FunctionType:  # what it is pickled as may be another thing at the next call
+                return pack(_NO_NAME, (fn, args, kwargs), writer)
+            name = pickle.dumps(fn, 5)
+            head = _NAME.pack(len(name)) + name
+            self._sent = fn, head
+        return pack(head, (args, kwargs), writer)
+
+    def unpack(self, message: bytes, reader: Reader) -> Tuple[Any, Tuple[Any, ...], Any]:
+        """Function, arguments, and arguments by name."""
+        (length,) = _NAME.unpack_from(message)
+        if length == 0:
+            return unpack(message, _NAME.size, reader)  # type: ignore[no-any-return]
+        start = _NAME.size + length
+        name, fn = self._received
+        if len(name) != length or not message.startswith(name, _NAME.size):
+            name = message[_NAME.size : start]
+            fn = pickle.loads(name)
+            self._received = name, fn
+        args, kwargs = unpack(message, start, reader)
+        return fn, args, kwargs

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Tuple
 
 from . import _wigwag
 from ._pool_blocks import Reader, Writer
-from ._pool_message import pack, unpack
+from ._pool_message import Calls, pack
 
 # Before a result: the worker's number, and whether it is one.
 HEAD = struct.Struct("<Ic")
@@ -75,7 +75,7 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     if initializer is not None:
         initializer(*arguments)
-    reader, writer = Reader(place.tasks), Writer(place.results)
+    reader, writer, calls = Reader(place.tasks), Writer(place.results), Calls()
     done, failed = HEAD.pack(number, b"d"), HEAD.pack(number, b"e")
     seat = place.seat
     while True:
@@ -84,7 +84,7 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
             return
         index, message = found
         try:
-            task, args, kwargs = unpack(message, 0, reader)
+            task, args, kwargs = calls.unpack(message, reader)
             result = task(*args, **kwargs)
             report, _ = pack(done, result, writer)
             del task, args, kwargs, result

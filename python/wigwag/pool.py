@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import collections
 import itertools
 import multiprocessing
 import multiprocessing.process
@@ -14,11 +15,11 @@ import warnings
 import weakref
 from concurrent.futures import CancelledError, Executor, Future, TimeoutError as FutureTimeoutError
 from concurrent.futures import _base
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import _wigwag
 from ._pool_blocks import Reader, Writer, make_file
-from ._pool_message import pack, unpack
+from ._pool_message import Calls, unpack
 from ._pool_worker import HEAD, RemoteTraceback, Seat, main
 
 _BATCH = 512
@@ -82,12 +83,69 @@ def _death(fields: Tuple[Any, ...]) -> TaskLost:
     return kind(text, fields)
 
 
+#: Guards the ends of futures for which nobody has waited yet.
+_settling = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _settling
+    _settling = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class TaskFuture(Future):  # type: ignore[type-arg]
     """The future of a task: one of concurrent.futures, which can also end a task that runs."""
 
     _pool: "Optional[ProcessPool]" = None
     _number = 0
     _block: Optional[int] = None
+    _state = _base.PENDING
+    _result: Any = None
+    _exception: Optional[BaseException] = None
+
+    def __init__(self) -> None:
+        """What the base class makes is made when somebody asks for it: most tasks of a burst end before that."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_condition":
+            with _settling:
+                return self.__dict__.setdefault(name, threading.Condition())
+        if name in ("_waiters", "_done_callbacks"):
+            return self.__dict__.setdefault(name, [])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        """What the task returned; raises what it raised, what became of it, or TimeoutError after so many seconds."""
+        if self._state == _base.FINISHED and self._exception is None:
+            return self._result
+        return super().result(timeout)
+
+    def _settle(self, state: str, result: Any, error: Optional[BaseException]) -> None:
+        """The end, once; whoever waits is told."""
+        with _settling:
+            waited_for = self.__dict__.get("_condition")
+            if waited_for is None:
+                # Whoever begins to wait finds the state.
+                if self._state in (_base.PENDING, _base.RUNNING):
+                    self._result, self._exception = result, error
+                    self._state = state
+                return
+        with waited_for:
+            if self._state not in (_base.PENDING, _base.RUNNING):
+                return
+            self._result, self._exception = result, error
+            self._state = state
+            for waiter in self._waiters:
+                if state != _base.FINISHED:
+                    waiter.add_cancelled(self)
+                elif error is None:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+            waited_for.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def cancel(self) -> bool:
         """Cancel the task unless it has begun; whether it is cancelled."""
@@ -230,6 +288,7 @@ class ProcessPool(Executor):
         self._futures: Dict[int, TaskFuture] = {}
         self._early: Dict[int, Tuple[int, Any]] = {}
         self._writer = Writer(make_file())
+        self._calls = Calls()
         self._workers = _Workers(mp_context, self._writer.fd, initializer, tuple(initargs))
         self._raised = 0
         self._last: Optional[Dict[str, Any]] = None
@@ -298,12 +357,13 @@ class ProcessPool(Executor):
         future = TaskFuture()
         future._pool = self
         try:
-            message, block = pack(b"", (fn, args, kwargs), self._writer)
+            message, block = self._calls.pack(fn, args, kwargs, self._writer)
         except Exception as error:
             # Where concurrent.futures says so, too: in the future of the task that cannot be sent.
             future.set_exception(error)
             return future
-        future._block = block
+        if block is not None:
+            future._block = block
         try:
             number = self._core.submit(message, priority, limit, timeout)
         except BaseException:
@@ -394,20 +454,7 @@ class ProcessPool(Executor):
         if future._block is not None and kind != 0:
             self._writer.free(future._block)  # no worker looks at it
         future._pool = None
-        with future._condition:
-            if future._state not in (_base.PENDING, _base.RUNNING):
-                return
-            if kind == 2:
-                future._state = _base.CANCELLED_AND_NOTIFIED
-                for waiter in future._waiters:
-                    waiter.add_cancelled(future)
-            else:
-                future._result, future._exception = result, error
-                future._state = _base.FINISHED
-                for waiter in future._waiters:
-                    (waiter.add_result if error is None else waiter.add_exception)(future)
-            future._condition.notify_all()
-        future._invoke_callbacks()  # type: ignore[attr-defined]
+        future._settle(_base.CANCELLED_AND_NOTIFIED if kind == 2 else _base.FINISHED, result, error)
 
     def statistics(self) -> Dict[str, Any]:
         """Counts of tasks (``submitted = done + failed + lost + cancelled + poisoned + queued + running``), and per worker its
@@ -484,22 +531,21 @@ def _run_chunk(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any
 
 
 def _in_order(futures: Iterator[TaskFuture], end: Optional[float], ahead: Optional[int]) -> Iterator[Any]:
-    waiting = list(futures if ahead is None else itertools.islice(futures, ahead))
+    waiting = collections.deque(futures if ahead is None else itertools.islice(futures, ahead))
     return _results(waiting, futures, end)
 
 
-def _results(waiting: List[TaskFuture], more: Iterator[TaskFuture], end: Optional[float]) -> Iterator[Any]:
-    waiting.reverse()
+def _results(waiting: Deque[TaskFuture], more: Iterator[TaskFuture], end: Optional[float]) -> Iterator[Any]:
     try:
         while waiting:
-            future = waiting.pop()
+            future = waiting.popleft()
             left = None if end is None else max(0.0, end - time.monotonic())
             try:
                 result = future.result(left)
             except FutureTimeoutError:
                 future.cancel()
                 raise
-            waiting[:0] = itertools.islice(more, 1)
+            waiting.extend(itertools.islice(more, 1))
             del future
             yield result
     finally:

@@ -21,6 +21,8 @@ use crate::timeout::about_now;
 const AHEAD: Duration = Duration::from_millis(1);
 /// Most tasks ahead.
 const AHEAD_MOST: usize = 256;
+/// Tasks with which a worker is busy for longer than the manager pauses.
+const SUPPLY: usize = 32;
 /// A worker that has held its first task for so long is not going to get to the others soon.
 const STUCK: Duration = Duration::from_millis(5);
 /// How soon a worker is tried again that had no room, and how often before its channel is found to be too small.
@@ -199,6 +201,12 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether every worker has enough to do for a while, so that results may come in together.
+    pub fn is_well_supplied(&self) -> bool {
+        let mut working = self.seats.iter().filter(|seat| !matches!(seat.state, SeatState::Empty)).peekable();
+        working.peek().is_some() && working.all(|seat| seat.sent.len() >= SUPPLY)
     }
 
     /// Workers that shall be started now; their seats are set aside for it.

@@ -29,6 +29,8 @@ use crate::wait::Object;
 const BATCH: usize = 256;
 /// What a pipe holds unless its address says otherwise, in bytes.
 const PIPE_CAPACITY: usize = 65536;
+/// While all workers have tasks ahead, results are taken in together: to wake a thread for each would cost more than the tasks.
+const PAUSE: Duration = Duration::from_micros(100);
 /// How long ending workers may take before they are killed, once the deadline has passed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -257,9 +259,9 @@ impl Manager {
         let shared = Arc::clone(&self.shared);
         loop {
             self.start_workers();
-            let next = shared.with(|engine, news| {
+            let (next, supplied) = shared.with(|engine, news| {
                 engine.dispatch();
-                engine.tick(news)
+                (engine.tick(news), engine.is_well_supplied())
             });
             let over = shared.with(|engine, news| {
                 if !engine.closing || !engine.is_done() {
@@ -271,6 +273,9 @@ impl Manager {
             });
             if over {
                 break;
+            }
+            if supplied {
+                std::thread::sleep(PAUSE);
             }
             let retry = self.retry_at.and_then(Deadline::remaining);
             let sooner = [next, retry].into_iter().flatten().min();

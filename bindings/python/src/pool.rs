@@ -115,7 +115,13 @@ impl PoolCore {
         let pool = self.0.get()?;
         let options = TaskOptions { priority, timeout: self::limit(limit)? };
         let payload = payload.as_slice();
-        wait(py, timeout, |timeout| pool.submit_collected(0, payload.to_vec(), options, timeout))
+        // Where nothing is to be waited for the GIL is kept: the thread that takes in results would take it each time.
+        match pool.submit_collected(0, payload.to_vec(), options, wigwag::Timeout::Now) {
+            Err(error) if error.errno() == libc::EAGAIN && timeout != Some(0.0) => {
+                wait(py, timeout, |timeout| pool.submit_collected(0, payload.to_vec(), options, timeout))
+            }
+            result => result.map_err(|error| raise(py, error)),
+        }
     }
 
     /// Verdicts as ``(number, kind, what)``: 0 a result, 1 a reason, 2 cancelled, 3 a death, 4 a list of deaths. An empty
