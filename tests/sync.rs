@@ -13,6 +13,8 @@ mod event;
 mod mutex;
 #[path = "sync/permits.rs"]
 mod permits;
+#[path = "sync/placed.rs"]
+mod placed;
 #[path = "sync/rwlock.rs"]
 mod rwlock;
 

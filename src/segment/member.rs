@@ -53,8 +53,8 @@ const JOINING: u32 = 1;
 const ALIVE: u32 = 2;
 const DEAD: u32 = 3;
 
-/// The byte that index 0 locks; nothing is ever that long.
-const LOCKS_AT: libc::off_t = 1 << 62;
+/// The first of the bytes that are locked: no file is ever that long. See `Segment::byte_of`.
+const LOCKS_AT: u64 = 1 << 62;
 
 /// How often a member asks for the liveness of others, at most.
 pub(crate) const ASK_EVERY: Duration = Duration::from_secs(2);
@@ -151,6 +151,12 @@ impl Member {
         &self.segment
     }
 
+    /// `ESTALE` once the segment was removed, or, in memory that the caller brought, cleared and made anew.
+    pub(crate) fn check(&self) -> SysResult<()> {
+        self.segment.check()?;
+        if self.segment.placed().is_some() { self.tag().map(drop) } else { Ok(()) }
+    }
+
     fn header(&self) -> SysResult<&Header> {
         self.segment.memory.record(0).ok_or(Errno::EBADMSG)
     }
@@ -212,7 +218,7 @@ impl Member {
         }
         // Explicitly: a fork at this moment may copy the description that is about to be closed.
         if let Some(fd) = self.seat().and_then(NotInherited::fd) {
-            let _ = lock(fd, index, libc::F_UNLCK);
+            let _ = lock(fd, self.segment.byte_of(index), libc::F_UNLCK);
         }
     }
 
@@ -246,7 +252,7 @@ impl Member {
         if self.generation.load(Ordering::Acquire) == generation {
             return Ok(());
         }
-        let lock = NotInherited::open(|| self.open_anew())?;
+        let lock = NotInherited::open(|| open_anew(self.segment.fd.as_fd()))?;
         let fd = lock.fd().ok_or(Errno::EBADF)?;
         let seats = self.segment.shape.participants;
         for (index, taken_over) in (0..seats).map(|index| (index, false)).chain((0..seats).map(|index| (index, true))) {
@@ -266,12 +272,6 @@ impl Member {
         Err(Errno::EUSERS)
     }
 
-    /// Another open file description of the segment's file.
-    fn open_anew(&self) -> SysResult<OwnedFd> {
-        let path = format!("/proc/self/fd/{}", self.segment.fd.as_raw_fd());
-        open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-    }
-
     /// Joins under this index if it is free; the epoch. With `taken_over` also if whoever had it is dead: nobody may be
     /// left to bury it. What still lies in its name is not current, and goes with the next sweep.
     fn try_seat(&self, fd: BorrowedFd<'_>, index: u32, taken_over: bool) -> SysResult<Option<u32>> {
@@ -280,7 +280,7 @@ impl Member {
         if split(found).1 != FREE && !taken_over {
             return Ok(None);
         }
-        match lock(fd, index, libc::F_WRLCK) {
+        match lock(fd, self.segment.byte_of(index), libc::F_WRLCK) {
             Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
             Err(errno) => return Err(errno),
@@ -293,7 +293,7 @@ impl Member {
             .compare_exchange(found, state(epoch, JOINING), Ordering::SeqCst, Ordering::Relaxed)
             .is_err()
         {
-            let _ = lock(fd, index, libc::F_UNLCK); // goes with the description at the latest
+            let _ = lock(fd, self.segment.byte_of(index), libc::F_UNLCK); // goes with the description at the latest
             return Ok(None);
         }
         let own = Identity::own();
@@ -435,7 +435,7 @@ impl Member {
                 namespace: participant.namespace.load(Ordering::Relaxed),
                 started: participant.started.load(Ordering::Relaxed),
             };
-            if !is_locked(fd, index)? || (phase == ALIVE && identity.is_gone(own_namespace)) {
+            if !is_locked(fd, self.segment.byte_of(index))? || (phase == ALIVE && identity.is_gone(own_namespace)) {
                 // Exact: if it left and somebody else joined meanwhile, the epoch differs. SeqCst: see `is_current`.
                 let _ =
                     participant.state.compare_exchange(found, state(epoch, DEAD), Ordering::SeqCst, Ordering::Relaxed);
@@ -542,23 +542,30 @@ impl AsFd for Member {
     }
 }
 
-fn byte(index: u32, kind: libc::c_int) -> libc::flock {
-    libc::flock {
+/// Another open file description of the file.
+pub(super) fn open_anew(file: BorrowedFd<'_>) -> SysResult<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn one_byte(byte: u64, kind: libc::c_int) -> SysResult<libc::flock> {
+    let start = LOCKS_AT.checked_add(byte).and_then(|start| libc::off_t::try_from(start).ok());
+    Ok(libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: LOCKS_AT + libc::off_t::from(index),
+        l_start: start.ok_or(Errno::EOVERFLOW)?,
         l_len: 1,
         l_pid: 0,
-    }
+    })
 }
 
-fn lock(fd: BorrowedFd<'_>, index: u32, kind: libc::c_int) -> SysResult<()> {
-    fcntl(fd, FcntlArg::F_OFD_SETLK(&byte(index, kind))).map(drop)
+pub(super) fn lock(fd: BorrowedFd<'_>, byte: u64, kind: libc::c_int) -> SysResult<()> {
+    fcntl(fd, FcntlArg::F_OFD_SETLK(&one_byte(byte, kind)?)).map(drop)
 }
 
-/// Whether another description holds the lock of this index.
-fn is_locked(fd: BorrowedFd<'_>, index: u32) -> SysResult<bool> {
-    let mut found = byte(index, libc::F_WRLCK);
+/// Whether another description holds the lock of this byte.
+fn is_locked(fd: BorrowedFd<'_>, byte: u64) -> SysResult<bool> {
+    let mut found = one_byte(byte, libc::F_WRLCK)?;
     fcntl(fd, FcntlArg::F_OFD_GETLK(&mut found))?;
     Ok(found.l_type != libc::F_UNLCK as libc::c_short)
 }

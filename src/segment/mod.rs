@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `layout.rs` | what lies where |
 //! | `place.rs` | names and directories |
+//! | `placed.rs` | segments inside memory that the caller brought |
 //! | `member.rs` | joining, leaving, who is alive, and fencing those who are not |
 //! | `identity.rs` | which process somebody is |
 //! | `bell.rs` | sleeping and waking |
@@ -19,6 +20,7 @@ mod layout;
 mod member;
 mod patience;
 mod place;
+mod placed;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -69,6 +71,8 @@ pub(crate) struct Segment {
     fd: OwnedFd,
     shape: Shape,
     named: bool,
+    /// Where it begins in the caller's file; `None` if the file is its own.
+    placed_at: Option<u64>,
 }
 
 impl Segment {
@@ -127,69 +131,34 @@ impl Segment {
     }
 
     fn fill(fd: OwnedFd, plan: &Plan<'_>, named: bool, fail: &dyn Fn(Errno) -> Error) -> Result<Segment> {
-        let participants = plan.participants.clamp(1, PARTICIPANTS_MAX);
-        let (body_at, size) = (body_at(participants), Segment::size_for(participants, plan.body));
-        reserve(fd.as_fd(), size).map_err(|errno| match errno {
+        let size = Segment::size_for(plan.participants, plan.body);
+        reserve(fd.as_fd(), 0, size).map_err(|errno| match errno {
             Errno::ENOSPC | Errno::ENOMEM => fail(Errno::ENOSPC).because_found(format!(
                 "{size} bytes are not free on its file system; lower the capacity, or make room in /dev/shm"
             )),
             errno => fail(errno),
         })?;
         let memory = Arc::new(Mapping::new(&fd, size).map_err(fail)?);
-        let shape = Shape { size, participants, body_at, body_size: plan.body };
-        let header: &Header = memory.record(0).ok_or_else(|| fail(Errno::EINVAL))?;
-        // Relaxed throughout: nobody else can see the segment before it has a name or its descriptor is passed, and
-        // those are system calls, which order everything.
-        header.layout.store(LAYOUT, Ordering::Relaxed);
-        header.kind.store(plan.kind, Ordering::Relaxed);
-        header.size.store(size as u64, Ordering::Relaxed);
-        header.participants.store(participants, Ordering::Relaxed);
-        header.participant_size.store(size_of::<Participant>() as u32, Ordering::Relaxed);
-        header.body_at.store(body_at as u64, Ordering::Relaxed);
-        header.body_size.store(plan.body as u64, Ordering::Relaxed);
-        (plan.fill)(&memory, body_at).ok_or_else(|| fail(Errno::EINVAL))?;
+        let shape = Shape::of(plan, size);
+        let header = shape.furnish(&memory, plan).ok_or_else(|| fail(Errno::EINVAL))?;
+        // Relaxed: nobody else can see the segment before it has a name or its descriptor is passed, and those are
+        // system calls, which order everything.
         header.magic.store(MAGIC, Ordering::Relaxed);
-        Ok(Segment { memory, fd, shape, named })
+        Ok(Segment { memory, fd, shape, named, placed_at: None })
     }
 
     fn from_file(fd: OwnedFd, kind: u32, named: bool, fail: &dyn Fn(Errno) -> Error) -> Result<Segment> {
-        let not_ours =
-            || fail(Errno::EBADMSG).because("it is not a segment of wigwag's; remove it, or use another name");
         let status: FileStat = fstat(&fd).map_err(fail)?;
         let size = usize::try_from(status.st_size).unwrap_or(0);
         if !is_regular(&status) || size < size_of::<Header>() {
-            return Err(not_ours());
+            return Err(not_ours(fail));
         }
         let memory = Arc::new(Mapping::new(&fd, size).map_err(fail)?);
-        let header: &Header = memory.record(0).ok_or_else(not_ours)?;
-        // Relaxed throughout: these were written before the segment could be seen, see `fill`. Each is read once.
-        if header.magic.load(Ordering::Relaxed) != MAGIC {
-            return Err(not_ours());
+        let shape = Shape::read(&memory, kind, fail)?;
+        if shape.size != size {
+            return Err(damaged(fail));
         }
-        let layout = header.layout.load(Ordering::Relaxed);
-        if layout != LAYOUT {
-            return Err(fail(Errno::EPROTO).because_found(format!(
-                "it was made by another version of wigwag: its layout is {layout}, this library's is {LAYOUT}"
-            )));
-        }
-        let found = header.kind.load(Ordering::Relaxed);
-        if found != kind {
-            let (found_name, name) = (kind_name(found), kind_name(kind));
-            return Err(fail(Errno::EBADMSG).because_found(format!(
-                "it holds another kind of object: {found_name} (kind {found}), expected {name} (kind {kind})"
-            )));
-        }
-        let shape = Shape {
-            size: usize::try_from(header.size.load(Ordering::Relaxed)).unwrap_or(0),
-            participants: header.participants.load(Ordering::Relaxed),
-            body_at: usize::try_from(header.body_at.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
-            body_size: usize::try_from(header.body_size.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
-        };
-        let stride = header.participant_size.load(Ordering::Relaxed) as usize;
-        if shape.size != size || stride != size_of::<Participant>() || !shape.is_consistent() {
-            return Err(fail(Errno::EBADMSG).because("its header contradicts itself: it is damaged; remove it"));
-        }
-        Ok(Segment { memory, fd, shape, named })
+        Ok(Segment { memory, fd, shape, named, placed_at: None })
     }
 
     /// Bytes of a segment with such a body.
@@ -215,8 +184,16 @@ impl Segment {
         (self.shape.body_at, self.shape.body_size)
     }
 
-    /// `ESTALE` once its name has been removed, or given to another.
+    /// The byte of its file that says of a participant that it is alive, counted from where such bytes begin.
+    fn byte_of(&self, index: u32) -> u64 {
+        self.placed_at.unwrap_or(0).saturating_add(u64::from(index))
+    }
+
+    /// `ESTALE` once its name has been removed, or given to another, or its place in the caller's memory cleared.
     pub(crate) fn check(&self) -> SysResult<()> {
+        if self.placed_at.is_some() {
+            return self.check_placed();
+        }
         match fstat(&self.fd)?.st_nlink {
             0 if self.named => Err(Errno::ESTALE),
             _ => Ok(()),
@@ -244,10 +221,70 @@ impl Segment {
 }
 
 fn body_at(participants: u32) -> usize {
+    let participants = participants.clamp(1, PARTICIPANTS_MAX);
     (PARTICIPANTS_AT + participants as usize * size_of::<Participant>()).next_multiple_of(128)
 }
 
+fn not_ours(fail: &dyn Fn(Errno) -> Error) -> Error {
+    fail(Errno::EBADMSG).because("it is not a segment of wigwag's; remove it, or use another name")
+}
+
+fn damaged(fail: &dyn Fn(Errno) -> Error) -> Error {
+    fail(Errno::EBADMSG).because("its header contradicts itself: it is damaged; remove it")
+}
+
 impl Shape {
+    /// That of a new one of this size.
+    fn of(plan: &Plan<'_>, size: usize) -> Shape {
+        let participants = plan.participants.clamp(1, PARTICIPANTS_MAX);
+        Shape { size, participants, body_at: body_at(participants), body_size: plan.body }
+    }
+
+    /// Fills memory that is all zeros, but for the magic, which says that the rest is there.
+    fn furnish<'a>(&self, memory: &'a Arc<Mapping>, plan: &Plan<'_>) -> Option<&'a Header> {
+        let header: &Header = memory.record(0)?;
+        // Relaxed throughout: nobody looks at this before the magic is there.
+        header.layout.store(LAYOUT, Ordering::Relaxed);
+        header.kind.store(plan.kind, Ordering::Relaxed);
+        header.size.store(self.size as u64, Ordering::Relaxed);
+        header.participants.store(self.participants, Ordering::Relaxed);
+        header.participant_size.store(size_of::<Participant>() as u32, Ordering::Relaxed);
+        header.body_at.store(self.body_at as u64, Ordering::Relaxed);
+        header.body_size.store(self.body_size as u64, Ordering::Relaxed);
+        (plan.fill)(memory, self.body_at)?;
+        Some(header)
+    }
+
+    /// That of one that is there, of which at least the header is mapped.
+    fn read(memory: &Mapping, kind: u32, fail: &dyn Fn(Errno) -> Error) -> Result<Shape> {
+        let header: &Header = memory.record(0).ok_or_else(|| not_ours(fail))?;
+        // Relaxed throughout: these were written before the segment could be seen. Each is read once.
+        if header.magic.load(Ordering::Relaxed) != MAGIC {
+            return Err(not_ours(fail));
+        }
+        let layout = header.layout.load(Ordering::Relaxed);
+        if layout != LAYOUT {
+            return Err(fail(Errno::EPROTO).because_found(format!(
+                "it was made by another version of wigwag: its layout is {layout}, this library's is {LAYOUT}"
+            )));
+        }
+        let found = header.kind.load(Ordering::Relaxed);
+        if found != kind {
+            let (found_name, name) = (kind_name(found), kind_name(kind));
+            return Err(fail(Errno::EBADMSG).because_found(format!(
+                "it holds another kind of object: {found_name} (kind {found}), expected {name} (kind {kind})"
+            )));
+        }
+        let shape = Shape {
+            size: usize::try_from(header.size.load(Ordering::Relaxed)).unwrap_or(0),
+            participants: header.participants.load(Ordering::Relaxed),
+            body_at: usize::try_from(header.body_at.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+            body_size: usize::try_from(header.body_size.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+        };
+        let stride = header.participant_size.load(Ordering::Relaxed) as usize;
+        if stride == size_of::<Participant>() && shape.is_consistent() { Ok(shape) } else { Err(damaged(fail)) }
+    }
+
     fn is_consistent(&self) -> bool {
         let table_end = PARTICIPANTS_AT + self.participants as usize * size_of::<Participant>();
         (1..=PARTICIPANTS_MAX).contains(&self.participants)

@@ -1,6 +1,7 @@
 //! What all of them have in common: a segment with a control record, a part in it, and how calls wait.
 
-use std::os::fd::OwnedFd;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -104,6 +105,24 @@ pub(crate) fn anonymous<K: Kind>(scheme: &'static str, options: &K::Options) -> 
 pub(crate) fn adopt<K: Kind>(scheme: &'static str, fd: OwnedFd, options: &K::Options) -> Result<K> {
     let common = checked::<K>(options, scheme)?;
     join::<K>(Segment::adopt(scheme, fd, K::NUMBER)?, scheme.into(), options, common)
+}
+
+/// In memory that the caller brought.
+pub(crate) fn place<K: Kind>(
+    scheme: &'static str,
+    memory: BorrowedFd<'_>,
+    range: Range<u64>,
+    options: &K::Options,
+) -> Result<K> {
+    let common = checked::<K>(options, scheme)?;
+    let address = format!("{scheme} at byte {}", range.start);
+    let segment = planned::<K, _>(options, common, |plan| Segment::place(&address, memory, range, plan))?;
+    join::<K>(segment, address, options, common)
+}
+
+pub(crate) fn placed_size_for<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<usize> {
+    let common = checked::<K>(options, scheme)?;
+    Ok(Segment::placed_size_for(common.participants, K::size(options, common.participants)))
 }
 
 pub(crate) fn size_for<K: Kind>(scheme: &'static str, options: &K::Options) -> Result<usize> {

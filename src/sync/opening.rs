@@ -55,6 +55,42 @@ macro_rules! opening {
                 address.require(&[$crate::Scheme::$name], "open")?;
                 $crate::sync::core::open(address, options)
             }
+
+            #[doc = concat!("Takes part in the ", $noun, " in this range of memory that the caller brought, or makes it there.")]
+            ///
+            /// `memory` is a file that others map as well: a [`Shm`](crate::Shm), a [`Memfd`](crate::Memfd), a
+            /// [`File`](crate::File), or any descriptor of one; it may hold other things beside this, and further objects. It
+            /// is mapped anew for this handle, so that the caller may unmap and close its own. Where the range is all zeros,
+            /// as fresh memory is, one is made; what is there already is taken as it is, of the options only those of the
+            /// handle count, and of two that come at once one makes it. Clearing the range to zeros removes it: those who
+            /// still have it get `ESTALE`.
+            ///
+            /// Does not block, but for about a quarter of a second while another process that is making it does not get on.
+            ///
+            /// # Errors
+            #[doc = concat!("`EINVAL` the range does not begin at a multiple of 128, ends behind the memory, or is smaller than                 [`placed_size_for`](", stringify!($name), "::placed_size_for) says, or the options do not fit together;                 `EBADMSG` something else lies there, or it is damaged; `EPROTO` it was made by an incompatible version;                 `EUSERS` it has no room for another participant; `EBUSY` another process is making it and does not get on;                 `ENODEV` the descriptor is not that of memory; `EACCES` it cannot be written; `ENOSPC` the pages of the range                 are not free; `ENOTSUP` the file system cannot reserve them; `EMFILE`, `ENFILE`.")]
+            ///
+            /// System calls: fstat, mmap, fcntl, fallocate.
+            pub fn place(
+                memory: impl std::os::fd::AsFd,
+                range: std::ops::Range<u64>,
+                options: $options,
+            ) -> $crate::Result<$name> {
+                $crate::sync::core::place($scheme, memory.as_fd(), range, &options)
+            }
+
+            /// How many bytes one with these options takes in memory that the caller brings. Never blocks.
+            ///
+            /// # Errors
+            /// `EINVAL` the options do not fit together.
+            pub fn placed_size_for(options: &$options) -> $crate::Result<usize> {
+                $crate::sync::core::placed_size_for::<$name>($scheme, options)
+            }
+
+            /// Where it lies in memory that the caller brought; `None` if it has memory of its own.
+            pub fn placed(&self) -> Option<std::ops::Range<u64>> {
+                self.core.member.segment().placed()
+            }
         }
 
         $crate::sync::opening::opening_at!($name, $name, $options, $scheme, $noun);
@@ -106,20 +142,21 @@ macro_rules! opening_at {
                 $crate::segment::Segment::remove(address)
             }
 
-            /// Whether the name still stands for this one. Never blocks.
+            /// Whether the name still stands for this one, or its place in the caller's memory still has it. Never blocks.
             ///
             /// # Errors
-            /// `ESTALE` the name was removed: those who open it from now on get another one.
+            /// `ESTALE` it was removed: those who open it from now on get another one.
             ///
             /// System call: fstat.
             pub fn check(&self) -> $crate::Result<()> {
-                let checked = self.core.member.segment().check();
+                let checked = self.core.member.check();
                 checked.map_err(|errno| {
-                    self.core.object.error(errno, "check").because("the name was removed; open it anew")
+                    self.core.object.error(errno, "check").because("it was removed; open it anew")
                 })
             }
 
-            #[doc = concat!("Its address; `", $scheme, "` for one without a name.")]
+            #[doc = concat!("Its address; `", $scheme, "` for one without a name, followed by its place if it lies in memory of the \
+                caller's.")]
             pub fn address(&self) -> &str {
                 self.core.object.address()
             }

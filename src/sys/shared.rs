@@ -18,7 +18,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::{SysResult, check};
 #[cfg(loom)]
 use crate::modelled::{copy_in, copy_out};
-use crate::sync_atomics::AtomicU64;
+use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sys::memory::page_size;
 
 /// A structure that may lie in shared memory.
 ///
@@ -27,11 +28,16 @@ use crate::sync_atomics::AtomicU64;
 /// write at any time.
 pub(crate) unsafe trait Record {}
 
-/// A file's first bytes, mapped for reading and writing, shared.
+// SAFETY: an atomic.
+unsafe impl Record for AtomicU64 {}
+
+/// Bytes of a file, mapped for reading and writing, shared.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     length: usize,
+    /// How many more are mapped in front of them, as mappings begin at pages.
+    skipped: usize,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread, and is reached through atomics and copies only.
@@ -40,22 +46,50 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `length` bytes, at least one; the file must be that long for as long as the mapping lives.
+    /// Maps the first `length` bytes, at least one; the file must be that long for as long as the mapping lives.
     pub(crate) fn new(fd: impl AsFd, length: usize) -> SysResult<Mapping> {
-        let size = NonZeroUsize::new(length).ok_or(Errno::EINVAL)?;
+        Mapping::of_range(fd, 0, length)
+    }
+
+    /// The same from `start` on.
+    pub(crate) fn of_range(fd: impl AsFd, start: u64, length: usize) -> SysResult<Mapping> {
+        let skipped = start % page_size() as u64;
+        let offset = libc::off_t::try_from(start - skipped).map_err(|_| Errno::EINVAL)?;
+        let skipped = skipped as usize; // less than a page
+        let size = length.checked_add(skipped).filter(|_| length > 0).and_then(NonZeroUsize::new);
+        let size = size.ok_or(Errno::EINVAL)?;
         // SAFETY: the kernel chooses a free range, so nothing that lives is replaced.
-        let base =
-            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &fd, 0)? };
+        let base = unsafe {
+            mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &fd, offset)?
+        };
+        // SAFETY: less than a page from the start of at least one.
+        let base = unsafe { base.cast::<u8>().add(skipped) };
         #[cfg(loom)]
         crate::modelled::map(base.as_ptr() as usize, length, &fd);
-        Ok(Mapping { base: base.cast(), length })
+        Ok(Mapping { base, length, skipped })
+    }
+
+    fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+        (0..self.length / size_of::<AtomicU64>()).filter_map(|index| self.record(index * size_of::<AtomicU64>()))
+    }
+
+    /// Whether all its whole words are zero.
+    pub(crate) fn is_clear(&self) -> bool {
+        // Relaxed: nobody else writes, or what is found means nothing.
+        self.words().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Sets all its whole words to zero.
+    pub(crate) fn clear(&self) {
+        // Relaxed: whoever may look is told by other means.
+        self.words().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
     /// The record at this offset; `None` outside or unaligned.
     pub(crate) fn record<T: Record>(&self, offset: usize) -> Option<&T> {
         let at = self.within(offset, size_of::<T>())?;
-        // SAFETY: in range and aligned (the base is page-aligned), lives as long as `self`; the rest is what `Record` says.
-        (offset.is_multiple_of(align_of::<T>()) && align_of::<T>() <= 4096).then(|| unsafe { at.cast().as_ref() })
+        // SAFETY: in range and aligned, lives as long as `self`; the rest is what `Record` says.
+        at.cast::<T>().is_aligned().then(|| unsafe { at.cast().as_ref() })
     }
 
     fn within(&self, offset: usize, length: usize) -> Option<NonNull<u8>> {
@@ -69,9 +103,9 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         #[cfg(loom)]
         crate::modelled::unmap(self.base.as_ptr() as usize);
-        // SAFETY: the range is the one that `new` mapped, and whatever borrowed from it is gone. A failure is not
+        // SAFETY: the range is the one that `of_range` mapped, and whatever borrowed from it is gone. A failure is not
         // possible for a range that is mapped.
-        let _ = unsafe { munmap(self.base.cast(), self.length) };
+        let _ = unsafe { munmap(self.base.sub(self.skipped).cast(), self.skipped + self.length) };
     }
 }
 
@@ -134,8 +168,8 @@ impl Places {
     /// `None` unless `count` is a power of two, and all places lie inside and are aligned for words.
     pub(crate) fn new(memory: &Arc<Mapping>, offset: usize, stride: usize, count: u64) -> Option<Places> {
         let length = usize::try_from(count).ok()?.checked_mul(stride)?;
-        let aligned = offset.is_multiple_of(8) && stride.is_multiple_of(8) && stride > 0;
         let first = memory.within(offset, length)?;
+        let aligned = first.cast::<AtomicU64>().is_aligned() && stride.is_multiple_of(8) && stride > 0;
         (aligned && count.is_power_of_two()).then(|| Places {
             first,
             stride,
@@ -255,18 +289,20 @@ fn available() -> Option<usize> {
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
-/// Gives a file its length and all its memory at once, so that none can be missing later.
+/// Gives a range of a file its length and all its memory at once, so that none can be missing later.
 ///
 /// The kernel takes the pages one by one and finds out in the middle that there are no more, which on a file system without
 /// a limit of its own (a memfd has none) means that it kills processes to get some. So what cannot fit is refused first.
-pub(crate) fn reserve(fd: BorrowedFd<'_>, length: usize) -> SysResult<()> {
+pub(crate) fn reserve(fd: BorrowedFd<'_>, start: u64, length: usize) -> SysResult<()> {
     if length > SMALL && available().is_some_and(|available| length > available) {
         return Err(Errno::ENOSPC);
     }
-    let length = libc::off_t::try_from(length).map_err(|_| Errno::EFBIG)?;
+    let too_far = |_| Errno::EFBIG;
+    let (start, length) =
+        (libc::off_t::try_from(start).map_err(too_far)?, libc::off_t::try_from(length).map_err(too_far)?);
     loop {
         // SAFETY: takes numbers only.
-        match check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, 0, length) }) {
+        match check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start, length) }) {
             Err(Errno::EINTR) => {}
             result => return result.map(drop),
         }
