@@ -318,6 +318,73 @@ TEST(descriptors_to_poll) {
     ww_mutex_close(mutex);
 }
 
+/* One after the other in the caller's memory, each at a multiple of 128. */
+static uint64_t next_place(uint64_t *end, ssize_t size) {
+    uint64_t start = (*end + 127) / 128 * 128;
+    CHECK(size > 128);
+    *end = start + (uint64_t)size;
+    return start;
+}
+
+TEST(placed_in_the_callers_memory) {
+    ww_memfd *memory;
+    ww_memory_options of_memory = WW_MEMORY_OPTIONS_INIT;
+    ww_mutex *mutex, *again;
+    ww_event *event;
+    ww_permits *permits;
+    ww_permits_options of_permits = WW_PERMITS_OPTIONS_INIT;
+    ww_condition *condition;
+    ww_rwlock *lock;
+    ww_barrier *barrier;
+    ww_barrier_options of_barrier = WW_BARRIER_OPTIONS_INIT;
+    uint64_t end = 5, at, first;
+    size_t size;
+    int fd;
+    of_permits.count = of_barrier.parties = 1;
+    of_memory.length = 1 << 17;
+    OK(ww_memfd_create(&memory, "memfd:", &of_memory));
+    fd = ww_memfd_fd(memory);
+    first = at = next_place(&end, ww_mutex_placed_size_for(NULL));
+    size = (size_t)(end - at);
+    OK(ww_mutex_place(&mutex, fd, at, size, NULL));
+    CHECK_ERROR(ww_event_place(&event, fd, at, size, NULL), -EBADMSG, "a mutex");
+    CHECK_ERROR(ww_event_place(&event, fd, 8, size, NULL), -EINVAL, "multiples of 128");
+    CHECK_ERROR(ww_event_place(&event, fd, 8192, 256, NULL), -EINVAL, "the range has 256");
+    CHECK_ERROR(ww_event_place(&event, fd, 1 << 16, SIZE_MAX, NULL), -EINVAL, "make the memory larger");
+    CHECK_INT(ww_event_place(&event, -1, 8192, size, NULL), -EBADF);
+    at = next_place(&end, ww_event_placed_size_for(NULL));
+    OK(ww_event_place(&event, fd, at, (size_t)(end - at), NULL));
+    at = next_place(&end, ww_permits_placed_size_for(&of_permits));
+    OK(ww_permits_place(&permits, fd, at, (size_t)(end - at), &of_permits));
+    at = next_place(&end, ww_condition_placed_size_for(NULL));
+    OK(ww_condition_place(&condition, fd, at, (size_t)(end - at), NULL));
+    at = next_place(&end, ww_rwlock_placed_size_for(NULL));
+    OK(ww_rwlock_place(&lock, fd, at, (size_t)(end - at), NULL));
+    at = next_place(&end, ww_barrier_placed_size_for(&of_barrier));
+    OK(ww_barrier_place(&barrier, fd, at, (size_t)(end - at), &of_barrier));
+    CHECK(end <= 1 << 17);
+    CHECK_INT(ww_event_set(event), 1);
+    OK(ww_event_wait(event, WW_NOW));
+    OK(ww_permits_acquire(permits, 1, WW_NOW));
+    OK(ww_condition_notify_all(condition));
+    OK(ww_rwlock_lock_write(lock, WW_NOW));
+    OK(ww_rwlock_unlock_write(lock));
+    CHECK(ww_barrier_wait(barrier, WW_NOW) >= 0);
+    HOLDING_CHILD(ww_mutex_place(&again, fd, first, size, NULL) || ww_mutex_lock(again, WW_NOW));
+    CHECK_INT(ww_mutex_lock(mutex, GENEROUS), WW_INHERITED);
+    OK(ww_mutex_consistent(mutex));
+    OK(ww_mutex_unlock(mutex));
+    OK(ww_mutex_check(mutex));
+    ww_memfd_close(memory); /* which the objects do not need */
+    OK(ww_mutex_lock(mutex, WW_NOW));
+    ww_barrier_close(barrier);
+    ww_rwlock_close(lock);
+    ww_condition_close(condition);
+    ww_permits_close(permits);
+    ww_event_close(event);
+    ww_mutex_close(mutex);
+}
+
 TEST(bad_options) {
     ww_mutex_options of_mutex = WW_MUTEX_OPTIONS_INIT;
     ww_permits_options of_permits = WW_PERMITS_OPTIONS_INIT;

@@ -3107,6 +3107,25 @@ int ww_mutex_anonymous(ww_mutex **out, const ww_mutex_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_mutex_from_fd(ww_mutex **out, int fd, const ww_mutex_options *options);
 
+/* Joins the mutex in a range of memory that the caller brought, or makes it there. fd is that of the memory: of a shm or
+ * memfd object, or of a disk file, which may hold other things beside it, and further objects; it stays the caller's, and
+ * may be closed, as the memory is mapped anew for the handle. The range begins at a multiple of 128. Where it is all
+ * zeros, as fresh memory is, a mutex is made; what is there already is taken as it is, and of the options only the
+ * handle's own count. Clearing the range to zeros removes the mutex. Does not block, but for about a quarter of a second
+ * while another process that is making it does not get on.
+ *
+ * Errors: -EINVAL the range does not begin at a multiple of 128, ends behind the memory, or is smaller than
+ * ww_mutex_placed_size_for() says, or the options; -EBADMSG something else lies there, or it is damaged; -EPROTO made by
+ * an incompatible version; -EUSERS no room for another participant; -EBUSY another process is making it and does not get
+ * on; -ENODEV fd is not that of memory; -EACCES it cannot be written; -ENOSPC its pages are not free; -ENOTSUP the file
+ * system cannot reserve them; -EBADF, -EMFILE, -ENFILE, -EFAULT. */
+int ww_mutex_place(ww_mutex **out, int fd, uint64_t offset, size_t size, const ww_mutex_options *options);
+
+/* How many bytes a mutex with these options takes in memory that the caller brings. Never blocks.
+ *
+ * Errors: -EINVAL, -EFAULT. */
+ssize_t ww_mutex_placed_size_for(const ww_mutex_options *options);
+
 /* Closes the handle; threads that wait on it return -ECANCELED first. If a thread holds the mutex by this handle, it
  * passes on as from the dead. NULL is allowed. */
 void ww_mutex_close(ww_mutex *mutex);
@@ -3119,7 +3138,7 @@ int ww_mutex_remove(const char *address);
 /* How many bytes of memory a mutex with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
 ssize_t ww_mutex_size_for(const ww_mutex_options *options);
 
-/* Whether the name still stands for this mutex. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+/* Whether the name or place still stands for this mutex. Never blocks. Errors: -ESTALE it was removed; -EFAULT. */
 int ww_mutex_check(const ww_mutex *mutex);
 
 /* The segment's descriptor, to pass on for ww_mutex_from_fd(); not for polling. It stays the handle's. Never blocks.
@@ -3229,6 +3248,15 @@ int ww_permits_anonymous(ww_permits **out, const ww_permits_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_permits_from_fd(ww_permits **out, int fd, const ww_permits_options *options);
 
+/* Joins the set of permits in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+ * as there. */
+int ww_permits_place(ww_permits **out, int fd, uint64_t offset, size_t size, const ww_permits_options *options);
+
+/* How many bytes a set of permits with these options takes in memory that the caller brings. Never blocks.
+ *
+ * Errors: -EINVAL, -EFAULT. */
+ssize_t ww_permits_placed_size_for(const ww_permits_options *options);
+
 /* Closes the handle; threads that wait on it return -ECANCELED first. What it holds comes back. NULL is allowed. */
 void ww_permits_close(ww_permits *permits);
 
@@ -3241,7 +3269,7 @@ int ww_permits_remove(const char *address);
  * -EFAULT. */
 ssize_t ww_permits_size_for(const ww_permits_options *options);
 
-/* Whether the name still stands for this set of permits. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+/* Whether the name or place still stands for this set of permits. Never blocks. Errors: -ESTALE it was removed; -EFAULT. */
 int ww_permits_check(const ww_permits *permits);
 
 /* The segment's descriptor, to pass on for ww_permits_from_fd(); not for polling. It stays the handle's. Never
@@ -3334,6 +3362,15 @@ int ww_event_anonymous(ww_event **out, const ww_event_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_event_from_fd(ww_event **out, int fd, const ww_event_options *options);
 
+/* Joins the event in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+ * as there. */
+int ww_event_place(ww_event **out, int fd, uint64_t offset, size_t size, const ww_event_options *options);
+
+/* How many bytes an event with these options takes in memory that the caller brings. Never blocks.
+ *
+ * Errors: -EINVAL, -EFAULT. */
+ssize_t ww_event_placed_size_for(const ww_event_options *options);
+
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_event_close(ww_event *event);
 
@@ -3345,7 +3382,7 @@ int ww_event_remove(const char *address);
 /* How many bytes of memory an event with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
 ssize_t ww_event_size_for(const ww_event_options *options);
 
-/* Whether the name still stands for this event. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+/* Whether the name or place still stands for this event. Never blocks. Errors: -ESTALE it was removed; -EFAULT. */
 int ww_event_check(const ww_event *event);
 
 /* The segment's descriptor, to pass on for ww_event_from_fd(); not for polling. It stays the handle's. Never blocks.
@@ -3436,6 +3473,15 @@ int ww_condition_anonymous(ww_condition **out, const ww_condition_options *optio
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_condition_from_fd(ww_condition **out, int fd, const ww_condition_options *options);
 
+/* Joins the condition in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+ * as there. */
+int ww_condition_place(ww_condition **out, int fd, uint64_t offset, size_t size, const ww_condition_options *options);
+
+/* How many bytes a condition with these options takes in memory that the caller brings. Never blocks.
+ *
+ * Errors: -EINVAL, -EFAULT. */
+ssize_t ww_condition_placed_size_for(const ww_condition_options *options);
+
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_condition_close(ww_condition *condition);
 
@@ -3447,7 +3493,7 @@ int ww_condition_remove(const char *address);
 /* How many bytes of memory a condition with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
 ssize_t ww_condition_size_for(const ww_condition_options *options);
 
-/* Whether the name still stands for this condition. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+/* Whether the name or place still stands for this condition. Never blocks. Errors: -ESTALE it was removed; -EFAULT. */
 int ww_condition_check(const ww_condition *condition);
 
 /* The segment's descriptor, to pass on for ww_condition_from_fd(); not for polling. It stays the handle's. Never
@@ -3540,6 +3586,15 @@ int ww_rwlock_anonymous(ww_rwlock **out, const ww_rwlock_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_rwlock_from_fd(ww_rwlock **out, int fd, const ww_rwlock_options *options);
 
+/* Joins the read-write lock in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+ * as there. */
+int ww_rwlock_place(ww_rwlock **out, int fd, uint64_t offset, size_t size, const ww_rwlock_options *options);
+
+/* How many bytes a read-write lock with these options takes in memory that the caller brings. Never blocks.
+ *
+ * Errors: -EINVAL, -EFAULT. */
+ssize_t ww_rwlock_placed_size_for(const ww_rwlock_options *options);
+
 /* Closes the handle; threads that wait on it return -ECANCELED first. Read locks end; if a thread writes by this
  * handle, the lock passes on as from the dead. NULL is allowed. */
 void ww_rwlock_close(ww_rwlock *rwlock);
@@ -3553,7 +3608,7 @@ int ww_rwlock_remove(const char *address);
  * -EFAULT. */
 ssize_t ww_rwlock_size_for(const ww_rwlock_options *options);
 
-/* Whether the name still stands for this read-write lock. Never blocks. Errors: -ESTALE the name was removed;
+/* Whether the name or place still stands for this read-write lock. Never blocks. Errors: -ESTALE it was removed;
  * -EFAULT. */
 int ww_rwlock_check(const ww_rwlock *rwlock);
 
@@ -3668,6 +3723,15 @@ int ww_barrier_anonymous(ww_barrier **out, const ww_barrier_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_barrier_from_fd(ww_barrier **out, int fd, const ww_barrier_options *options);
 
+/* Joins the barrier in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+ * as there. */
+int ww_barrier_place(ww_barrier **out, int fd, uint64_t offset, size_t size, const ww_barrier_options *options);
+
+/* How many bytes a barrier with these options takes in memory that the caller brings. Never blocks.
+ *
+ * Errors: -EINVAL, -EFAULT. */
+ssize_t ww_barrier_placed_size_for(const ww_barrier_options *options);
+
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_barrier_close(ww_barrier *barrier);
 
@@ -3679,7 +3743,7 @@ int ww_barrier_remove(const char *address);
 /* How many bytes of memory a barrier with these options takes, all in all. Never blocks. Errors: -EINVAL, -EFAULT. */
 ssize_t ww_barrier_size_for(const ww_barrier_options *options);
 
-/* Whether the name still stands for this barrier. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
+/* Whether the name or place still stands for this barrier. Never blocks. Errors: -ESTALE it was removed; -EFAULT. */
 int ww_barrier_check(const ww_barrier *barrier);
 
 /* The segment's descriptor, to pass on for ww_barrier_from_fd(); not for polling. It stays the handle's. Never

@@ -98,8 +98,9 @@ fn duplicate(fd: BorrowedFd<'_>) -> SysResult<OwnedFd> {
 fn room(memory: BorrowedFd<'_>, range: &Range<u64>, fail: &dyn Fn(Errno) -> Error) -> Result<usize> {
     let status = fstat(memory).map_err(fail)?;
     if !is_regular(&status) {
-        return Err(fail(Errno::ENODEV)
-            .because("the descriptor is not that of shared memory; use that of a shm: or memfd: object, or of a file"));
+        return Err(fail(Errno::ENODEV).because(
+            "the descriptor is not that of shared memory; use that of a shm: or memfd: object, or of a file",
+        ));
     }
     if !range.start.is_multiple_of(ALIGNMENT) {
         return Err(fail(Errno::EINVAL).because_found(format!("it can start at multiples of {ALIGNMENT} only")));

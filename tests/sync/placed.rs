@@ -88,7 +88,8 @@ fn all_kinds_lie_side_by_side() {
             event.set().unwrap();
         }
         event.wait(GENEROUS).unwrap();
-        for known in [mutex.check(), condition.check(), rwlock.check(), permits.check(), barrier.check(), event.check()] {
+        for known in [mutex.check(), condition.check(), rwlock.check(), permits.check(), barrier.check(), event.check()]
+        {
             known.unwrap();
         }
     };
@@ -183,7 +184,11 @@ fn what_lies_there_is_not_overwritten() {
         data.write_all_at(&[0; 8], AT + at).unwrap();
     }
     let first = mutex(&memory);
-    refused(Event::place(&memory, from(AT), EventOptions::default()), Errno::EBADMSG, "a mutex (kind 5), expected an event");
+    refused(
+        Event::place(&memory, from(AT), EventOptions::default()),
+        Errno::EBADMSG,
+        "a mutex (kind 5), expected an event",
+    );
     data.write_all_at(&99u32.to_le_bytes(), AT + 8).unwrap();
     refused(Mutex::place(&memory, from(AT), few()), Errno::EPROTO, "its layout is 99");
     data.write_all_at(&[0; 1024], AT).unwrap();

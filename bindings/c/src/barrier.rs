@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use libc::ssize_t;
 use wigwag::{Barrier, BarrierOptions, Result};
 
-use crate::boundary::{Options, address, adopt, call, close, expect_out, give, object, options, put, timeout};
+use crate::boundary::{Options, address, adopt, borrow, call, close, expect_out, give, object, options, put, timeout};
 use crate::segment::wait_mode;
-use crate::sync::{put_participants, ww_sync_participant};
+use crate::sync::{place, put_participants, ww_sync_participant};
 
 /// A point (barrier:name) where a number of threads, of any processes, wait for each other. It breaks when a process
 /// dies that has it open, arrived or not: all who wait then and later get -EOWNERDEAD until somebody resets it.
@@ -98,6 +98,33 @@ pub unsafe extern "C" fn ww_barrier_from_fd(
     })
 }
 
+/// Joins the barrier in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+/// as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_barrier_place(
+    out: *mut *mut ww_barrier,
+    fd: c_int,
+    offset: u64,
+    size: usize,
+    options: *const ww_barrier_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = barrier_options(options)?;
+        give(out, ww_barrier(Barrier::place(borrow(fd, "barrier")?, place(offset, size), options)?))
+    })
+}
+
+/// How many bytes a barrier with these options takes in memory that the caller brings. Never blocks.
+///
+/// Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_barrier_placed_size_for(options: *const ww_barrier_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Barrier::placed_size_for(&barrier_options(options)?) })
+}
+
 /// Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_barrier_close(barrier: *mut ww_barrier) {
@@ -121,7 +148,7 @@ pub unsafe extern "C" fn ww_barrier_size_for(options: *const ww_barrier_options)
     call(|| unsafe { Barrier::size_for(&barrier_options(options)?) })
 }
 
-/// Whether the name still stands for this barrier. Never blocks. Errors: -ESTALE the name was removed; -EFAULT.
+/// Whether the name or place still stands for this barrier. Never blocks. Errors: -ESTALE it was removed; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_barrier_check(barrier: *const ww_barrier) -> c_int {
     // SAFETY: as above.

@@ -7,11 +7,12 @@ use libc::ssize_t;
 use wigwag::{Condition, ConditionOptions, Result};
 
 use crate::boundary::{
-    Options, address, adopt, call, close, expect_out, give, invalid, object, options, put, put_if_wanted, timeout,
+    Options, address, adopt, borrow, call, close, expect_out, give, invalid, object, options, put, put_if_wanted,
+    timeout,
 };
 use crate::mutex::ww_mutex;
 use crate::segment::wait_mode;
-use crate::sync::{put_participants, ww_sync_participant};
+use crate::sync::{place, put_participants, ww_sync_participant};
 
 /// A condition (condition:name): waiting under a ww_mutex until somebody else, of any process, has changed what it
 /// guards and notifies.
@@ -101,6 +102,33 @@ pub unsafe extern "C" fn ww_condition_from_fd(
     })
 }
 
+/// Joins the condition in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+/// as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_condition_place(
+    out: *mut *mut ww_condition,
+    fd: c_int,
+    offset: u64,
+    size: usize,
+    options: *const ww_condition_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = condition_options(options)?;
+        give(out, ww_condition(Condition::place(borrow(fd, "condition")?, place(offset, size), options)?))
+    })
+}
+
+/// How many bytes a condition with these options takes in memory that the caller brings. Never blocks.
+///
+/// Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_condition_placed_size_for(options: *const ww_condition_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Condition::placed_size_for(&condition_options(options)?) })
+}
+
 /// Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_condition_close(condition: *mut ww_condition) {
@@ -124,7 +152,7 @@ pub unsafe extern "C" fn ww_condition_size_for(options: *const ww_condition_opti
     call(|| unsafe { Condition::size_for(&condition_options(options)?) })
 }
 
-/// Whether the name still stands for this condition. Never blocks. Errors: -ESTALE the name was removed; -EFAULT.
+/// Whether the name or place still stands for this condition. Never blocks. Errors: -ESTALE it was removed; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_condition_check(condition: *const ww_condition) -> c_int {
     // SAFETY: as above.

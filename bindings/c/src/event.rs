@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use libc::ssize_t;
 use wigwag::{Event, EventOptions, Result};
 
-use crate::boundary::{Options, address, adopt, call, close, expect_out, flag, give, object, options, put, timeout};
+use crate::boundary::{
+    Options, address, adopt, borrow, call, close, expect_out, flag, give, object, options, put, timeout,
+};
 use crate::segment::wait_mode;
-use crate::sync::{put_participants, ww_sync_participant};
+use crate::sync::{place, put_participants, ww_sync_participant};
 
 /// An event (event:name): a flag that processes set, take back and wait for. It has no owner: a death changes nothing.
 ///
@@ -97,6 +99,33 @@ pub unsafe extern "C" fn ww_event_from_fd(
     })
 }
 
+/// Joins the event in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+/// as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_event_place(
+    out: *mut *mut ww_event,
+    fd: c_int,
+    offset: u64,
+    size: usize,
+    options: *const ww_event_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = event_options(options)?;
+        give(out, ww_event(Event::place(borrow(fd, "event")?, place(offset, size), options)?))
+    })
+}
+
+/// How many bytes an event with these options takes in memory that the caller brings. Never blocks.
+///
+/// Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_event_placed_size_for(options: *const ww_event_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Event::placed_size_for(&event_options(options)?) })
+}
+
 /// Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_event_close(event: *mut ww_event) {
@@ -120,7 +149,7 @@ pub unsafe extern "C" fn ww_event_size_for(options: *const ww_event_options) -> 
     call(|| unsafe { Event::size_for(&event_options(options)?) })
 }
 
-/// Whether the name still stands for this event. Never blocks. Errors: -ESTALE the name was removed; -EFAULT.
+/// Whether the name or place still stands for this event. Never blocks. Errors: -ESTALE it was removed; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_event_check(event: *const ww_event) -> c_int {
     // SAFETY: as above.

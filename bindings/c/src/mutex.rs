@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use libc::ssize_t;
 use wigwag::{Mutex, MutexOptions, Result};
 
-use crate::boundary::{Options, address, adopt, call, close, expect_out, flag, give, object, options, put, timeout};
+use crate::boundary::{
+    Options, address, adopt, borrow, call, close, expect_out, flag, give, object, options, put, timeout,
+};
 use crate::segment::wait_mode;
-use crate::sync::{inherited, lock_state, put_participants, ww_sync_participant};
+use crate::sync::{inherited, lock_state, place, put_participants, ww_sync_participant};
 
 /// A mutex (mutex:name): a lock that knows who holds it, down to the thread, and passes on to the next when that one
 /// dies, or its thread ends.
@@ -99,6 +101,43 @@ pub unsafe extern "C" fn ww_mutex_from_fd(
     })
 }
 
+/// Joins the mutex in a range of memory that the caller brought, or makes it there. fd is that of the memory: of a shm or
+/// memfd object, or of a disk file, which may hold other things beside it, and further objects; it stays the caller's, and
+/// may be closed, as the memory is mapped anew for the handle. The range begins at a multiple of 128. Where it is all
+/// zeros, as fresh memory is, a mutex is made; what is there already is taken as it is, and of the options only the
+/// handle's own count. Clearing the range to zeros removes the mutex. Does not block, but for about a quarter of a second
+/// while another process that is making it does not get on.
+///
+/// Errors: -EINVAL the range does not begin at a multiple of 128, ends behind the memory, or is smaller than
+/// ww_mutex_placed_size_for() says, or the options; -EBADMSG something else lies there, or it is damaged; -EPROTO made by
+/// an incompatible version; -EUSERS no room for another participant; -EBUSY another process is making it and does not get
+/// on; -ENODEV fd is not that of memory; -EACCES it cannot be written; -ENOSPC its pages are not free; -ENOTSUP the file
+/// system cannot reserve them; -EBADF, -EMFILE, -ENFILE, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_place(
+    out: *mut *mut ww_mutex,
+    fd: c_int,
+    offset: u64,
+    size: usize,
+    options: *const ww_mutex_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = mutex_options(options)?;
+        give(out, ww_mutex(Mutex::place(borrow(fd, "mutex")?, place(offset, size), options)?))
+    })
+}
+
+/// How many bytes a mutex with these options takes in memory that the caller brings. Never blocks.
+///
+/// Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_placed_size_for(options: *const ww_mutex_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Mutex::placed_size_for(&mutex_options(options)?) })
+}
+
 /// Closes the handle; threads that wait on it return -ECANCELED first. If a thread holds the mutex by this handle, it
 /// passes on as from the dead. NULL is allowed.
 #[unsafe(no_mangle)]
@@ -123,7 +162,7 @@ pub unsafe extern "C" fn ww_mutex_size_for(options: *const ww_mutex_options) -> 
     call(|| unsafe { Mutex::size_for(&mutex_options(options)?) })
 }
 
-/// Whether the name still stands for this mutex. Never blocks. Errors: -ESTALE the name was removed; -EFAULT.
+/// Whether the name or place still stands for this mutex. Never blocks. Errors: -ESTALE it was removed; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_check(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.

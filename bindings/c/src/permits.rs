@@ -7,10 +7,10 @@ use libc::ssize_t;
 use wigwag::{Permits, PermitsOptions, Result};
 
 use crate::boundary::{
-    Options, address, adopt, call, close, expect_out, flag, give, invalid, object, options, put, timeout,
+    Options, address, adopt, borrow, call, close, expect_out, flag, give, invalid, object, options, put, timeout,
 };
 use crate::segment::wait_mode;
-use crate::sync::{put_participants, ww_sync_participant};
+use crate::sync::{place, put_participants, ww_sync_participant};
 
 /// Permits (permits:name): a counting semaphore whose permits come back when their holder dies or closes its handle.
 /// They belong to the handle that has taken them, whichever of its threads did.
@@ -108,6 +108,33 @@ pub unsafe extern "C" fn ww_permits_from_fd(
     })
 }
 
+/// Joins the set of permits in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+/// as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_permits_place(
+    out: *mut *mut ww_permits,
+    fd: c_int,
+    offset: u64,
+    size: usize,
+    options: *const ww_permits_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = permits_options(options)?;
+        give(out, ww_permits(Permits::place(borrow(fd, "set of permits")?, place(offset, size), options)?))
+    })
+}
+
+/// How many bytes a set of permits with these options takes in memory that the caller brings. Never blocks.
+///
+/// Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_permits_placed_size_for(options: *const ww_permits_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { Permits::placed_size_for(&permits_options(options)?) })
+}
+
 /// Closes the handle; threads that wait on it return -ECANCELED first. What it holds comes back. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_permits_close(permits: *mut ww_permits) {
@@ -132,7 +159,7 @@ pub unsafe extern "C" fn ww_permits_size_for(options: *const ww_permits_options)
     call(|| unsafe { Permits::size_for(&permits_options(options)?) })
 }
 
-/// Whether the name still stands for this set of permits. Never blocks. Errors: -ESTALE the name was removed; -EFAULT.
+/// Whether the name or place still stands for this set of permits. Never blocks. Errors: -ESTALE it was removed; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_permits_check(permits: *const ww_permits) -> c_int {
     // SAFETY: as above.

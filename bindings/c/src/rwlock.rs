@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use libc::ssize_t;
 use wigwag::{Result, RwLock, RwLockOptions};
 
-use crate::boundary::{Options, address, adopt, call, close, expect_out, give, invalid, object, options, put, timeout};
+use crate::boundary::{
+    Options, address, adopt, borrow, call, close, expect_out, give, invalid, object, options, put, timeout,
+};
 use crate::segment::wait_mode;
-use crate::sync::{inherited, lock_state, put_participants, ww_sync_participant};
+use crate::sync::{inherited, lock_state, place, put_participants, ww_sync_participant};
 
 /// A lock (rwlock:name) that many may hold for reading, or one for writing. A reader's death leaves nothing behind;
 /// whoever comes after a writer that died is told. A writer that waits keeps new readers out, so a thread that reads
@@ -97,6 +99,33 @@ pub unsafe extern "C" fn ww_rwlock_from_fd(
     })
 }
 
+/// Joins the read-write lock in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
+/// as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_rwlock_place(
+    out: *mut *mut ww_rwlock,
+    fd: c_int,
+    offset: u64,
+    size: usize,
+    options: *const ww_rwlock_options,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(out)?;
+        let options = rwlock_options(options)?;
+        give(out, ww_rwlock(RwLock::place(borrow(fd, "read-write lock")?, place(offset, size), options)?))
+    })
+}
+
+/// How many bytes a read-write lock with these options takes in memory that the caller brings. Never blocks.
+///
+/// Errors: -EINVAL, -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_rwlock_placed_size_for(options: *const ww_rwlock_options) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe { RwLock::placed_size_for(&rwlock_options(options)?) })
+}
+
 /// Closes the handle; threads that wait on it return -ECANCELED first. Read locks end; if a thread writes by this
 /// handle, the lock passes on as from the dead. NULL is allowed.
 #[unsafe(no_mangle)]
@@ -122,7 +151,7 @@ pub unsafe extern "C" fn ww_rwlock_size_for(options: *const ww_rwlock_options) -
     call(|| unsafe { RwLock::size_for(&rwlock_options(options)?) })
 }
 
-/// Whether the name still stands for this read-write lock. Never blocks. Errors: -ESTALE the name was removed;
+/// Whether the name or place still stands for this read-write lock. Never blocks. Errors: -ESTALE it was removed;
 /// -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_rwlock_check(rwlock: *const ww_rwlock) -> c_int {

@@ -46,6 +46,11 @@ pub(crate) fn inherited(inherited: bool) -> c_int {
     if inherited { WW_INHERITED } else { 0 }
 }
 
+/// The range of memory where an object is placed.
+pub(crate) fn place(offset: u64, size: usize) -> std::ops::Range<u64> {
+    offset..offset.saturating_add(size as u64)
+}
+
 pub(crate) fn lock_state(state: MutexState) -> u32 {
     match state {
         MutexState::Free => WW_LOCK_FREE,
