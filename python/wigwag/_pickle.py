@@ -1,5 +1,6 @@
 """How objects come out of a pickle: opened by their address, or by a descriptor that went along with a new process."""
 
+import os
 import sys
 from typing import Any, Dict
 
@@ -28,3 +29,12 @@ def descriptor(fd: int) -> Any:
 def adopt(kind: Any, descriptor: Any, options: Dict[str, Any]) -> Any:
     """Open an object of this class from what `descriptor` gave."""
     return kind.from_fd(descriptor.detach(), **options)
+
+
+def place(kind: Any, descriptor: Any, offset: int, size: int, options: Dict[str, Any]) -> Any:
+    """Open an object of this class that lies in memory of the caller's, whose descriptor `descriptor` gave."""
+    fd = descriptor.detach()
+    try:
+        return kind.place(fd, offset, size, **options)
+    finally:
+        os.close(fd)

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::support::{adopt, raise};
-use crate::sync::{SyncParticipant, Waiting, participants, reduce};
+use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// A barrier (``barrier:name``): a point where a number of threads, of any processes, wait for each other.
 ///
@@ -60,6 +60,39 @@ impl Barrier {
     fn from_fd(py: Python<'_>, fd: i32) -> PyResult<Barrier> {
         let joined = adopt(py, fd, |fd| wigwag::Barrier::from_fd(fd, wigwag::BarrierOptions::default()))?;
         Ok(Barrier(Handle::new("Barrier", joined)))
+    }
+
+    /// Join a barrier in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError as there.
+    #[staticmethod]
+    #[pyo3(signature = (memory, offset, size = None, *, parties = 0, participants = 0, wait = Waiting::default()))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
+    fn place(
+        memory: &Bound<'_, PyAny>,
+        offset: u64,
+        size: Option<u64>,
+        parties: u32,
+        participants: u32,
+        wait: Waiting,
+    ) -> PyResult<Barrier> {
+        let options = wigwag::BarrierOptions { parties, participants, wait: wait.0, ..Default::default() };
+        let needed = wigwag::Barrier::placed_size_for(&options);
+        let placed =
+            place(memory, offset, size, needed, |memory, range| wigwag::Barrier::place(memory, range, options))?;
+        Ok(Barrier(Handle::new("Barrier", placed)))
+    }
+
+    /// How many bytes a barrier takes in memory that the caller brings. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (*, participants = 0))]
+    fn placed_size_for(py: Python<'_>, participants: u32) -> PyResult<usize> {
+        let options = wigwag::BarrierOptions { participants, ..Default::default() };
+        wigwag::Barrier::placed_size_for(&options).map_err(|error| raise(py, error))
+    }
+
+    /// Where it lies in memory that the caller brought, offset and size; None if it has memory of its own.
+    #[getter]
+    fn placed(&self) -> PyResult<Option<(u64, u64)>> {
+        Ok(self.0.get()?.placed().map(|range| (range.start, range.end - range.start)))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -151,7 +184,7 @@ impl Barrier {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());
-        reduce(slf.as_any(), object.address(), &options)
+        reduce_sync(slf.as_any(), object.address(), object.placed(), &options)
     }
 
     fn __repr__(&self) -> String {

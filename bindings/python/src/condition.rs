@@ -9,7 +9,7 @@ use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::mutex::Mutex;
 use crate::support::{self, adopt, raise};
-use crate::sync::{SyncParticipant, Waiting, participants, reduce};
+use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// A condition (``condition:name``): waiting under a mutex until somebody else, of any process, changes something and
 /// notifies.
@@ -61,6 +61,39 @@ impl Condition {
     fn from_fd(py: Python<'_>, fd: i32, mutex: Py<Mutex>) -> PyResult<Condition> {
         let joined = adopt(py, fd, |fd| wigwag::Condition::from_fd(fd, wigwag::ConditionOptions::default()))?;
         Ok(Condition(Handle::new("Condition", joined), mutex))
+    }
+
+    /// Join a condition in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError as there.
+    #[staticmethod]
+    #[pyo3(signature = (memory, offset, size = None, *, mutex, participants = 0, wait = Waiting::default()))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
+    fn place(
+        memory: &Bound<'_, PyAny>,
+        offset: u64,
+        size: Option<u64>,
+        mutex: Py<Mutex>,
+        participants: u32,
+        wait: Waiting,
+    ) -> PyResult<Condition> {
+        let options = wigwag::ConditionOptions { participants, wait: wait.0, ..Default::default() };
+        let needed = wigwag::Condition::placed_size_for(&options);
+        let placed =
+            place(memory, offset, size, needed, |memory, range| wigwag::Condition::place(memory, range, options))?;
+        Ok(Condition(Handle::new("Condition", placed), mutex))
+    }
+
+    /// How many bytes a condition takes in memory that the caller brings. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (*, participants = 0))]
+    fn placed_size_for(py: Python<'_>, participants: u32) -> PyResult<usize> {
+        let options = wigwag::ConditionOptions { participants, ..Default::default() };
+        wigwag::Condition::placed_size_for(&options).map_err(|error| raise(py, error))
+    }
+
+    /// Where it lies in memory that the caller brought, offset and size; None if it has memory of its own.
+    #[getter]
+    fn placed(&self) -> PyResult<Option<(u64, u64)>> {
+        Ok(self.0.get()?.placed().map(|range| (range.start, range.end - range.start)))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -182,7 +215,7 @@ impl Condition {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());
         options.set_item("mutex", slf.get().1.clone_ref(slf.py()))?;
-        reduce(slf.as_any(), object.address(), &options)
+        reduce_sync(slf.as_any(), object.address(), object.placed(), &options)
     }
 
     fn __repr__(&self) -> String {

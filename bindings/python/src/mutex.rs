@@ -9,7 +9,7 @@ use crate::address::AddressLike;
 use crate::handle::{Handle, User};
 use crate::held::acquire;
 use crate::support::{adopt, raise};
-use crate::sync::{SyncParticipant, Waiting, participants, reduce};
+use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// A mutex (``mutex:name``): a lock that knows who holds it, down to the thread, and passes on to the next when that one
 /// dies, or its thread ends.
@@ -71,6 +71,48 @@ impl Mutex {
         let options = wigwag::MutexOptions { recursive, wait: wait.0, ..Default::default() };
         let joined = adopt(py, fd, |fd| wigwag::Mutex::from_fd(fd, options))?;
         Ok(Mutex(Handle::new("Mutex", joined)))
+    }
+
+    /// Join the mutex in a range of memory that the caller brought, or make it there. Does not block, but for about a
+    /// quarter of a second while another process that is making it does not get on.
+    ///
+    /// ``memory`` is a Shm, a Memfd, a File, or any descriptor of a file that others map as well; it may hold other things,
+    /// and is not needed afterwards. ``offset`` is a multiple of 128; ``size`` is what the mutex may take, by default
+    /// what ``placed_size_for`` says. Where the range is all zeros, as fresh memory is, a mutex is made; what is there
+    /// already is taken as it is. Clearing the range to zeros removes it.
+    ///
+    /// Raises OSError (EINVAL: the range is not aligned, not inside the memory, or too small; EBADMSG: something else lies
+    /// there; EPROTO; EUSERS: no room for another participant; EBUSY: another process is making it and does not get on;
+    /// ENODEV: not memory; EACCES, ENOSPC, ENOTSUP).
+    #[staticmethod]
+    #[pyo3(signature = (memory, offset, size = None, *, recursive = false, participants = 0, wait = Waiting::default()))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
+    fn place(
+        memory: &Bound<'_, PyAny>,
+        offset: u64,
+        size: Option<u64>,
+        recursive: bool,
+        participants: u32,
+        wait: Waiting,
+    ) -> PyResult<Mutex> {
+        let options = wigwag::MutexOptions { recursive, participants, wait: wait.0, ..Default::default() };
+        let needed = wigwag::Mutex::placed_size_for(&options);
+        let placed = place(memory, offset, size, needed, |memory, range| wigwag::Mutex::place(memory, range, options))?;
+        Ok(Mutex(Handle::new("Mutex", placed)))
+    }
+
+    /// How many bytes a mutex takes in memory that the caller brings. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (*, participants = 0))]
+    fn placed_size_for(py: Python<'_>, participants: u32) -> PyResult<usize> {
+        let options = wigwag::MutexOptions { participants, ..Default::default() };
+        wigwag::Mutex::placed_size_for(&options).map_err(|error| raise(py, error))
+    }
+
+    /// Where it lies in memory that the caller brought, offset and size; None if it has memory of its own.
+    #[getter]
+    fn placed(&self) -> PyResult<Option<(u64, u64)>> {
+        Ok(self.0.get()?.placed().map(|range| (range.start, range.end - range.start)))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -183,7 +225,7 @@ impl Mutex {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());
         options.set_item("recursive", object.is_recursive())?;
-        reduce(slf.as_any(), object.address(), &options)
+        reduce_sync(slf.as_any(), object.address(), object.placed(), &options)
     }
 
     fn __repr__(&self) -> String {

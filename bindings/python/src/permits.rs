@@ -9,7 +9,7 @@ use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::held::acquire;
 use crate::support::{adopt, raise};
-use crate::sync::{SyncParticipant, Waiting, participants, reduce};
+use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// Permits (``permits:name``): a counting semaphore whose permits come back when their holder dies or closes its handle.
 ///
@@ -69,6 +69,40 @@ impl Permits {
     fn from_fd(py: Python<'_>, fd: i32) -> PyResult<Permits> {
         let joined = adopt(py, fd, |fd| wigwag::Permits::from_fd(fd, wigwag::PermitsOptions::default()))?;
         Ok(Permits(Handle::new("Permits", joined)))
+    }
+
+    /// Join a set of permits in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError as there.
+    #[staticmethod]
+    #[pyo3(signature = (memory, offset, size = None, *, count = 0, fair = false, participants = 0, wait = Waiting::default()))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
+    fn place(
+        memory: &Bound<'_, PyAny>,
+        offset: u64,
+        size: Option<u64>,
+        count: u32,
+        fair: bool,
+        participants: u32,
+        wait: Waiting,
+    ) -> PyResult<Permits> {
+        let options = wigwag::PermitsOptions { count, fair, participants, wait: wait.0, ..Default::default() };
+        let needed = wigwag::Permits::placed_size_for(&options);
+        let placed =
+            place(memory, offset, size, needed, |memory, range| wigwag::Permits::place(memory, range, options))?;
+        Ok(Permits(Handle::new("Permits", placed)))
+    }
+
+    /// How many bytes a set of permits takes in memory that the caller brings. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (*, participants = 0))]
+    fn placed_size_for(py: Python<'_>, participants: u32) -> PyResult<usize> {
+        let options = wigwag::PermitsOptions { participants, ..Default::default() };
+        wigwag::Permits::placed_size_for(&options).map_err(|error| raise(py, error))
+    }
+
+    /// Where it lies in memory that the caller brought, offset and size; None if it has memory of its own.
+    #[getter]
+    fn placed(&self) -> PyResult<Option<(u64, u64)>> {
+        Ok(self.0.get()?.placed().map(|range| (range.start, range.end - range.start)))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -163,7 +197,7 @@ impl Permits {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());
-        reduce(slf.as_any(), object.address(), &options)
+        reduce_sync(slf.as_any(), object.address(), object.placed(), &options)
     }
 
     fn __repr__(&self) -> String {

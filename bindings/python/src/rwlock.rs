@@ -9,7 +9,7 @@ use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::held::{Held, acquire};
 use crate::support::{self, adopt, raise, wait};
-use crate::sync::{SyncParticipant, Waiting, participants, reduce};
+use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// A lock (``rwlock:name``) that many may hold for reading, or one for writing; ``with lock.reading():``, ``with
 /// lock.writing():``.
@@ -56,6 +56,38 @@ impl RwLock {
     fn from_fd(py: Python<'_>, fd: i32) -> PyResult<RwLock> {
         let joined = adopt(py, fd, |fd| wigwag::RwLock::from_fd(fd, wigwag::RwLockOptions::default()))?;
         Ok(RwLock(Handle::new("RwLock", joined)))
+    }
+
+    /// Join a read-write lock in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError as there.
+    #[staticmethod]
+    #[pyo3(signature = (memory, offset, size = None, *, participants = 0, wait = Waiting::default()))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
+    fn place(
+        memory: &Bound<'_, PyAny>,
+        offset: u64,
+        size: Option<u64>,
+        participants: u32,
+        wait: Waiting,
+    ) -> PyResult<RwLock> {
+        let options = wigwag::RwLockOptions { participants, wait: wait.0, ..Default::default() };
+        let needed = wigwag::RwLock::placed_size_for(&options);
+        let placed =
+            place(memory, offset, size, needed, |memory, range| wigwag::RwLock::place(memory, range, options))?;
+        Ok(RwLock(Handle::new("RwLock", placed)))
+    }
+
+    /// How many bytes a read-write lock takes in memory that the caller brings. Never blocks. Raises OSError (EINVAL).
+    #[staticmethod]
+    #[pyo3(signature = (*, participants = 0))]
+    fn placed_size_for(py: Python<'_>, participants: u32) -> PyResult<usize> {
+        let options = wigwag::RwLockOptions { participants, ..Default::default() };
+        wigwag::RwLock::placed_size_for(&options).map_err(|error| raise(py, error))
+    }
+
+    /// Where it lies in memory that the caller brought, offset and size; None if it has memory of its own.
+    #[getter]
+    fn placed(&self) -> PyResult<Option<(u64, u64)>> {
+        Ok(self.0.get()?.placed().map(|range| (range.start, range.end - range.start)))
     }
 
     /// Remove a name: those who have it open go on using it. Never blocks. Raises FileNotFoundError, PermissionError.
@@ -179,7 +211,7 @@ impl RwLock {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let object = slf.get().0.get()?;
         let options = PyDict::new(slf.py());
-        reduce(slf.as_any(), object.address(), &options)
+        reduce_sync(slf.as_any(), object.address(), object.placed(), &options)
     }
 
     fn __repr__(&self) -> String {

@@ -1,11 +1,14 @@
 //! What locks and the like have in common.
 
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use wigwag::WaitMode;
 
-use crate::support::fields;
+use crate::support::{borrow, fields, raise};
 
 /// ``"adaptive"``, ``"block"`` or ``"poll"``.
 #[derive(Clone, Copy)]
@@ -56,6 +59,36 @@ pub(crate) fn reduce<'py>(
     }
     let reopen = py.import("wigwag._pickle")?.getattr("reopen")?;
     (reopen, (object.get_type(), address, options)).into_pyobject(py)
+}
+
+/// The same for one that may lie in memory of the caller's, whose descriptor it then has.
+pub(crate) fn reduce_sync<'py>(
+    object: &Bound<'py, PyAny>,
+    address: &str,
+    placed: Option<Range<u64>>,
+    options: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let Some(range) = placed else { return reduce(object, address, options) };
+    let pickling = object.py().import("wigwag._pickle")?;
+    let descriptor = pickling.call_method1("descriptor", (object.call_method0("segment_fd")?,))?;
+    let arguments = (object.get_type(), descriptor, range.start, range.end - range.start, options);
+    (pickling.getattr("place")?, arguments).into_pyobject(object.py())
+}
+
+/// Places an object in a caller's memory; without a size in as much of it as it needs.
+pub(crate) fn place<T: Send>(
+    memory: &Bound<'_, PyAny>,
+    offset: u64,
+    size: Option<u64>,
+    needed: wigwag::Result<usize>,
+    place: impl FnOnce(BorrowedFd<'_>, Range<u64>) -> wigwag::Result<T> + Send,
+) -> PyResult<T> {
+    let py = memory.py();
+    let needed = needed.map_err(|error| raise(py, error))?;
+    let end = offset.saturating_add(size.unwrap_or(needed as u64));
+    // SAFETY: for this call, through which the caller has the object.
+    let memory = unsafe { borrow(memory) }?;
+    py.detach(|| place(memory, offset..end)).map_err(|error| raise(py, error))
 }
 
 /// One handle on a lock or the like, of this or another process.
