@@ -61,6 +61,7 @@ mod sys;
 mod sysv;
 mod timeout;
 mod topic;
+mod typed;
 #[allow(unsafe_code)]
 mod wait;
 mod waitset;
@@ -119,6 +120,7 @@ pub use topic::{
     SubscribeOptions, Subscription, Topic, TopicBorrowed, TopicOptions, TopicParticipant, TopicReceived, TopicReserved,
     TopicStatistics, TopicSubscriber,
 };
+pub use typed::{Typed, TypedBorrowed, TypedReserved};
 pub use wait::set_interrupt_hook;
 pub use waitset::{Interest, Readiness, WAITSET_BATCH, WaitSet, WaitSetEvent};
 

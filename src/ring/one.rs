@@ -440,6 +440,11 @@ macro_rules! ends {
                 self.end.shared.statistics().map_err(|errno| inherited(self.end.object.error(errno, "statistics")))
             }
 
+            /// The largest message in bytes. Never blocks.
+            pub fn largest(&self) -> usize {
+                self.end.shared.log.geometry.largest
+            }
+
             /// Its address; `ring:` for one without a name.
             pub fn address(&self) -> &str {
                 self.end.object.address()

@@ -316,6 +316,11 @@ impl Topic {
         })
     }
 
+    /// The largest message in bytes. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.log().geometry.largest
+    }
+
     /// Its address; `topic:` for one without a name.
     pub fn address(&self) -> &str {
         self.object.address()
