@@ -1,5 +1,6 @@
 //! How records look in the file.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,7 +29,12 @@ impl Formatter {
             self.second = Some(second);
         }
         out.extend_from_slice(self.text.as_bytes());
-        let _ = write!(out, ".{rest:09}Z");
+        let start = out.len();
+        integer(out, 1_000_000_000 + rest);
+        if let Some(first) = out.get_mut(start) {
+            *first = b'.'; // instead of the 1 that keeps the zeros
+        }
+        out.push(b'Z');
     }
 
     pub fn record(&mut self, out: &mut Vec<u8>, record: &Arrived<'_>) {
@@ -54,7 +60,12 @@ impl Formatter {
 
     fn text(&mut self, out: &mut Vec<u8>, record: &Arrived<'_>) {
         self.time(out, record.envelope.time);
-        let _ = write!(out, " {:5} {}/{}", record.level.name(), record.envelope.pid, record.envelope.tid);
+        out.push(b' ');
+        out.extend_from_slice(record.level.name().as_bytes());
+        out.extend_from_slice(b"      ".get(record.level.name().len()..).unwrap_or_default()); // five and one
+        integer(out, record.envelope.pid);
+        out.push(b'/');
+        integer(out, record.envelope.tid);
         if !record.target.is_empty() {
             out.push(b' ');
             bare(out, record.target);
@@ -62,7 +73,8 @@ impl Formatter {
         if !record.file.is_empty() {
             out.push(b' ');
             bare(out, record.file);
-            let _ = write!(out, ":{}", record.line);
+            out.push(b':');
+            integer(out, record.line);
         }
         out.extend_from_slice(b": ");
         for (n, line) in record.message.split(|byte| *byte == b'\n').enumerate() {
@@ -145,27 +157,37 @@ impl Formatter {
 /// leave the compiler in doubt about comparisons there that have nothing to do with it.
 fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for byte in String::from_utf8_lossy(text).bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => drop(write!(out, "\\u{byte:04x}")),
-            _ => out.push(byte),
+    let text = str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        let (run, special) = rest.split_at(at);
+        out.extend_from_slice(run);
+        match special.first() {
+            Some(b'\n') => out.extend_from_slice(b"\\n"),
+            Some(b'\r') => out.extend_from_slice(b"\\r"),
+            Some(b'\t') => out.extend_from_slice(b"\\t"),
+            Some(byte @ 0..0x20) => drop(write!(out, "\\u{byte:04x}")),
+            Some(byte) => out.extend_from_slice(&[b'\\', *byte]),
+            None => {}
         }
+        rest = special.get(1..).unwrap_or_default();
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
+fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 fn plain(out: &mut Vec<u8>, value: &FieldValue<'_>) {
-    let _ = match value {
-        FieldValue::Text(text) => out.write_all(text),
-        FieldValue::Signed(number) => write!(out, "{number}"),
-        FieldValue::Unsigned(number) => write!(out, "{number}"),
-        FieldValue::Float(number) => write!(out, "{number:?}"),
-        FieldValue::Flag(flag) => write!(out, "{flag}"),
-    };
+    match value {
+        FieldValue::Text(text) => out.extend_from_slice(text),
+        FieldValue::Signed(number) => integer(out, *number),
+        FieldValue::Unsigned(number) => integer(out, *number),
+        FieldValue::Float(number) => drop(write!(out, "{number:?}")),
+        FieldValue::Flag(flag) => drop(write!(out, "{flag}")),
+    }
 }
 
 /// `key=value`, the value in quotes where it would not be one word.
@@ -195,12 +217,15 @@ fn bare(out: &mut Vec<u8>, text: &[u8]) {
 
 /// Without control characters, but for those that `keep` names.
 fn escaped(out: &mut Vec<u8>, text: &[u8], keep: impl Fn(char) -> bool) {
+    if text.iter().all(|byte| matches!(byte, 0x20..0x7f)) {
+        return out.extend_from_slice(text);
+    }
     for chunk in text.utf8_chunks() {
         for character in chunk.valid().chars() {
             if character.is_control() && !keep(character) {
                 let _ = write!(out, "{}", character.escape_default());
             } else {
-                let _ = write!(out, "{character}");
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
         if !chunk.invalid().is_empty() {

@@ -1,5 +1,6 @@
 //! Logs: one file for all processes of a host, past the death of any of them.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -277,7 +278,8 @@ pub unsafe extern "C" fn ww_log_write(
     call(|| unsafe {
         let log = &object(log, LOG)?.0;
         let (target, file) = (optional(target)?, optional(file)?);
-        let message = String::from_utf8_lossy(bytes(message.cast(), length)?);
+        let message = bytes(message.cast(), length)?;
+        let message = str::from_utf8(message).map_or_else(|_| String::from_utf8_lossy(message), Cow::Borrowed);
         let mut pairs = Vec::new();
         for n in 0..count {
             let field = object(fields.wrapping_add(n), "field")?;
