@@ -93,6 +93,12 @@ tour: lib ## run the document's programs on each mechanism, and measure them on 
 bench: lib venv ## measure the calls beside the system calls and the standard library's, in Markdown
 	@$(PYTHON) benches/run.py --cc $(CC) --python $(VENV)/bin/python
 
+.PHONY: bench-scenarios
+bench-scenarios: venv ## measure channels, leases, pools of processes and logs beside their mechanisms and peers
+	@$(CARGO) bench --quiet --bench channel --bench lease
+	@$(VENV)/bin/python benches/pools.py
+	@$(VENV)/bin/python benches/logs.py
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BUILD) $(TARGET_DIR)
