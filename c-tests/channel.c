@@ -286,6 +286,9 @@ TEST(a_log_on_the_disk) {
     OK(ww_channel_open_receiver(&reader, named, GENEROUS));
     CHECK_INT(ww_channel_recv_batch(reader, buffer, sizeof buffer, batch, 4, GENEROUS, NULL), 2);
     CHECK(batch[0].size == 6 && batch[1].size == 5 && memcmp(buffer, "secondthird", 11) == 0);
+    OK(ww_channel_put_back(reader));
+    expect(reader, "second");
+    expect(reader, "third");
     CHECK_INT(ww_channel_recv(reader, buffer, sizeof buffer, WW_NOW, NULL, NULL, NULL), -EAGAIN);
     ww_channel_close(reader);
 
@@ -299,6 +302,7 @@ TEST(a_log_on_the_disk) {
     OK(ww_channel_get_statistics(sender, &statistics));
     CHECK(statistics.torn == 1 && statistics.unconfirmed == 0);
     OK(ww_channel_open_receiver(&reader, address, GENEROUS));
+    CHECK_ERROR(ww_channel_put_back(sender), -EBADF, "the end that sends");
     expect(reader, "first");
     expect(reader, "second");
     expect(reader, "third");

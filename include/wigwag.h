@@ -4287,7 +4287,7 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
  * Over file: the address names a directory, made if it is missing, with a log that senders append to and every receiver reads
  * from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it was: a message is dealt
  * with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and is received again if the process
- * dies before. ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
+ * dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
  * to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
  *
  * May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
@@ -4457,6 +4457,12 @@ ssize_t ww_channel_recv_batch(const ww_channel *channel, void *buffer, size_t si
  * channel's message; otherwise as ww_channel_send(). */
 int ww_channel_reply(const ww_channel *channel, const ww_channel_peer *peer, const void *data, size_t size,
                      int64_t timeout_ns);
+
+/* Has what was received and is not dealt with received again, by the next call that receives here. Over file: alone. Never
+ * blocks.
+ *
+ * Errors: -ENOTSUP what was received is gone; -EAGAIN another thread is receiving; -EBADF this end sends; -EFAULT. */
+int ww_channel_put_back(const ww_channel *channel);
 
 /* Waits until what was sent is out of this process's hands: acknowledged by the other host (tcp:), read by the other side
  * (unix:), on the disk (file:, blocking for it), with the kernel or in shared memory (the others, at once). A receiver over

@@ -367,6 +367,15 @@ def test_a_log_on_the_disk(tmp_path):
         sender.flush()
         assert newest.recv(GENEROUS) == b"5"
         reader.flush()
+    # What an exception kept from being dealt with is received again.
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), Channel.open_receiver(address + "?reader=a") as reader:
+            assert reader.recv(GENEROUS) == b"5"
+            reader.put_back()
+            assert reader.recv(GENEROUS) == b"5"
+            raise ZeroDivisionError
+    with Channel.pair("pipe:")[0] as other, pytest.raises(OSError, match="file: can"):
+        other.put_back()
     # One that is killed gets again what it had not dealt with.
     program = f"import os, signal, wigwag; r = wigwag.Channel.open_receiver({address + '?reader=a'!r}); " \
               "assert r.recv(9) == b'5'; os.kill(os.getpid(), signal.SIGKILL)"

@@ -326,21 +326,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends messages one after the other, within one deadline.
+    /// Sends messages one after the other, within one deadline. Over `file:` with `fsync=every`, the disk is waited for once.
     ///
     /// # Errors
     /// As [`Channel::send`] for the first that could not be sent; [`Error::done`] tells how many were.
     pub fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<()> {
-        let deadline = crate::timeout::Deadline::after(timeout);
-        for (done, message) in messages.iter().enumerate() {
-            // The first gets the timeout as it is; later ones what is left of it.
-            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
-            self.send(message, left).map_err(|error| match error.is(Errno::EMSGSIZE) {
-                true => error,
-                false => error.after(done),
-            })?;
-        }
-        Ok(())
+        self.require(Direction::Out, "send")?;
+        let (done, result) = self.transport.send_batch(messages, timeout);
+        self.sent.fetch_add(done as u64, Ordering::Relaxed); // a count for people: orders nothing
+        result.map_err(|error| if error.is(Errno::EMSGSIZE) { error } else { error.after(done) })
     }
 
     /// Receives one message into the caller's memory; waits for one.
@@ -426,6 +420,21 @@ impl Channel {
             }
         }
         Ok(messages)
+    }
+
+    /// Has what was received and is not dealt with received again, by the next `recv` here: since the last call of another
+    /// that said that what was before it is dealt with. Never blocks.
+    ///
+    /// # Errors
+    /// `ENOTSUP` what was received is gone: `file:` alone can; `EAGAIN` another thread is receiving; `EBADF` this end sends.
+    pub fn put_back(&self) -> Result<()> {
+        self.require(Direction::In, "put_back")?;
+        match self.transport.put_back()? {
+            true => Ok(()),
+            false => Err(self.error(Errno::ENOTSUP, "put_back").because(
+                "what was received is this process's own; file: can, and a Ring gives back what was borrowed",
+            )),
+        }
     }
 
     /// Answers the sender of a message; waits for room. The sender receives answers with its own [`Channel::recv`].

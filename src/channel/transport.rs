@@ -6,12 +6,25 @@ use nix::poll::PollFlags;
 
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction};
 use crate::error::Result;
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 
 /// One end of a mechanism that carries messages. What an end does not do is refused before it comes here.
 pub(super) trait Transport: Send + Sync {
     /// Sends one message whole, or fails and has sent nothing of it.
     fn send(&self, message: &[u8], priority: u32, timeout: Timeout) -> Result<()>;
+
+    /// Sends several within one deadline: how many were sent, and what stopped it.
+    fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
+        let deadline = Deadline::after(timeout);
+        for (done, message) in messages.iter().enumerate() {
+            // The first gets the timeout as it is; later ones what is left of it.
+            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
+            if let Err(error) = self.send(message, 0, left) {
+                return (done, Err(error));
+            }
+        }
+        (messages.len(), Ok(()))
+    }
 
     /// Receives one message; one that does not fit the buffer stays, and its size is told (EMSGSIZE).
     fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived>;
@@ -19,6 +32,11 @@ pub(super) trait Transport: Send + Sync {
     /// Receives one more of a batch: those before it have not been dealt with yet.
     fn recv_more(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
         self.recv(buffer, timeout)
+    }
+
+    /// Has what was received and not dealt with received again. False: the mechanism cannot.
+    fn put_back(&self) -> Result<bool> {
+        Ok(false)
     }
 
     /// Sends an answer to the sender of a message.

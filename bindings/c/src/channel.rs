@@ -32,7 +32,7 @@ pub const WW_CHANNEL_DISK: u32 = 2;
 /// Over file: the address names a directory, made if it is missing, with a log that senders append to and every receiver reads
 /// from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it was: a message is dealt
 /// with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and is received again if the process
-/// dies before. ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
+/// dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
 /// to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
 ///
 /// May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
@@ -432,6 +432,16 @@ pub unsafe extern "C" fn ww_channel_reply(
         let (channel, peer) = (&object(channel, "channel")?.0, &object(peer, "peer")?.0);
         channel.reply(peer, bytes(data, size)?, timeout(timeout_ns)?)
     })
+}
+
+/// Has what was received and is not dealt with received again, by the next call that receives here. Over file: alone. Never
+/// blocks.
+///
+/// Errors: -ENOTSUP what was received is gone; -EAGAIN another thread is receiving; -EBADF this end sends; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_channel_put_back(channel: *const ww_channel) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(channel, "channel")?.0.put_back() })
 }
 
 /// Waits until what was sent is out of this process's hands: acknowledged by the other host (tcp:), read by the other side

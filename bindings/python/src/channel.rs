@@ -27,7 +27,7 @@ use crate::support::{Bytes, Room, coroutine, in_thread, new_bytes, raise, timeou
 /// Over ``file:`` the address names a directory, made if it is missing, with a log that senders append to and every receiver
 /// reads from the beginning, or from the end with ``?from=newest``. With ``?reader=NAME`` a receiver goes on where it was: a
 /// message is dealt with when the next is asked for, by ``flush()``, or when the receiver is closed, and is received again if
-/// the process dies before. ``?fsync=never``, ``interval`` (the default, with ``?interval=MS``, 1000 by default) or ``every``
+/// the process dies before, or an exception leaves the ``with`` block. ``?fsync=never``, ``interval`` (the default, with ``?interval=MS``, 1000 by default) or ``every``
 /// says when what is sent goes to the disk; ``?segment=BYTES``, ``?retain=BYTES`` and ``?age=SECONDS`` what is kept.
 ///
 /// May be used by several threads. Made by ``Channel.open_sender()``, ``Channel.open_receiver()`` and ``Channel.pair()``.
@@ -293,6 +293,16 @@ impl Channel {
         self.wait_to_send(py, bytes.len(), timeout, |timeout| channel.reply(peer, bytes, timeout))
     }
 
+    /// Have what was received and is not dealt with received again, by the next call that receives here. Over ``file:`` alone:
+    /// leaving a ``with`` block by an exception does it, so that the next receiver of this name gets it again. Never blocks.
+    ///
+    /// Raises OSError (ENOTSUP: what was received is gone; EBADF: this end sends), BlockingIOError: another thread is
+    /// receiving.
+    fn put_back(&self, py: Python<'_>) -> PyResult<()> {
+        let channel = self.handle.get()?;
+        py.detach(|| channel.put_back()).map_err(|error| raise(py, error))
+    }
+
     /// Wait until what was sent is out of this process's hands: acknowledged by the other host (``tcp:``), read by the other
     /// side (``unix:``), on the disk (``file:``, blocking for it), with the kernel or in shared memory (the others, at once). A
     /// receiver over ``file:`` with a name says that what it has received is dealt with, and has that on the disk.
@@ -421,10 +431,16 @@ impl Channel {
     fn __exit__(
         &self,
         py: Python<'_>,
-        _type: &Bound<'_, PyAny>,
+        exception: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        if !exception.is_none()
+            && let Ok(channel) = self.handle.get()
+        {
+            // What was received last was not dealt with. Where it cannot be put back, nothing is lost by trying.
+            let _ = py.detach(|| channel.put_back());
+        }
         self.close(py)
     }
 

@@ -64,6 +64,11 @@ impl Reader {
         Reader { next, epoch, ..Reader::default() }
     }
 
+    /// Goes back to where it was, with what it had missed by then.
+    pub fn go_back(&mut self, (next, epoch): (u64, u64), missed: u64) {
+        *self = Reader { next, epoch, missed, ..Reader::default() };
+    }
+
     /// The sequence of the next message, and the epoch in which that is so.
     pub fn position(&self) -> (u64, u64) {
         (self.next, self.epoch)

@@ -180,6 +180,9 @@ fn a_failed_sync_is_told_and_not_tried_again_on_the_same_file() {
             assert_eq!((place.segments().len() as u64, sender.statistics().unconfirmed), (n, n));
         }
         assert_eq!(all(&place.receiver("")).len(), 2);
+        // A batch goes to the disk at once.
+        assert!(sender.send_batch(&[b"a", b"b", b"c"], GENEROUS).unwrap_err().is(Errno::EIO));
+        assert_eq!((all(&place.receiver("")).len(), sender.statistics().unconfirmed), (5, 3));
         // Later: by the next call.
         let sender = place.sender("?fsync=interval&interval=1");
         sender.send(b"one", GENEROUS).unwrap();
@@ -198,6 +201,22 @@ fn a_failed_sync_is_told_and_not_tried_again_on_the_same_file() {
         assert!(sender.statistics().unconfirmed >= 2);
     })
     .join();
+}
+
+#[test]
+fn a_batch_that_cannot_go_on_says_how_far_it_came() {
+    let place = Place::new();
+    let sender = place.sender("?largest=10&segment=4096");
+    let error = sender.send_batch(&[b"one", b"two", &[b'x'; 11], b"four"], GENEROUS).unwrap_err();
+    assert_eq!((error.errno(), error.true_size(), sender.statistics().sent), (libc::EMSGSIZE, 11, 2));
+    sender.send_batch(&[], GENEROUS).unwrap();
+    // Over several segments.
+    let batch: Vec<_> = (0..300_u32).map(u32::to_le_bytes).collect();
+    sender.send_batch(&batch.iter().map(|message| &message[..]).collect::<Vec<_>>(), GENEROUS).unwrap();
+    assert!(place.segments().len() > 2);
+    let found = all(&place.receiver(""));
+    assert_eq!(found[..2], [b"one", b"two"]);
+    assert_eq!(found[2..], batch);
 }
 
 #[test]

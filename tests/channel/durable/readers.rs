@@ -41,6 +41,34 @@ fn named_readers_go_on_where_they_were() {
 }
 
 #[test]
+fn what_is_put_back_is_received_again() {
+    let place = Place::with(&[b"1", b"2", b"3", b"4"]);
+    for options in ["", "?reader=r"] {
+        let reader = place.receiver(options);
+        assert_eq!((one(&reader), one(&reader)), (b"1".to_vec(), b"2".to_vec()));
+        for _ in 0..2 {
+            reader.put_back().unwrap();
+            let batch = reader.recv_batch(2, GENEROUS).unwrap();
+            assert_eq!((&batch[0].data[..], &batch[1].data[..]), (&b"2"[..], &b"3"[..]));
+        }
+        reader.put_back().unwrap();
+        reader.put_back().unwrap();
+    }
+    assert_eq!(all(&place.receiver("?reader=r")), [b"2", b"3", b"4"]);
+    let error = Channel::pair(&"pipe:".parse().unwrap()).unwrap().0.put_back().unwrap_err();
+    assert!(error.is(Errno::ENOTSUP) && error.reason().contains("file: can"), "{error}");
+    assert!(place.sender("").put_back().unwrap_err().is(Errno::EBADF));
+    // Nor by a panic that closes.
+    let panics = std::panic::catch_unwind(|| {
+        let reader = place.receiver("?reader=p");
+        assert_eq!((one(&reader), one(&reader)), (b"1".to_vec(), b"2".to_vec()));
+        std::panic::resume_unwind(Box::new("it could not be dealt with"));
+    });
+    assert!(panics.is_err());
+    assert_eq!(one(&place.receiver("?reader=p")), b"2");
+}
+
+#[test]
 fn readers_follow_from_segment_to_segment() {
     let place = Place::new();
     let address = place.address("?segment=4096&fsync=never");

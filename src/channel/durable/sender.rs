@@ -1,0 +1,234 @@
+//! The end that appends to a log.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::PollFlags;
+use nix::unistd::fsync;
+
+use super::appender::Appender;
+use super::fault::{Fault, Outcome};
+use super::folder::{Folder, Lock};
+use super::options::Options;
+use super::segment::Segment;
+use super::syncing::{Later, Policy, sync};
+use super::{cuts, impatient, patient};
+use crate::address::Address;
+use crate::channel::transport::Transport;
+use crate::channel::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
+use crate::error::{Error, Result};
+use crate::timeout::Timeout;
+use crate::wait::{Forked, Object, Turns};
+
+/// The end that appends.
+pub(in crate::channel) struct FileSender {
+    object: Object,
+    folder: Folder,
+    options: Options,
+    state: Turns<Sending>,
+    unconfirmed: AtomicU64,
+}
+
+struct Sending {
+    lock: Option<Lock>,
+    appender: Appender,
+    later: Option<Later>,
+    policy: Policy,
+}
+
+impl Sending {
+    fn new(policy: Policy) -> Sending {
+        let later = if let Policy::Interval(interval) = policy { Some(Later::new(interval)) } else { None };
+        Sending { lock: None, appender: Appender::default(), later, policy }
+    }
+}
+
+impl Forked for Sending {
+    /// The child appends as itself.
+    fn after_fork(&mut self) {
+        *self = Sending::new(self.policy);
+    }
+
+    fn replaced(&self) -> Sending {
+        Sending::new(self.policy)
+    }
+}
+
+impl FileSender {
+    /// Opens the log, or makes it, and puts its end in order unless somebody else is at it.
+    pub fn open(address: &Address, timeout: Timeout) -> Result<FileSender> {
+        const NAME: &str = "open for sending";
+        let object = Object::new(address.to_string());
+        let options = Options::of(address).map_err(|fault| fault.of(|errno| object.error(errno, NAME)))?;
+        let mut operation = object.operation(NAME, patient(timeout));
+        let folder = Folder::open(address.path(), options.mode, true, &mut operation);
+        let folder = folder.map_err(|error| impatient(error, timeout))?;
+        drop(operation);
+        let state = Turns::new(Sending::new(options.policy));
+        let sender = FileSender { object, folder, options, state, unconfirmed: AtomicU64::new(0) };
+        // Not needed to open: it may be late, and the first to send does it then.
+        match sender.with_lock(NAME, Timeout::Now, |appender, sender, sync| {
+            appender.prepare(&sender.folder, &sender.options.limits, sync)
+        }) {
+            Err(error) if error.is(Errno::EAGAIN) => {}
+            prepared => prepared?,
+        }
+        Ok(sender)
+    }
+
+    /// Does something to the end of the log.
+    fn with_lock<T>(
+        &self,
+        name: &'static str,
+        timeout: Timeout,
+        act: impl FnOnce(&mut Appender, &FileSender, bool) -> Outcome<T>,
+    ) -> Result<T> {
+        let mut operation = self.object.operation(name, patient(timeout));
+        let mut state = self.state.take(&mut operation).map_err(|error| impatient(error, timeout))?;
+        let failed = |fault: Fault| fault.of(|errno| self.object.error(errno, name));
+        let state = &mut *state;
+        if let Some(errno) = state.later.as_ref().and_then(Later::failure) {
+            state.appender.abandon_last();
+            self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+            return Err(failed(Fault::new(
+                errno,
+                "bringing what was sent before to the disk failed, so a power failure may take it; this call has done \
+                 nothing, and the next goes on in a new segment",
+            )));
+        }
+        let lock = match &mut state.lock {
+            Some(lock) if lock.is_of_this_process() => lock,
+            other => other.insert(self.folder.lock().map_err(|errno| match errno {
+                Errno::ENOENT => failed(Fault::removed()),
+                errno => failed(errno.into()),
+            })?),
+        };
+        let held = lock.hold(&mut operation).map_err(|error| impatient(error, timeout))?;
+        held.check().map_err(failed)?;
+        act(&mut state.appender, self, state.policy != Policy::Never).map_err(failed)
+    }
+
+    /// Appends messages that are not too large: how many, and what stopped it. What was appended has been dealt with as the
+    /// policy says, or the failure of that is what is told.
+    fn append(&self, messages: &[&[u8]], timeout: Timeout) -> Result<(usize, Result<()>)> {
+        if messages.is_empty() {
+            return Ok((0, Ok(())));
+        }
+        let (segments, done, result) = self.with_lock("send", timeout, |appender, sender, sync| {
+            let mut segments: Vec<Arc<Segment>> = Vec::new();
+            for (done, message) in messages.iter().enumerate() {
+                match appender.append(&sender.folder, &sender.options.limits, sync, message) {
+                    Ok(segment) if segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment)) => {}
+                    Ok(segment) => segments.push(segment),
+                    Err(fault) if done == 0 => return Err(fault),
+                    Err(fault) => return Ok((segments, done, Err(fault))),
+                }
+            }
+            Ok((segments, messages.len(), Ok(())))
+        })?;
+        for segment in &segments {
+            match self.options.policy {
+                Policy::Never => {}
+                Policy::Interval(_) => {
+                    if let Some(later) = &self.state.take_soon().later {
+                        later.wants(segment);
+                    }
+                }
+                Policy::Every => self.sync_now(segment)?,
+            }
+        }
+        Ok((done, result.map_err(|fault| fault.of(|errno| self.object.error(errno, "send")))))
+    }
+
+    #[cold]
+    fn too_large(&self, length: usize) -> Error {
+        let largest = self.options.largest;
+        self.object
+            .error(Errno::EMSGSIZE, "send")
+            .with_true_size(length)
+            .because_found(format!("the message has {length} bytes, more than largest={largest}; set largest="))
+    }
+
+    fn sync_now(&self, segment: &Arc<Segment>) -> Result<()> {
+        sync(segment).map_err(|errno| {
+            self.state.take_soon().appender.abandon(segment);
+            self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+            self.object.error(errno, "send").because(
+                "the message is in the log, but bringing it to the disk failed, so a power failure may take it; the next goes \
+                 into a new segment",
+            )
+        })
+    }
+
+    /// Brings all of the log to the disk, whoever has written it.
+    fn sync_all(&self) -> Outcome<()> {
+        for listed in self.folder.segments()? {
+            match self.folder.segment(listed.number, OFlag::O_RDWR) {
+                Ok(Ok(segment)) => sync(&segment)?,
+                Ok(Err(_)) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(fsync(&self.folder)?)
+    }
+}
+
+impl Transport for FileSender {
+    fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
+        self.send_batch(&[message], timeout).1
+    }
+
+    /// All under one lock, and brought to the disk once.
+    fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
+        let fitting = messages.iter().position(|message| message.len() > self.options.largest);
+        let (done, result) = match self.append(&messages[..fitting.unwrap_or(messages.len())], timeout) {
+            Ok((done, result)) => (done, result),
+            Err(error) => return (0, Err(error)),
+        };
+        match fitting.and_then(|fitting| messages.get(fitting)) {
+            Some(message) if result.is_ok() => (done, Err(self.too_large(message.len()))),
+            _ => (done, result),
+        }
+    }
+
+    fn recv(&self, _: &mut [u8], _: Timeout) -> Result<ChannelReceived> {
+        Err(self.object.error(Errno::EBADF, "recv"))
+    }
+
+    fn reply(&self, _: &ChannelPeer, _: &[u8], timeout: Timeout) -> Result<()> {
+        Err(refusal::no_answers(&self.object.operation("reply", timeout)))
+    }
+
+    fn flush(&self, _: Timeout) -> Result<()> {
+        let state = self.state.take_soon();
+        let before = state.later.as_ref().and_then(Later::failure);
+        let result = match (before, &state.later, self.options.policy) {
+            (Some(errno), ..) => Err(errno.into()),
+            (None, Some(later), _) => later.now().map_err(Fault::from),
+            (None, None, Policy::Never) => self.sync_all(),
+            (None, None, _) => Ok(()),
+        };
+        drop(state);
+        result.map_err(|fault| {
+            self.state.take_soon().appender.abandon_last();
+            self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+            fault.of(|errno| self.object.error(errno, "flush"))
+        })
+    }
+
+    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
+        Err(self.object.error(Errno::ENOTSUP, "descriptor").because("a file has nothing to wait for room by"))
+    }
+
+    fn count(&self, statistics: &mut ChannelStatistics) {
+        statistics.torn = cuts(&self.folder);
+        statistics.unconfirmed = self.unconfirmed.load(Ordering::Relaxed);
+    }
+
+    fn end_waits(&self) {
+        self.object.end_waits();
+    }
+}
