@@ -21,6 +21,7 @@
 //! | share connections, licences and the like between all processes of the host | [`LeasePool`], [`Lease`] |
 //! | log into one file from all processes | [`Log`] |
 //! | wait for any of many | [`WaitSet`] |
+//! | await any of them under tokio | `wigwag::tokio`, with the feature `tokio` |
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))] // no panics on any input
 #![deny(unsafe_code)] // each module that needs it opts in, and argues each block
@@ -60,6 +61,8 @@ mod sync_atomics;
 mod sys;
 mod sysv;
 mod timeout;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod topic;
 mod typed;
 #[allow(unsafe_code)]

@@ -354,6 +354,12 @@ impl Ring {
         self.many.geometry.largest
     }
 
+    /// That by which the handle sends where no other is named.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn own_lane(&self) -> u32 {
+        self.lane
+    }
+
     /// Its address; `ring:` for one without a name.
     pub fn address(&self) -> &str {
         self.object.address()
