@@ -24,7 +24,7 @@
 //! may await one object.
 //!
 //! All are cancel safe: between two tries nothing is held and nothing was taken, and a future that is dropped there, by
-//! [`tokio::time::timeout`](::tokio::time::timeout) or in `select!`, loses nothing. What an attempt returned is the caller's
+//! `tokio::time::timeout` or in `select!`, loses nothing. What an attempt returned is the caller's
 //! at once. A guard that belongs to a thread, as a mutex's, makes a future that holds it over an `await` not `Send`, and the
 //! compiler refuses to spawn it where threads change.
 //!
