@@ -64,6 +64,8 @@ WAITS = {
                  "def wait():\n"
                  "    while True: ring.send(b'')",
     "ring recv_into": "ring = wigwag.Ring.anonymous(); wait = lambda: ring.recv_into(bytearray(9))",
+    "ring recv_batch": "ring = wigwag.Ring.anonymous(); wait = ring.recv_batch",
+    "ring consumer recv_batch": "producer, consumer = wigwag.RingProducer.anonymous(); wait = consumer.recv_batch",
     "ring borrow": "ring = wigwag.Ring.anonymous(); wait = ring.borrow",
     "ring reserve": "ring = wigwag.Ring.anonymous(1024, 64); kept = []\n"
                     "def wait():\n"

@@ -51,6 +51,34 @@ def test_messages_come_whole_and_in_order(ends):
     assert wigwag.RingProducer.size_for(4096, 256) == wigwag.RingConsumer.size_for(4096, 256) == seen.bytes
 
 
+def test_batches(ends):
+    producer, consumer = ends
+    messages = [b"m%d" % number for number in range(10)]
+    assert producer.send_batch(messages) == 10
+    first = consumer.recv_batch(4)
+    assert [(message.data, message.deliveries, message.lane) for message in first] == [(data, 1, 0) for data in messages[:4]]
+    assert [message.data for message in consumer.recv_batch()] == messages[4:]
+    with pytest.raises(BlockingIOError):
+        consumer.recv_batch(timeout=0)
+    with pytest.raises(TimeoutError):
+        consumer.recv_batch(timeout=SHORT)
+    refused(errno.EINVAL, lambda: consumer.recv_batch(0, 0))
+    # Of any size together, and one of the largest alone.
+    for size in (0, 1, 256, 255):
+        producer.send(bytes(size))
+    assert [len(message.data) for message in consumer.recv_batch(1)] == [0]
+    assert [len(message.data) for message in consumer.recv_batch(10**6)] == [1, 256, 255]
+    thread = threading.Thread(target=lambda: producer.send_batch([b"late"], GENEROUS))
+    thread.start()
+    assert [message.data for message in consumer.recv_batch(timeout=GENEROUS)] == [b"late"]
+    thread.join()
+    producer.send(b"last")
+    producer.close()
+    assert [message.data for message in consumer.recv_batch()] == [b"last"]
+    with pytest.raises(BrokenPipeError):
+        consumer.recv_batch()
+
+
 def test_a_full_ring_is_waited_for(ends):
     producer, consumer = ends
     sent = 0

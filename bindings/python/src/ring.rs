@@ -14,6 +14,21 @@ use crate::loan::{RingBorrowed, RingReserved};
 use crate::support::{Bytes, Room, adopt, coroutine, coroutine_of_call, fields, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
+/// Room for so many messages. What does not fit is left for the next call; the largest always does.
+pub(crate) fn batch_room(largest: usize, messages: usize) -> Vec<u8> {
+    vec![0; largest.saturating_mul(messages).min(largest.max(BATCH))]
+}
+
+/// The messages of a batch, which lie one behind the other.
+pub(crate) fn apart(py: Python<'_>, mut bytes: &[u8], received: &[wigwag::RingReceived]) -> Vec<RingMessage> {
+    let one = |received: &wigwag::RingReceived| {
+        let (data, rest) = bytes.split_at_checked(received.length).unwrap_or((bytes, &[]));
+        bytes = rest;
+        RingMessage::new(PyBytes::new(py, data), received.deliveries, received.lane)
+    };
+    received.iter().map(one).collect()
+}
+
 /// A message that was received: ``data`` (bytes), ``deliveries``, how often it has been taken, this time included: above 1,
 /// somebody took it before and died, and may have acted on it, and ``lane``, the one that it came by.
 #[pyclass(frozen, get_all, module = "wigwag")]
@@ -380,16 +395,9 @@ impl Ring {
     fn recv_batch(&self, py: Python<'_>, limit: usize, timeout: Option<f64>) -> PyResult<Vec<RingMessage>> {
         let ring = self.handle.get()?;
         let mut received = vec![wigwag::RingReceived::default(); limit.min(64)];
-        // What does not fit is left for the next call; the largest message always does.
-        let mut room = vec![0; (ring.largest() * received.len()).min(ring.largest().max(BATCH))];
+        let mut room = batch_room(ring.largest(), received.len());
         let count = wait(py, timeout, |timeout| ring.recv_batch(&mut room, &mut received, timeout))?;
-        let mut left = &room[..];
-        let mut one = |received: &wigwag::RingReceived| {
-            let (data, rest) = left.split_at_checked(received.length).unwrap_or((left, &[]));
-            left = rest;
-            RingMessage::new(PyBytes::new(py, data), received.deliveries, received.lane)
-        };
-        Ok(received.iter().take(count).map(&mut one).collect())
+        Ok(apart(py, &room, received.get(..count).unwrap_or_default()))
     }
 
     /// Reserve room for a message of ``size`` bytes, to be written in place and then committed; waits while the ring is full,

@@ -13,7 +13,7 @@ use wigwag::{Error, RingOptions, RingWaits, Timeout};
 
 use crate::address::AddressLike;
 use crate::loan::loan_class;
-use crate::ring::{Own, RingMessage, RingStatistics};
+use crate::ring::{Own, RingMessage, RingStatistics, apart, batch_room};
 use crate::support::{Bytes, Room, adopt, coroutine, forget_in_event_loops, raise, timeout, wait};
 use crate::sync::Waiting;
 use crate::views::{Memory, Visible};
@@ -371,6 +371,17 @@ end_class! {
                     Ok(())
                 })?;
                 Ok(RingMessage::new(data, deliveries, 0))
+            })
+        }
+
+        /// Take up to ``limit`` messages, at least one and at most 64; waits while there is none. Raises as Ring.recv.
+        #[pyo3(signature = (limit = 64, timeout = None))]
+        fn recv_batch(&self, py: Python<'_>, limit: usize, timeout: Option<f64>) -> PyResult<Vec<RingMessage>> {
+            self.0.with(|end| {
+                let mut received = vec![wigwag::RingReceived::default(); limit.min(64)];
+                let mut room = batch_room(end.largest(), received.len());
+                let count = wait(py, timeout, |timeout| end.recv_batch(&mut room, &mut received, timeout))?;
+                Ok(apart(py, &room, received.get(..count).unwrap_or_default()))
             })
         }
 
