@@ -137,6 +137,26 @@ TEST(a_crash_is_logged) {
     clean_up();
 }
 
+TEST(crashes_are_logged_and_stay_crashes) {
+    ww_log_options options = WW_LOG_OPTIONS_INIT;
+    int status;
+    pid_t child;
+    name_it("crashes");
+    options.file = file;
+    OK(ww_log_open(&crashing, address, &options));
+    child = fork();
+    if (child == 0) {
+        ww_log_crashes(crashing);
+        abort();
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    OK(ww_log_drain(crashing, GENEROUS));
+    CHECK(strstr(read_file(file), " FATAL ") != NULL && strstr(text, "signal=6 name=SIGABRT") != NULL);
+    OK(ww_log_crashes(crashing));
+    ww_log_close(crashing);
+    clean_up();
+}
+
 TEST(what_does_not_fit_is_refused) {
     ww_log_options options = WW_LOG_OPTIONS_INIT;
     ww_log *log, *other;

@@ -4193,8 +4193,15 @@ int ww_log_set_level(const ww_log *log, uint32_t level);
 int ww_log_write(const ww_log *log, uint32_t level, const char *target, const char *file, uint32_t line,
                  const char *message, size_t length, const ww_log_field *fields, size_t count);
 
-/* Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of SIGSEGV and the like:
- * async-signal-safe. Waits a second for room at most.
+/* Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of them: the
+ * handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s at most until it
+ * is logged. Once is enough: it holds for children made by fork too, as soon as they have logged something.
+ *
+ * Errors: -ENOMEM no thread can be had; -EFAULT. */
+int ww_log_crashes(const ww_log *log);
+
+/* Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
+ * async-signal-safe in a process that has used the log before, given 64 KiB of stack. Waits a second for room at most.
  *
  * Errors: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as ww_log_write(); -EFAULT. */
 int ww_log_signal(const ww_log *log, int signal, const void *about);

@@ -88,7 +88,9 @@ pub use lease::{
     LEASE_INFORMATION_MAX, Lease, LeaseGroup, LeaseGroupStatistics, LeaseHolder, LeaseOptions, LeasePool, LeaseRequest,
     LeaseStatistics,
 };
-pub use log::{Log, LogFormat, LogFull, LogLevel, LogOptions, LogRecord, LogStatistics, LogSync, LogValue, LogWriter};
+pub use log::{
+    Log, LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, LogStatistics, LogSync, LogValue, LogWriter,
+};
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,
     SysvMqLimits, SysvMqOptions, SysvMqStatus, SysvReceived, SysvSelect,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use support::{GENEROUS, SHORT, eventually, fork};
 use wigwag::{
-    Address, Cancel, Log, LogFormat, LogFull, LogLevel, LogOptions, LogRecord, LogSync, LogValue, LogWriter, Ring,
-    RingOptions, Timeout,
+    Address, Cancel, Log, LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, LogSync, LogValue, LogWriter,
+    Ring, RingOptions, Timeout,
 };
 
 /// A directory with a log in it, removed with all that is in it.
@@ -118,10 +118,10 @@ fn the_level_is_changed_for_all_at_once() {
     log.log(&at(LogLevel::Debug, "now")).unwrap();
     other.set_level(LogLevel::Off);
     log.log(&at(LogLevel::Fatal, "not any more")).unwrap();
-    log.log_anyway(&at(LogLevel::Trace, "in any case"), 1).unwrap();
+    log.log_anyway(&at(LogLevel::Trace, "in any case"), &LogOrigin { time: 1, pid: 2, tid: 3 }).unwrap();
     log.drain(GENEROUS).unwrap();
     assert_eq!(place.messages(), ["now", "in any case"]);
-    assert!(place.text().lines().last().unwrap().starts_with("1970-01-01T00:00:00.000000001Z TRACE "));
+    assert!(place.text().lines().last().unwrap().starts_with("1970-01-01T00:00:00.000000001Z TRACE 2/3: "));
 }
 
 #[test]
@@ -513,4 +513,63 @@ fn many_threads_drain_at_once() {
     });
     let found: HashSet<_> = place.messages().into_iter().collect();
     assert_eq!(found.len(), 80);
+}
+
+#[test]
+fn a_crash_is_logged_and_stays_one() {
+    let place = Place::new();
+    let log = place.open();
+    for (signal, name) in [(libc::SIGSEGV, "SIGSEGV"), (libc::SIGABRT, "SIGABRT")] {
+        let child = fork(|| {
+            log.log_crashes().unwrap();
+            log.log_crashes().unwrap();
+            eprintln!("subscribed"); // SAFETY: what is to be found out.
+            unsafe { if signal == libc::SIGABRT { libc::abort() } else { *std::hint::black_box(8 as *mut u8) = 1 } };
+        });
+        let pid = child.pid();
+        let status = child.wait();
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal, "status {status:#x}");
+        log.drain(GENEROUS).unwrap();
+        let text = place.text();
+        let line = text.lines().find(|line| line.contains(&format!("name={name}"))).unwrap();
+        assert!(line.contains(&format!(" FATAL {pid}/{pid}: a signal ends the program signal={signal} ")), "{line}");
+        assert_eq!(line.ends_with(" address=8"), signal == libc::SIGSEGV, "{line}");
+    }
+    assert_eq!(place.messages().len(), 2);
+    log.log_crashes().unwrap();
+    drop(log); // and with it the handlers: this process has its own again
+}
+
+#[test]
+fn what_would_have_to_wait_is_not_logged_at_once() {
+    let place = Place::new();
+    let options = LogOptions { capacity: 8192, writer: LogWriter::Never, ..place.options() };
+    let log = Log::open(&place.address(), options).unwrap();
+    let record = LogRecord { message: "once", ..Default::default() };
+    let mut logged = 0;
+    while log.log_at_once(&record, &LogOrigin::default()).unwrap() {
+        logged += 1;
+    }
+    log.drain(GENEROUS).unwrap();
+    assert_eq!((place.messages().len(), log.statistics().unwrap().dropped), (logged, 0));
+}
+
+#[test]
+fn a_child_that_has_used_a_log_can_close_it() {
+    let place = Place::new();
+    let log = place.open();
+    let before = place.open();
+    before.info("of the parent").unwrap();
+    // What `fork` does with it in the parent is to drop it.
+    let child = fork(move || {
+        log.info("of the child").unwrap();
+        let held = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let open = held();
+        drop(log);
+        assert!(held() < open);
+    });
+    child.join();
+    before.drain(GENEROUS).unwrap();
+    let found: HashSet<_> = place.messages().into_iter().collect();
+    assert_eq!(found, HashSet::from(["of the parent".to_owned(), "of the child".to_owned()]));
 }

@@ -12,11 +12,13 @@
 //! | `place.rs` | the file: appending, setting aside |
 //! | `packing.rs` | compressing what was set aside |
 //! | `layout.rs` | what lies where in shared memory |
+//! | `crash.rs` | signals that end the program |
 //! | `facade.rs`, `tracing.rs` | backends for the crates `log` and `tracing`, by features of these names |
 //!
 //! A log is three objects: a segment of its own, a ring that the records lie in until they are written, and a lock that its
 //! holder writes under. docs/LOG.md tells what holds when who dies.
 
+mod crash;
 #[cfg(feature = "log")]
 mod facade;
 mod format;
@@ -31,12 +33,12 @@ mod running;
 mod tracing;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
 pub use options::{LogFormat, LogFull, LogOptions, LogStatistics, LogSync, LogWriter};
-pub use record::{LogLevel, LogRecord, LogValue};
+pub use record::{LogLevel, LogOrigin, LogRecord, LogValue};
 #[cfg(feature = "tracing")]
 pub use tracing::LogLayer;
 
@@ -48,10 +50,12 @@ use crate::segment::{Segment, WaitMode, wall_clock};
 use crate::sync::core::{self, Common, Core, Kind};
 use crate::sync::{Mutex, MutexOptions};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::lending::Lending;
 use crate::sys::shared::Places;
 use crate::sys::{SysResult, background, fork};
 use crate::timeout::Timeout;
 use crate::wait::{Forked, Turns};
+use crash::Crashes;
 use layout::{Constant, Control};
 use record::{Envelope, Parcel};
 
@@ -163,7 +167,9 @@ impl Forked for NoValue {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Log {
-    shared: Arc<Shared>,
+    /// What logs the signals that end the program; its thread has borrowed the rest.
+    crashes: OnceLock<Crashes>,
+    shared: Lending<Shared>,
 }
 
 /// The address of a part of a log.
@@ -241,7 +247,7 @@ impl Log {
             ending: Cancel::new(),
             drains: Turns::new(NoValue),
         };
-        let log = Log { shared: Arc::new(shared) };
+        let log = Log { crashes: OnceLock::new(), shared: Lending::new(shared) };
         log.start_writer()?;
         Ok(log)
     }
@@ -288,40 +294,38 @@ impl Log {
         if !self.is_enabled(record.level) {
             return Ok(());
         }
-        self.log_anyway(record, wall_clock())
+        self.log_anyway(record, &LogOrigin::default())
     }
 
-    /// As [`Log::log`], with a time of the caller's in nanoseconds since 1970, and whatever the level filter says.
+    /// As [`Log::log`], with a time, process and thread of the caller's, and whatever the level filter says.
     ///
     /// # Errors
     /// As [`Log::log`].
-    pub fn log_anyway(&self, record: &LogRecord<'_>, time: u64) -> Result<()> {
-        let shared = &*self.shared;
-        if shared.started.load(Ordering::Relaxed) != own_generation() {
-            self.start_writer()?;
-        }
+    pub fn log_anyway(&self, record: &LogRecord<'_>, origin: &LogOrigin) -> Result<()> {
+        let shared = self.ready()?;
         let room = if shared.full == LogFull::Drop { Timeout::Now } else { shared.room };
-        self.send(record, time, room)
+        shared.send(record, origin, room).inspect_err(|_| shared.count_dropped())
     }
 
-    fn send(&self, record: &LogRecord<'_>, time: u64, room: Timeout) -> Result<()> {
-        let shared = &*self.shared;
-        let line = &shared.base.core.control.line;
-        let parcel = Parcel::new(record, shared.base.made.largest as usize);
-        let mut reserved = shared.ring.reserve(parcel.length, room).inspect_err(|_| {
-            // Relaxed: one step, which a death can only leave out or leave done.
-            line.dropped.fetch_add(1, Ordering::Relaxed);
-        })?;
-        let (pid, tid) = running::own_ids();
-        let dropped = line.dropped.load(Ordering::Relaxed);
-        let identity = shared.next_identity();
-        parcel.write(&Envelope { identity, time, dropped, pid, tid }, |at, bytes| {
-            reserved.write(at, bytes);
-        });
-        if parcel.cut > 0 {
-            line.cut.fetch_add(1, Ordering::Relaxed);
+    /// As [`Log::log_anyway`], but never waits: false if it would, or would drop the record. Nothing has happened then.
+    ///
+    /// # Errors
+    /// `ESTALE`, `EBADMSG`, `ENOMEM` as [`Log::log`].
+    pub fn log_at_once(&self, record: &LogRecord<'_>, origin: &LogOrigin) -> Result<bool> {
+        match self.ready()?.send(record, origin, Timeout::Now) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is(Errno::EAGAIN) => Ok(false),
+            Err(error) => Err(error),
         }
-        reserved.commit()
+    }
+
+    /// What is needed to log, in a process that does its part of the writing.
+    #[inline]
+    fn ready(&self) -> Result<&Shared> {
+        if self.shared.started.load(Ordering::Relaxed) != own_generation() {
+            self.start_writer()?;
+        }
+        Ok(&self.shared)
     }
 
     /// Logs a message of level info. Waits and fails as [`Log::log`].
@@ -330,28 +334,6 @@ impl Log {
     /// As [`Log::log`].
     pub fn info(&self, message: &str) -> Result<()> {
         self.log(&LogRecord { level: LogLevel::Info, message, ..Default::default() })
-    }
-
-    /// Logs that a signal ends the program, with the address that it is about (0 for none): for handlers of SIGSEGV and the like.
-    /// Async-signal-safe in a process that has used the handle before. Waits a second for room at most.
-    ///
-    /// # Errors
-    /// `EAGAIN`, `ETIMEDOUT` there is no room; `ESTALE`, `EBADMSG` as [`Log::log`].
-    pub fn log_signal(&self, signal: i32, about: usize) -> Result<()> {
-        const NAMES: [&str; 6] = ["SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTERM"];
-        const NUMBERS: [i32; 6] =
-            [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTERM];
-        const ROOM: Timeout = Timeout::After(std::time::Duration::from_secs(1));
-        let known = NUMBERS.iter().position(|number| *number == signal);
-        let name = known.and_then(|at| NAMES.get(at)).copied().unwrap_or("unknown");
-        // No allocation: the number and the address go as fields, and the message has no parts.
-        let number = LogValue::Signed(signal.into());
-        let fields =
-            [("signal", number), ("name", LogValue::Text(name)), ("address", LogValue::Unsigned(about as u64))];
-        let fields = if about == 0 { &fields[..2] } else { &fields[..] };
-        let record =
-            LogRecord { level: LogLevel::Fatal, message: "a signal ends the program", fields, ..Default::default() };
-        self.send(&record, wall_clock(), ROOM)
     }
 
     /// Whether a record of this level would be logged. Never blocks.
@@ -465,21 +447,34 @@ impl Log {
         self.shared.base.core.object.end_waits();
     }
 
-    /// Starts the thread that stands for election, in this process.
+    /// Starts the threads of this process: one stands for election.
     #[cold]
     fn start_writer(&self) -> Result<()> {
         let own = own_generation();
         let before = self.shared.started.load(Ordering::Relaxed);
         let is_ours = before != own
             && self.shared.started.compare_exchange(before, own, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if !is_ours || self.shared.writer == LogWriter::Never {
+        if !is_ours {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        background::spawn("wigwag-log", running::STACK, move || shared.stand_for_election()).map_err(|errno| {
+        let started = self.start_threads();
+        if started.is_err() {
             self.shared.started.store(before, Ordering::Relaxed);
+        }
+        started.map_err(|errno| {
             self.shared.base.core.object.error(errno, "open").because("no thread can be had for the writer")
         })
+    }
+
+    fn start_threads(&self) -> SysResult<()> {
+        if let Some(crashes) = self.crashes.get() {
+            crashes.start(&self.shared)?;
+        }
+        if self.shared.writer == LogWriter::Never {
+            return Ok(());
+        }
+        let shared = self.shared.lend();
+        background::spawn("wigwag-log", running::STACK, move || shared.stand_for_election())
     }
 }
 
@@ -489,6 +484,29 @@ fn own_generation() -> u32 {
 }
 
 impl Shared {
+    fn send(&self, record: &LogRecord<'_>, origin: &LogOrigin, room: Timeout) -> Result<()> {
+        let line = &self.base.core.control.line;
+        let parcel = Parcel::new(record, self.base.made.largest as usize);
+        let mut reserved = self.ring.reserve(parcel.length, room)?;
+        let time = if origin.time == 0 { wall_clock() } else { origin.time };
+        let (pid, tid) = if origin.pid == 0 { running::own_ids() } else { (origin.pid, origin.tid) };
+        let dropped = line.dropped.load(Ordering::Relaxed);
+        let identity = self.next_identity();
+        parcel.write(&Envelope { identity, time, dropped, pid, tid }, |at, bytes| {
+            reserved.write(at, bytes);
+        });
+        if parcel.cut > 0 {
+            line.cut.fetch_add(1, Ordering::Relaxed);
+        }
+        reserved.commit()
+    }
+
+    #[cold]
+    fn count_dropped(&self) {
+        // Relaxed: one step, which a death can only leave out or leave done.
+        self.base.core.control.line.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
     #[inline]
     fn next_identity(&self) -> u64 {
         if self.identity_of.load(Ordering::Acquire) != own_generation() {
@@ -526,8 +544,8 @@ impl Shared {
 impl Drop for Log {
     /// Writes what is there if nobody else is the writer, and leaves.
     fn drop(&mut self) {
+        self.crashes.take();
         self.shared.ending.fire();
-        background::wait_until_released(&self.shared, self.shared.started.load(Ordering::Relaxed).wrapping_sub(1));
     }
 }
 

@@ -80,6 +80,17 @@ pub struct LogRecord<'a> {
     pub fields: &'a [(&'a str, LogValue<'a>)],
 }
 
+/// Where and when a record was made; by default here and now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOrigin {
+    /// Nanoseconds since 1970; 0: now.
+    pub time: u64,
+    /// The process; 0: this one and this thread.
+    pub pid: u32,
+    /// The thread of that process; 0: it is not known.
+    pub tid: u32,
+}
+
 pub(super) const HEADER: usize = 56;
 const FIELD: usize = 8;
 

@@ -29,6 +29,7 @@ mod wait;
 pub use info::SignalInfo;
 pub use mask::{SignalAction, SignalMask};
 pub use number::{DefaultAction, Signal};
+pub(crate) use raw::Before;
 pub use raw::{RawHandler, RawSubscription};
 pub use send::SignalTarget;
 pub use shutdown::{Shutdown, ShutdownOptions};

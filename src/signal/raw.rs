@@ -1,5 +1,7 @@
 //! Functions that run inside the signal handler.
 
+use std::sync::Arc;
+
 use nix::errno::Errno;
 
 use super::registry::{Registration, To};
@@ -49,5 +51,20 @@ impl RawSubscription {
 impl std::fmt::Debug for RawSubscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RawSubscription").field("signal", &self.signal).finish()
+    }
+}
+
+/// A function that is called when a signal comes, before the handler that was there, or the default action, until this is
+/// dropped.
+pub(crate) struct Before {
+    _registration: Registration,
+}
+
+impl Before {
+    /// The function runs in the signal's context: it is async-signal-safe, and does not panic.
+    pub(crate) fn new(signal: Signal, function: Arc<dyn Fn(&SignalInfo) + Send + Sync>) -> Result<Before> {
+        let registration = Registration::new(signal, To::Before(function), false)
+            .map_err(|errno| Error::new(errno, "subscribe").on_text(signal.address()))?;
+        Ok(Before { _registration: registration })
     }
 }

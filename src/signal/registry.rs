@@ -32,6 +32,8 @@ pub(super) enum To {
     Queue(Arc<Queue>),
     /// A function that runs inside the handler, and the pointer it wants.
     Raw(RawHandler, usize),
+    /// The same in Rust, and the signal is left to what would have become of it.
+    Before(Arc<dyn Fn(&SignalInfo) + Send + Sync>),
     Shutdown(Arc<shutdown::State>),
 }
 
@@ -50,6 +52,10 @@ impl To {
                 // SAFETY: whoever subscribed promised a function that may run here with this pointer; `info` is live.
                 unsafe { handler(info, *user as *mut libc::c_void) };
                 true
+            }
+            To::Before(function) => {
+                function(info);
+                false
             }
             To::Shutdown(state) => state.deliver(info),
         }

@@ -14,6 +14,7 @@ pub(crate) mod file_size;
 pub(crate) mod fork;
 #[cfg(not(loom))]
 pub(crate) mod futex;
+pub(crate) mod lending;
 pub(crate) mod lookup;
 pub(crate) mod masked;
 #[cfg(not(loom))]

@@ -291,8 +291,19 @@ pub unsafe extern "C" fn ww_log_write(
     })
 }
 
-/// Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of SIGSEGV and the like:
-/// async-signal-safe. Waits a second for room at most.
+/// Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of them: the
+/// handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s at most until it
+/// is logged. Once is enough: it holds for children made by fork too, as soon as they have logged something.
+///
+/// Errors: -ENOMEM no thread can be had; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_log_crashes(log: *const ww_log) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe { object(log, LOG)?.0.log_crashes() })
+}
+
+/// Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
+/// async-signal-safe in a process that has used the log before, given 64 KiB of stack. Waits a second for room at most.
 ///
 /// Errors: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as ww_log_write(); -EFAULT.
 #[unsafe(no_mangle)]
