@@ -81,6 +81,7 @@ OWN_SCENARIOS = [
     [Program("cell", prints="Value 3: 22 degrees\n")],
     [Program("lock", prints="Inherited from the dead: half\nConsistent: complete\n")],
     [Program("connection_pool", prints=CONNECTION_POOL)],
+    [Program("asynchronous_log", prints="Records of each worker: 1000 1000 500\n")],
     *[[Program("jobs_by_queue", address, prints="300 sent, 299 done, 0 of them twice, 1 lost with 1 consumer killed\n")]
       for address in ("sysv-mq:.#65", "mq:/{unique}?depth=8&size=64", "ring:./jobs?capacity=4096&largest=64")],
     *[[Program("jobs_by_memory", memory, semaphores, "file:lock",

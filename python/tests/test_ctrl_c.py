@@ -50,6 +50,10 @@ WAITS = {
                     "def wait():\n"
                     "    kept = []\n"
                     "    while True: kept.append(wigwag.Socket.connect(f'unix:@{NAME}'))",
+    "log serve": "log = wigwag.Log.open(f'log:{DIR}/log?file={DIR}/file', writer='never'); wait = log.serve",
+    "log without room": "log = wigwag.Log.open(f'log:{DIR}/other?file={DIR}/file', capacity=8192, writer='never')\n"
+                        "def wait():\n"
+                        "    while True: log.log('info', 'x' * 1000)",
     "mq recv": "queue = wigwag.Mq.create(f'mq:/{NAME}'); wigwag.Mq.remove(f'mq:/{NAME}'); wait = queue.recv",
     "mq send": "queue = wigwag.Mq.create(f'mq:/{NAME}?depth=1&size=8'); wigwag.Mq.remove(f'mq:/{NAME}'); queue.send(b'')\n"
                "wait = lambda: queue.send(b'')",

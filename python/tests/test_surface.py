@@ -185,6 +185,7 @@ CLOSABLE = {
     "Permits": lambda name, path: wigwag.Permits.anonymous(),
     "Event": lambda name, path: wigwag.Event.anonymous(),
     "Barrier": lambda name, path: wigwag.Barrier.anonymous(),
+    "Log": lambda name, path: wigwag.Log.open(f"log:{path}/log?file={path}/file", writer="never"),
     "LeasePool": lambda name, path: wigwag.LeasePool.anonymous(),
     "WaitSet": lambda name, path: wigwag.WaitSet(),
 }
@@ -250,7 +251,7 @@ def test_close_and_after(name, fresh, tmp_path):
     wigwag.Mq.open, wigwag.Mq.remove, wigwag.Sem.open, wigwag.Shm.open, wigwag.Socket.connect, wigwag.Socket.bind,
     wigwag.SysvMq.open, wigwag.SysvMq.remove, wigwag.SysvSem.open, wigwag.SysvShm.open, wigwag.Cell.open,
     wigwag.Ring.open, wigwag.Topic.open, wigwag.Mutex.open, wigwag.Channel.open_sender,
-    wigwag.Permits.remove, wigwag.LeasePool.open, wigwag.Event.open, wigwag.Barrier.open,
+    wigwag.Permits.remove, wigwag.LeasePool.open, wigwag.Log.open, wigwag.Log.remove, wigwag.Event.open, wigwag.Barrier.open,
 ])
 def test_an_address_is_text(call, wrong):
     with pytest.raises(TypeError):

@@ -422,6 +422,11 @@ impl Log {
         &self.shared.base.made.file
     }
 
+    /// The largest record, in bytes, with all that belongs to it. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.shared.base.made.largest as usize
+    }
+
     /// Whether the name still stands for this log. Never blocks.
     ///
     /// # Errors

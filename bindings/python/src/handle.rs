@@ -69,7 +69,11 @@ impl<T: Send + Sync> Handle<T> {
     ) -> PyResult<()> {
         let Some(object) = self.enter(CLOSED) else { return Ok(()) };
         let told = descriptors(&object).into_iter().try_for_each(|fd| forget_in_event_loops(py, fd));
-        py.detach(|| end_waits(&object));
+        // Whoever leaves last may have to wait for threads of the library.
+        py.detach(move || {
+            end_waits(&object);
+            drop(object);
+        });
         told
     }
 

@@ -23,6 +23,8 @@ mod held;
 mod lease;
 mod listener;
 mod loan;
+mod log;
+mod log_record;
 mod mapping;
 mod memfd;
 mod memory;
@@ -83,6 +85,8 @@ mod _wigwag {
     use super::listener::Listener;
     #[pymodule_export]
     use super::loan::{CellReserved, RingBorrowed, RingReserved, TopicBorrowed, TopicReserved};
+    #[pymodule_export]
+    use super::log::{Log, LogStatistics};
     #[pymodule_export]
     use super::mapping::Mapping;
     #[pymodule_export]
