@@ -161,7 +161,10 @@ fn main() {
     Mq::remove(&own).unwrap();
     Mq::remove(&name("mq", "bare")).unwrap();
 
-    let (bare_queue, own) = (at("sysv-mq", "bare.q"), at("sysv-mq", "channel.q"));
+    for name in ["bare.q", "channel.q"] {
+        std::fs::write(scratch.0.join(name), "").unwrap(); // keys are derived from files
+    }
+    let (bare_queue, own) = (at("sysv-mq", "bare.q#1"), at("sysv-mq", "channel.q#1"));
     let queue = SysvMq::open_or_create(&bare_queue, &SysvMqOptions::default()).unwrap();
     let mut room = [0; SIZE];
     let bare: Pass = Box::new(move || {

@@ -4027,6 +4027,202 @@ int ww_lease_abandon(ww_lease *lease);
 void ww_lease_close(ww_lease *lease);
 
 
+/* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
+
+/* How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its workers ended
+ * each time that it was tried, and it was set aside. */
+#define WW_TASK_DONE 1
+#define WW_TASK_FAILED 2
+#define WW_TASK_CANCELLED 3
+#define WW_TASK_LOST 4
+#define WW_TASK_POISON 5
+
+/* Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the task was
+ * cancelled. */
+#define WW_DEATH_OWN 0
+#define WW_DEATH_TIMEOUT 1
+#define WW_DEATH_MEMORY 2
+#define WW_DEATH_CANCEL 3
+
+/* For least_workers: none has to be kept. */
+#define WW_POOL_NO_WORKERS UINT32_MAX
+
+/* What a worker's function makes of a task. For the thread that runs it, until it returns. */
+typedef struct ww_answer ww_answer;
+
+/* A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers end with
+ * that process, also if it is killed. */
+typedef struct ww_pool ww_pool;
+
+/* A task of a pool, until ww_pool_task_close(). May be shared between threads. */
+typedef struct ww_pool_task ww_pool_task;
+
+/* How a pool works; initialise with WW_POOL_OPTIONS_INIT. Zero means the default. */
+typedef struct ww_pool_options {
+    size_t size;
+    /* What tasks travel over: "pipe:" (the default), "ring:name", "mq:/name", "sysv-mq:/path#1". */
+    const char *address;
+    /* How many tasks may wait for a worker, after which submitting waits; 0 for 65536. */
+    uint64_t queue;
+    /* The most bytes that a worker may have resident; 0 for no limit. */
+    uint64_t memory_limit;
+    /* Tasks after which a worker is replaced by a fresh one; 0 for never. */
+    uint64_t tasks_per_worker;
+    /* How long a task may run, in nanoseconds, until its worker is killed; 0 for ever. */
+    int64_t task_timeout_ns;
+    /* How long a worker beyond the least has nothing to do before it ends, in nanoseconds; 0 for 10 s. */
+    int64_t shrink_after_ns;
+    /* The most workers at a time; 0 for one per processor. */
+    uint32_t workers;
+    /* Workers that are kept while there is nothing to do; 0 for all, or WW_POOL_NO_WORKERS. */
+    uint32_t least_workers;
+    /* How often a task whose worker died is tried again; 0 for never, as it may have done its work. */
+    uint32_t retries;
+    uint32_t reserved;
+} ww_pool_options;
+#define WW_POOL_OPTIONS_INIT WW_INIT(ww_pool_options)
+
+/* Does a task in a worker: puts its result into the answer by ww_answer_put() and returns 0, or returns a negated errno, and the
+ * task fails, with what was put as the reason. */
+typedef int (*ww_pool_run)(const void *task, size_t length, struct ww_answer *answer, void *user);
+
+/* Something that workers can do, by its name. */
+typedef struct ww_pool_function {
+    const char *name;
+    ww_pool_run run;
+    /* Handed to run as it is. */
+    void *user;
+} ww_pool_function;
+
+/* What one task asks for; initialise with WW_TASK_OPTIONS_INIT. */
+typedef struct ww_task_options {
+    size_t size;
+    /* How long it may run, in nanoseconds; 0 for what the pool says. */
+    int64_t timeout_ns;
+    /* Higher ones run first. */
+    uint32_t priority;
+    uint32_t reserved;
+} ww_task_options;
+#define WW_TASK_OPTIONS_INIT WW_INIT(ww_task_options)
+
+/* How a task ended. What it points to is the task's, until that is closed. */
+typedef struct ww_verdict {
+    /* WW_TASK_DONE and the like. */
+    uint32_t state;
+    /* WW_TASK_LOST and WW_TASK_POISON, here and below: WW_DEATH_OWN and the like, of the last worker. */
+    uint32_t reason;
+    /* Its process. */
+    int32_t pid;
+    /* The signal that ended it; 0 for none. */
+    int32_t signal;
+    /* What it exited with; -1 if a signal ended it. */
+    int32_t exit_code;
+    /* How many workers the task has ended. */
+    uint32_t deaths;
+    /* The task's number in the pool. */
+    uint64_t task;
+    /* The most bytes that the worker had resident. */
+    uint64_t peak_memory;
+    /* WW_TASK_DONE: the result. */
+    const void *data;
+    size_t length;
+    /* What happened, in words, with what a worker that ended had last written to its standard error. */
+    const char *text;
+} ww_verdict;
+
+/* What a pool has seen, and what it does now: submitted = done + failed + lost + cancelled + poisoned + queued + running. */
+typedef struct ww_pool_statistics {
+    uint64_t submitted;
+    uint64_t done;
+    uint64_t failed;
+    uint64_t lost;
+    uint64_t cancelled;
+    uint64_t poisoned;
+    /* Tasks that no worker has been given, and that a worker has, begun or not. */
+    uint64_t queued;
+    uint64_t running;
+    /* Times that a task was tried again. */
+    uint64_t retried;
+    /* Workers started, those that ended in the middle of a task or before they had done any, and those that there are. */
+    uint64_t started;
+    uint64_t deaths;
+    uint64_t workers;
+} ww_pool_statistics;
+
+/* A worker of a pool. */
+typedef struct ww_pool_worker {
+    /* Tasks it has done. */
+    uint64_t tasks;
+    /* Bytes it has resident; 0 if the system does not tell. */
+    uint64_t memory;
+    /* Its process. */
+    int32_t pid;
+    /* The share of its life that it had something to do, in thousandths. */
+    uint32_t busy;
+} ww_pool_worker;
+
+/* Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other threads hold
+ * locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all children of the process takes
+ * their ends away from it. Does not wait for them. NULL options mean defaults. Close it with ww_pool_close().
+ *
+ * Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE; -ENOMEM also if
+ * no thread can be had; -EFAULT. */
+int ww_pool_start(ww_pool **out, const ww_pool_options *options, const ww_pool_function *functions, size_t count);
+
+/* Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls ww_worker_serve(). Over
+ * "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
+ *
+ * Errors: as ww_pool_start(). A program that cannot be run is tried again, less and less often. */
+int ww_pool_start_program(ww_pool **out, const ww_pool_options *options, const char *const *program);
+
+/* In a program that ww_pool_start_program() started: works until the pool says stop or is gone. Functions are called by their
+ * numbers, from 0.
+ *
+ * Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was changed on the way;
+ * -EBADMSG somebody else writes to the pool's channel; -EFAULT. */
+int ww_worker_serve(const ww_pool_function *functions, size_t count);
+
+/* Adds bytes to the answer of a task. Never blocks. Errors: -EFAULT. */
+int ww_answer_put(ww_answer *answer, const void *data, size_t length);
+
+/* Ends the pool: tasks that it has are cancelled, their workers killed; threads that wait in it return -ECANCELED first. Tasks stay
+ * good until they are closed. See ww_pool_shutdown() for a gentler end. NULL is allowed. */
+void ww_pool_close(ww_pool *pool);
+
+/* Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
+ *
+ * Errors: -EINVAL no function has this name, or the timeout; -EPIPE the pool was shut down; -EMSGSIZE more bytes than its address
+ * carries; -EAGAIN, -ETIMEDOUT, -ECANCELED with no task submitted; -ENOTSUP in a child of the pool's process; -EFAULT. */
+int ww_pool_submit(const ww_pool *pool, ww_pool_task **out, const char *function, const void *data, size_t length,
+                   const ww_task_options *options, int64_t timeout_ns);
+
+/* As ww_pool_submit(), to a function by its number, from 0; one that there is not fails the task. */
+int ww_pool_submit_to(const ww_pool *pool, ww_pool_task **out, uint32_t function, const void *data, size_t length,
+                      const ww_task_options *options, int64_t timeout_ns);
+
+/* Waits for a task's verdict. May be called again, also by several threads.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -EINVAL the timeout; -EFAULT. */
+int ww_pool_task_wait(const ww_pool_task *task, ww_verdict *out, int64_t timeout_ns);
+
+/* Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its verdict already, or
+ * runs on. Never blocks. Errors: -EINVAL, -EFAULT. */
+int ww_pool_task_cancel(const ww_pool_task *task, int running);
+
+/* Lets go of a task, which goes on; its verdict is lost. NULL is allowed. */
+void ww_pool_task_close(ww_pool_task *task);
+
+/* Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not begun are
+ * cancelled), and the workers end. At the deadline, what still runs is cancelled and its workers are killed. The handle stays to be
+ * closed.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless; -EINVAL, -EFAULT. */
+int ww_pool_shutdown(const ww_pool *pool, int cancel_queued, int64_t timeout_ns);
+
+/* What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors: -EFAULT. */
+int ww_pool_get_statistics(const ww_pool *pool, ww_pool_statistics *out, ww_pool_worker *workers, size_t room);
+
+
 /* ---- Logs: one file for all processes of a host, past the death of any of them ---- */
 
 /* Each step. */

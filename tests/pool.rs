@@ -91,7 +91,9 @@ fn named_transports_work_alike_and_leave_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let ring = format!("ring:{}?largest=4096", directory.path().join("pool").display());
     let mq = format!("mq:/{}", fresh("pool"));
-    for address in [&ring, &mq, "pipe:?largest=100000"] {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    let sysv = format!("sysv-mq:{}#1", key.path().display());
+    for address in [&ring, &mq, &sysv, "pipe:?largest=100000"] {
         let pool = pool(PoolOptions { address: Some(address.parse().unwrap()), ..options() });
         let tasks: Vec<_> = (0..100).map(|n| submit(&pool, "upper", &format!("text {n}"))).collect();
         for (n, task) in tasks.into_iter().enumerate() {

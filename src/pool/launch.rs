@@ -27,10 +27,10 @@ pub trait PoolLauncher: Send {
 /// Something that workers can do, by name.
 pub struct Handler {
     pub(super) name: String,
-    run: Run,
+    pub(super) run: Run,
 }
 
-type Run = Arc<dyn Fn(&[u8]) -> HandlerResult + Send + Sync>;
+pub(super) type Run = Arc<dyn Fn(&[u8]) -> HandlerResult + Send + Sync>;
 
 impl Handler {
     /// A handler that turns a task's bytes into a result, or says why there is none.
@@ -40,29 +40,15 @@ impl Handler {
 }
 
 /// Workers that are copies of this process.
-pub(super) struct Forked {
-    handlers: Vec<Run>,
-}
-
-impl Forked {
-    pub fn new(handlers: Vec<Handler>) -> Forked {
-        Forked { handlers: handlers.into_iter().map(|handler| handler.run).collect() }
-    }
-}
+pub(super) struct Forked(pub Vec<Handler>);
 
 impl PoolLauncher for Forked {
     fn launch(&mut self, seat: WorkerSeat, error: OwnedFd) -> Result<i32> {
-        let started = child::fork(Some(error), || {
-            let served = seat.serve(|handler, _, payload| match self.handlers.get(handler as usize) {
-                Some(run) => run(payload),
-                None => Err(format!("there is no handler {handler}")),
-            });
-            match served {
-                Ok(()) => 0,
-                Err(error) => {
-                    eprintln!("worker {}: {error}", std::process::id());
-                    1
-                }
+        let started = child::fork(Some(error), || match seat.serve_handlers(&self.0) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("worker {}: {error}", std::process::id());
+                1
             }
         });
         started.map_err(|errno| Error::new(errno, "fork").because("no worker could be started"))

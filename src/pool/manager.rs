@@ -57,6 +57,7 @@ impl Shared {
             None => Address::parse("pipe:")?,
         };
         let results = part(&address, "results")?;
+        part(&address, &(options.workers - 1).to_string())?; // the last of them has an address, too
         let mut largest = Channel::capabilities(&results)?.largest.unwrap_or(usize::MAX);
         if address.scheme() == Scheme::Pipe {
             // A task is sent without waiting, so it has to fit into an empty pipe, in the channel's pieces.

@@ -4,6 +4,7 @@ mod engine;
 mod launch;
 mod manager;
 mod options;
+mod program;
 mod reaper;
 mod seat;
 mod signal;
@@ -11,6 +12,7 @@ mod verdict;
 mod wire;
 mod worker;
 
+use std::ffi::OsString;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use crate::timeout::Timeout;
 use engine::Ticket;
 use launch::Forked;
 use manager::Shared;
+use program::Program;
 
 /// A pool of worker processes.
 ///
@@ -70,7 +73,27 @@ impl Pool {
     /// System calls: fork, pidfd_open, and those of the channel.
     pub fn start(options: PoolOptions, handlers: Vec<Handler>) -> Result<Pool> {
         let names = handlers.iter().map(|handler| handler.name.clone()).collect();
-        Ok(Pool { shared: Shared::start(options, Box::new(Forked::new(handlers)))?, names })
+        Ok(Pool { shared: Shared::start(options, Box::new(Forked(handlers)))?, names })
+    }
+
+    /// As [`Pool::start`], with workers that are a program and its arguments, found on PATH, which takes its seat by
+    /// [`WorkerSeat::from_environment`] (in C, `ww_worker_serve`). Tasks are handed to [`Pool::submit_to`].
+    ///
+    /// # Errors
+    /// As [`Pool::start`]; `ENOTSUP` an address that is not `pipe:`; `EINVAL` no program is named. One that cannot be run is
+    /// tried again, less and less often.
+    ///
+    /// System calls: as [`Pool::start`], and execve.
+    pub fn start_program(options: PoolOptions, program: &[impl AsRef<std::ffi::OsStr>]) -> Result<Pool> {
+        let refuse = |errno, reason| Err(Error::new(errno, "pool").because(reason));
+        if options.address.as_ref().is_some_and(|address| address.scheme() != crate::Scheme::Pipe) {
+            return refuse(Errno::ENOTSUP, "only pools over pipe: hand their seats over to programs");
+        }
+        if program.is_empty() {
+            return refuse(Errno::EINVAL, "no program is named");
+        }
+        let program: Vec<OsString> = program.iter().map(|word| word.as_ref().to_owned()).collect();
+        Pool::with_launcher(options, Box::new(Program(program)))
     }
 
     /// As [`Pool::start`], with workers that `launcher` starts; tasks name their handler by number only.
@@ -94,6 +117,14 @@ impl Pool {
                 .error(Errno::EINVAL, "submit")
                 .because_found(format!("no handler is called {handler}; there are: {known}"))
         })?;
+        self.submit_to(handler, payload, options, timeout)
+    }
+
+    /// As [`Pool::submit`], to a handler by its number, as they were given, from 0.
+    ///
+    /// # Errors
+    /// As [`Pool::submit`]; a number that no handler has fails the task.
+    pub fn submit_to(&self, handler: u32, payload: &[u8], options: TaskOptions, timeout: Timeout) -> Result<PoolTask> {
         let ticket = Arc::new(Ticket::default());
         let number = self.shared.submit(handler, payload.to_vec(), options, Some(Arc::clone(&ticket)), timeout)?;
         Ok(PoolTask { shared: Arc::clone(&self.shared), ticket, number })

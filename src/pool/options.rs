@@ -13,7 +13,7 @@ const WORKERS_MAX: u32 = 4096;
 /// How a pool works.
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
-    /// What tasks and results travel over: `pipe:` (the default), `ring:name` or `mq:/name`; named ones get one object per
+    /// What tasks and results travel over: `pipe:` (the default), `ring:name`, `mq:/name` or `sysv-mq:/path#1`; named ones get one object per
     /// worker, named after it, and are removed at the end.
     pub address: Option<Address>,
     /// The most workers at a time; 0 for one per processor.

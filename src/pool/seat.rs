@@ -123,29 +123,40 @@ impl WorkerSeat {
     }
 }
 
-/// The address of a pool's part: `ring:jobs` has `ring:jobs-0`, …; a pipe has no name.
+/// The address of a pool's part: `ring:jobs` has `ring:jobs-0`, …, `ring:jobs-results`; a pipe has no name, and of
+/// `sysv-mq:/path#1`, the results have the number 1 and the workers those that follow.
 pub(super) fn part(address: &Address, part: &str) -> Result<Address> {
     if address.scheme() == Scheme::Pipe {
         return Ok(address.clone());
     }
-    let mut name = address.name().to_vec();
-    name.extend_from_slice(b"-");
-    name.extend_from_slice(part.as_bytes());
+    let (mut name, mut id) = (address.name().to_vec(), address.id());
+    if address.scheme() == Scheme::SysvMq {
+        let offset = part.parse::<u8>().map_or(Some(0), |worker| worker.checked_add(1));
+        id = id.zip(offset).and_then(|(first, offset)| first.checked_add(offset));
+        if id.is_none() {
+            return Err(Error::new(Errno::EINVAL, "pool").on_text(address.to_string()).because(
+                "a pool over sysv-mq: has an existing file for its address, and a number of at most 255 for each worker",
+            ));
+        }
+    } else {
+        name.extend_from_slice(b"-");
+        name.extend_from_slice(part.as_bytes());
+    }
     let options: Vec<_> =
         address.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
-    Address::from_parts(address.scheme(), name, address.id(), options.iter().map(|(key, value)| (*key, value.as_str())))
+    Address::from_parts(address.scheme(), name, id, options.iter().map(|(key, value)| (*key, value.as_str())))
 }
 
 /// Opens both ends of a part: the receiving one, the sending one.
 pub(super) fn open(address: &Address) -> Result<(Channel, Channel)> {
     match address.scheme() {
         Scheme::Pipe => Channel::pair(address),
-        Scheme::Mq | Scheme::Ring => {
+        Scheme::Mq | Scheme::SysvMq | Scheme::Ring => {
             Ok((Channel::open_receiver(address, Timeout::Now)?, Channel::open_sender(address, Timeout::Now)?))
         }
         _ => Err(Error::new(Errno::ENOTSUP, "pool")
             .on_text(address.to_string())
-            .because("a pool's tasks travel over pipe:, mq: or ring:")),
+            .because("a pool's tasks travel over pipe:, mq:, sysv-mq: or ring:")),
     }
 }
 
@@ -179,6 +190,8 @@ mod tests {
         let text = |address: &str| part(&address.parse().unwrap(), "3").unwrap().to_string();
         assert_eq!(text("ring:jobs?capacity=4096"), "ring:jobs-3?capacity=4096");
         assert_eq!(text("mq:/jobs"), "mq:/jobs-3");
+        assert_eq!(text("sysv-mq:/jobs#1"), "sysv-mq:/jobs#5");
+        assert!(part(&"sysv-mq:/jobs#252".parse().unwrap(), "3").is_err());
         assert_eq!(text("pipe:"), "pipe:");
     }
 }

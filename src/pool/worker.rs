@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 
+use super::launch::Handler;
 use super::seat::WorkerSeat;
 use super::wire::{Order, Report};
 use crate::error::Result;
@@ -38,6 +39,17 @@ impl WorkerSeat {
             self.report(task.index, &outcome)?;
         }
         Ok(())
+    }
+
+    /// As [`WorkerSeat::serve`], with handlers by their numbers, from 0.
+    ///
+    /// # Errors
+    /// As [`WorkerSeat::next`].
+    pub fn serve_handlers(&self, handlers: &[Handler]) -> Result<()> {
+        self.serve(|handler, _, payload| match handlers.get(handler as usize) {
+            Some(handler) => (handler.run)(payload),
+            None => Err(format!("there is no handler {handler}")),
+        })
     }
 
     /// Waits for the next task and claims it: from then on this process answers for it. `None`: the pool says stop, or is

@@ -1,8 +1,10 @@
 //! Starting a child that is a copy of this process, and learning how one ended.
 //!
-//! System calls: fork, prctl(PR_SET_PDEATHSIG), dup2, wait4.
+//! System calls: fork, prctl(PR_SET_PDEATHSIG), dup2, wait4, fcntl.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use super::{SysResult, check};
 
@@ -54,5 +56,34 @@ pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -
             libc::dup2(error.as_raw_fd(), 2);
         }
         libc::_exit(body())
+    }
+}
+
+/// Has the program that `command` will run inherit descriptors, and die with the calling thread.
+pub(crate) fn end_with_parent(command: &mut Command, inherits: [RawFd; 3]) {
+    let parent = std::process::id();
+    // SAFETY: plain system calls, as a child of a process with threads may make them.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid().cast_unsigned() != parent {
+                libc::_exit(0); // it died before it could be told that it matters
+            }
+            for fd in inherits {
+                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A descriptor that this program inherited for its own use, and does not pass on. EBADF: it is not open.
+pub(crate) fn inherited(fd: RawFd) -> SysResult<OwnedFd> {
+    // SAFETY: fcntl refuses a number that is not open; one that is was opened for this program, which the caller says.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(fd))
     }
 }

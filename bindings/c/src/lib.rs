@@ -77,6 +77,8 @@ pub mod barrier;
 
 pub mod lease;
 
+pub mod pool;
+
 pub mod log;
 
 pub mod channel;
