@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -28,10 +29,47 @@ fn again(ring: &Ring, options: RingOptions) -> Ring {
     Ring::from_fd(ring.as_fd().try_clone_to_owned().unwrap(), options).unwrap()
 }
 
+/// How long messages are.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Lengths {
+    /// They fit into slots.
+    Short,
+    /// They take two or more parts of a chunk, or all of it.
+    Long,
+    /// They take two parts of a chunk.
+    Halves,
+    /// They take a chunk each, but the first ones, which have split some.
+    Whole,
+    /// The victim's take a chunk each, all others two parts of one.
+    VictimsWhole,
+}
+
+/// Those of the operation that is on. Every process has its own.
+static LENGTHS: AtomicU8 = AtomicU8::new(0);
+/// The largest of those that are not short, and how much memory it takes, in four parts.
+const LARGEST: usize = 200;
+const CHUNK: u64 = 256;
+
+fn length_of(id: u64) -> usize {
+    let lengths = LENGTHS.load(Relaxed);
+    let various = (id as usize * 37) % 93;
+    let is = |kind| lengths == kind as u8;
+    if is(Lengths::Short) {
+        8 + various
+    } else if is(Lengths::Long) {
+        108 + various
+    } else if is(Lengths::Whole) && id > 0 || is(Lengths::VictimsWhole) && id >= VICTIMS {
+        LARGEST
+    } else {
+        108
+    }
+}
+
 /// A message says who it is, and every byte of it can be checked.
 fn message(id: u64) -> Vec<u8> {
     let mut bytes = id.to_le_bytes().to_vec();
-    let length = 8 + (id as usize * 37) % 93;
+    let length = length_of(id);
     bytes.extend((bytes.len()..length).map(|at| (id as usize).wrapping_mul(31).wrapping_add(at * 7) as u8));
     bytes
 }
@@ -55,7 +93,7 @@ impl Seen {
 
     /// Takes one message, or none within the time.
     fn take(&mut self, ring: &Ring, timeout: Timeout) -> bool {
-        let mut buffer = [0; 100];
+        let mut buffer = [0; LARGEST];
         match ring.recv(&mut buffer, timeout) {
             Ok(received) => {
                 self.note(id_of(&buffer[..received.length]), received.is_redelivered());
@@ -92,6 +130,9 @@ struct Operation {
     /// Besides the one that the others use, the ring has a higher lane, which the victim sends by, and every other of the
     /// queued messages came by.
     lanes: bool,
+    lengths: Lengths,
+    /// Where they are not short.
+    chunks: u64,
     /// What the victim does before; then what it is stopped in. The ids of the messages it took, as bits.
     prepare: for<'a> fn(&'a Ring) -> Hand<'a>,
     body: fn(Hand<'_>) -> u64,
@@ -106,6 +147,7 @@ impl Operation {
     ) -> Operation {
         let (full, came_back, redeliveries) = (RingFull::Wait, 0, 0);
         let (after_a_death, dead_letters, since, lanes) = (false, false, 0, false);
+        let (lengths, chunks) = (Lengths::Short, 3);
         Operation {
             name,
             queued,
@@ -116,6 +158,8 @@ impl Operation {
             dead_letters,
             since,
             lanes,
+            lengths,
+            chunks,
             prepare,
             body,
         }
@@ -126,9 +170,18 @@ impl Operation {
         Operation { queued: 1, redeliveries: 1, came_back, ..self }
     }
 
+    /// The same with messages for which slots are too short.
+    const fn of_long(self, lengths: Lengths) -> Operation {
+        Operation { lengths, ..self }
+    }
+
     fn options(&self) -> RingOptions {
         let (full, redeliveries) = (self.full, self.redeliveries);
         let (lanes, capacity) = if self.lanes { (2, 1024) } else { (1, 512) };
+        if self.lengths != Lengths::Short {
+            let capacity = 512 + self.chunks * CHUNK;
+            return RingOptions { full, redeliveries, capacity, largest: LARGEST as u64, depth: 4, ..options() };
+        }
         RingOptions { full, redeliveries, lanes, capacity, ..options() }
     }
 
@@ -153,13 +206,13 @@ fn worn_in(ring: &Ring) -> Hand<'_> {
 
 fn receive(hand: Hand<'_>, timeout: Timeout) -> u64 {
     let Hand::Ring(ring) = hand else { unreachable!() };
-    let mut buffer = [0; 100];
+    let mut buffer = [0; LARGEST];
     ring.recv(&mut buffer, timeout).map_or(0, |received| 1 << id_of(&buffer[..received.length]))
 }
 
 fn receive_batch(hand: Hand<'_>) -> u64 {
     let Hand::Ring(ring) = hand else { unreachable!() };
-    let (mut buffer, mut received) = ([0; 200], [RingReceived::default(); 4]);
+    let (mut buffer, mut received) = ([0; 2 * LARGEST], [RingReceived::default(); 4]);
     let count = ring.recv_batch(&mut buffer, &mut received, Timeout::Now).unwrap();
     let (mut ids, mut rest) = (0, &buffer[..]);
     for received in &received[..count] {
@@ -181,6 +234,13 @@ fn send_batch(hand: Hand<'_>) -> u64 {
 fn send(hand: Hand<'_>) -> u64 {
     let Hand::Ring(ring) = hand else { unreachable!() };
     ring.send(&message(VICTIMS), Timeout::Now).unwrap();
+    0
+}
+
+fn send_in_vain(hand: Hand<'_>) -> u64 {
+    let Hand::Ring(ring) = hand else { unreachable!() };
+    // One that was stopped until the others had gone on finds room.
+    let _ = ring.send(&message(VICTIMS), Timeout::After(Duration::from_millis(1)));
     0
 }
 
@@ -273,6 +333,46 @@ const OPERATIONS: &[Operation] = &[
             0
         },
     ),
+    Operation::new("send, long", 2, worn_in, send).of_long(Lengths::Long),
+    Operation::new("send, long, into what is split", 2, worn_in, send).of_long(Lengths::Halves),
+    Operation::new("send, long, making a chunk whole", 2, worn_in, send).of_long(Lengths::Whole),
+    Operation { full: RingFull::DropOldest, ..Operation::new("send, long, dropping the oldest", 3, joined, send) }
+        .of_long(Lengths::Whole),
+    Operation { full: RingFull::DropNewest, ..Operation::new("send, long, dropping the newest", 3, joined, send) }
+        .of_long(Lengths::Whole),
+    Operation::new("send, long, in vain", 3, joined, send_in_vain).of_long(Lengths::Whole),
+    Operation {
+        chunks: 2,
+        ..Operation::new("send, long, in vain, having others leave", 3, joined, send_in_vain)
+            .of_long(Lengths::VictimsWhole)
+    },
+    Operation::new("recv, long", 2, worn_in, |hand| receive(hand, Timeout::Now)).of_long(Lengths::Long),
+    Operation {
+        after_a_death: true,
+        ..Operation::new("recv, long, taking over from the dead", 0, joined, |hand| {
+            receive(hand, Timeout::After(Duration::from_millis(100)))
+        })
+    }
+    .of_long(Lengths::Long),
+    Operation::new("send_batch, long", 1, worn_in, send_batch).of_long(Lengths::Long),
+    Operation::new("recv_batch, long", 2, worn_in, receive_batch).of_long(Lengths::Long),
+    Operation::new("reserve, long", 1, worn_in, |hand| {
+        let Hand::Ring(ring) = hand else { unreachable!() };
+        std::mem::forget(ring.reserve(150, Timeout::Now).unwrap());
+        0
+    })
+    .of_long(Lengths::Halves),
+    Operation::new("commit, long", 1, reserved, |hand| {
+        let Hand::Reserved(reserved) = hand else { unreachable!() };
+        reserved.commit().unwrap();
+        0
+    })
+    .of_long(Lengths::Long),
+    Operation::new("abort, long", 1, reserved, let_go).of_long(Lengths::Long),
+    Operation::new("borrow, long", 2, worn_in, borrow).of_long(Lengths::Long),
+    Operation::new("release, long", 2, borrowed, release).of_long(Lengths::Long),
+    Operation::new("give back, long", 2, borrowed, let_go).of_long(Lengths::Long),
+    Operation::new("give back, long, once too often", 1, borrowed, let_go).of_letters(1).of_long(Lengths::Long),
     Operation::new("leave", 2, |ring| Hand::Own(Box::new(again(ring, options()))), let_go),
 ];
 
@@ -296,11 +396,12 @@ impl Result {
 
 /// A ring as the operation wants to find it, with ids from 1 on in it; how many were sent. All others were released.
 fn set_up(operation: &Operation) -> (Ring, u64) {
+    LENGTHS.store(operation.lengths as u8, Relaxed);
     let ring = Ring::anonymous(operation.options()).unwrap();
     // Not in the first lap, where zeros could pass for something.
     for _ in 0..5 {
         ring.send(&message(0), Timeout::Now).unwrap();
-        ring.recv(&mut [0; 100], Timeout::Now).unwrap();
+        ring.recv(&mut [0; LARGEST], Timeout::Now).unwrap();
     }
     let mut sent = 5;
     if operation.after_a_death {
@@ -321,7 +422,7 @@ fn set_up(operation: &Operation) -> (Ring, u64) {
     }
     for _ in 0..operation.since {
         ring.send(&message(0), Timeout::Now).unwrap();
-        ring.recv(&mut [0; 100], Timeout::Now).unwrap();
+        ring.recv(&mut [0; LARGEST], Timeout::Now).unwrap();
     }
     (ring, sent + operation.queued + operation.since)
 }
@@ -435,6 +536,11 @@ fn check(ring: &Ring, operation: &Operation, end: End, sent: u64, seen: &Seen, w
     }
     if was_held > 0 && end == End::Killed && released_by_victim == 0 {
         assert!(seen.0.values().any(|(_, marked)| *marked > 0), "taken by the dead, and not marked");
+    }
+    if operation.lengths != Lengths::Short {
+        let all: Vec<_> = (0..operation.chunks).map(|_| ring.reserve(LARGEST, Timeout::Now)).collect();
+        assert!(all.iter().all(|reserved| reserved.is_ok()), "room was lost: {all:?}");
+        assert!(ring.reserve(100, Timeout::Now).is_err(), "there is more room than there was");
     }
 }
 

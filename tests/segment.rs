@@ -325,7 +325,7 @@ fn open_changed(offset: u64, bytes: &[u8]) -> wigwag::Error {
 fn contradictions_are_found() {
     let error = open_changed(8, &77u32.to_ne_bytes());
     assert!(error.is(Errno::EPROTO), "{error}");
-    assert!(error.reason().contains("layout is 77") && error.reason().contains("library's is 4"), "{error}");
+    assert!(error.reason().contains("layout is 77") && error.reason().contains("library's is 5"), "{error}");
     let error = open_changed(12, &9u32.to_ne_bytes());
     assert!(error.is(Errno::EBADMSG) && error.reason().contains("kind 9"), "{error}");
     let fields = [(16, u64::MAX), (24, u64::MAX), (24, 0), (32, 0), (32, 1 << 40), (40, u64::MAX), (40, 1 << 40)];
@@ -333,6 +333,8 @@ fn contradictions_are_found() {
     let body = (256 + 8 * 64u64).next_multiple_of(128);
     let fields = fields.into_iter().chain([(body, 3), (body, 1 << 60), (body, 0), (body + 8, 0), (body + 8, 9)]);
     let fields = fields.chain([(body + 8, 1 << 33), (body + 16, 8), (body + 16, 1 << 50)]);
+    // And chunks.
+    let fields = fields.chain([(body + 48, 1), (body + 48, 1 << 40), (body + 48, u64::MAX)]);
     for (offset, value) in fields.chain([(body + 24, 1 << 20), (body + 24, u64::MAX)]) {
         let error = open_changed(offset, &value.to_ne_bytes());
         assert!(error.is(Errno::EBADMSG), "{offset} {value}: {error}");

@@ -101,7 +101,7 @@ schemes! {
     /// `sem:/name`: a POSIX semaphore.
     Sem = "sem" &[("mode", Mode), ("initial", Number)];
     /// `ring:name`: messages to one consumer each.
-    Ring = "ring" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("participants", Number), ("persistent", Flag),
+    Ring = "ring" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("depth", Number), ("participants", Number), ("persistent", Flag),
         ("full", Word(&["wait", "fail", "drop-newest", "drop-oldest"])), ("redeliveries", Number), ("lanes", Number), ("lane", Number), ("dead-letters", Flag)];
     /// `topic:name`: messages to all.
     Topic = "topic" &[("mode", Mode), ("capacity", Number), ("largest", Number), ("depth", Number), ("participants", Number),

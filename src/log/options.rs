@@ -77,7 +77,8 @@ options! {
         file: PathBuf,
         /// How records are written.
         format: LogFormat,
-        /// Memory for records that are not written yet, in bytes; 0 for 2048 records of the largest size.
+        /// Memory for records that are not written yet, in bytes; 0 for that of 2048 records of the largest size, in which many more
+        /// short ones have room.
         capacity: u64,
         /// The largest record in bytes, with all that belongs to it, at most 1 MiB; 0 for 4000. What is longer is cut, says so,
         /// and is counted.

@@ -58,12 +58,11 @@ impl Ring {
         let mut run = Run { from: first.slot.wrapping_add(1), to: first.slot.wrapping_add(1) };
         let (mut claimed, mut sent) = (Ok(Some(first)), 0);
         let ended = loop {
-            let mut held = match claimed {
+            let held = match claimed {
                 Ok(Some(held)) => held,
                 Ok(None) => break Ok(()),
                 Err(errno) => break Err(errno),
             };
-            held.length = messages[sent].len();
             lane.write(&held, 0, messages[sent]);
             if let Err(errno) = lane.commit(&held) {
                 break Err(errno);
@@ -72,7 +71,7 @@ impl Ring {
             if sent == messages.len() {
                 break Ok(());
             }
-            claimed = self.claim_behind(lane, &mut run);
+            claimed = self.claim_behind(lane, &mut run, messages[sent].len());
         };
         lane.move_tail(run.from, run.to);
         self.many.control.consumers_bell.0.ring_for(sent);
@@ -80,14 +79,17 @@ impl Ring {
     }
 
     /// The slot behind the run, or one further on.
-    fn claim_behind(&self, lane: &Lane, run: &mut Run) -> SysResult<Option<Held>> {
+    fn claim_behind(&self, lane: &Lane, run: &mut Run, length: usize) -> SysResult<Option<Held>> {
         let me = self.member_in(PRODUCER)?;
-        if let Some(held) = lane.claim_at(me, run.to) {
+        if length <= lane.inline
+            && let Some(held) = lane.claim_at(me, run.to)
+        {
             run.to = run.to.wrapping_add(1);
-            return Ok(Some(held));
+            lane.describe(&held, length);
+            return Ok(Some(Held { length, ..held }));
         }
         lane.move_tail(run.from, run.to);
-        let held = self.try_claim(lane)?;
+        let held = self.try_claim(lane, length)?;
         if let Some(held) = &held {
             *run = Run { from: held.slot.wrapping_add(1), to: held.slot.wrapping_add(1) };
         }
@@ -124,7 +126,11 @@ impl Ring {
             released = released.and(self.many.lane(held.lane).release(held));
         }
         for lane in &self.many.lanes {
-            lane.ends.producers_bell.0.ring_for(taken.iter().flatten().filter(|held| held.lane == lane.number).count());
+            let of_lane = || taken.iter().flatten().filter(|held| held.lane == lane.number);
+            lane.ends.producers_bell.0.ring_for(of_lane().count());
+            if of_lane().any(|held| held.place.is_some()) {
+                lane.ends.room_bell.0.ring_all();
+            }
         }
         released.map_err(|errno| damaged(fenced(operation.error(errno))))?;
         Ok(count)

@@ -19,10 +19,13 @@
 //! READY acquire it. The exchange that frees a slot releases the reads before it; the claim acquires them. All exchanges
 //! are SeqCst, which also orders them before the look at the bell that follows (see `segment/bell.rs`).
 
+use std::sync::atomic::AtomicUsize;
+
 use nix::errno::Errno;
 
 use super::depth::Depth;
-use super::layout::{Ends, Geometry, PAYLOAD_AT, Parts};
+use super::layout::{Ends, Geometry, Parts};
+use super::room::{Room, Tenant, Waiter};
 use super::word::{Phase, Reason, Word};
 use crate::segment::Tag;
 use crate::sync_atomics::{AtomicU64, Ordering};
@@ -39,6 +42,8 @@ pub(super) struct Held {
     pub slot: u64,
     pub word: Word,
     pub length: usize,
+    /// Where its bytes begin in the lane's room, if not in the slot.
+    pub place: Option<u64>,
     /// How often it has been taken, this time included; 0 for writing.
     pub deliveries: u32,
 }
@@ -60,17 +65,25 @@ pub(super) struct Lane {
     pub accounts: Places,
     pub shift: u32,
     largest: usize,
+    /// The longest message that lies in its slot, from `payload_at` on.
+    pub inline: usize,
+    payload_at: usize,
+    /// Where longer ones lie, if there may be any.
+    pub room: Option<Room>,
     /// The value of `returns` up to which this handle has looked behind the head.
     pub returns_seen: AtomicU64,
     pub depth: Depth,
+    /// The length for which a sender of this handle found no room the last time; for its doorbell.
+    pub wanted: AtomicUsize,
 }
 
 impl Lane {
     pub(super) fn of(geometry: &Geometry, number: u32, parts: Parts) -> Lane {
-        let Parts { ends, slots, accounts } = parts;
+        let Parts { ends, slots, accounts, room } = parts;
         let shift = slots.count().trailing_zeros();
-        let (returns_seen, depth) = (AtomicU64::new(u64::MAX), Depth::of(geometry.slots));
-        Lane { number, ends, slots, accounts, shift, largest: geometry.largest, returns_seen, depth }
+        let (returns_seen, depth, wanted) = (AtomicU64::new(u64::MAX), Depth::of(geometry.slots), AtomicUsize::new(0));
+        let (largest, inline, payload_at) = (geometry.largest, geometry.inline(), geometry.payload_at());
+        Lane { number, ends, slots, accounts, shift, largest, inline, payload_at, room, returns_seen, depth, wanted }
     }
 
     #[inline(always)]
@@ -82,6 +95,16 @@ impl Lane {
     #[inline(always)]
     fn meta(&self, slot: u64) -> &AtomicU64 {
         self.slots.word::<1>(slot)
+    }
+
+    /// The lap in which the message was claimed that has room, or the last one that had. Only where there is room.
+    fn tenancy(&self, slot: u64) -> &AtomicU64 {
+        self.slots.word::<2>(slot)
+    }
+
+    /// Where the bytes of a message that has room begin there. Written and published as `meta`.
+    fn place(&self, slot: u64) -> &AtomicU64 {
+        self.slots.word::<3>(slot)
     }
 
     /// How often the message in a slot has been taken, as far as those who took it have written down: one that died at once
@@ -115,7 +138,7 @@ impl Lane {
     /// A slot that was just taken for writing.
     #[inline(always)]
     pub(super) fn held(&self, position: u64, word: Word) -> Held {
-        Held { lane: self.number, slot: position, word, length: 0, deliveries: 0 }
+        Held { lane: self.number, slot: position, word, length: 0, place: None, deliveries: 0 }
     }
 
     /// Takes the slot at this position, all before which are taken, if it is free; the tail is left where it is.
@@ -169,8 +192,10 @@ impl Lane {
     /// Copies into a slot that is held for writing.
     #[inline(always)]
     pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.slots.put(held.slot, PAYLOAD_AT + offset, bytes);
+        match (held.place, &self.room) {
+            _ if bytes.is_empty() => {}
+            (Some(place), Some(room)) => room.bytes.put_at(place as usize + offset, bytes),
+            _ => self.slots.put(held.slot, self.payload_at + offset, bytes),
         }
     }
 
@@ -189,6 +214,108 @@ impl Lane {
             self.settle(held.slot, word);
         }
         Ok(())
+    }
+
+    /// Gives up a slot for whose message there was no room.
+    #[cold]
+    pub(super) fn forgo(&self, held: &Held) {
+        let _ = self.abort(held); // fails only where the slot has been taken back already
+        self.ring_freed(usize::MAX);
+    }
+
+    /// Calls those who wait for a slot, and for room if what is gone had any.
+    #[inline]
+    pub(super) fn ring_freed(&self, length: usize) {
+        self.ends.producers_bell.0.ring();
+        if length > self.inline {
+            self.ends.room_bell.0.ring_all();
+        }
+    }
+
+    // --- messages that are longer than a slot ---
+
+    /// Says how long the message will be for which a slot was taken: from here on, what the slot's last one had is vacant.
+    /// Needed only where there is room.
+    #[inline]
+    pub(super) fn describe(&self, held: &Held, length: usize) {
+        if self.room.is_some() {
+            // Release pairs with the Acquire in `has_gone`: it also passes on that the last one was done with.
+            self.meta(held.slot).store(length as u64, Ordering::Release);
+            if length > self.inline {
+                self.tenancy(held.slot).store(held.word.lap(), Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether there would be room for a message of this length now.
+    pub(super) fn may_fit(&self, length: usize) -> bool {
+        length <= self.inline || self.room.as_ref().is_some_and(|room| self.may_have_room(room, length))
+    }
+
+    /// Room for the message that was described, if there is now; for one that waits, others leave some for the next time.
+    pub(super) fn furnish(&self, held: &mut Held, waiter: Option<&mut Waiter<'_>>) -> bool {
+        let Some(room) = &self.room else { return false };
+        let me = Tenant::of(held.slot, held.word);
+        held.place = self.take_room(room, me, held.length, waiter);
+        if let Some(place) = held.place {
+            // Relaxed: published by the exchange that commits.
+            self.place(held.slot).store(place, Ordering::Relaxed);
+        }
+        held.place.is_some()
+    }
+
+    /// Whether a tenant has left what it had; and whether that will be seen soon although nobody rings for it: the slot has
+    /// been claimed anew, or passed over, and which of the two its owner has not said.
+    pub(super) fn has_gone(&self, tenant: Tenant) -> (bool, bool) {
+        let (slot, word) = (tenant.slot(), self.load(tenant.slot()));
+        let phase = word.phase();
+        // Acquire pairs with the Release in `describe`. Both are at least as new as the tenant, which wrote them before it took
+        // anything.
+        let is_other = || {
+            (self.meta(slot).load(Ordering::Acquire) & u64::from(u32::MAX)) as usize <= self.inline
+                || self.tenancy(slot).load(Ordering::Acquire) != tenant.lap()
+        };
+        let gone = matches!(phase, Phase::Free | Phase::Passed) || is_other();
+        let is_new = matches!(phase, Phase::Writing | Phase::WritingLate) && word.lap() != tenant.lap();
+        (gone, !gone && is_new)
+    }
+
+    /// Whether a message of which it was read that it has room could lie there.
+    #[cold]
+    fn is_sound(&self, held: &Held) -> bool {
+        let lies_within = |room: &Room| held.place.is_some_and(|place| room.holds(place, held.length));
+        held.length <= self.largest && self.room.as_ref().is_some_and(lies_within)
+    }
+
+    /// Throws away the oldest message that has room; false if there is none.
+    #[cold]
+    pub(super) fn drop_oldest_with_room(&self) -> bool {
+        let first = self.ends.head.0.load(Ordering::Acquire);
+        for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
+            let word = self.load(position);
+            match (word.ahead_of(position >> self.shift), word.phase()) {
+                (0, Phase::Ready | Phase::Returned) if self.length_in(position) > self.inline => {
+                    let passed = word.to_passed(Reason::Dropped);
+                    if self.step(position, word, passed) {
+                        self.settle(position, passed);
+                        return true;
+                    }
+                }
+                (0, Phase::Free) | (..0, _) => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// The length of the message in a slot, as far as it can be trusted.
+    fn length_in(&self, slot: u64) -> usize {
+        (self.meta(slot).load(Ordering::Relaxed) & u64::from(u32::MAX)) as usize
+    }
+
+    /// Whether the message in this slot, which comes back, had room.
+    pub(super) fn has_room_taken(&self, slot: u64) -> bool {
+        self.length_in(slot) > self.inline
     }
 
     /// Ends a holding, also where its slot was passed over meanwhile.
@@ -312,6 +439,7 @@ impl Lane {
         if length > room && length <= self.largest {
             return Ok((self.load(slot) == word).then_some(Taken::TooLong(length)));
         }
+        let place = (length > self.inline).then(|| self.place(slot).load(Ordering::Relaxed));
         let held = word.to(Phase::Reading, me);
         if !self.step(slot, word, held) {
             return Ok(None);
@@ -320,14 +448,14 @@ impl Lane {
         // A taker that died before it could write down its delivery has still left the mark in the phase.
         let before = if word.phase() == Phase::Returned { before.max(1) } else { before };
         let deliveries = before.saturating_add(1);
-        let held = Held { lane: self.number, slot, word: held, length, deliveries };
-        if length > self.largest {
+        let held = Held { lane: self.number, slot, word: held, length, place, deliveries };
+        if length > self.inline && !self.is_sound(&held) {
             // No rule-abiding producer writes that: out with it, so that it does not block the ring.
             self.finish(&held, |word| word.to_passed(Reason::Dropped))?;
             return Err(Errno::EBADMSG);
         }
-        // Relaxed: published by whatever exchange ends this holding.
-        self.meta(slot).store(u64::from(deliveries) << 32 | length as u64, Ordering::Relaxed);
+        // Published by whatever exchange ends this holding. Release: `has_gone` looks at the length by itself.
+        self.meta(slot).store(u64::from(deliveries) << 32 | length as u64, Ordering::Release);
         Ok(Some(Taken::Message(held)))
     }
 
@@ -338,12 +466,18 @@ impl Lane {
         if length == 0 {
             return 0; // also of an offset with which no address could be computed
         }
-        self.slots.get(held.slot, PAYLOAD_AT + offset, &mut buffer[..length])
+        match (held.place, &self.room) {
+            (Some(place), Some(room)) => room.bytes.get_at(place as usize + offset, &mut buffer[..length]),
+            _ => self.slots.get(held.slot, self.payload_at + offset, &mut buffer[..length]),
+        }
     }
 
-    /// Where a held slot's payload lies.
+    /// Where a held message's payload lies.
     pub(super) fn payload(&self, held: &Held) -> std::ptr::NonNull<u8> {
-        self.slots.pointer(held.slot, PAYLOAD_AT)
+        match (held.place, &self.room) {
+            (Some(place), Some(room)) => room.bytes.pointer(0, place as usize),
+            _ => self.slots.pointer(held.slot, self.payload_at),
+        }
     }
 
     /// Ends a holding for good: the message is done with. `ESTALE` if it was taken from this process, declared dead.

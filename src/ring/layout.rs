@@ -2,23 +2,26 @@
 //!
 //! ```text
 //! Control                      constants, then one line each for two bells and what is rarely written
-//! Ends × lanes                 one line each for tail, head, the producers' bell and the high-water mark
+//! Ends × lanes                 one line each for tail, head, the bells of producers, and the high-water mark
 //! slot × slots × lanes         state word, length and deliveries, payload
 //! accounts × slots × lanes     four counters for each slot, written only when a lap ends without a message
+//! room × lanes                 chunk × chunks, if messages may be longer than a slot
+//! node × nodes × lanes         a word for each chunk and each of its parts
 //! ```
 //!
-//! Slots have a fixed stride, that of the largest message: a ring for large messages touches a page per message even if
-//! the message is small. Storage by the size of each message will change this layout, and its version with it.
+//! Where messages may be longer than a slot of two lines, slots have two lines, and room for the longer ones lies apart (`room.rs`):
+//! a message then takes what it needs, whatever the largest. Where they may not, slots have the stride of the largest.
 
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::RingOptions;
+use super::room::{Level, Room, SLOTS_MAX, levels, words_of_chunk};
 use crate::segment::{Bell, Segment};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::sys::shared::{Kept, Mapping, Places, Record};
+use crate::sys::shared::{Kept, Mapping, Places, Record, Words};
 
 /// The number of this kind of body.
 pub(super) const KIND: u32 = 1;
@@ -38,6 +41,8 @@ pub(super) struct Control {
     pub flags: AtomicU64,
     /// After so many redeliveries a message becomes a dead letter; 0: never.
     pub redeliveries: AtomicU64,
+    /// Of each lane; 0: no message is longer than a slot.
+    pub chunks: AtomicU64,
     /// Rings when there may be something for consumers.
     pub consumers_bell: Line<Bell>,
     /// Rings when there may be a dead letter.
@@ -52,8 +57,10 @@ pub(super) struct Ends {
     pub tail: Line<AtomicU64>,
     /// The first position that may hold something for consumers. Behind or exact, never ahead.
     pub head: Line<AtomicU64>,
-    /// Rings when there may be room for producers.
+    /// Rings when there may be a slot for producers.
     pub producers_bell: Line<Bell>,
+    /// Rings when there may be room for messages that are longer than a slot.
+    pub room_bell: Line<Bell>,
     /// The most places that were in use at once, as far as anybody has looked.
     pub high_water: Line<AtomicU64>,
 }
@@ -68,7 +75,7 @@ pub(super) struct Rare {
     pub redelivered: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Control>() == 4 * 128 && size_of::<Ends>() == 4 * 128);
+const _: () = assert!(size_of::<Control>() == 4 * 128 && size_of::<Ends>() == 5 * 128);
 
 // SAFETY: atomics only.
 #[allow(unsafe_code)]
@@ -78,7 +85,14 @@ unsafe impl Record for Control {}
 unsafe impl Record for Ends {}
 
 /// What precedes the payload in a slot: state word and meta word.
-pub(super) const PAYLOAD_AT: usize = 16;
+const PAYLOAD_AT: usize = 16;
+/// The same where there is room besides, with whose it is and where.
+const PAYLOAD_AT_WITH_ROOM: usize = 32;
+/// The stride of slots besides which there is room; without, the largest message may take as much.
+const SLOT: usize = 128;
+/// So many slots are made where nobody says how many messages there may be, at most; and they take up a part of the capacity only.
+const SLOTS_DEFAULT: u64 = 1 << 16;
+const SLOTS_SHARE: u64 = 4;
 /// Counters of a slot, by `Reason`.
 const ACCOUNT: usize = 4 * size_of::<AtomicU64>();
 /// Lengths have 32 bits, and a slot's stride must not come near the address space.
@@ -96,6 +110,8 @@ pub(super) struct Geometry {
     pub lanes: u32,
     pub stride: usize,
     pub largest: usize,
+    /// Of each lane, for messages that are longer than a slot; 0: there are none.
+    pub chunks: usize,
 }
 
 /// What was agreed when the ring was made.
@@ -110,6 +126,7 @@ pub(super) struct Parts {
     pub ends: Kept<Ends>,
     pub slots: Places,
     pub accounts: Places,
+    pub room: Option<Room>,
 }
 
 impl Geometry {
@@ -124,23 +141,91 @@ impl Geometry {
         if largest == 0 || largest > LARGEST_MAX {
             return Err("the largest message is from 1 byte to 1 GiB");
         }
+        let depth = options.depth.div_ceil(lanes.into()).checked_next_power_of_two();
+        let depth = depth.filter(|depth| options.depth == 0 || *depth <= SLOTS_MAX);
+        let depth = depth.ok_or("a ring has at most 2^23 places for messages in each lane")?;
         let stride = (largest + PAYLOAD_AT as u64).next_multiple_of(64);
-        let fit = capacity / stride;
-        if fit < 2 {
+        let depth = (options.depth != 0).then_some(depth.max(2));
+        let capacity = match depth {
+            Some(depth) if options.capacity == 0 => Geometry::for_depth(depth, largest, stride),
+            _ => Some(capacity),
+        };
+        let capacity = capacity.ok_or("no address space is that large; lower the depth")?;
+        let geometry = if stride <= SLOT as u64 {
+            let fit = capacity / stride;
+            if fit < 2 {
+                return Err(
+                    "the capacity must hold, for each lane, two messages of the largest size, and 16 bytes for each",
+                );
+            }
+            let slots = depth.unwrap_or(1 << fit.ilog2());
+            if slots > fit {
+                return Err("the capacity does not hold so many messages; lower the depth");
+            }
+            Geometry { slots, lanes, stride: stride as usize, largest: largest as usize, chunks: 0 }
+        } else {
+            Geometry::with_room(capacity, lanes, largest as usize, depth)?
+        };
+        geometry.size().map(|_| geometry).ok_or("no address space is that large; lower the capacity")
+    }
+
+    /// What so many messages of the largest size take.
+    fn for_depth(depth: u64, largest: u64, stride: u64) -> Option<u64> {
+        let each = if stride <= SLOT as u64 { stride } else { (SLOT + levels(largest as usize)[0].size) as u64 };
+        depth.checked_mul(each)
+    }
+
+    fn with_room(capacity: u64, lanes: u32, largest: usize, depth: Option<u64>) -> Result<Geometry, &'static str> {
+        let chunk = levels(largest)[0].size as u64;
+        let chunks =
+            |slots: u64| capacity.checked_sub(slots.saturating_mul(SLOT as u64)).map_or(0, |left| left / chunk);
+        let mut slots = match depth {
+            Some(depth) => depth,
+            None => {
+                let share = (capacity / SLOTS_SHARE / SLOT as u64).clamp(2, SLOTS_DEFAULT);
+                1 << share.ilog2()
+            }
+        };
+        while depth.is_none() && slots > 2 && chunks(slots) < 2 {
+            slots /= 2;
+        }
+        let chunks = chunks(slots);
+        if chunks < 2 {
             return Err(
-                "the capacity must hold, for each lane, two messages of the largest size, and 16 bytes for each",
+                "the capacity must hold, for each lane, two messages of the largest size, each rounded up by an eighth at \
+                        most, and 128 bytes for each message that there may be; lower the depth or the largest size",
             );
         }
-        let geometry = Geometry { slots: 1 << fit.ilog2(), lanes, stride: stride as usize, largest: largest as usize };
-        geometry.size().map(|_| geometry).ok_or("no address space is that large; lower the capacity")
+        let chunks = usize::try_from(chunks).map_err(|_| "no address space is that large; lower the capacity")?;
+        Ok(Geometry { slots, lanes, stride: SLOT, largest, chunks })
+    }
+
+    /// The longest message that lies in its slot.
+    pub(super) fn inline(&self) -> usize {
+        if self.chunks == 0 { self.largest } else { SLOT - PAYLOAD_AT_WITH_ROOM }
+    }
+
+    pub(super) fn payload_at(&self) -> usize {
+        if self.chunks == 0 { PAYLOAD_AT } else { PAYLOAD_AT_WITH_ROOM }
+    }
+
+    /// Bytes of a lane's room, and words for its nodes.
+    fn room(&self) -> Option<(usize, usize)> {
+        if self.chunks == 0 {
+            return Some((0, 0));
+        }
+        let levels: Vec<Level> = levels(self.largest);
+        Some((self.chunks.checked_mul(levels[0].size)?, self.chunks.checked_mul(words_of_chunk(&levels))?))
     }
 
     /// Bytes of the whole body.
     pub(super) fn size(&self) -> Option<usize> {
         let slots = usize::try_from(self.slots).ok()?;
         let of_slots = slots.checked_mul(self.stride.checked_add(ACCOUNT)?)?;
-        let of_lanes = of_slots.checked_add(size_of::<Ends>())?.checked_mul(self.lanes as usize)?;
-        of_lanes.checked_add(size_of::<Control>())
+        let (room, words) = self.room()?;
+        let of_room = room.checked_add(words.checked_mul(size_of::<AtomicU64>())?)?;
+        let of_lane = of_slots.checked_add(size_of::<Ends>())?.checked_add(of_room)?;
+        of_lane.checked_mul(self.lanes as usize)?.checked_add(size_of::<Control>())
     }
 
     fn parts(&self, memory: &Arc<Mapping>, body: usize, lane: usize) -> Option<Parts> {
@@ -149,7 +234,18 @@ impl Geometry {
         let ends_at = body + size_of::<Control>();
         let slots_at = ends_at + lanes * size_of::<Ends>();
         let accounts_at = slots_at + lanes * slots * self.stride;
+        let (room, words) = self.room()?;
+        let room_at = accounts_at + lanes * slots * ACCOUNT;
+        let words_at = room_at + lanes * room;
+        let room = if self.chunks == 0 {
+            None
+        } else {
+            let words = Words::new(memory, words_at + lane * words * size_of::<AtomicU64>(), words)?;
+            let bytes = Places::new(memory, room_at + lane * room, room, 1)?;
+            Some(Room::new(words, bytes, self.largest, self.chunks))
+        };
         Some(Parts {
+            room,
             ends: Kept::new(memory, ends_at + lane * size_of::<Ends>())?,
             slots: Places::new(memory, slots_at + lane * slots * self.stride, self.stride, self.slots)?,
             accounts: Places::new(memory, accounts_at + lane * slots * ACCOUNT, ACCOUNT, self.slots)?,
@@ -164,6 +260,7 @@ impl Geometry {
         control.lanes.store(self.lanes.into(), Ordering::Relaxed);
         control.stride.store(self.stride as u64, Ordering::Relaxed);
         control.largest.store(self.largest as u64, Ordering::Relaxed);
+        control.chunks.store(self.chunks as u64, Ordering::Relaxed);
         control.flags.store(u64::from(options.persistent), Ordering::Relaxed);
         control.redeliveries.store(u64::from(options.redeliveries), Ordering::Relaxed);
         Some(())
@@ -179,6 +276,7 @@ impl Geometry {
             lanes: u32::try_from(control.lanes.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
             stride: usize::try_from(control.stride.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
             largest: usize::try_from(control.largest.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
+            chunks: usize::try_from(control.chunks.load(Ordering::Relaxed)).map_err(|_| Errno::EBADMSG)?,
         };
         let terms = Terms {
             persistent: control.flags.load(Ordering::Relaxed) & 1 == 1,
@@ -187,8 +285,9 @@ impl Geometry {
         let sound = geometry.slots.is_power_of_two()
             && geometry.slots >= 2
             && (1..=LANES_MAX).contains(&geometry.lanes)
-            && geometry.largest as u64 <= LARGEST_MAX
-            && geometry.stride >= geometry.largest + PAYLOAD_AT
+            && (1..=LARGEST_MAX).contains(&(geometry.largest as u64))
+            && (geometry.chunks == 0 || geometry.slots <= SLOTS_MAX)
+            && geometry.stride >= geometry.inline() + geometry.payload_at()
             && geometry.size().is_some_and(|size| size <= length);
         if !sound {
             return Err(Errno::EBADMSG);

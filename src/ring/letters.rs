@@ -2,7 +2,8 @@
 //!
 //! A dead letter stays in its slot, under a phase of its own: becoming one is a single exchange, and so is being taken
 //! again. The ring goes around it as around a slot that somebody holds. So that the ring does not end up full of what nobody
-//! can process, dead letters may take up half of a lane's slots; one that would go beyond is dropped, and counted.
+//! can process, dead letters may take up half of a lane's slots, and room in half of its chunks; one that would go beyond
+//! is dropped, and counted.
 
 use super::lane::{Held, Lane, Taken};
 use super::many::Many;
@@ -16,11 +17,11 @@ const TRIES: u32 = 16;
 
 impl Many {
     /// What a message of this lane becomes that comes back after so many deliveries.
-    fn fate(&self, lane: &Lane, deliveries: u32) -> Fate {
+    fn fate(&self, lane: &Lane, slot: u64, deliveries: u32) -> Fate {
         let first = self.redeliveries.saturating_add(1);
         if self.redeliveries == 0 || deliveries < first {
             Fate::Again
-        } else if deliveries > first || lane.letters() < (lane.slots.count() / 2).max(1) {
+        } else if deliveries > first || lane.has_place_for_letter(slot) {
             // One that was a dead letter before, and was taken as such, becomes one again whatever else there is.
             Fate::DeadLetter
         } else {
@@ -42,7 +43,7 @@ impl Many {
             Fate::DeadLetter => self.control.letters_bell.0.ring(),
             Fate::Dropped => {
                 lane.settle(slot, lane.load(slot));
-                lane.ends.producers_bell.0.ring();
+                lane.ring_freed(usize::MAX);
             }
         }
     }
@@ -61,7 +62,7 @@ impl Many {
     /// Ends a holding without being done: the message will be delivered again, or has come back too often.
     pub(super) fn give_back(&self, held: &Held) -> SysResult<()> {
         let lane = self.lane(held.lane);
-        let fate = self.fate(lane, held.deliveries);
+        let fate = self.fate(lane, held.slot, held.deliveries);
         lane.finish(held, |word| fate.of(word))?;
         self.came_back(lane, held.slot, fate);
         Ok(())
@@ -69,7 +70,7 @@ impl Many {
 
     /// Takes a message out of the hands of an owner who is not current.
     pub(super) fn recover_message(&self, lane: &Lane, slot: u64, word: Word) {
-        let fate = self.fate(lane, lane.deliveries(slot, word));
+        let fate = self.fate(lane, slot, lane.deliveries(slot, word));
         if lane.step(slot, word, fate.of(word)) {
             self.came_back(lane, slot, fate);
         }
@@ -77,10 +78,18 @@ impl Many {
 }
 
 impl Lane {
-    /// How many there are. Whoever counts at the same time may make one more each.
-    fn letters(&self) -> u64 {
+    /// Whether there is a place for one more, of the length of the message in this slot. Whoever counts at the same time may
+    /// make one more each.
+    fn has_place_for_letter(&self, slot: u64) -> bool {
         let is_letter = |slot: &u64| matches!(self.load(*slot).phase(), Phase::DeadLetter | Phase::DeadLetterLate);
-        (0..self.slots.count()).filter(is_letter).count() as u64
+        let (mut all, mut with_room) = (0, 0);
+        for letter in (0..self.slots.count()).filter(is_letter) {
+            all += 1;
+            with_room += usize::from(self.has_room_taken(letter));
+        }
+        // One with room may keep a whole chunk from being used for a message of the largest size.
+        let most = self.room.as_ref().map_or(usize::MAX, |room| (room.chunks / 2).max(1));
+        all < (self.slots.count() / 2).max(1) && (!self.has_room_taken(slot) || with_room < most)
     }
 
     /// Takes a dead letter of at most `room` bytes, one of those that lie longest if the lane has not gone around since.

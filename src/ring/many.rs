@@ -88,6 +88,39 @@ impl Many {
         Ok(None)
     }
 
+    /// A slot for a message of this length, described, if there is one now.
+    #[inline]
+    pub(super) fn claim_for(&self, lane: &Lane, me: Tag, length: usize, eager: bool) -> SysResult<Option<Held>> {
+        loop {
+            match self.claim(lane, me, eager)? {
+                Some(held) => {
+                    lane.describe(&held, length);
+                    return Ok(Some(Held { length, ..held }));
+                }
+                None if eager && lane.drop_oldest() => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// A slot, and room for a message that is longer than one, if there are both now.
+    #[cold]
+    pub(super) fn claim_with_room(&self, lane: &Lane, me: Tag, length: usize, eager: bool) -> SysResult<Option<Held>> {
+        // To take a slot in vain costs others a look at it, so room is looked for first. Each that is nevertheless taken in
+        // vain was beaten by somebody who got on.
+        while lane.may_fit(length) || eager && lane.drop_oldest_with_room() {
+            let Some(mut held) = self.claim_for(lane, me, length, eager)? else { return Ok(None) };
+            if lane.furnish(&mut held, None) {
+                return Ok(Some(held));
+            }
+            lane.forgo(&held);
+            if !eager {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
     // --- consumers ---
 
     /// Takes the next message of at most `room` bytes, of the highest lane that has one.
@@ -119,7 +152,7 @@ impl Many {
                 let passed = word.to_passed(Reason::Skipped);
                 if lane.step(slot, word, passed) {
                     lane.settle(slot, passed);
-                    lane.ends.producers_bell.0.ring();
+                    lane.ring_freed(usize::MAX); // it may have had room, or been about to have it
                 }
             }
             Phase::Reading => self.recover_message(lane, slot, word),

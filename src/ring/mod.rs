@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `mod.rs` | the API |
 //! | `held.rs` | messages written and read in place |
+//! | `claim.rs` | how a sender comes to a slot |
 //! | `batch.rs` | several messages in one call |
 //! | `options.rs` | options and statistics |
 //! | `many.rs` | the many-to-many ring: its lanes, and who takes part |
 //! | `lane.rs` | how the slots of a lane change hands between many producers and many consumers |
+//! | `room.rs` | room for messages that are longer than a slot |
 //! | `waiting.rs` | how calls and doorbells wait |
 //! | `explain.rs` | what callers can do about errors |
 //! | `letters.rs` | dead letters |
@@ -26,6 +28,7 @@
 
 mod batch;
 mod books;
+mod claim;
 mod depth;
 mod explain;
 mod held;
@@ -41,6 +44,7 @@ mod one_layout;
 mod one_recv;
 mod one_send;
 mod options;
+mod room;
 mod waiting;
 mod word;
 
@@ -58,14 +62,14 @@ use crate::address::{Address, Scheme};
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
 use crate::lender::Lender;
-use crate::segment::{CONSUMER, Member, PRODUCER, Patience, Plan, Segment, Tag, look_around};
+use crate::segment::{CONSUMER, Member, Patience, Plan, Segment, Tag};
 use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::shared::Mapping;
 use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 use explain::{damaged, fenced, join_error, no_lane};
-use lane::{Held, Lane, Taken};
+use lane::{Held, Taken};
 use layout::{Geometry, KIND};
 use many::Many;
 use waiting::{Side, Wanted};
@@ -248,11 +252,10 @@ impl Ring {
     #[inline]
     pub fn send_in_lane(&self, lane: u32, message: &[u8], timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
-        let Some(mut held) = self.claim(&mut operation, lane, message.len())? else {
+        let Some(held) = self.claim(&mut operation, lane, message.len())? else {
             self.drop_newest(1);
             return Ok(());
         };
-        held.length = message.len();
         self.many.lane(held.lane).write(&held, 0, message);
         self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
     }
@@ -318,7 +321,7 @@ impl Ring {
     fn reserve_held(&self, lane: u32, length: usize, timeout: Timeout) -> Result<Held> {
         let mut operation = self.object.operation("reserve", timeout);
         match self.claim(&mut operation, lane, length)? {
-            Some(held) => Ok(Held { length, ..held }),
+            Some(held) => Ok(held),
             None => {
                 Err(operation.error(Errno::EAGAIN).because("the ring is full, and there is no message yet to drop"))
             }
@@ -390,72 +393,6 @@ impl Ring {
 
     // --- what the calls are made of ---
 
-    /// A slot to write to; `None` if the newest message is to be dropped instead, which the caller counts if it has one.
-    #[inline]
-    fn claim(&self, operation: &mut Operation<'_>, lane: u32, length: usize) -> Result<Option<Held>> {
-        let Some(lane) = self.many.lanes.get(lane as usize) else {
-            return Err(no_lane(operation.error(Errno::EINVAL), self.many.geometry.lanes));
-        };
-        let largest = self.many.geometry.largest;
-        if length > largest {
-            return Err(operation
-                .error(Errno::EMSGSIZE)
-                .because("the message is larger than the ring's largest; make the ring with a larger one")
-                .with_true_size(largest));
-        }
-        let attempt = || Ok(self.try_claim(lane)?.map(Some));
-        match attempt() {
-            Ok(Some(claimed)) => return Ok(claimed),
-            Ok(None) => {}
-            Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
-        }
-        let claimed = self.claim_from_full(operation, Wanted::Room(lane.number), attempt);
-        if !matches!(claimed, Ok(Some(_))) {
-            self.bells.found_nothing(&Wanted::Room(lane.number));
-        }
-        claimed
-    }
-
-    /// What this handle does when the ring is full.
-    #[cold]
-    fn claim_from_full(
-        &self,
-        operation: &mut Operation<'_>,
-        room: Wanted,
-        attempt: impl FnMut() -> SysResult<Option<Option<Held>>>,
-    ) -> Result<Option<Held>> {
-        match self.full {
-            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(room), operation, attempt),
-            RingFull::Fail => {
-                look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
-                Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
-            }
-            RingFull::DropNewest => {
-                look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// A slot to write to, if there is one now.
-    #[inline]
-    fn try_claim(&self, lane: &Lane) -> SysResult<Option<Held>> {
-        let me = self.member_in(PRODUCER)?;
-        let eager = self.full == RingFull::DropOldest;
-        loop {
-            match self.many.claim(lane, me, eager)? {
-                None if eager && lane.drop_oldest() => {}
-                claimed => return Ok(claimed),
-            }
-        }
-    }
-
-    #[cold]
-    fn drop_newest(&self, messages: usize) {
-        // Relaxed: one step, which a death can only leave out or leave done.
-        self.many.control.rare.0.dropped_newest.fetch_add(messages as u64, Ordering::Relaxed);
-    }
-
     #[inline]
     fn take(&self, operation: &mut Operation<'_>, room: usize) -> Result<Held> {
         let attempt = || {
@@ -507,7 +444,7 @@ impl Ring {
     fn abort(&self, held: &Held) -> SysResult<()> {
         let lane = self.many.lane(held.lane);
         lane.abort(held)?;
-        lane.ends.producers_bell.0.ring();
+        lane.ring_freed(held.length);
         Ok(())
     }
 
@@ -515,7 +452,7 @@ impl Ring {
     fn release(&self, held: &Held) -> SysResult<()> {
         let lane = self.many.lane(held.lane);
         lane.release(held)?;
-        lane.ends.producers_bell.0.ring();
+        lane.ring_freed(held.length);
         Ok(())
     }
 
@@ -549,14 +486,17 @@ impl Ring {
     }
 
     fn side(&self, wanted: Wanted) -> Side<'_> {
-        Side { many: &self.many, wanted }
+        Side { many: &self.many, wanted, unsure: None }
     }
 
     /// Has everybody who sleeps look again who is there.
     fn announce_change(&self) {
         self.many.control.consumers_bell.0.ring_all();
         self.many.control.letters_bell.0.ring_all();
-        self.many.lanes.iter().for_each(|lane| lane.ends.producers_bell.0.ring_all());
+        for lane in &self.many.lanes {
+            lane.ends.producers_bell.0.ring_all();
+            lane.ends.room_bell.0.ring_all();
+        }
     }
 }
 

@@ -66,6 +66,11 @@ impl End {
         if options.lanes > 1 || options.lane != 0 {
             return Err(object.error(Errno::EINVAL, "open").because("a one-to-one ring has one lane; use a Ring"));
         }
+        if options.depth != 0 {
+            return Err(object
+                .error(Errno::EINVAL, "open")
+                .because("a one-to-one ring has no depth, as it stores by length; lower its capacity, or use a Ring"));
+        }
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let (log, standing) = (Log::of(member.segment()).map_err(fail)?, member.standing().map_err(fail)?);

@@ -44,14 +44,21 @@ impl RingRole {
     }
 }
 
-/// How to open or make a ring. `capacity`, `largest`, `participants`, `lanes`, `persistent`, `redeliveries` and `mode` count
-/// when it is made and are the ring's from then on; the rest is each handle's own.
+/// How to open or make a ring. `capacity`, `largest`, `depth`, `participants`, `lanes`, `persistent`, `redeliveries` and `mode`
+/// count when it is made and are the ring's from then on; the rest is each handle's own.
 #[derive(Clone, Debug, Default)]
 pub struct RingOptions {
-    /// Memory for messages in bytes, reserved at once; 0 for 1 MiB. Rounded down to a power of two of slots.
+    /// Memory for messages in bytes, reserved at once; 0 for 1 MiB or, where a depth is given, for so many messages of the
+    /// largest size.
     pub capacity: u64,
-    /// The largest message in bytes; 0 for 1024 (or a quarter of the capacity, if that is less).
+    /// The largest message in bytes; 0 for 1024 (or a quarter of the capacity, if that is less). A limit only: each message
+    /// takes 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at most twice that
+    /// (an eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or 128 bytes for each instead.
     pub largest: u64,
+    /// How many messages there may be at once, all lanes together, rounded up to a power of two in each; 0 for as many as
+    /// take a quarter of the capacity, 65536 at most (where the largest message has at most 112 bytes, the whole of it). Not
+    /// with a one-to-one ring, which has no such limit.
+    pub depth: u64,
     /// How many handles may be open at the same time, at most 256; 0 for 256.
     pub participants: u32,
     /// How many lanes the ring has, at most 8; 0 for 1. Messages of a higher lane are received first. Each lane has its part
@@ -85,6 +92,7 @@ impl RingOptions {
         let mut options = self.clone();
         options.capacity = number(self.capacity, "capacity");
         options.largest = number(self.largest, "largest");
+        options.depth = number(self.depth, "depth");
         let participants = number(self.participants.into(), "participants");
         options.participants = u32::try_from(participants).unwrap_or(u32::MAX);
         let lanes = number(self.lanes.into(), "lanes");
@@ -147,9 +155,9 @@ pub struct RingStatistics {
     pub dropped: u64,
     /// Messages that came back too often and that nobody has taken since.
     pub dead_lettered: u64,
-    /// Places that producers have reserved and not committed.
+    /// Places that producers have reserved and not committed, or hold while they wait for room.
     pub writing: u64,
-    /// Reservations that were given up. They were never sent.
+    /// Reservations that were given up, and places of senders that waited for room in vain. They were never sent.
     pub aborted: u64,
     /// Half-written messages of producers that died. They were never sent.
     pub skipped: u64,

@@ -1,5 +1,6 @@
 //! How the calls of a many-to-many ring wait, and the helpers of its doorbells.
 
+use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,15 @@ use crate::sys::{SysResult, futex};
 /// Nobody's death can matter: the kernel is asked for so long at a time.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// Somebody is just about to say that a slot is his; he may have been stopped there.
+const UNSURE: Duration = Duration::from_millis(2);
+
 /// What a handle may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// In this lane.
+    /// In this lane, for a message.
+    Slot(u32),
+    /// In this lane, for a message that is longer than a slot, and has one.
     Room(u32),
     Message,
     DeadLetter,
@@ -31,6 +37,8 @@ pub(super) enum Wanted {
 pub(super) struct Side<'a> {
     pub many: &'a Many,
     pub wanted: Wanted,
+    /// Whether the last look for room may have been too early, without anybody to tell.
+    pub unsure: Option<&'a Cell<bool>>,
 }
 
 impl Party for Side<'_> {
@@ -40,7 +48,8 @@ impl Party for Side<'_> {
 
     fn bell(&self) -> SysResult<&Bell> {
         Ok(match self.wanted {
-            Wanted::Room(lane) => &self.many.lane(lane).ends.producers_bell.0,
+            Wanted::Slot(lane) => &self.many.lane(lane).ends.producers_bell.0,
+            Wanted::Room(lane) => &self.many.lane(lane).ends.room_bell.0,
             Wanted::Message => &self.many.control.consumers_bell.0,
             Wanted::DeadLetter => &self.many.control.letters_bell.0,
         })
@@ -53,12 +62,16 @@ impl Party for Side<'_> {
 
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
         let (other, reason) = match self.wanted {
-            Wanted::Room(_) => (CONSUMER, "the last consumer has gone"),
+            Wanted::Slot(_) | Wanted::Room(_) => (CONSUMER, "the last consumer has gone"),
             Wanted::Message => (PRODUCER, "the ring is empty, and the last producer has gone"),
             Wanted::DeadLetter => (CONSUMER, "there is no dead letter, and the last consumer has gone"),
         };
         let over = !self.many.persistent && self.member().is_role_over(other)?;
         Ok(over.then_some((Errno::EPIPE, reason)))
+    }
+
+    fn look_again(&self) -> Option<Duration> {
+        self.unsure.is_some_and(Cell::get).then_some(UNSURE)
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -77,7 +90,8 @@ impl Ring {
         self.bell(self.wanted())
     }
 
-    /// As [`Ring::doorbell`], readable while there may be room for a message in this lane, until a call finds none.
+    /// As [`Ring::doorbell`], readable while there may be room in this lane for a message as long as the last of this handle
+    /// that found none, until a call finds none.
     ///
     /// # Errors
     /// As [`Ring::doorbell`]; `EINVAL` there is no such lane.
@@ -85,7 +99,7 @@ impl Ring {
         if lane >= self.many.geometry.lanes {
             return Err(no_lane(self.object.error(Errno::EINVAL, "doorbell"), self.many.geometry.lanes));
         }
-        self.bell(Wanted::Room(lane))
+        self.bell(Wanted::Slot(lane))
     }
 
     /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
@@ -111,14 +125,26 @@ impl Listener {
         Box::new(Listener { many: Arc::clone(many), wanted })
     }
 
-    fn sleep(&self, side: &Side<'_>) -> SysResult<()> {
+    /// What is missing for what is wanted: what a call could use may want both a slot and room.
+    fn missing(&self) -> Wanted {
+        match self.wanted {
+            Wanted::Slot(lane) if !self.many.lane(lane).may_fit_wanted() => Wanted::Room(lane),
+            wanted => wanted,
+        }
+    }
+
+    fn sleep(&self) -> SysResult<()> {
         loop {
-            look_around(side)?;
+            let side = Side { many: &self.many, wanted: self.missing(), unsure: None };
+            look_around(&side)?;
             let bell = side.bell()?;
             let announced = bell.announce();
             // That nothing can come any more is for the caller to meet.
             if side.over()?.is_some() || self.look().is_ok() {
                 return Ok(());
+            }
+            if self.missing() != side.wanted {
+                continue;
             }
             let most = if side.member().has_company()? { ASK_EVERY } else { LONG };
             match futex::wait(bell.word(), announced, most) {
@@ -132,7 +158,7 @@ impl Listener {
 impl Listen for Listener {
     fn look(&self) -> SysResult<()> {
         let is_ready = match self.wanted {
-            Wanted::Room(lane) => self.many.lane(lane).has_room(),
+            Wanted::Slot(lane) | Wanted::Room(lane) => self.many.lane(lane).has_room(),
             Wanted::Message => self.many.lanes.iter().any(Lane::has_message) || self.many.has_returned(),
             Wanted::DeadLetter => {
                 let is_in = |phase| self.many.lanes.iter().any(|lane| lane.any_in(phase));
@@ -143,11 +169,10 @@ impl Listen for Listener {
     }
 
     fn wait(&self) -> SysResult<()> {
-        let side = Side { many: &self.many, wanted: self.wanted };
-        let waited = self.sleep(&side);
+        let waited = self.sleep();
         // Whoever rings wakes one sleeper for each thing; this one takes nothing, so it passes on what may have been
         // another's.
-        side.bell()?.ring();
+        Side { many: &self.many, wanted: self.wanted, unsure: None }.bell()?.ring();
         waited
     }
 }
@@ -155,6 +180,9 @@ impl Listen for Listener {
 impl Lane {
     /// Whether a producer would find room now, as `claim` looks for it.
     fn has_room(&self) -> bool {
+        if !self.may_fit_wanted() {
+            return false;
+        }
         let first = self.ends.tail.0.load(Ordering::Acquire);
         for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
             let word = self.load(position);
@@ -165,6 +193,11 @@ impl Lane {
             }
         }
         false
+    }
+
+    /// Whether there would be room for what found none the last time.
+    fn may_fit_wanted(&self) -> bool {
+        self.may_fit(self.wanted.load(Ordering::Relaxed))
     }
 
     /// Whether a consumer would find a message now, as `take` looks for it.

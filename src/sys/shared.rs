@@ -261,6 +261,36 @@ impl Places {
     }
 }
 
+/// A row of words inside a mapping, checked once.
+#[derive(Clone, Debug)]
+pub(crate) struct Words {
+    first: NonNull<AtomicU64>,
+    last: usize,
+    _keeps: Arc<Mapping>,
+}
+
+// SAFETY: as for Mapping, which it keeps alive; what it points to is atomics.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// `None` unless there is at least one, and all lie inside and are aligned.
+    pub(crate) fn new(memory: &Arc<Mapping>, offset: usize, count: usize) -> Option<Words> {
+        let first = memory.within(offset, count.checked_mul(size_of::<AtomicU64>())?)?;
+        let last = count.checked_sub(1)?;
+        offset.is_multiple_of(8).then(|| Words { first: first.cast(), last, _keeps: Arc::clone(memory) })
+    }
+
+    /// The word at this index; one that is too high stands for the last.
+    #[inline(always)]
+    pub(crate) fn at(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: no further than the last, and `new` found all of them inside the mapping, which `_keeps` keeps where it is;
+        // aligned as `new` checked; otherwise as in `Mapping::record`.
+        unsafe { self.first.add(index.min(self.last)).as_ref() }
+    }
+}
+
 /// # Safety
 /// There is room for as many bytes.
 #[cfg(not(loom))]

@@ -4,6 +4,7 @@ mod batch;
 mod doorbell;
 mod lanes;
 mod letters;
+mod room;
 #[path = "../support/mod.rs"]
 mod support;
 
