@@ -127,6 +127,36 @@ TEST(sends_long_batches) {
     ww_ring_close(ring);
 }
 
+/* Short messages take what they need, whatever the largest; there is room for as many of the largest as was asked. */
+TEST(stores_by_length) {
+    static char large[1 << 16];
+    ww_ring_options options = WW_RING_OPTIONS_INIT;
+    ww_ring *ring;
+    ww_loan loan;
+    int i;
+    options.depth = 8;
+    options.largest = sizeof large;
+    OK(ww_ring_anonymous(&ring, &options));
+    for (i = 0; i < 8; i++) {
+        OK(ww_ring_send(ring, large, sizeof large, WW_NOW));
+    }
+    CHECK_INT(ww_ring_send(ring, large, 0, WW_NOW), -EAGAIN);
+    ww_ring_close(ring);
+    options.depth = 1024;
+    options.capacity = 1 << 20;
+    OK(ww_ring_anonymous(&ring, &options));
+    for (i = 0; i < 1024; i++) {
+        OK(ww_ring_send(ring, large, 300, WW_NOW));
+    }
+    CHECK_INT(ww_ring_send(ring, large, 300, WW_NOW), -EAGAIN);
+    OK(ww_ring_borrow(ring, &loan, WW_NOW, NULL));
+    CHECK_INT(loan.size, 300);
+    OK(ww_ring_release(ring, loan.token));
+    ww_ring_close(ring);
+    options.capacity = 1 << 16;
+    CHECK_INT(ww_ring_anonymous(&ring, &options), -EINVAL);
+}
+
 TEST(descriptors_to_poll) {
     ww_ring *ring = make();
     struct pollfd bells[2];

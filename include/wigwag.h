@@ -2259,14 +2259,17 @@ typedef struct ww_bytes {
  * made by fork joins as itself when it first uses the handle; loans stay the parent's. */
 typedef struct ww_ring ww_ring;
 
-/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent,
- * redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
+/* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, depth, participants, mode,
+ * persistent, redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
  * the address says, or else the default. */
 typedef struct ww_ring_options {
     size_t size;
-    /* Memory for messages in bytes, reserved at once; 0 for 1 MiB. */
+    /* Memory for messages in bytes, reserved at once; 0 for 1 MiB or, where a depth is given, for so many messages of the
+     * largest size. */
     uint64_t capacity;
-    /* The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. */
+    /* The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. A limit only: each message takes
+     * 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at most twice that (an
+     * eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or 128 bytes for each instead. */
     uint64_t largest;
     /* How many handles may be open at the same time, at most 256; 0 for 256. */
     uint32_t participants;
@@ -2292,6 +2295,10 @@ typedef struct ww_ring_options {
     uint32_t lanes;
     /* The lane that this handle sends by where it names no other, from 0. */
     uint32_t lane;
+    /* How many messages there may be at once, all lanes together, rounded up to a power of two in each; 0 for as many as
+     * take a quarter of the capacity, 65536 at most (where the largest message has at most 112 bytes, the whole of it). Not
+     * with a one-to-one ring. */
+    uint64_t depth;
 } ww_ring_options;
 #define WW_RING_OPTIONS_INIT WW_INIT(ww_ring_options)
 

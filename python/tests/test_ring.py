@@ -223,6 +223,21 @@ def test_a_higher_lane_is_received_first():
         assert wigwag.Ring.size_for(lanes=3) == seen.bytes
 
 
+def test_what_is_short_takes_little():
+    with wigwag.Ring.anonymous(largest=1 << 16, depth=4) as ring:
+        for number in range(4):
+            ring.send(bytes([number]) * (1 << 16), 0)
+        with pytest.raises(BlockingIOError):
+            ring.send(b"", 0)
+        assert [ring.recv(0).data[:1] for _ in range(4)] == [bytes([number]) for number in range(4)]
+        assert wigwag.Ring.size_for(largest=1 << 16, depth=4) == ring.statistics().bytes
+    with wigwag.Ring.anonymous(1 << 20, 1 << 16, depth=1024) as ring:
+        for _ in range(1024):
+            ring.send(bytes(300), 0)
+        with pytest.raises(BlockingIOError):
+            ring.send(bytes(300), 0)
+
+
 def test_descriptors_to_poll():
     with wigwag.Ring.anonymous(1024, 64) as ring, wigwag.WaitSet() as waitset:
         waitset.add(ring, 7)

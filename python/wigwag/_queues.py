@@ -84,8 +84,7 @@ class SimpleQueue(Shared, Generic[_T]):
     def _open(self, maxsize: int, largest: int, name: Optional[str]) -> None:
         largest = largest or 16384
         slots = 1 << (max(maxsize if maxsize > 0 else self._default, 2) - 1).bit_length()
-        # A slot is the largest message and at most 80 bytes.
-        self._ring: _wigwag.Ring = make(_wigwag.Ring, name, slots * (largest + 80), largest, persistent=True)
+        self._ring: _wigwag.Ring = make(_wigwag.Ring, name, 0, largest, depth=slots, persistent=True)
         self._room: int = self._ring.statistics().slots
 
     def _parts(self) -> Tuple[typing.Any, ...]:

@@ -1828,13 +1828,13 @@ class Permits:
 class Ring:
     @staticmethod
     def open(
-        address: _Address, capacity: int = 0, largest: int = 0, *, participants: int = 0, lanes: int = 0, persistent: bool = False,
+        address: _Address, capacity: int = 0, largest: int = 0, *, depth: int = 0, participants: int = 0, lanes: int = 0, persistent: bool = False,
         redeliveries: int = 0, mode: int = 0, full: _RingFull = "wait", role: _RingRole = "either", wait: _Wait = ...,
         dead_letters: bool = False, lane: int = 0
     ) -> Ring: ...
     @staticmethod
     def anonymous(
-        capacity: int = 0, largest: int = 0, *, participants: int = 0, lanes: int = 0, persistent: bool = False,
+        capacity: int = 0, largest: int = 0, *, depth: int = 0, participants: int = 0, lanes: int = 0, persistent: bool = False,
         redeliveries: int = 0, full: _RingFull = "wait", role: _RingRole = "either", wait: _Wait = ...,
         dead_letters: bool = False, lane: int = 0
     ) -> Ring: ...
@@ -1843,7 +1843,7 @@ class Ring:
         fd: int, *, full: _RingFull = "wait", role: _RingRole = "either", wait: _Wait = ..., dead_letters: bool = False, lane: int = 0
     ) -> Ring: ...
     @staticmethod
-    def size_for(capacity: int = 0, largest: int = 0, *, participants: int = 0, lanes: int = 0) -> int: ...
+    def size_for(capacity: int = 0, largest: int = 0, *, depth: int = 0, participants: int = 0, lanes: int = 0) -> int: ...
     @staticmethod
     def remove(address: _Address) -> None: ...
     def check(self) -> None: ...

@@ -55,16 +55,19 @@ impl ww_ring {
     }
 }
 
-/// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, participants, mode, persistent,
-/// redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
+/// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, depth, participants, mode,
+/// persistent, redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
 /// the address says, or else the default.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct ww_ring_options {
     pub size: usize,
-    /// Memory for messages in bytes, reserved at once; 0 for 1 MiB.
+    /// Memory for messages in bytes, reserved at once; 0 for 1 MiB or, where a depth is given, for so many messages of the
+    /// largest size.
     pub capacity: u64,
-    /// The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less.
+    /// The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. A limit only: each message takes
+    /// 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at most twice that (an
+    /// eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or 128 bytes for each instead.
     pub largest: u64,
     /// How many handles may be open at the same time, at most 256; 0 for 256.
     pub participants: u32,
@@ -90,6 +93,10 @@ pub struct ww_ring_options {
     pub lanes: u32,
     /// The lane that this handle sends by where it names no other, from 0.
     pub lane: u32,
+    /// How many messages there may be at once, all lanes together, rounded up to a power of two in each; 0 for as many as
+    /// take a quarter of the capacity, 65536 at most (where the largest message has at most 112 bytes, the whole of it). Not
+    /// with a one-to-one ring.
+    pub depth: u64,
 }
 
 // SAFETY: repr(C), size first, no padding, any bytes are valid.
@@ -102,7 +109,7 @@ pub(crate) unsafe fn ring_options(given: *const ww_ring_options) -> Result<RingO
     // SAFETY: as the caller promises.
     let given = unsafe { options(given, NOUN) }?;
     let mut wanted = RingOptions::default();
-    (wanted.capacity, wanted.largest) = (given.capacity, given.largest);
+    (wanted.capacity, wanted.largest, wanted.depth) = (given.capacity, given.largest, given.depth);
     (wanted.participants, wanted.mode) = (given.participants, given.mode);
     wanted.persistent = flag(given.persistent, "ww_ring_options.persistent")?;
     wanted.full = match given.full {

@@ -61,7 +61,7 @@ impl RingMessage {
 /// ``writing`` places are reserved and not committed; ``aborted`` and ``skipped`` ones were given up, or left half-written by
 /// producers that died, and never sent; ``redelivered`` is how often a message was given back after it had been taken;
 /// ``dead_lettered`` came back too often.
-/// ``slots`` each hold one message of up to ``largest`` bytes, over all ``lanes``; ``high_water`` is the most messages that there were
+/// ``slots`` is how many messages there may be, of up to ``largest`` bytes, over all ``lanes``; ``high_water`` is the most messages that there were
 /// at once, in one lane, about; ``bytes`` is all memory; ``participants`` handles are open.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
@@ -228,8 +228,9 @@ impl Ring {
 impl Ring {
     /// Open the ring of this address, or make it; what it is counts only for the one who makes it. Never blocks.
     ///
-    /// ``capacity`` is memory for messages in bytes, reserved at once (1 MiB by default), ``largest`` the largest message
-    /// (1024 by default), ``participants`` how many handles may be open at the same time (256), ``lanes`` how many lanes there are (1,
+    /// ``capacity`` is memory for messages in bytes, reserved at once (1 MiB by default, or for ``depth`` of the largest), ``largest``
+    /// the largest message (1024 by default; a limit only: a message takes 128 bytes, and one of more than 96 its length besides),
+    /// ``depth`` how many messages there may be (as many as take a quarter of the capacity), ``participants`` how many handles may be open at the same time (256), ``lanes`` how many lanes there are (1,
     /// at most 8): messages of a higher one are received first, and each has its part of the capacity. When the last producer has
     /// gone consumers get BrokenPipeError once the ring is empty, and producers when the last consumer has gone, unless it is
     /// ``persistent``. With ``redeliveries``, a message that was delivered again so often and comes back once more becomes a dead
@@ -239,7 +240,7 @@ impl Ring {
     /// particular order, and nothing else, and ``lane``, the one that it sends by. Raises OSError (EINVAL, ENOSPC, EACCES;
     /// EBADMSG: there is something else; EPROTO: made by an incompatible version; EUSERS: no room for another handle).
     #[staticmethod]
-    #[pyo3(signature = (address, capacity = 0, largest = 0, *, participants = 0, lanes = 0, persistent = false, redeliveries = 0, mode = 0,
+    #[pyo3(signature = (address, capacity = 0, largest = 0, *, depth = 0, participants = 0, lanes = 0, persistent = false, redeliveries = 0, mode = 0,
         full = "wait", role = "either", wait = Waiting::default(), dead_letters = false, lane = 0))]
     #[allow(clippy::too_many_arguments)] // one for each keyword
     fn open(
@@ -247,6 +248,7 @@ impl Ring {
         address: AddressLike,
         capacity: u64,
         largest: u64,
+        depth: u64,
         participants: u32,
         lanes: u32,
         persistent: bool,
@@ -259,8 +261,17 @@ impl Ring {
         lane: u32,
     ) -> PyResult<Ring> {
         let own = Own::new(full, role, wait, dead_letters, lane)?;
-        let options =
-            RingOptions { capacity, largest, participants, lanes, persistent, redeliveries, mode, ..own.options() };
+        let options = RingOptions {
+            capacity,
+            largest,
+            depth,
+            participants,
+            lanes,
+            persistent,
+            redeliveries,
+            mode,
+            ..own.options()
+        };
         let opened = wigwag::Ring::open(&address.0, options).map_err(|error| raise(py, error))?;
         Ok(Ring::of(opened, own))
     }
@@ -268,13 +279,14 @@ impl Ring {
     /// Make a ring without a name, for children made by fork, and for others by its descriptor. Options as in open. Never
     /// blocks.
     #[staticmethod]
-    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, lanes = 0, persistent = false, redeliveries = 0, full = "wait",
+    #[pyo3(signature = (capacity = 0, largest = 0, *, depth = 0, participants = 0, lanes = 0, persistent = false, redeliveries = 0, full = "wait",
         role = "either", wait = Waiting::default(), dead_letters = false, lane = 0))]
     #[allow(clippy::too_many_arguments)] // one for each keyword
     fn anonymous(
         py: Python<'_>,
         capacity: u64,
         largest: u64,
+        depth: u64,
         participants: u32,
         lanes: u32,
         persistent: bool,
@@ -286,7 +298,8 @@ impl Ring {
         lane: u32,
     ) -> PyResult<Ring> {
         let own = Own::new(full, role, wait, dead_letters, lane)?;
-        let options = RingOptions { capacity, largest, participants, lanes, persistent, redeliveries, ..own.options() };
+        let options =
+            RingOptions { capacity, largest, depth, participants, lanes, persistent, redeliveries, ..own.options() };
         let made = wigwag::Ring::anonymous(options).map_err(|error| raise(py, error))?;
         Ok(Ring::of(made, own))
     }
@@ -312,9 +325,16 @@ impl Ring {
 
     /// How many bytes of memory a ring with these options takes, all in all. Never blocks. Raises OSError (EINVAL).
     #[staticmethod]
-    #[pyo3(signature = (capacity = 0, largest = 0, *, participants = 0, lanes = 0))]
-    fn size_for(py: Python<'_>, capacity: u64, largest: u64, participants: u32, lanes: u32) -> PyResult<usize> {
-        let options = RingOptions { capacity, largest, participants, lanes, ..Default::default() };
+    #[pyo3(signature = (capacity = 0, largest = 0, *, depth = 0, participants = 0, lanes = 0))]
+    fn size_for(
+        py: Python<'_>,
+        capacity: u64,
+        largest: u64,
+        depth: u64,
+        participants: u32,
+        lanes: u32,
+    ) -> PyResult<usize> {
+        let options = RingOptions { capacity, largest, depth, participants, lanes, ..Default::default() };
         wigwag::Ring::size_for(&options).map_err(|error| raise(py, error))
     }
 
