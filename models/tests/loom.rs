@@ -332,6 +332,82 @@ fn a_ring_wakes_who_waits_for_a_message() {
     holds("ring", scenario, &[&[("ring/lane.rs", "self.word(slot).compare_exchange(from.0, to.0, Ordering::SeqCst")]]);
 }
 
+/// Two chunks of three cells each, for messages that are longer than a slot.
+fn room_options() -> RingOptions {
+    RingOptions { capacity: 4 * 128 + 2 * 192, largest: 192, depth: 4, ..ring_options() }
+}
+
+/// Longer than a slot: one that takes a chunk, and one that takes two cells of one.
+const CHUNK: usize = 130;
+const CELLS: usize = 100;
+
+fn send_long(ring: &Ring, number: u64, length: usize, timeout: Timeout) -> bool {
+    let Ok(mut reserved) = ring.reserve(length, timeout) else { return false };
+    reserved.write(0, &message(number));
+    reserved.commit().unwrap();
+    true
+}
+
+fn receive_long(ring: &Ring) -> u64 {
+    let borrowed = ring.borrow(Timeout::Forever).unwrap();
+    let mut bytes = [0; 8];
+    borrowed.read(0, &mut bytes);
+    borrowed.release().unwrap();
+    u64::from_ne_bytes(bytes)
+}
+
+/// A ring with its two sides, whose roles are taken: one chunk is a message's, the other has two cells of one.
+fn rings_with_room() -> [Ring; 2] {
+    let ring = Ring::anonymous(room_options()).unwrap();
+    let producer = Ring::from_fd(again(&ring), room_options()).unwrap();
+    assert!(send_long(&producer, 1, CELLS, Timeout::Now) && send_long(&producer, 2, CHUNK, Timeout::Now));
+    [ring, producer]
+}
+
+#[test]
+fn a_ring_wakes_who_waits_for_room() {
+    let scenario = || {
+        let [ring, producer] = rings_with_room();
+        let sender = spawn(move || {
+            assert!(send_long(&producer, 3, CHUNK, Timeout::Forever));
+            producer
+        });
+        let receiver = spawn(move || {
+            assert_eq!([1, 2, 3].map(|_| receive_long(&ring)), [1, 2, 3]);
+            ring
+        });
+        let producer = sender.join();
+        receiver.join();
+        drop(producer);
+    };
+    let seed = &[
+        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "fence(Ordering::SeqCst);"),
+    ];
+    holds("ring, room", scenario, &[seed]);
+}
+
+#[test]
+fn a_chunk_is_not_split_and_whole_at_once() {
+    let scenario = || {
+        let [ring, whole] = rings_with_room();
+        assert_eq!(receive_long(&ring), 1);
+        let split = Ring::from_fd(again(&ring), room_options()).unwrap();
+        drop(split.reserve(8, Timeout::Now).unwrap());
+        let threads = [(whole, CHUNK), (split, CELLS)].map(|(producer, length)| {
+            spawn(move || {
+                let found = producer.reserve(length, Timeout::Now).is_ok_and(|reserved| reserved.commit().is_ok());
+                (found, producer)
+            })
+        });
+        let [(whole, one), (split, other)] = threads.map(|thread| thread.join().unwrap());
+        assert!(!(whole && split), "they lie in the same place");
+        drop((ring, one, other));
+    };
+    let (taker, maker) = ("fn take_within … fence(Ordering::SeqCst);", "fn clear(&mut self … fence(Ordering::SeqCst);");
+    holds("ring, room for two", scenario, &[&[("ring/room.rs", taker)], &[("ring/room.rs", maker)]]);
+}
+
 #[test]
 fn a_one_to_one_ring_passes_messages_on_in_order() {
     let scenario = || {
