@@ -151,7 +151,9 @@ impl Geometry {
             _ => Some(capacity),
         };
         let capacity = capacity.ok_or("no address space is that large; lower the depth")?;
-        let geometry = if stride <= SLOT as u64 {
+        // Where slots and room for two of the largest are too much, two slots of that size may still fit.
+        let is_tight = || depth.is_none() && capacity / 2 < (SLOT + levels(largest as usize)[0].size) as u64;
+        let geometry = if stride <= SLOT as u64 || is_tight() {
             let fit = capacity / stride;
             if fit < 2 {
                 return Err(

@@ -293,7 +293,8 @@ fn what_the_options_make() {
     assert_eq!(slots(of(1 << 20, 112, 0)).unwrap(), 8192);
     assert_eq!(slots(of(1 << 20, 112, 5)).unwrap(), 8);
     assert_eq!(slots(of(2 * 128 + 2 * 1024, 1024, 0)).unwrap(), 2);
-    for wrong in [of(2 * 128 + 2 * 1024 - 1, 1024, 0), of(1 << 12, 1024, 64), of(1 << 12, 64, 64), of(0, 64, 1 << 24)] {
+    assert_eq!(slots(of(2 * 128 + 2 * 1024 - 1, 1024, 0)).unwrap(), 2, "of the largest size");
+    for wrong in [of(2 * 1088 - 1, 1024, 0), of(1 << 12, 1024, 64), of(1 << 12, 64, 64), of(0, 64, 1 << 24)] {
         assert!(slots(wrong).unwrap_err().is(Errno::EINVAL));
     }
     let name = Name::new("room");
