@@ -82,6 +82,8 @@ OWN_SCENARIOS = [
     [Program("lock", prints="Inherited from the dead: half\nConsistent: complete\n")],
     [Program("connection_pool", prints=CONNECTION_POOL)],
     [Program("asynchronous_log", prints="Records of each worker: 1000 1000 500\n")],
+    *[[Program("process_pool", address, prints="9592 primes below 100000; 1 task lost by signal 9\n")]
+      for address in ("pipe:", "mq:/{unique}?depth=8&size=512", "ring:./pool?largest=4096")],
     *[[Program("jobs_by_queue", address, prints="300 sent, 299 done, 0 of them twice, 1 lost with 1 consumer killed\n")]
       for address in ("sysv-mq:.#65", "mq:/{unique}?depth=8&size=64", "ring:./jobs?capacity=4096&largest=64")],
     *[[Program("jobs_by_memory", memory, semaphores, "file:lock",
