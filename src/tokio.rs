@@ -217,14 +217,26 @@ impl Writable for RingProducer {
     }
 }
 
+/// Of the receiving end: what is sent back to a sender can be awaited by no descriptor (`ENOTSUP`).
 impl Readable for Channel {
     fn readable(&self) -> Result<(BorrowedFd<'_>, Interest)> {
+        if self.is_sender() {
+            return Err(Error::new(Errno::ENOTSUP, "await")
+                .on_text(self.address())
+                .because("a channel's descriptor is for what its end is for: this one sends"));
+        }
         self.descriptor()
     }
 }
 
+/// Of the sending end: room for what is sent back by a receiver can be awaited by no descriptor (`ENOTSUP`).
 impl Writable for Channel {
     fn writable(&self) -> Result<(BorrowedFd<'_>, Interest)> {
+        if !self.is_sender() {
+            return Err(Error::new(Errno::ENOTSUP, "await")
+                .on_text(self.address())
+                .because("a channel's descriptor is for what its end is for: this one receives"));
+        }
         self.descriptor()
     }
 }

@@ -37,7 +37,7 @@ fn half_made(memory: &Memfd) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::File::from(memory.as_fd().try_clone_to_owned().unwrap());
     file.write_all_at(b"wigwag\0?", 128).unwrap();
-    file.write_all_at(&[0xff; 16], 128 + 1000).unwrap();
+    file.write_all_at(&[0xff; 16], 128 + 600).unwrap();
 }
 
 const OPERATIONS: &[Operation] = &[

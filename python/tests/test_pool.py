@@ -72,6 +72,20 @@ def fork_in_task():
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def first_of(data):
+    return data[0], len(data), len(set(data))
+
+
+def die_once(data, flag, go):
+    """Dies the first time that it is run, once `go` is there."""
+    if not os.path.exists(flag):
+        open(flag, "x").close()
+        while not os.path.exists(go):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return first_of(data)
+
+
 def set_up(value):
     os.environ["WWTEST_POOL"] = value
 
@@ -216,6 +230,74 @@ def test_retries_end_in_poison():
         with pytest.raises(TaskPoison) as caught:
             pool.submit(end, "kill").result(GENEROUS)
         assert len(caught.value.deaths) == 2 and len({death.pid for death in caught.value.deaths}) == 2
+
+
+LARGE = 200_000
+
+
+def test_a_task_that_is_tried_again_has_its_own_arguments(tmp_path):
+    """Those that are large lie in memory that others would have used meanwhile."""
+    flag, go = tmp_path / "flag", tmp_path / "go"
+    with ProcessPool(1, "fork", retries=1) as pool:
+        task = pool.submit(die_once, bytes([7]) * LARGE, str(flag), str(go))
+        while not flag.exists():
+            time.sleep(0.001)
+        others = [pool.submit(first_of, bytes([n]) * LARGE) for n in range(10, 20)]
+        go.touch()
+        assert task.result(GENEROUS) == (7, LARGE, 1)
+        assert [other.result(GENEROUS) for other in others] == [(n, LARGE, 1) for n in range(10, 20)]
+
+
+def test_what_is_cancelled_lets_go_of_its_memory_once(tmp_path):
+    flag, go = tmp_path / "flag", tmp_path / "go"
+    with ProcessPool(1, "fork", retries=1) as pool:
+        first = pool.submit(die_once, b"x", str(flag), str(go))
+        for n in range(20):
+            gone = pool.submit(first_of, bytes([99]) * LARGE)
+            assert gone.cancel()
+            one = pool.submit(first_of, bytes([n]) * LARGE)
+            while gone._number in pool._futures:  # the pool has taken in that it was cancelled
+                time.sleep(0.001)
+            two = pool.submit(first_of, bytes([n + 1]) * LARGE)
+            if n == 0:
+                kept = one, two
+            else:
+                one.cancel(), two.cancel()
+        go.touch()
+        assert first.result(GENEROUS) == (ord("x"), 1, 1)
+        assert [one.result(GENEROUS)[0] for one in kept] == [0, 1]
+
+
+def test_a_callback_may_kill_other_tasks():
+    with ProcessPool(2, "fork") as pool:
+        slow, quick = pool.submit(nap, 60), pool.submit(nap, 0.2)
+        said = []
+        quick.add_done_callback(lambda future: said.append(slow.kill()))
+        with pytest.raises(CancelledError):
+            slow.result(GENEROUS)
+        assert quick.result(GENEROUS) and said == [True]
+
+
+def test_a_callback_may_shut_the_pool_down():
+    pool = ProcessPool(2, "fork")
+    futures = [pool.submit(nap, 0.1)] + [pool.submit(identity, n) for n in range(500)]
+    futures[0].add_done_callback(lambda future: pool.shutdown())
+    assert [future.result(GENEROUS) for future in futures[1:]] == list(range(500))
+    pool.shutdown()
+    assert threading.active_count() == 1
+
+
+def test_several_may_shut_it_down():
+    for _ in range(10):
+        pool = ProcessPool(1, "fork")
+        future = pool.submit(identity, 1)
+        pool.shutdown(wait=False)
+        threads = [threading.Thread(target=pool.shutdown) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert future.result(GENEROUS) == 1 and pool.statistics()["done"] == 1
 
 
 def test_cancel_and_kill():

@@ -14,7 +14,7 @@ from typing import Dict, List, Tuple, Union
 from . import _wigwag
 
 _SMALLEST = 1 << 16
-_HEADER = 64  # bytes; the first is 1 while the block is in use
+_HEADER = 64  # bytes; the first is 1 while the reader uses the block, the second while the writer keeps it for another reader
 
 Part = Union[bytes, memoryview]
 
@@ -34,8 +34,9 @@ class Writer:
         self._used: Dict[int, mmap.mmap] = {}
         self._lock = threading.Lock()
 
-    def write(self, parts: List[Part]) -> Tuple[int, int]:
-        """Put the parts into a block one behind the other, each at a multiple of 64 bytes; its offset and size.
+    def write(self, parts: List[Part], keep: bool = False) -> Tuple[int, int]:
+        """Put the parts into a block one behind the other, each at a multiple of 64 bytes; its offset and size. With ``keep`` it
+        stays as it is until ``let_go``, however often it is read.
 
         Raises MemoryError: the system has no memory for it.
         """
@@ -46,7 +47,7 @@ class Writer:
             free = self._free.get(size)
             offset, block = free.pop() if free else self._make(size)
             self._used[offset] = block
-            block[0] = 1
+            block[0], block[1] = 1, keep
         at = _HEADER
         for part in parts:
             block[at : at + len(part)] = part
@@ -55,7 +56,7 @@ class Writer:
 
     def _reclaim(self) -> None:
         for offset, block in list(self._used.items()):
-            if block[0] == 0:
+            if block[0] == 0 and block[1] == 0:
                 del self._used[offset]
                 self._free.setdefault(len(block), []).append((offset, block))
 
@@ -68,12 +69,14 @@ class Writer:
         self._end += size
         return offset, block
 
-    def free(self, offset: int) -> None:
-        """Mark a block as free whose reader is gone."""
+    def let_go(self, offset: int, unread: bool) -> None:
+        """Keep a block no longer; ``unread``: nobody is going to read it, or look at what he has read."""
         with self._lock:
             block = self._used.get(offset)
             if block is not None:
-                block[0] = 0
+                block[1] = 0
+                if unread:
+                    block[0] = 0
 
     def close(self) -> None:
         """Let go of the file."""

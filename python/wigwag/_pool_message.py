@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import types
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from ._pool_blocks import Part, Reader, Writer
 
@@ -16,18 +16,16 @@ _BLOCK = struct.Struct("<QQI")  # offset, size, parts; then a 64-bit length for 
 _NAME = struct.Struct("<I")
 _NO_NAME = _NAME.pack(0)
 
-Dumps = Callable[..., bytes]
 
-
-def pack(head: bytes, value: Any, writer: Writer, dumps: Dumps = pickle.dumps) -> Tuple[bytes, Optional[int]]:
-    """The message of an object behind `head`, and the block that it is in, if it is in one."""
+def pack(head: bytes, value: Any, writer: Writer, keep: bool = False) -> Tuple[bytes, Optional[int]]:
+    """The message of an object behind `head`, and the block that it is in, if it is in one; `keep` as for the writer."""
     buffers: List[pickle.PickleBuffer] = []
-    pickled = dumps(value, 5, buffer_callback=buffers.append)
+    pickled = pickle.dumps(value, 5, buffer_callback=buffers.append)
     if not buffers and len(pickled) <= _INLINE:
         return head + b"i" + pickled, None
     parts: List[Part] = [pickled]
     parts.extend(buffer.raw() for buffer in buffers)
-    offset, size = writer.write(parts)
+    offset, size = writer.write(parts, keep)
     lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
     return head + b"b" + _BLOCK.pack(offset, size, len(parts)) + lengths, offset
 
@@ -55,11 +53,11 @@ class Calls:
         known, head = self._sent
         if known is not fn:
             if type(fn) is not types.FunctionType:  # what it is pickled as may be another thing at the next call
-                return pack(_NO_NAME, (fn, args, kwargs), writer)
+                return pack(_NO_NAME, (fn, args, kwargs), writer, keep=True)
             name = pickle.dumps(fn, 5)
             head = _NAME.pack(len(name)) + name
             self._sent = fn, head
-        return pack(head, (args, kwargs), writer)
+        return pack(head, (args, kwargs), writer, keep=True)
 
     def unpack(self, message: bytes, reader: Reader) -> Tuple[Any, Tuple[Any, ...], Any]:
         """Function, arguments, and arguments by name."""

@@ -70,6 +70,8 @@ class TaskPoison(RuntimeError):
 def _death(fields: Tuple[Any, ...]) -> TaskLost:
     task, pid, number, exit_code, reason, limit, peak, words = fields
     how = f"was ended by signal {number}" if number is not None else f"exited with {exit_code}"
+    if number is None and exit_code is None:
+        how = "ended, and somebody else has been told how"
     kind = TaskLost
     if reason == "timeout":
         kind, how = TaskTimeout, how + f", as the task ran for longer than {limit:g} s"
@@ -84,12 +86,12 @@ def _death(fields: Tuple[Any, ...]) -> TaskLost:
 
 
 #: Guards the ends of futures for which nobody has waited yet.
-_settling = threading.Lock()
+_settling = threading.RLock()  # a signal handler or a finalizer may come in between, and end another one
 
 
 def _after_fork() -> None:
     global _settling
-    _settling = threading.Lock()
+    _settling = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -126,12 +128,18 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         """The end, once; whoever waits is told."""
         with _settling:
             waited_for = self.__dict__.get("_condition")
-            if waited_for is None:
+            if waited_for is None and self._state in (_base.PENDING, _base.RUNNING):
                 # Whoever begins to wait finds the state.
-                if self._state in (_base.PENDING, _base.RUNNING):
-                    self._result, self._exception = result, error
-                    self._state = state
+                self._result, self._exception = result, error
+                self._state = state
+                waited_for = self.__dict__.get("_condition")
+                if waited_for is not None:  # a signal handler of this thread has begun to, in the middle of this
+                    with waited_for:
+                        waited_for.notify_all()
+                    self._invoke_callbacks()  # type: ignore[attr-defined]
                 return
+        if waited_for is None:
+            return
         with waited_for:
             if self._state not in (_base.PENDING, _base.RUNNING):
                 return
@@ -158,7 +166,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         return pool is not None and pool._cancel(self, running=False)
 
     def kill(self) -> bool:
-        """Cancel the task, also if it runs: its worker is killed for it, and replaced. Whether it is cancelled."""
+        """Cancel the task, also if it runs: its worker is killed for it, and replaced. Whether it is cancelled; in a callback of
+        the pool, whether it is going to be."""
         pool = self._pool
         return not self.done() and pool is not None and pool._cancel(self, running=True)
 
@@ -293,6 +302,8 @@ class ProcessPool(Executor):
         self._raised = 0
         self._last: Optional[Dict[str, Any]] = None
         self._over = False
+        self._letting_go = threading.Lock()
+        self._collector_lets_go = False
         self._pid = os.getpid()
         try:
             self._core = _wigwag.PoolCore(
@@ -368,7 +379,7 @@ class ProcessPool(Executor):
             number = self._core.submit(message, priority, limit, timeout)
         except BaseException:
             if block is not None:
-                self._writer.free(block)
+                self._writer.let_go(block, unread=True)
             raise
         future._number = number
         self._futures[number] = future
@@ -411,8 +422,11 @@ class ProcessPool(Executor):
         if not cancelled:
             return False
         if not running:
-            self._settle(future, 2, None)
+            # Its memory is let go when the verdict comes, once.
+            future._settle(_base.CANCELLED_AND_NOTIFIED, None, None)
             return True
+        if threading.current_thread() is self._collector:
+            return True  # which is who takes in the verdict
         try:
             future.exception()
         except CancelledError:
@@ -451,8 +465,9 @@ class ProcessPool(Executor):
         elif kind == 4:
             deaths = [_death(fields) for fields in what]
             error = TaskPoison(f"set aside after {len(deaths)} attempts; the last: {deaths[-1]}", deaths)
-        if future._block is not None and kind != 0:
-            self._writer.free(future._block)  # no worker looks at it
+        if future._block is not None:
+            # Of a task that was cancelled or whose worker is dead, no worker looks at it any more.
+            self._writer.let_go(future._block, unread=kind in (2, 3, 4))
         future._pool = None
         future._settle(_base.CANCELLED_AND_NOTIFIED if kind == 2 else _base.FINISHED, result, error)
 
@@ -485,16 +500,27 @@ class ProcessPool(Executor):
                 self._core.shutdown(cancel_futures, timeout)
             except (TimeoutError, BlockingIOError):
                 pass  # what was cancelled for it says so in its future
-        if threading.current_thread() is not self._collector:
-            self._collector.join()
-        _alive.discard(self)
-        if self._last is None:
-            self._last = self._core.statistics()
-            self._core.close()
-        if self._writer.fd >= 0:
-            self._workers.close()
-            self._writer.close()
-            self._writer.fd = -1
+            except (OSError, ValueError):
+                if self._last is None:
+                    raise
+                # Another thread that waited for the same was faster, and has let go of everything.
+        if threading.current_thread() is self._collector:
+            self._collector_lets_go = True  # this is a callback, and there may be more results
+            return
+        self._collector.join()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of everything, once."""
+        with self._letting_go:
+            _alive.discard(self)
+            if self._last is None:
+                self._last = self._core.statistics()
+                self._core.close()
+            if self._writer.fd >= 0:
+                self._workers.close()
+                self._writer.close()
+                self._writer.fd = -1
 
     def __reduce__(self) -> Any:
         raise TypeError("a pool cannot be pickled: it belongs to the process that made it")
@@ -503,10 +529,12 @@ class ProcessPool(Executor):
 def _collect(pool: "weakref.ref[ProcessPool]", core: Any) -> None:
     while True:
         found = core.collect(_BATCH, None)
-        if not found:
-            return
         owner = pool()
         if owner is None:
+            return
+        if not found:
+            if owner._collector_lets_go:
+                owner._let_go()
             return
         owner._take_in(found)
         if len(found) < _BATCH:

@@ -507,6 +507,11 @@ impl Channel {
     }
 
     #[inline]
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_sender(&self) -> bool {
+        self.direction == Direction::Out
+    }
+
     fn require(&self, direction: Direction, operation: &'static str) -> Result<()> {
         if self.direction == direction { Ok(()) } else { Err(self.wrong_end(operation)) }
     }

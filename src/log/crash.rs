@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Log, LogLevel, LogOrigin, LogRecord, LogValue, Shared, own_generation, running};
+use super::{Log, LogLevel, LogOrigin, LogRecord, LogValue, Shared, own_generation};
 use crate::error::Result;
 use crate::signal::{Before, Signal, SignalInfo};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
@@ -73,7 +73,8 @@ impl Desk {
         }
         self.signal.store(info.signal.number().cast_unsigned(), Ordering::Relaxed);
         self.about.store(info.fault_address as u64, Ordering::Relaxed);
-        self.thread.store(running::own_ids().1, Ordering::Relaxed);
+        // Not what the thread remembers: in a library that was loaded late, the first look at that allocates.
+        self.thread.store(nix::unistd::gettid().as_raw().cast_unsigned(), Ordering::Relaxed);
         self.state.store(TOLD, Ordering::Release);
         futex::wake(&self.state, u32::MAX);
         while self.state.load(Ordering::Acquire) == TOLD {

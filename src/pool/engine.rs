@@ -331,7 +331,7 @@ impl Engine {
         let reason = seat.killed_for.take().unwrap_or(DeathReason::Own);
         let sent = std::mem::take(&mut seat.sent);
         let (had_done, stopping) = (seat.done, worker.stopping);
-        let status = end.as_ref().map_or(0, |end| end.status);
+        let status = end.as_ref().map(|end| end.status);
         let mut begun = None;
         for (index, task) in sent {
             if index == claimed { begun = Some(task) } else { self.enqueue(task) }
@@ -350,8 +350,8 @@ impl Engine {
         let death = Death {
             task: task.number,
             pid,
-            signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
-            exit_code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+            signal: status.filter(|status| libc::WIFSIGNALED(*status)).map(|status| libc::WTERMSIG(status)),
+            exit_code: status.filter(|status| libc::WIFEXITED(*status)).map(|status| libc::WEXITSTATUS(status)),
             reason,
             peak_memory: end.map_or(0, |end| end.peak_memory),
             last_words,

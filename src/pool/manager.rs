@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, pipe2};
 
 use super::engine::{Engine, News, Ticket};
 use super::launch::PoolLauncher;
@@ -320,6 +321,7 @@ impl Manager {
                 received.push(message.data);
             }
         }
+        news_of_workers.ended.iter().for_each(|pid| self.reaper.hear_out(*pid));
         let ends: Vec<_> = news_of_workers
             .ended
             .iter()
@@ -378,8 +380,18 @@ impl Manager {
         let (words, error) = words()?;
         let seat = WorkerSeat { number, orders, reports, claims: shared_claims };
         let pid = self.launcher.launch(seat, error)?;
-        self.reaper.watch(pid, Some(words))?;
+        self.reaper.watch(pid, Some(words)).inspect_err(|_| self.dismiss(pid))?;
         Ok((pid, sender, claims))
+    }
+
+    /// Ends a worker that cannot be watched.
+    fn dismiss(&self, pid: i32) {
+        self.reaper.forget(pid);
+        // Anything else: it has ended, or is no child of this process and ends with its channel.
+        if matches!(child::reap(pid), Err(Errno::EAGAIN)) {
+            child::kill(pid);
+            let _ = waitpid(Pid::from_raw(pid), None);
+        }
     }
 
     fn remove_names(&self) {

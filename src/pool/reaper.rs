@@ -1,7 +1,7 @@
 //! The thread that watches the workers from outside: their ends, what they say on standard error, their memory.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub(super) struct Reaper {
     stop: EventFd,
     watched: Mutex<HashMap<u64, Watched>>,
     seen: Mutex<Seen>,
+    /// Held while words are passed on, which may take as long as whoever reads them likes; before `watched`, never behind it.
+    speaks: Mutex<()>,
     memory_limit: u64,
 }
 
@@ -61,6 +63,7 @@ impl Reaper {
             stop: EventFd::new()?,
             watched: Mutex::default(),
             seen: Mutex::default(),
+            speaks: Mutex::default(),
             memory_limit,
         });
         reaper.set.add(&reaper.stop, Interest::READABLE, STOP)?;
@@ -108,9 +111,15 @@ impl Reaper {
         self.set.add_child(pid, token(pid))
     }
 
-    /// The last words of a worker that has ended; it is watched no more.
-    pub fn forget(&self, pid: i32) -> String {
+    /// Passes on what a worker that has ended has said. Waits for whoever reads the standard error.
+    pub fn hear_out(&self, pid: i32) {
         self.listen(token(pid) | WORDS);
+    }
+
+    /// The last words of a worker that has ended; it is watched no more. What it has said that [`Reaper::hear_out`] has not passed on
+    /// is not passed on.
+    pub fn forget(&self, pid: i32) -> String {
+        while self.hear(token(pid) | WORDS).is_some() {}
         let Some(watched) = lock(&self.watched).remove(&token(pid)) else { return String::new() };
         if watched.words.is_some() {
             let _ = self.set.remove(token(pid) | WORDS); // at its end it is out already
@@ -128,26 +137,34 @@ impl Reaper {
         let _ = self.stop.add(1, Timeout::Now); // full only if it was stopped before
     }
 
-    /// Passes on what a worker says, and keeps the end of it.
+    /// Passes on what a worker says.
     fn listen(&self, token: u64) {
-        let mut watched = lock(&self.watched);
-        let Some(found) = watched.get_mut(&(token & !WORDS)) else { return };
-        let mut buffer = [0; 4096];
-        while let Some(words) = &mut found.words {
-            match words.read(&mut buffer) {
-                Ok(0) => {
-                    let _ = self.set.remove(token);
-                    found.words = None;
-                }
-                Ok(length) => {
-                    let _ = std::io::stderr().write_all(&buffer[..length]); // nobody could be told
-                    found.last.extend_from_slice(&buffer[..length]);
-                    let excess = found.last.len().saturating_sub(KEPT);
-                    found.last.drain(..excess);
-                }
-                Err(_) => return, // nothing more for now
+        let _one_at_a_time = lock(&self.speaks);
+        while let Some(words) = self.hear(token) {
+            let mut rest = &words[..];
+            // Not by the standard library's handle: a worker that is forked meanwhile would find it locked for ever.
+            while let Ok(length @ 1..) = nix::unistd::write(std::io::stderr(), rest) {
+                rest = rest.get(length..).unwrap_or_default();
             }
         }
+    }
+
+    /// What a worker has just said, the end of which is kept; `None` if there is nothing more for now.
+    fn hear(&self, token: u64) -> Option<Vec<u8>> {
+        let mut watched = lock(&self.watched);
+        let found = watched.get_mut(&(token & !WORDS))?;
+        let mut buffer = [0; 4096];
+        let length = found.words.as_mut()?.read(&mut buffer).ok()?;
+        let said = buffer.get(..length)?;
+        if said.is_empty() {
+            let _ = self.set.remove(token);
+            found.words = None;
+            return None;
+        }
+        found.last.extend_from_slice(said);
+        let excess = found.last.len().saturating_sub(KEPT);
+        found.last.drain(..excess);
+        Some(said.to_vec())
     }
 
     fn look_at_memory(&self) -> bool {

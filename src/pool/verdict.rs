@@ -58,7 +58,7 @@ impl fmt::Display for Death {
         match (self.signal, self.exit_code) {
             (Some(signal), _) => write!(f, "was ended by signal {signal}")?,
             (None, Some(code)) => write!(f, "exited with {code}")?,
-            (None, None) => write!(f, "ended")?,
+            (None, None) => write!(f, "ended, and somebody else has been told how")?,
         }
         match self.reason {
             DeathReason::Own => {}

@@ -152,7 +152,7 @@ fn made(
     // Relaxed: the lock orders those who make.
     match header.magic.load(Ordering::Relaxed) {
         MAGIC => return Ok(None),
-        MAKING => whole.clear(), // what somebody left who died in the middle
+        MAKING => whole.clear_behind(size_of_val(&header.magic)), // what somebody left who died in the middle
         _ if whole.is_clear() => {}
         _ => return Err(foreign(fail)),
     }

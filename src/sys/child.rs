@@ -49,9 +49,7 @@ pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -
         if libc::getppid() != parent {
             libc::_exit(0); // it died before it could be told that it matters
         }
-        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        no_signal_blocked();
         if let Some(error) = error {
             libc::dup2(error.as_raw_fd(), 2);
         }
@@ -59,7 +57,17 @@ pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -
     }
 }
 
-/// Has the program that `command` will run inherit descriptors, and die with the calling thread.
+/// For the calling thread, which a pool's has all of them blocked. Async-signal-safe.
+fn no_signal_blocked() {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset fills the set in.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Has the program that `command` will run inherit descriptors, die with the calling thread, and have no signal blocked.
 pub(crate) fn end_with_parent(command: &mut Command, inherits: [RawFd; 3]) {
     let parent = std::process::id();
     // SAFETY: plain system calls, as a child of a process with threads may make them.
@@ -69,6 +77,7 @@ pub(crate) fn end_with_parent(command: &mut Command, inherits: [RawFd; 3]) {
             if libc::getppid().cast_unsigned() != parent {
                 libc::_exit(0); // it died before it could be told that it matters
             }
+            no_signal_blocked();
             for fd in inherits {
                 if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
                     return Err(std::io::Error::last_os_error());

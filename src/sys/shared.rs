@@ -79,10 +79,10 @@ impl Mapping {
         self.words().all(|word| word.load(Ordering::Relaxed) == 0)
     }
 
-    /// Sets all its whole words to zero.
-    pub(crate) fn clear(&self) {
+    /// Sets all its whole words to zero, but for those that begin before this offset.
+    pub(crate) fn clear_behind(&self, offset: usize) {
         // Relaxed: whoever may look is told by other means.
-        self.words().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.words().skip(offset.div_ceil(size_of::<AtomicU64>())).for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
     /// The record at this offset; `None` outside or unaligned.

@@ -13,7 +13,7 @@ use wigwag::{MapOptions, Mapping};
 
 use crate::support::raise;
 
-/// A file of blocks that another process writes. Each block's first byte is 1 while it is in use.
+/// A file of blocks that another process writes. Each block's first byte is 1 while its reader uses it.
 #[pyclass(frozen, module = "wigwag._wigwag")]
 pub struct BlockFile {
     fd: OwnedFd,
@@ -38,12 +38,12 @@ impl BlockFile {
     fn block(&self, py: Python<'_>, offset: u64, size: usize) -> PyResult<Block> {
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memory) = blocks.get(&offset).filter(|memory| memory.len() == size) {
-            return Ok(Block { memory: Arc::clone(memory) });
+            return Ok(Block::new(Arc::clone(memory)));
         }
         let options = MapOptions { offset, length: size, ..Default::default() };
         let memory = Arc::new(Mapping::from_fd(&self.fd, &options).map_err(|error| raise(py, error))?);
         blocks.insert(offset, Arc::clone(&memory));
-        Ok(Block { memory })
+        Ok(Block::new(memory))
     }
 }
 
@@ -51,6 +51,16 @@ impl BlockFile {
 #[pyclass(frozen, module = "wigwag._wigwag")]
 pub struct Block {
     memory: Arc<Mapping>,
+}
+
+impl Block {
+    fn new(memory: Arc<Mapping>) -> Block {
+        // Relaxed: set already, unless another reader had it before, and then its writer keeps it until this one is done.
+        if let Ok(mark) = memory.atomic_u8(0) {
+            mark.store(1, Ordering::Relaxed);
+        }
+        Block { memory }
+    }
 }
 
 #[pymethods]

@@ -179,7 +179,9 @@ impl Log {
         if !log.is_enabled(level.0) {
             return Ok(());
         }
-        let fields = Fields::of(fields.map(|fields| fields.iter()).into_iter().flatten())?;
+        // A copy: what a value says of itself is said by Python, which may change the dictionary.
+        let copy = fields.map(|fields| fields.copy()).transpose()?;
+        let fields = Fields::of(copy.iter().flat_map(|fields| fields.iter()))?;
         let (message, fields) = (message.to_string_lossy(), fields.lend());
         let record = LogRecord { level: level.0, target, file: source, line, message: &message, fields: &fields };
         send(py, &log, &record, &LogOrigin::default())
