@@ -4034,6 +4034,83 @@ int ww_lease_abandon(ww_lease *lease);
 void ww_lease_close(ww_lease *lease);
 
 
+/* ---- Questions and answers over channels ---- */
+
+/* The bytes of an answer: to be filled by a function that does tasks of a pool or answers questions, for the thread that runs it and
+ * until it returns; or what ww_caller_call() has received. */
+typedef struct ww_answer ww_answer;
+
+/* The asking side: sends questions over a channel, and receives the answers to its own. May be shared between threads, whose calls
+ * come one after the other. It belongs to the process that opened it. */
+typedef struct ww_caller ww_caller;
+
+/* The answering side: receives questions, and answers whoever asked. May be shared between threads. */
+typedef struct ww_server ww_server;
+
+/* What does a task or answers a question: puts the answer by ww_answer_put() and returns 0, or returns a negated errno, which refuses,
+ * with what was put as the reason. */
+typedef int (*ww_function)(const void *asked, size_t length, struct ww_answer *answer, void *user);
+
+/* What a server has met. */
+typedef struct ww_server_statistics {
+    /* Answers that nobody was there to take, and messages that were no questions. */
+    uint64_t dropped;
+    uint64_t foreign;
+} ww_server_statistics;
+
+/* Adds bytes to an answer. Never blocks. Errors: -EFAULT. */
+int ww_answer_put(ww_answer *answer, const void *data, size_t length);
+
+/* The bytes of an answer, and how many they are; they are the answer's, until it is closed. Never blocks. Errors: -EFAULT. */
+int ww_answer_data(const ww_answer *answer, const void **data, size_t *length);
+
+/* Lets go of an answer that was received. NULL is allowed. */
+void ww_answer_close(ww_answer *answer);
+
+/* Opens a channel for questions, and one for answers if its mechanism needs that; waits as ww_channel_open_sender() does. Close it
+ * with ww_caller_close().
+ *
+ * Errors: as ww_channel_open_sender(); -ENOTSUP there is no way back over this mechanism. */
+int ww_caller_open(ww_caller **out, const char *address, int64_t timeout_ns);
+
+/* Asks, and waits for the answer, which is the caller's: read it by ww_answer_data(), close it with ww_answer_close().
+ *
+ * Errors: -EREMOTEIO the server refused, ww_last_error() says why; -EPIPE, -ECONNRESET the server went in between: the question may have
+ * been acted on; -EAGAIN, -ETIMEDOUT, -ECANCELED there is no answer yet, and if one comes it is dropped and counted; -EMSGSIZE the
+ * question is too large; -ENOTSUP opened before a fork; -EINVAL the timeout; -EFAULT. */
+int ww_caller_call(const ww_caller *caller, ww_answer **out, const void *question, size_t length, int64_t timeout_ns);
+
+/* How many answers came too late, and were dropped. Never blocks. Errors: -EFAULT. */
+int ww_caller_late(const ww_caller *caller, uint64_t *late);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_caller_close(ww_caller *caller);
+
+/* Opens a channel for questions; waits as ww_channel_open_receiver() does. Close it with ww_server_close().
+ *
+ * Errors: as ww_channel_open_receiver(); -ENOTSUP there is no way back over this mechanism. */
+int ww_server_open(ww_server **out, const char *address, int64_t timeout_ns);
+
+/* Waits for one question, and answers it with what the function makes of it. 1: somebody was there to take the answer; 0: nobody was,
+ * and the answer was dropped and counted.
+ *
+ * Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel gives; -EINVAL the
+ * timeout; -EFAULT. */
+int ww_server_serve_one(const ww_server *server, ww_function function, void *user, int64_t timeout_ns);
+
+/* Answers questions with what the function makes of them until none has come for the timeout, or the handle is closed: to be called
+ * by a thread, or several, that do nothing else.
+ *
+ * Errors: -ETIMEDOUT, -ECANCELED and the like, as ww_server_serve_one(); a peer that sends something else does not end it. */
+int ww_server_serve(const ww_server *server, ww_function function, void *user, int64_t timeout_ns);
+
+/* What the server has met. Never blocks. Errors: -EFAULT. */
+int ww_server_get_statistics(const ww_server *server, ww_server_statistics *out);
+
+/* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
+void ww_server_close(ww_server *server);
+
+
 /* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
 
 /* How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its workers ended
@@ -4053,9 +4130,6 @@ void ww_lease_close(ww_lease *lease);
 
 /* For least_workers: none has to be kept. */
 #define WW_POOL_NO_WORKERS UINT32_MAX
-
-/* What a worker's function makes of a task. For the thread that runs it, until it returns. */
-typedef struct ww_answer ww_answer;
 
 /* A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers end with
  * that process, also if it is killed. */
@@ -4089,14 +4163,10 @@ typedef struct ww_pool_options {
 } ww_pool_options;
 #define WW_POOL_OPTIONS_INIT WW_INIT(ww_pool_options)
 
-/* Does a task in a worker: puts its result into the answer by ww_answer_put() and returns 0, or returns a negated errno, and the
- * task fails, with what was put as the reason. */
-typedef int (*ww_pool_run)(const void *task, size_t length, struct ww_answer *answer, void *user);
-
 /* Something that workers can do, by its name. */
 typedef struct ww_pool_function {
     const char *name;
-    ww_pool_run run;
+    ww_function run;
     /* Handed to run as it is. */
     void *user;
 } ww_pool_function;
@@ -4188,9 +4258,6 @@ int ww_pool_start_program(ww_pool **out, const ww_pool_options *options, const c
  * Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was changed on the way;
  * -EBADMSG somebody else writes to the pool's channel; -EFAULT. */
 int ww_worker_serve(const ww_pool_function *functions, size_t count);
-
-/* Adds bytes to the answer of a task. Never blocks. Errors: -EFAULT. */
-int ww_answer_put(ww_answer *answer, const void *data, size_t length);
 
 /* Ends the pool: tasks that it has are cancelled, their workers killed; threads that wait in it return -ECANCELED first. Tasks stay
  * good until they are closed. See ww_pool_shutdown() for a gentler end. NULL is allowed. */

@@ -77,6 +77,8 @@ pub mod barrier;
 
 pub mod lease;
 
+pub mod call;
+
 pub mod pool;
 
 pub mod log;

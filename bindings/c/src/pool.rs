@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use wigwag::{DeathReason, Error, Handler, HandlerResult, Pool, PoolOptions, PoolTask, Result, TaskOptions, Verdict};
+use wigwag::{DeathReason, Error, Handler, Pool, PoolOptions, PoolTask, Result, TaskOptions, Verdict};
 
 use crate::boundary::{
-    Options, address, bytes, call, close, expect_out, flag, give, invalid, object, object_mut, options, put, put_list,
-    text, timeout,
+    Options, address, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_list, text,
+    timeout,
 };
+use crate::call::{answer, ww_function};
 
 const POOL: &str = "pool";
 const TASK: &str = "task";
@@ -47,21 +48,12 @@ struct Ended {
     said: CString,
 }
 
-/// What a worker's function makes of a task. For the thread that runs it, until it returns.
-pub struct ww_answer(Vec<u8>);
-
-/// Does a task in a worker: puts its result into the answer by ww_answer_put() and returns 0, or returns a negated errno, and the
-/// task fails, with what was put as the reason.
-pub type ww_pool_run = Option<
-    unsafe extern "C" fn(task: *const c_void, length: usize, answer: *mut ww_answer, user: *mut c_void) -> c_int,
->;
-
 /// Something that workers can do, by its name.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ww_pool_function {
     pub name: *const c_char,
-    pub run: ww_pool_run,
+    pub run: ww_function,
     /// Handed to run as it is.
     pub user: *mut c_void,
 }
@@ -254,15 +246,6 @@ unsafe fn handlers(functions: *const ww_pool_function, count: usize) -> Result<V
     (0..count).map(handler).collect()
 }
 
-fn answer(run: impl FnOnce(&mut ww_answer) -> c_int) -> HandlerResult {
-    let mut answer = ww_answer(Vec::new());
-    match run(&mut answer) {
-        0 => Ok(answer.0),
-        code if answer.0.is_empty() => Err(std::io::Error::from_raw_os_error(code.saturating_neg()).to_string()),
-        _ => Err(String::from_utf8_lossy(&answer.0).into_owned()),
-    }
-}
-
 /// Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other threads hold
 /// locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all children of the process takes
 /// their ends away from it. Does not wait for them. NULL options mean defaults. Close it with ww_pool_close().
@@ -315,16 +298,6 @@ pub unsafe extern "C" fn ww_pool_start_program(
 pub unsafe extern "C" fn ww_worker_serve(functions: *const ww_pool_function, count: usize) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { wigwag::WorkerSeat::from_environment()?.serve_handlers(&handlers(functions, count)?) })
-}
-
-/// Adds bytes to the answer of a task. Never blocks. Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_answer_put(answer: *mut ww_answer, data: *const c_void, length: usize) -> c_int {
-    // SAFETY: as above; one thread has the answer.
-    call(|| unsafe {
-        object_mut(answer, "answer")?.0.extend_from_slice(bytes(data, length)?);
-        Ok(())
-    })
 }
 
 /// Ends the pool: tasks that it has are cancelled, their workers killed; threads that wait in it return -ECANCELED first. Tasks stay
