@@ -8,11 +8,11 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
-use nix::unistd::ftruncate;
+use nix::unistd::{fsync, ftruncate};
 
 use super::fault::{Fault, Outcome};
 use super::folder::{Folder, Listed, this_boot};
-use super::format::{HEADING, Head, Heading, RECORD, Unfit, padding};
+use super::format::{HEADING, Head, Heading, Identity, RECORD, Unfit, padding};
 use super::segment::{Segment, Window};
 use crate::segment::wall_clock;
 use crate::sys::file_size;
@@ -35,6 +35,10 @@ pub(super) struct Limits {
 pub(super) struct Appender {
     tail: Option<Tail>,
     window: Window,
+    /// Up to the segment of this number none is fit for more, as a sync has failed.
+    abandoned: u64,
+    /// It has found the end of the log before.
+    is_begun: bool,
 }
 
 /// The newest segment.
@@ -43,8 +47,6 @@ struct Tail {
     end: u64,
     /// The sequence of the next record.
     next: u64,
-    /// A failed sync has made it unfit for more.
-    is_abandoned: bool,
 }
 
 impl Forked for Appender {
@@ -68,9 +70,10 @@ impl Appender {
         // What is too old goes by whole segments, so these must not span too long a time.
         let is_old = !limits.age.is_zero() && u128::from(age) > limits.age.as_nanos() / 4;
         let is_empty = tail.end == HEADING as u64;
-        if tail.is_abandoned || (!is_empty && (is_old || tail.end + need > limits.segment)) {
+        let is_abandoned = tail.segment.heading.number <= self.abandoned;
+        if is_abandoned || (!is_empty && (is_old || tail.end + need > limits.segment)) {
             let heading = Heading { first: tail.next, ..tail.segment.heading };
-            self.retire(folder, limits)?;
+            retire(folder, limits, limits.segment)?;
             self.begin(folder, heading, sync)?;
         }
         let tail = self.tail.as_mut().ok_or(Errno::EIO)?;
@@ -78,16 +81,14 @@ impl Appender {
         Ok(Arc::clone(&tail.segment))
     }
 
-    /// The segment is not to be used any more, as it may be another on the disk than in memory.
-    pub fn abandon(&mut self, segment: &Arc<Segment>) {
-        if let Some(tail) = self.tail.as_mut().filter(|tail| Arc::ptr_eq(&tail.segment, segment)) {
-            tail.is_abandoned = true;
-        }
+    /// Segments up to this number are not to be used any more, as they may be others on the disk than in memory.
+    pub fn abandon(&mut self, number: u64) {
+        self.abandoned = self.abandoned.max(number);
     }
 
     pub fn abandon_last(&mut self) {
-        if let Some(tail) = &mut self.tail {
-            tail.is_abandoned = true;
+        if let Some(number) = self.tail.as_ref().map(|tail| tail.segment.heading.number) {
+            self.abandon(number);
         }
     }
 
@@ -108,29 +109,28 @@ impl Appender {
             self.tail = None;
         }
         self.load(folder, sync)?;
-        self.retire(folder, limits)
+        self.is_begun = true;
+        // Room is kept for what the newest may still grow, and no more: that for another is made when it is begun.
+        let end = self.tail.as_ref().map_or(0, |tail| tail.end);
+        retire(folder, limits, limits.segment.saturating_sub(end))
     }
 
     fn load(&mut self, folder: &Folder, sync: bool) -> Outcome<()> {
         let mut listed = folder.segments()?;
-        let Some(newest) = listed.pop() else {
-            return self.begin(folder, Heading { first: 1, ..Default::default() }, sync);
-        };
-        match folder.segment(newest.number, OFlag::O_RDWR)? {
-            Ok(segment) => self.enter_or_forget(folder, segment, sync),
-            Err(Unfit::Unfinished) => {
-                // Whoever was to begin it died; the one before tells how it was to begin.
-                let Some(before) = listed.pop() else {
+        while let Some(newest) = listed.pop() {
+            match folder.segment(newest.number, OFlag::O_RDWR)? {
+                Ok(segment) => return self.enter_or_forget(folder, segment, sync),
+                // Whoever was to begin it died, or a power failure has taken it, and perhaps others that were not on the
+                // disk; the one before tells how it was to begin.
+                Err(Unfit::Unfinished) if !listed.is_empty() => folder.discard(newest.number)?,
+                Err(Unfit::Unfinished) => {
                     let heading = Heading { first: 1, number: newest.number.saturating_sub(1), ..Default::default() };
                     return self.begin(folder, heading, sync);
-                };
-                let segment = folder.segment(before.number, OFlag::O_RDWR)?;
-                let segment = segment.map_err(|unfit| Fault::unfit(&folder.name_of(before.number), unfit))?;
-                folder.discard(newest.number)?;
-                self.enter_or_forget(folder, segment, sync)
+                }
+                Err(unfit) => return Err(Fault::unfit(&folder.name_of(newest.number), unfit)),
             }
-            Err(unfit) => Err(Fault::unfit(&folder.name_of(newest.number), unfit)),
         }
+        self.begin(folder, Heading { first: 1, ..Default::default() }, sync)
     }
 
     fn enter_or_forget(&mut self, folder: &Folder, segment: Segment, sync: bool) -> Outcome<()> {
@@ -141,10 +141,18 @@ impl Appender {
     fn enter(&mut self, folder: &Folder, segment: Segment, sync: bool) -> Outcome<()> {
         let size = segment.size()?;
         let (end, next) = segment.end(&mut self.window, HEADING as u64, segment.heading.first)?;
+        if sync {
+            // Whoever made it may not have come to that, or not have wanted it.
+            fsync(&segment)?;
+            fsync(folder)?;
+        }
         let heading = segment.heading;
-        self.tail = Some(Tail { segment: Arc::new(segment), end, next, is_abandoned: false });
+        self.tail = Some(Tail { segment: Arc::new(segment), end, next });
         self.cut(folder, size, sync)?;
-        if heading.boot != this_boot() && self.tail.as_ref().is_some_and(|tail| tail.segment.heading == heading) {
+        // Where the kernel does not tell, any start of this appender may be one of the machine.
+        let boot = this_boot();
+        let is_another = heading.boot != boot || (boot == Identity::default() && !self.is_begun);
+        if is_another && self.tail.as_ref().is_some_and(|tail| tail.segment.heading == heading) {
             // After a power failure less may be there than readers have seen: they know by the epoch.
             self.begin(folder, Heading { first: next, epoch: 0, ..heading }, sync)?;
         }
@@ -175,38 +183,45 @@ impl Appender {
         let number = heading.number.checked_add(1).ok_or_else(used_up)?;
         let epoch = if heading.epoch == 0 { number } else { heading.epoch };
         let heading = Heading { log: folder.log, boot: this_boot(), made: wall_clock(), number, epoch, ..heading };
-        let segment = Arc::new(folder.begin(heading, sync)?);
+        // An epoch is given out once: readers keep its number, so it has to outlive whatever they do.
+        let segment = Arc::new(folder.begin(heading, sync || epoch == number)?);
         self.window.clear();
-        self.tail = Some(Tail { segment, end: HEADING as u64, next: heading.first, is_abandoned: false });
-        Ok(())
-    }
-
-    /// Removes segments that are too old, and the oldest while another would make it too many bytes. The newest stays.
-    fn retire(&mut self, folder: &Folder, limits: &Limits) -> Outcome<()> {
-        if limits.retain == 0 && limits.age.is_zero() {
-            return Ok(());
-        }
-        let listed = folder.segments()?;
-        let mut total: u64 = listed.iter().map(|listed| listed.size).sum();
-        for pair in listed.windows(2) {
-            let [oldest, next] = pair else { break };
-            let too_much = limits.retain > 0 && total.saturating_add(limits.segment) > limits.retain;
-            if !too_much && !is_too_old(folder, limits, next) {
-                break;
-            }
-            folder.discard(oldest.number)?;
-            total -= oldest.size;
-        }
+        self.tail = Some(Tail { segment, end: HEADING as u64, next: heading.first });
         Ok(())
     }
 }
 
-/// Whether all that was appended before this segment was made is too old.
-fn is_too_old(folder: &Folder, limits: &Limits, next: &Listed) -> bool {
+/// Removes segments that are too old, and the oldest while so many bytes more would be too many. The newest stays.
+fn retire(folder: &Folder, limits: &Limits, room: u64) -> Outcome<()> {
+    if limits.retain == 0 && limits.age.is_zero() {
+        return Ok(());
+    }
+    let listed = folder.segments()?;
+    let mut total: u64 = listed.iter().map(|listed| listed.size).fold(0, u64::saturating_add);
+    let mut left = &listed[..];
+    while let [oldest, newer @ ..] = left
+        && !newer.is_empty()
+    {
+        let too_much = limits.retain > 0 && total.saturating_add(room) > limits.retain;
+        if !too_much && !is_too_old(folder, limits, newer) {
+            break;
+        }
+        folder.discard(oldest.number)?;
+        total = total.saturating_sub(oldest.size);
+        left = newer;
+    }
+    Ok(())
+}
+
+/// Whether all that was appended before the first of these segments is too old: it is older than the first of them that can
+/// be read.
+fn is_too_old(folder: &Folder, limits: &Limits, newer: &[Listed]) -> bool {
     if limits.age.is_zero() {
         return false;
     }
-    let made = folder.segment(next.number, OFlag::O_RDONLY).ok().and_then(Result::ok).map(|next| next.heading.made);
+    let mut readable =
+        newer.iter().filter_map(|listed| folder.segment(listed.number, OFlag::O_RDONLY).ok().and_then(Result::ok));
+    let made = readable.next().map(|segment| segment.heading.made);
     made.is_some_and(|made| u128::from(wall_clock().saturating_sub(made)) > limits.age.as_nanos())
 }
 

@@ -20,7 +20,7 @@ use crate::sys::SysResult;
 use crate::sys::not_inherited::NotInherited;
 use crate::wait::Operation;
 
-const CONTROL: &str = "control";
+pub(super) const CONTROL: &str = "control";
 pub(super) const READERS: &str = "readers";
 const SUFFIX: &str = ".log";
 /// Nobody waits for a foreign FIFO that has one of our names, nor follows a link.
@@ -122,6 +122,10 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
     }
 
     pub fn mode(&self) -> Mode {
@@ -319,8 +323,7 @@ fn directory(path: &Path, mode: Mode, make: bool) -> Outcome<OwnedFd> {
             }
             let directory = open(path, flags, Mode::empty())?;
             fchmod(&directory, searchable(mode))?;
-            // A name is on the disk when its directory is.
-            fsync(&open(path.parent().unwrap_or(Path::new("/")), flags, Mode::empty())?)?;
+            sync_name(path)?;
             Ok(directory)
         }
         Err(Errno::ENOTDIR) if std::fs::metadata(path).is_ok() => Err(Fault::new(
@@ -329,6 +332,12 @@ fn directory(path: &Path, mode: Mode, make: bool) -> Outcome<OwnedFd> {
         )),
         directory => Ok(directory?),
     }
+}
+
+/// Brings the name of a directory to the disk: it is there when the directory is that has it.
+fn sync_name(path: &Path) -> SysResult<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    fsync(&open(path.parent().unwrap_or(Path::new("/")), flags, Mode::empty())?)
 }
 
 /// The control file and the identity in it; `None` if it is for the next to make: a log is just being made
@@ -405,6 +414,10 @@ fn found_anew(
         write_all(lock.0.as_fd(), &format::control(&log))?;
         fsync(&lock.0)?;
         fsync(directory)?;
+        match sync_name(path) {
+            Err(Errno::EACCES) => {} // made by somebody else, where we may not look
+            synced => synced?,
+        }
         let control = openat(directory, CONTROL, OFlag::O_RDONLY | CAREFUL, Mode::empty())?;
         Ok((control, log))
     };

@@ -20,8 +20,9 @@ use crate::address::Address;
 use crate::channel::transport::Transport;
 use crate::channel::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::error::{Error, Result};
+use crate::sys::SysResult;
 use crate::timeout::Timeout;
-use crate::wait::{Forked, Object, Turns};
+use crate::wait::{Forked, Object, Operation, Turn, Turns};
 
 /// The end that appends.
 pub(in crate::channel) struct FileSender {
@@ -29,6 +30,8 @@ pub(in crate::channel) struct FileSender {
     folder: Folder,
     options: Options,
     state: Turns<Sending>,
+    /// Up to the segment of this number, what was sent may be missing on the disk, and no more is to be added.
+    abandoned: AtomicU64,
     unconfirmed: AtomicU64,
 }
 
@@ -68,59 +71,72 @@ impl FileSender {
         let folder = folder.map_err(|error| impatient(error, timeout))?;
         drop(operation);
         let state = Turns::new(Sending::new(options.policy));
-        let sender = FileSender { object, folder, options, state, unconfirmed: AtomicU64::new(0) };
+        let (abandoned, unconfirmed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let sender = FileSender { object, folder, options, state, abandoned, unconfirmed };
         // Not needed to open: it may be late, and the first to send does it then.
-        match sender.with_lock(NAME, Timeout::Now, |appender, sender, sync| {
+        let mut operation = sender.object.operation(NAME, patient(Timeout::Now));
+        let prepared = sender.with_lock(&mut operation, Timeout::Now, |appender, sync| {
             appender.prepare(&sender.folder, &sender.options.limits, sync)
-        }) {
+        });
+        match prepared.map(drop) {
             Err(error) if error.is(Errno::EAGAIN) => {}
             prepared => prepared?,
         }
+        drop(operation);
         Ok(sender)
     }
 
-    /// Does something to the end of the log.
+    /// Does something to the end of the log; what came of it, and the turn, which is kept.
+    ///
+    /// The turn is kept while the lock is waited for too, so nothing here waits for a turn but as an operation says.
     fn with_lock<T>(
         &self,
-        name: &'static str,
+        operation: &mut Operation<'_>,
         timeout: Timeout,
-        act: impl FnOnce(&mut Appender, &FileSender, bool) -> Outcome<T>,
-    ) -> Result<T> {
-        let mut operation = self.object.operation(name, patient(timeout));
-        let mut state = self.state.take(&mut operation).map_err(|error| impatient(error, timeout))?;
-        let failed = |fault: Fault| fault.of(|errno| self.object.error(errno, name));
-        let state = &mut *state;
+        act: impl FnOnce(&mut Appender, bool) -> Outcome<T>,
+    ) -> Result<(Turn<'_, Sending>, T)> {
+        let mut turn = self.state.take(operation).map_err(|error| impatient(error, timeout))?;
+        let state = &mut *turn;
         if let Some(errno) = state.later.as_ref().and_then(Later::failure) {
             state.appender.abandon_last();
             self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-            return Err(failed(Fault::new(
+            let fault = Fault::new(
                 errno,
                 "bringing what was sent before to the disk failed, so a power failure may take it; this call has done \
                  nothing, and the next goes on in a new segment",
-            )));
+            );
+            return Err(fault.of(|errno| operation.error(errno)));
         }
+        // Relaxed: the number alone is what counts.
+        state.appender.abandon(self.abandoned.load(Ordering::Relaxed));
         let lock = match &mut state.lock {
             Some(lock) if lock.is_of_this_process() => lock,
-            other => other.insert(self.folder.lock().map_err(|errno| match errno {
-                Errno::ENOENT => failed(Fault::removed()),
-                errno => failed(errno.into()),
-            })?),
+            other => {
+                let lock = self.folder.lock().map_err(|errno| match errno {
+                    Errno::ENOENT => Fault::removed(),
+                    errno => errno.into(),
+                });
+                other.insert(lock.map_err(|fault| fault.of(|errno| operation.error(errno)))?)
+            }
         };
-        let held = lock.hold(&mut operation).map_err(|error| impatient(error, timeout))?;
-        held.check().map_err(failed)?;
-        act(&mut state.appender, self, state.policy != Policy::Never).map_err(failed)
+        let held = lock.hold(operation).map_err(|error| impatient(error, timeout))?;
+        let done = held.check().and_then(|()| act(&mut state.appender, state.policy != Policy::Never));
+        drop(held);
+        let done = done.map_err(|fault| fault.of(|errno| operation.error(errno)))?;
+        Ok((turn, done))
     }
 
     /// Appends messages that are not too large: how many, and what stopped it. What was appended has been dealt with as the
-    /// policy says, or the failure of that is what is told.
+    /// policy says, or the failure of that is what is told: sending it again would double it.
     fn append(&self, messages: &[&[u8]], timeout: Timeout) -> Result<(usize, Result<()>)> {
         if messages.is_empty() {
             return Ok((0, Ok(())));
         }
-        let (segments, done, result) = self.with_lock("send", timeout, |appender, sender, sync| {
+        let mut operation = self.object.operation("send", patient(timeout));
+        let (turn, (segments, done, result)) = self.with_lock(&mut operation, timeout, |appender, sync| {
             let mut segments: Vec<Arc<Segment>> = Vec::new();
             for (done, message) in messages.iter().enumerate() {
-                match appender.append(&sender.folder, &sender.options.limits, sync, message) {
+                match appender.append(&self.folder, &self.options.limits, sync, message) {
                     Ok(segment) if segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment)) => {}
                     Ok(segment) => segments.push(segment),
                     Err(fault) if done == 0 => return Err(fault),
@@ -129,18 +145,26 @@ impl FileSender {
             }
             Ok((segments, messages.len(), Ok(())))
         })?;
-        for segment in &segments {
-            match self.options.policy {
-                Policy::Never => {}
-                Policy::Interval(_) => {
-                    if let Some(later) = &self.state.take_soon().later {
-                        later.wants(segment);
-                    }
-                }
-                Policy::Every => self.sync_now(segment)?,
-            }
+        if let Some(later) = &turn.later {
+            segments.iter().for_each(|segment| later.wants(segment));
         }
-        Ok((done, result.map_err(|fault| fault.of(|errno| self.object.error(errno, "send")))))
+        drop(turn);
+        let result = result.map_err(|fault| fault.of(|errno| operation.error(errno)));
+        if self.options.policy == Policy::Every
+            && let Err(errno) = self.sync_now(&segments)
+        {
+            let text = "what was sent is in the log, but bringing it to the disk failed, so a power failure may take it; the \
+                        next goes into a new segment";
+            let error = operation.error(errno);
+            return Ok((
+                done,
+                Err(match result {
+                    Ok(()) => error.because(text),
+                    Err(other) => error.because_found(format!("{text}. What was to follow failed by itself: {other}")),
+                }),
+            ));
+        }
+        Ok((done, result))
     }
 
     #[cold]
@@ -152,15 +176,20 @@ impl FileSender {
             .because_found(format!("the message has {length} bytes, more than largest={largest}; set largest="))
     }
 
-    fn sync_now(&self, segment: &Arc<Segment>) -> Result<()> {
-        sync(segment).map_err(|errno| {
-            self.state.take_soon().appender.abandon(segment);
+    /// Syncs all of these, whichever fail; how the first failed that did.
+    fn sync_now(&self, segments: &[Arc<Segment>]) -> SysResult<()> {
+        let mut result = Ok(());
+        for segment in segments {
+            let synced = sync(segment);
+            if synced.is_err() {
+                self.abandoned.fetch_max(segment.heading.number, Ordering::Relaxed);
+            }
+            result = result.and(synced);
+        }
+        if result.is_err() {
             self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-            self.object.error(errno, "send").because(
-                "the message is in the log, but bringing it to the disk failed, so a power failure may take it; the next goes \
-                 into a new segment",
-            )
-        })
+        }
+        result
     }
 
     /// Brings all of the log to the disk, whoever has written it.
@@ -202,20 +231,22 @@ impl Transport for FileSender {
         Err(refusal::no_answers(&self.object.operation("reply", timeout)))
     }
 
-    fn flush(&self, _: Timeout) -> Result<()> {
-        let state = self.state.take_soon();
-        let before = state.later.as_ref().and_then(Later::failure);
-        let result = match (before, &state.later, self.options.policy) {
-            (Some(errno), ..) => Err(errno.into()),
-            (None, Some(later), _) => later.now().map_err(Fault::from),
-            (None, None, Policy::Never) => self.sync_all(),
-            (None, None, _) => Ok(()),
+    fn flush(&self, timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("flush", patient(timeout));
+        let mut state = self.state.take(&mut operation).map_err(|error| impatient(error, timeout))?;
+        let result = match (&state.later, self.options.policy) {
+            (Some(later), _) => {
+                later.now(&mut operation).map_err(|error| impatient(error, timeout))?;
+                // Of what was synced before this call as well.
+                later.failure().map_or(Ok(()), |errno| Err(errno.into()))
+            }
+            (None, Policy::Never) => self.sync_all(),
+            (None, _) => Ok(()),
         };
-        drop(state);
         result.map_err(|fault| {
-            self.state.take_soon().appender.abandon_last();
+            state.appender.abandon_last();
             self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-            fault.of(|errno| self.object.error(errno, "flush"))
+            fault.of(|errno| operation.error(errno))
         })
     }
 

@@ -13,10 +13,11 @@ use nix::errno::Errno;
 use nix::unistd::fdatasync;
 
 use super::segment::Segment;
+use crate::error::Result;
 use crate::sync_atomics::{AtomicU32, Ordering};
 use crate::sys::background::{SMALL_STACK, spawn, wait_until_released};
 use crate::sys::{SysResult, fork, futex};
-use crate::wait::{Forked, Turns};
+use crate::wait::{Forked, Operation, Turn, Turns};
 
 /// When what was appended goes to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(super) struct Later {
 
 struct Shared {
     state: Turns<State>,
+    /// Taken before the state.
+    disk: Turns<Disk>,
     /// 1 once the thread shall end.
     ended: AtomicU32,
 }
@@ -57,6 +60,18 @@ struct State {
     unsynced: Option<Arc<Segment>>,
     is_running: bool,
     failed: Option<Errno>,
+}
+
+/// Who has the turn brings to the disk what it takes out of the state: so to have had it says that all taken out before is
+/// there, or its failure told.
+struct Disk;
+
+impl Forked for Disk {
+    fn after_fork(&mut self) {}
+
+    fn replaced(&self) -> Disk {
+        Disk
+    }
 }
 
 impl Forked for State {
@@ -72,7 +87,7 @@ impl Forked for State {
 
 impl Later {
     pub fn new(interval: Duration) -> Later {
-        let shared = Shared { state: Turns::new(State::default()), ended: AtomicU32::new(0) };
+        let shared = Shared { state: Turns::new(State::default()), disk: Turns::new(Disk), ended: AtomicU32::new(0) };
         Later { shared: Arc::new(shared), interval, generation: fork::generation() }
     }
 
@@ -99,14 +114,21 @@ impl Later {
         }
     }
 
-    /// Syncs what is not synced.
-    pub fn now(&self) -> SysResult<()> {
-        let unsynced = self.shared.state.take_soon().unsynced.take();
-        unsynced.map_or(Ok(()), |segment| sync(&segment))
+    /// Syncs what is not synced, after whoever just does; [`Later::failure`] tells how it went.
+    pub fn now(&self, operation: &mut Operation<'_>) -> Result<()> {
+        self.shared.bring(&self.shared.disk.take(operation)?);
+        Ok(())
     }
 }
 
 impl Shared {
+    fn bring(&self, _: &Turn<'_, Disk>) {
+        let segment = self.state.take_soon().unsynced.take();
+        if let Some(Err(errno)) = segment.map(|segment| sync(&segment)) {
+            self.state.take_soon().failed = Some(errno);
+        }
+    }
+
     fn run(&self, interval: Duration) {
         loop {
             let deadline = crate::timeout::now() + interval;
@@ -121,12 +143,8 @@ impl Shared {
                 }
                 let _ = futex::wait(&self.ended, 0, left);
             }
-            let segment = self.state.take_soon().unsynced.take();
-            let result = segment.map_or(Ok(()), |segment| sync(&segment));
+            self.bring(&self.disk.take_soon());
             let mut state = self.state.take_soon();
-            if let Err(errno) = result {
-                state.failed = Some(errno);
-            }
             if state.unsynced.is_none() {
                 state.is_running = false;
                 return;
@@ -141,7 +159,7 @@ impl Drop for Later {
         futex::wake(&self.shared.ended, 1);
         wait_until_released(&self.shared, self.generation);
         if self.generation == fork::generation() {
-            let _ = self.now(); // who has to know calls flush
+            self.shared.bring(&self.shared.disk.take_soon()); // who has to know how it went calls flush
         }
     }
 }

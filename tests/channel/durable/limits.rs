@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use wigwag::{Address, Channel, ChannelDurability, File, FileOptions, Timeout};
 
-use super::{HEADING, MADE, Place, all, doctor, one};
+use super::{BOOT, HEADING, MADE, Place, all, doctor, flip, one};
 use crate::support::{GENEROUS, eventually, fork, fork_without, unshare};
 
 #[test]
@@ -54,6 +54,25 @@ fn what_is_too_much_goes_and_is_counted_by_those_who_missed_it() {
 }
 
 #[test]
+fn what_was_not_too_much_stays_when_others_open() {
+    let place = Place::new();
+    let options = "?segment=4096&retain=12288&fsync=never";
+    let sender = place.sender(options);
+    for n in 0..7_u8 {
+        sender.send(&[n; 1900], GENEROUS).unwrap(); // two to a segment
+    }
+    let before = place.segments();
+    assert!(before.len() > 2);
+    for n in 0..3_u8 {
+        place.sender(options).send(&[n; 8], GENEROUS).unwrap();
+        assert_eq!(place.segments(), before);
+    }
+    // Nor does less of a limit count before it is reached, and then it does at once.
+    place.sender("?segment=4096&retain=8192&fsync=never").send(b"x", GENEROUS).unwrap();
+    assert!(place.segments().len() < before.len());
+}
+
+#[test]
 fn what_is_too_old_goes() {
     let place = Place::new();
     let sender = place.sender("?segment=4096&age=3600&fsync=never");
@@ -80,6 +99,22 @@ fn what_is_too_old_goes() {
     place.sender("?age=3600").send(b"newer", GENEROUS).unwrap();
     assert_eq!(one(&reader), b"newer");
     assert!(place.segments().last() != Some(&newest) && place.segments().len() <= before);
+}
+
+#[test]
+fn what_is_too_old_goes_also_before_what_is_damaged() {
+    let place = Place::new();
+    let sender = place.sender("?segment=4096&age=3600&fsync=never");
+    for n in 0..5_u8 {
+        sender.send(&[n; 3000], GENEROUS).unwrap();
+    }
+    let segments = place.segments();
+    for segment in &segments[..3] {
+        doctor(segment, MADE, &1_u64.to_le_bytes());
+    }
+    flip(&segments[1], 8 * MADE as u64);
+    place.sender("?age=3600").send(b"new", GENEROUS).unwrap();
+    assert_eq!(place.segments()[..], segments[2..]);
 }
 
 #[test]
@@ -180,9 +215,17 @@ fn a_failed_sync_is_told_and_not_tried_again_on_the_same_file() {
             assert_eq!((place.segments().len() as u64, sender.statistics().unconfirmed), (n, n));
         }
         assert_eq!(all(&place.receiver("")).len(), 2);
-        // A batch goes to the disk at once.
-        assert!(sender.send_batch(&[b"a", b"b", b"c"], GENEROUS).unwrap_err().is(Errno::EIO));
+        // A batch goes to the disk at once, and all of it is in the log: sent again, it would be there twice.
+        let error = sender.send_batch(&[b"a", b"b", b"c"], GENEROUS).unwrap_err();
+        assert_eq!((error.errno(), error.done()), (libc::EIO, 3), "{error}");
         assert_eq!((all(&place.receiver("")).len(), sender.statistics().unconfirmed), (5, 3));
+        // Also over several segments, none of which is used any more.
+        let small = place.sender("?fsync=every&segment=4096");
+        let error = small.send_batch(&[&[1; 3000], &[2; 3000], &[3; 10]], GENEROUS).unwrap_err();
+        assert_eq!((error.errno(), error.done()), (libc::EIO, 3), "{error}");
+        let before = place.segments().len();
+        assert_eq!(small.send_batch(&[b"d"], GENEROUS).unwrap_err().done(), 1);
+        assert_eq!((place.segments().len(), all(&place.receiver("")).len()), (before + 1, 9));
         // Later: by the next call.
         let sender = place.sender("?fsync=interval&interval=1");
         sender.send(b"one", GENEROUS).unwrap();
@@ -232,6 +275,47 @@ fn flush_and_close_bring_it_to_the_disk_in_each_policy() {
         })
         .join();
     }
+}
+
+#[test]
+fn flush_tells_of_what_another_thread_just_brings_to_the_disk() {
+    let place = Place::new();
+    fork_without(&[libc::SYS_fdatasync], libc::EIO, || {
+        let sender = place.sender("?fsync=interval&interval=1");
+        for n in 0..200_u32 {
+            sender.send(b"x", GENEROUS).unwrap();
+            // The thread comes to it before, after, or at this moment.
+            std::thread::sleep(Duration::from_micros(u64::from(n) * 10));
+            assert!(sender.flush(GENEROUS).unwrap_err().is(Errno::EIO));
+        }
+        assert_eq!(sender.statistics().unconfirmed, 200);
+    })
+    .join();
+}
+
+#[test]
+fn an_epoch_is_on_the_disk_before_it_is_used() {
+    // As after another start of the machine: sequences may be given out anew, so the segment counts from which on they are.
+    let place = Place::with(&[b"one"]);
+    doctor(&place.segments()[0], BOOT, &[1; 16]);
+    fork_without(&[libc::SYS_fsync], libc::EIO, || {
+        let error = Channel::open_sender(&place.address("?fsync=never"), GENEROUS).err().unwrap();
+        assert!(error.is(Errno::EIO), "{error}");
+    })
+    .join();
+    place.sender("?fsync=never").send(b"two", GENEROUS).unwrap();
+    // Other segments need not be, unless that is wanted.
+    fork_without(&[libc::SYS_fsync], libc::EIO, || {
+        let sender = place.sender("?fsync=never&segment=4096");
+        (0..4_u8).for_each(|n| sender.send(&[n; 3000], GENEROUS).unwrap());
+        // Nor are they by whoever wanted it not: who wants it does it for what it finds.
+        for options in ["?fsync=every", ""] {
+            let error = Channel::open_sender(&place.address(options), GENEROUS).err().unwrap();
+            assert!(error.is(Errno::EIO), "{error}");
+        }
+    })
+    .join();
+    assert_eq!(all(&place.receiver("")).len(), 6);
 }
 
 #[test]
