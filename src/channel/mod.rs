@@ -131,7 +131,7 @@ enum Direction {
 /// A receiver at a socket's address takes any number of senders; one that sends something else is cut off, and the others
 /// do not notice. A sender whose connection breaks connects again, within its timeout, and fails with `ECONNRESET` first
 /// if something that it sent may not have arrived. All methods may be called from several threads. After a fork, the
-/// child's senders connect anew and its receivers begin with what comes from then on.
+/// child's senders connect anew and its receivers begin with what comes from then on; one with `reader=` fails there (`EBUSY`).
 ///
 /// ```
 /// use wigwag::{Channel, Timeout};
@@ -329,7 +329,8 @@ impl Channel {
     /// Sends messages one after the other, within one deadline. Over `file:` with `fsync=every`, the disk is waited for once.
     ///
     /// # Errors
-    /// As [`Channel::send`] for the first that could not be sent; [`Error::done`] tells how many were.
+    /// As [`Channel::send`] for the first that could not be sent; [`Error::done`] tells how many were, which may be all of
+    /// them over `file:` with `fsync=every`, where they are in the log but may not be on the disk (`EIO`).
     pub fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<()> {
         self.require(Direction::Out, "send")?;
         let (done, result) = self.transport.send_batch(messages, timeout);
@@ -360,7 +361,7 @@ impl Channel {
     /// say that these are dealt with, as asking for another message does otherwise (`file:` with `reader=`). Never blocks.
     ///
     /// # Errors
-    /// As [`Channel::recv`].
+    /// As [`Channel::recv`]; `EAGAIN` also before damage in a log, which [`Channel::recv`] then tells.
     pub fn recv_more(&self, buffer: &mut [u8]) -> Result<ChannelReceived> {
         if self.direction == Direction::Out {
             self.require_answers()?;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::folder::Folder;
+use super::folder::{CONTROL, Folder};
 use crate::paths;
 use crate::sys::SysResult;
 
@@ -24,6 +24,18 @@ impl Bell {
         let by_descriptor = inotify.add_watch(paths::of_descriptor(folder.as_fd()).as_str(), wanted);
         by_descriptor.or_else(|_| inotify.add_watch(folder.path(), wanted))?;
         Ok(Bell(inotify))
+    }
+
+    /// Rings, for what was there before: a watch that is taken away says so.
+    pub fn ring(&self, folder: &Folder) -> SysResult<()> {
+        // The control file is watched for nothing else.
+        let wanted = AddWatchFlags::IN_DELETE_SELF;
+        let watch = self.0.add_watch(paths::of_descriptor(folder.control()).as_str(), wanted);
+        let watch = watch.or_else(|_| self.0.add_watch(&folder.path().join(CONTROL), wanted))?;
+        match self.0.rm_watch(watch) {
+            Err(Errno::EINVAL) => Ok(()), // another thread has rung with it
+            removed => removed,
+        }
     }
 
     /// Takes back that it has rung. To be called before looking: what comes after the look rings anew.

@@ -100,18 +100,40 @@ impl Position {
         check_name(name)?;
         let readers = folder.readers()?;
         let open = || openat(&readers, name, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty());
-        let file = match NotInherited::open(open) {
-            Err(Errno::ENOENT) => {
-                return Err(Fault::new(Errno::ENOENT, format!("no reader={name} has a position here")));
+        // Again only if another has removed it at that moment: what has its name now may be in use.
+        for _ in 0..16 {
+            let file = match NotInherited::open(open) {
+                Err(Errno::ENOENT) => {
+                    return Err(Fault::new(Errno::ENOENT, format!("no reader={name} has a position here")));
+                }
+                file => file?,
+            };
+            match try_lock(file.as_fd()) {
+                Err(Errno::EAGAIN) => {
+                    return Err(Fault::new(Errno::EBUSY, format!("reader={name} is in use; close it first")));
+                }
+                locked => locked?,
             }
-            file => file?,
-        };
-        if try_lock(file.as_fd()) == Err(Errno::EAGAIN) {
-            return Err(Fault::new(Errno::EBUSY, format!("reader={name} is in use; close it first")));
+            if fstat(&file)?.st_nlink == 0 {
+                continue;
+            }
+            let removed = unlinkat(&readers, name, UnlinkatFlags::NoRemoveDir);
+            unlock(file.as_fd());
+            return Ok(removed?);
         }
-        let removed = unlinkat(&readers, name, UnlinkatFlags::NoRemoveDir);
-        unlock(file.as_fd());
-        Ok(removed?)
+        Err(Errno::ESTALE.into())
+    }
+
+    /// Fails in a child made by fork, which may not use what its parent has locked.
+    pub fn check(&self) -> Outcome<()> {
+        if self.file.is_of_this_process() { Ok(()) } else { Err(Position::of_another()) }
+    }
+
+    pub fn of_another() -> Fault {
+        Fault::new(
+            Errno::EBUSY,
+            "the position belongs to the process that opened this receiver; open another in the child",
+        )
     }
 
     /// The sequence and the epoch that were kept.
@@ -125,10 +147,7 @@ impl Position {
             return Ok(());
         }
         let Some(file) = self.file.fd() else {
-            return Err(Fault::new(
-                Errno::EBUSY,
-                "the position belongs to the process that opened this receiver; open another in the child",
-            ));
+            return Err(Position::of_another());
         };
         let count = self.count.wrapping_add(1);
         let slot = Slot { log: self.log, count, next, epoch };

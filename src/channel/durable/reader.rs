@@ -7,6 +7,7 @@ use super::fault::{Fault, Outcome};
 use super::folder::Folder;
 use super::format::{HEADING, Head, Heading, Unfit};
 use super::segment::{Segment, Window};
+use crate::sys::SysResult;
 use crate::wait::Forked;
 
 /// Where a reader begins that has no position.
@@ -90,8 +91,24 @@ impl Reader {
         self.missed
     }
 
-    /// Finds the next message, if there is one; it stays until [`Reader::take`].
+    /// Whether there is damage to be told before anything else is received.
+    pub fn is_damaged(&self) -> bool {
+        self.damage.is_some()
+    }
+
+    /// Finds the next message, if there is one; it stays until [`Reader::take`]. Tells damage, once.
     pub fn find(&mut self, folder: &Folder) -> Outcome<Option<Found>> {
+        let found = self.look(folder)?;
+        self.damage.take().map_or(Ok(found), Err)
+    }
+
+    /// As [`Reader::find`], but where damage has to be told there is nothing, and it stays to be told.
+    pub fn find_more(&mut self, folder: &Folder) -> Outcome<Option<Found>> {
+        let found = self.look(folder)?;
+        Ok(found.filter(|_| self.damage.is_none()))
+    }
+
+    fn look(&mut self, folder: &Folder) -> Outcome<Option<Found>> {
         loop {
             let Some(at) = &mut self.at else {
                 if !self.enter(folder)? {
@@ -109,10 +126,10 @@ impl Reader {
                     let text = format!("{} was damaged", folder.name_of(at.segment.heading.number));
                     self.lose(lost, Some(text));
                 }
-                return self.damage.take().map_or(Ok(Some(Found { head, missed: self.untold })), Err);
+                return Ok(Some(Found { head, missed: self.untold }));
             }
             if !self.pass(folder)? {
-                return self.damage.take().map_or(Ok(None), Err);
+                return Ok(None);
             }
         }
     }
@@ -247,8 +264,17 @@ impl Reader {
 /// The next segment that there is and that can be read, and whether others had to be passed over.
 fn newer(folder: &Folder, number: u64) -> Outcome<Option<(Segment, bool)>> {
     let mut is_damaged = false;
-    let mut listed = folder.segments()?;
-    listed.retain(|listed| listed.number > number);
+    let newer = || {
+        let mut listed = folder.segments()?;
+        listed.retain(|listed| listed.number > number);
+        SysResult::Ok(listed)
+    };
+    let mut listed = newer()?;
+    if listed.first().is_some_and(|first| Some(first.number) != number.checked_add(1)) {
+        // Of what is made while a directory is listed, any may be missing. What comes before one that was seen has been
+        // made by now.
+        listed = newer()?;
+    }
     while let Some(next) = listed.first().copied() {
         match folder.segment(next.number, OFlag::O_RDONLY) {
             Ok(Ok(segment)) => return Ok(Some((segment, is_damaged))),

@@ -36,6 +36,8 @@ pub(in crate::channel) struct FileReceiver {
 struct Receiving {
     reader: Reader,
     position: Option<Position>,
+    /// It has a position, or had one in the parent.
+    is_named: bool,
     /// Something was received that is not dealt with.
     is_ahead: bool,
     /// Where the reader was before that, and what it had missed.
@@ -43,6 +45,15 @@ struct Receiving {
 }
 
 impl Receiving {
+    /// Fails in a child, whose parent keeps the position.
+    fn check(&self) -> Outcome<()> {
+        match &self.position {
+            Some(position) => position.check(),
+            None if self.is_named => Err(Position::of_another()),
+            None => Ok(()),
+        }
+    }
+
     /// What was received is dealt with.
     fn settle(&mut self) -> Outcome<()> {
         if self.is_ahead {
@@ -60,7 +71,8 @@ impl Forked for Receiving {
 
     fn replaced(&self) -> Receiving {
         let reader = Reader::new(From::Newest);
-        Receiving { settled: (reader.position(), 0), reader, position: None, is_ahead: false }
+        let is_named = self.is_named;
+        Receiving { settled: (reader.position(), 0), reader, position: None, is_named, is_ahead: false }
     }
 }
 
@@ -99,7 +111,8 @@ impl FileReceiver {
                 reader
             }
         };
-        let mut state = Receiving { settled: (reader.position(), 0), reader, position, is_ahead: true };
+        let is_named = position.is_some();
+        let mut state = Receiving { settled: (reader.position(), 0), reader, position, is_named, is_ahead: true };
         state.settle().map_err(failed)?;
         Ok(FileReceiver {
             object,
@@ -122,18 +135,29 @@ impl FileReceiver {
         Ok((bell, true))
     }
 
+    /// Makes the bell, if there is one, tell of what is there already.
+    fn ring(&self) {
+        let bell = self.bell.take_soon().0.clone();
+        // Fails if the user has as many watches as may be: then the next message rings.
+        let _ = bell.map(|bell| bell.ring(&self.folder));
+    }
+
     fn receive(&self, buffer: &mut [u8], timeout: Timeout, is_more: bool) -> Result<ChannelReceived> {
         let mut operation = self.object.operation("recv", timeout);
         let mut state = self.state.take(&mut operation)?;
         let failed = |fault: Fault| fault.of(|errno| self.object.error(errno, "recv"));
+        state.check().map_err(failed)?;
         if !is_more {
             state.settle().map_err(failed)?;
         }
         let mut pauses = Pauses::default();
         let mut is_quiet = false;
         loop {
-            let found = state.reader.find(&self.folder);
+            let found = if is_more { state.reader.find_more(&self.folder) } else { state.reader.find(&self.folder) };
             self.missed.store(state.reader.missed(), Ordering::Relaxed); // a count for people: orders nothing
+            if is_quiet && (!matches!(found, Ok(None)) || state.reader.is_damaged()) {
+                self.ring(); // there may be more
+            }
             if let Some(found) = found.map_err(failed)? {
                 let length = found.head.length as usize;
                 let Some(room) = buffer.get_mut(..length) else {
@@ -143,6 +167,9 @@ impl FileReceiver {
                 state.reader.take(&found.head);
                 state.is_ahead = true;
                 return Ok(ChannelReceived { length, missed: found.missed, ..Default::default() });
+            }
+            if state.reader.is_damaged() {
+                return Err(operation.error(Errno::EAGAIN));
             }
             let bell = self.bell.take_soon().0.clone();
             if let Some(bell) = bell.filter(|_| !is_quiet) {
@@ -155,7 +182,7 @@ impl FileReceiver {
                 return Err(operation.error(Errno::EAGAIN));
             }
             match self.bell() {
-                Ok((_, true)) => {}
+                Ok((_, true)) => is_quiet = true, // and looks once more
                 Ok((bell, false)) => {
                     let mut fds = [PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
                     operation.wait().poll(&mut fds).map_err(|errno| operation.error(errno))?;
@@ -187,6 +214,7 @@ impl Transport for FileReceiver {
             let (position, missed) = state.settled;
             state.reader.go_back(position, missed);
             state.is_ahead = false;
+            self.ring();
         }
         Ok(true)
     }
@@ -199,12 +227,15 @@ impl Transport for FileReceiver {
     fn flush(&self, timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("flush", timeout);
         let mut state = self.state.take(&mut operation)?;
-        let synced = state.settle().and_then(|()| state.position.as_ref().map_or(Ok(()), Position::sync));
+        let settled = state.check().and_then(|()| state.settle());
+        let synced = settled.and_then(|()| state.position.as_ref().map_or(Ok(()), Position::sync));
         synced.map_err(|fault| fault.of(|errno| operation.error(errno)))
     }
 
     fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let bell = self.bell()?.0;
+        // A new one knows nothing of the messages that wait.
+        bell.ring(&self.folder).map_err(|errno| explain_watches(self.object.error(errno, "descriptor")))?;
         let copied = copy_descriptor(bell.as_fd()).map_err(|errno| self.object.error(errno, "descriptor"))?;
         Ok((copied, PollFlags::POLLIN))
     }

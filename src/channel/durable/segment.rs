@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::uio::pread;
+use nix::unistd::{Whence, lseek};
 
 use super::format::{HEADING, Head, Heading, RECORD, Seed, padding};
 use crate::sys::SysResult;
@@ -141,6 +142,9 @@ impl Segment {
     pub fn search(&self, window: &mut Window, at: u64, least: u64) -> SysResult<Option<u64>> {
         let mut place = at.max(HEADING as u64 - 8) + 8;
         loop {
+            // Over holes, which may be of any size.
+            let Some(data) = self.data(place)? else { return Ok(None) };
+            place = data;
             let bytes = window.fill(self.file.as_fd(), place)?;
             let candidate = bytes.chunks(8).enumerate().find_map(|(n, _)| {
                 let found = place + 8 * n as u64;
@@ -158,6 +162,17 @@ impl Segment {
                 // A head may lie across the end of what was read.
                 None => place = end - RECORD as u64,
             }
+        }
+    }
+
+    /// The first place from this on that is in no hole of the file, by whole eights.
+    fn data(&self, place: u64) -> SysResult<Option<u64>> {
+        let at = i64::try_from(place).map_err(|_| Errno::EFBIG)?;
+        match lseek(&self.file, at, Whence::SeekData) {
+            Ok(data) => Ok(Some(place.max(u64::try_from(data).unwrap_or(0) / 8 * 8))),
+            Err(Errno::ENXIO) => Ok(None),
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Some(place)), // the file system does not tell
+            Err(errno) => Err(errno),
         }
     }
 

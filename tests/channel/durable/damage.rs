@@ -1,7 +1,9 @@
 //! What is torn, damaged, lost to a power failure, or somebody else's.
 
+use std::os::fd::AsFd;
+
 use nix::errno::Errno;
-use wigwag::{Channel, Timeout};
+use wigwag::{Channel, Timeout, WaitSet, WaitSetEvent};
 
 use super::{BOOT, HEADING, Place, RECORD, all, cut_to, doctor, flip, one};
 use crate::support::GENEROUS;
@@ -92,6 +94,36 @@ fn damage_in_the_middle_costs_what_is_damaged_and_is_told() {
         assert_eq!(one(&reader), b"four", "{bit}");
         assert_eq!(reader.statistics().torn, 0, "{bit}");
     }
+}
+
+#[test]
+fn damage_is_told_also_to_who_receives_in_batches() {
+    let place = Place::with(&[b"one", b"two", b"three", b"four"]);
+    flip(&place.segments()[0], (HEADING + (RECORD + 8) + RECORD) * 8);
+    let reader = place.receiver("?reader=r");
+    let (fd, interest) = reader.descriptor().unwrap();
+    let set = WaitSet::new().unwrap();
+    set.add(&fd.as_fd(), interest, 1).unwrap();
+    let mut events = [WaitSetEvent::default(); 1];
+    let data = |batch: Vec<wigwag::ChannelMessage>| batch.into_iter().map(|found| found.data).collect::<Vec<_>>();
+    assert_eq!(data(reader.recv_batch(10, GENEROUS).unwrap()), [b"one"]);
+    assert_eq!(set.wait(&mut events, GENEROUS).unwrap(), 1);
+    let error = reader.recv_batch(10, GENEROUS).unwrap_err();
+    assert!(error.is(Errno::EBADMSG) && error.reason().contains("1 messages from number 2 on"), "{error}");
+    assert_eq!(data(reader.recv_batch(10, GENEROUS).unwrap()), [&b"three"[..], b"four"]);
+    assert_eq!(reader.statistics().missed, 1);
+}
+
+#[test]
+fn holes_of_any_size_are_passed_over() {
+    let place = Place::with(&[b"one"]);
+    cut_to(&place.segments()[0], 1 << 40);
+    let reader = place.receiver("");
+    assert_eq!(one(&reader), b"one");
+    assert!(reader.recv_message(Timeout::Now).unwrap_err().is(Errno::EAGAIN));
+    place.sender("").send(b"two", GENEROUS).unwrap();
+    assert_eq!(one(&reader), b"two");
+    assert_eq!(reader.statistics().torn, 1);
 }
 
 #[test]

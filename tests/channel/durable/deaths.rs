@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use wigwag::{Channel, Timeout};
 
 use super::{HEADING, Place, all, cut_to, flip, one};
-use crate::support::{GENEROUS, SHORT, fork};
+use crate::support::{GENEROUS, SHORT, eventually, fork};
 
 #[test]
 fn whatever_was_being_made_when_its_maker_died_is_made_anew() {
@@ -43,6 +43,16 @@ fn whatever_was_being_made_when_its_maker_died_is_made_anew() {
         place.sender("").send(b"three", GENEROUS).unwrap();
         assert_eq!(all(&reader), [b"three"]);
         assert_eq!(reader.statistics().missed, 0);
+
+        // Several, of which a power failure has left the names.
+        let place = Place::with(&[b"one", b"two"]);
+        for number in 2..5 {
+            std::fs::write(place.path().join(format!("{number:020}.log")), &heading[..length as usize]).unwrap();
+        }
+        let reader = place.receiver("");
+        place.sender("").send(b"three", GENEROUS).unwrap();
+        assert_eq!(all(&reader), [&b"one"[..], b"two", b"three"]);
+        assert_eq!(place.segments().len(), 1);
     }
     // A position.
     let place = Place::with(&[b"one"]);
@@ -129,6 +139,20 @@ fn a_child_sends_and_reads_as_itself() {
     sender.send(b"four", GENEROUS).unwrap();
     assert_eq!((one(&reader), one(&named)), (b"one".to_vec(), b"one".to_vec()));
     assert!(reader.recv_message(Timeout::Now).is_ok());
+    let (fresh, waiting) = (place.receiver("?reader=fresh"), place.receiver("?reader=waiting&from=newest"));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| waiting.recv_message(GENEROUS).unwrap_err());
+        eventually("a thread has the turn", || waiting.put_back().is_err_and(|error| error.is(Errno::EAGAIN)));
+        fork(|| {
+            for named in [&fresh, &waiting] {
+                let error = named.recv_message(Timeout::Now).unwrap_err();
+                assert!(error.is(Errno::EBUSY) && error.reason().contains("belongs to the process"), "{error}");
+            }
+        })
+        .join();
+        waiting.end_waits();
+        assert!(waits.join().unwrap().is(Errno::ECANCELED));
+    });
     fork(|| {
         sender.send(b"child", GENEROUS).unwrap();
         assert_eq!(one(&reader), b"three");

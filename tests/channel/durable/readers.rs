@@ -134,6 +134,43 @@ fn a_removed_log_is_told_to_those_who_use_it() {
 }
 
 #[test]
+fn a_position_in_use_is_not_removed() {
+    let place = Place::with(&[b"one"]);
+    let address = place.address("?reader=r");
+    let removes = || (0..3000).for_each(|_| drop(Channel::remove(&address)));
+    std::thread::scope(|scope| {
+        scope.spawn(removes);
+        scope.spawn(removes);
+        for _ in 0..1000 {
+            let Ok(reader) = Channel::open_receiver(&address, GENEROUS) else { continue };
+            for _ in 0..3 {
+                assert!(place.path().join("readers/r").exists(), "removed while it is in use");
+                std::thread::yield_now();
+            }
+            drop(reader);
+        }
+    });
+}
+
+#[test]
+fn a_descriptor_tells_of_messages_that_were_there_before() {
+    let place = Place::with(&[b"one", b"two"]);
+    let reader = place.receiver("?reader=r");
+    let (fd, interest) = reader.descriptor().unwrap();
+    let set = WaitSet::new().unwrap();
+    set.add(&fd.as_fd(), interest, 1).unwrap();
+    let mut events = [WaitSetEvent::default(); 1];
+    for _ in 0..2 {
+        assert_eq!(set.wait(&mut events, GENEROUS).unwrap(), 1);
+        assert_eq!(reader.recv_batch(10, GENEROUS).unwrap().len(), 2);
+        assert!(!set.wait(&mut events, Timeout::Now).is_ok_and(|found| found > 0), "all is received");
+        reader.put_back().unwrap();
+    }
+    assert_eq!(set.wait(&mut events, GENEROUS).unwrap(), 1);
+    assert_eq!(one(&reader), b"one");
+}
+
+#[test]
 fn one_descriptor_tells_of_messages_in_whichever_segment() {
     let place = Place::new();
     let reader = place.receiver("?reader=r");
