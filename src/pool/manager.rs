@@ -51,7 +51,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn start(options: PoolOptions, launcher: Box<dyn PoolLauncher>) -> Result<Arc<Shared>> {
+    /// Also gives what the pool's thread holds until it has let go of everything else.
+    pub fn start(options: PoolOptions, launcher: Box<dyn PoolLauncher>) -> Result<(Arc<Shared>, Arc<()>)> {
         let options = options.checked()?;
         let address = match &options.address {
             Some(address) => address.clone(),
@@ -94,11 +95,24 @@ impl Shared {
             restart: RESTART.0,
             retry_at: None,
         };
-        background::spawn("wigwag-pool", 1024 * 1024, move || manager.run()).map_err(|errno| {
+        let thread = Arc::new(());
+        let held = Arc::clone(&thread);
+        let run = move || {
+            manager.run();
+            drop(held);
+        };
+        background::spawn("wigwag-pool", 1024 * 1024, run).map_err(|errno| {
             reaper.stop();
             Error::new(errno, "pool").because("no thread can be had (memory, ulimit -u)")
         })?;
-        Ok(shared)
+        Ok((shared, thread))
+    }
+
+    /// Returns when the pool's thread, which has come to its end, has let go of everything.
+    pub fn wait_for_thread(&self, thread: &Arc<()>) {
+        if self.with(|engine, _| engine.closed) {
+            background::wait_until_released(thread, self.generation);
+        }
     }
 
     pub fn error(&self, errno: Errno, operation: &'static str) -> Error {

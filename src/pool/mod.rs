@@ -53,6 +53,7 @@ use program::Program;
 #[doc(alias = "executor")]
 pub struct Pool {
     shared: Arc<Shared>,
+    thread: Arc<()>,
     names: Vec<String>,
 }
 
@@ -73,7 +74,8 @@ impl Pool {
     /// System calls: fork, pidfd_open, and those of the channel.
     pub fn start(options: PoolOptions, handlers: Vec<Handler>) -> Result<Pool> {
         let names = handlers.iter().map(|handler| handler.name.clone()).collect();
-        Ok(Pool { shared: Shared::start(options, Box::new(Forked(handlers)))?, names })
+        let (shared, thread) = Shared::start(options, Box::new(Forked(handlers)))?;
+        Ok(Pool { shared, thread, names })
     }
 
     /// As [`Pool::start`], with workers that are a program and its arguments, found on PATH, which takes its seat by
@@ -101,7 +103,8 @@ impl Pool {
     /// # Errors
     /// As [`Pool::start`].
     pub fn with_launcher(options: PoolOptions, launcher: Box<dyn PoolLauncher>) -> Result<Pool> {
-        Ok(Pool { shared: Shared::start(options, launcher)?, names: Vec::new() })
+        let (shared, thread) = Shared::start(options, launcher)?;
+        Ok(Pool { shared, thread, names: Vec::new() })
     }
 
     /// Hands a task to the pool; waits while too many wait already.
@@ -188,6 +191,7 @@ impl Drop for Pool {
     /// Cancels what is left, and kills the workers.
     fn drop(&mut self) {
         let _ = self.shared.shutdown(true, Timeout::Now); // the pool is shut down in any case
+        self.shared.wait_for_thread(&self.thread);
     }
 }
 
