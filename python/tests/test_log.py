@@ -103,6 +103,8 @@ def test_a_record_has_all_that_was_given(place):
             "n": -3, "big": 2**64 - 1, "huge": str(2**70), "share": 0.5, "yes": True, "no": "None", "5": "five"
         }
         assert record["time"][:19] >= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(before))
+        while log.statistics().writer is None:  # who drains it himself was the writer for that long only
+            time.sleep(0.001)
         seen = log.statistics()
         assert (seen.written, seen.queued, seen.dropped, seen.trouble, seen.level) == (1, 0, 0, 0, "info")
         assert seen.writer == os.getpid() and len(seen.participants) == 1 and "written=1" in repr(seen)
