@@ -130,8 +130,8 @@ fn main() {
     });
     compare("fifo:", 1.05, bare, ends(&parse(&format!("fifo:{}/channel?keep-open=1", scratch.0.display()))));
 
-    let (sender, receiver) = connected(&at("unix", "bare"));
-    compare("unix:", 1.05, stream(sender, receiver), ends(&at("unix", "channel")));
+    let (sender, receiver) = connected(&at("unix", "bare.u"));
+    compare("unix:", 1.05, stream(sender, receiver), ends(&at("unix", "channel.u")));
     let (sender, receiver) = connected(&parse("tcp://127.0.0.1:0"));
     compare("tcp:", 1.05, stream(sender, receiver), ends(&parse("tcp://127.0.0.1:0")));
     let (sender, receiver) = connected(&at("unix-seqpacket", "bare.s"));
