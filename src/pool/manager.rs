@@ -32,6 +32,8 @@ const BATCH: usize = 256;
 const PIPE_CAPACITY: usize = 65536;
 /// While all workers have tasks ahead, results are taken in together: to wake a thread for each would cost more than the tasks.
 const PAUSE: Duration = Duration::from_micros(100);
+/// Longer than another thread takes to get out of a channel.
+const MOMENT: Duration = Duration::from_millis(20);
 /// How long ending workers may take before they are killed, once the deadline has passed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -142,7 +144,9 @@ impl Shared {
         let mut message = Vec::new();
         Report::Wake.write(&mut message);
         if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = wake.send(&message, Timeout::Now); // no room: it has something to look at already
+            // Without room it has something to look at already. Not without waiting: another thread that has just sent may still
+            // be on its way out of the channel, when the manager has looked already, and would be all that keeps this from it.
+            let _ = wake.send(&message, Timeout::After(MOMENT));
         }
     }
 
