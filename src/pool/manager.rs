@@ -32,6 +32,8 @@ const BATCH: usize = 256;
 const PIPE_CAPACITY: usize = 65536;
 /// While all workers have tasks ahead, results are taken in together: to wake a thread for each would cost more than the tasks.
 const PAUSE: Duration = Duration::from_micros(100);
+/// How soon workers that shall stop are looked at again.
+const ENDING: Duration = Duration::from_millis(5);
 /// Longer than another thread takes to get out of a channel.
 const MOMENT: Duration = Duration::from_millis(20);
 /// How long ending workers may take before they are killed, once the deadline has passed.
@@ -298,7 +300,9 @@ impl Manager {
                 std::thread::sleep(PAUSE);
             }
             let retry = self.retry_at.and_then(Deadline::remaining);
-            let sooner = [next, retry].into_iter().flatten().min();
+            // Nobody tells when a worker's channel has room again for the word that it shall stop.
+            let ending = shared.with(|engine, _| engine.closing && engine.is_done()).then_some(ENDING);
+            let sooner = [next, retry, ending].into_iter().flatten().min();
             self.take_in(sooner.map_or(Timeout::Forever, |after| Timeout::from(Some(after))));
         }
         self.remove_names();
