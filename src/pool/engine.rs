@@ -88,6 +88,8 @@ pub(super) struct Worker {
     pub claims: Claims,
     /// It was told to end.
     stopping: bool,
+    /// It shall be told so.
+    ends: bool,
     /// Its channel has no more room for now.
     full: bool,
 }
@@ -240,7 +242,14 @@ impl Engine {
             None => seat.state = SeatState::Empty,
             Some((pid, orders, claims)) => {
                 *seat = Seat {
-                    state: SeatState::Working(Worker { pid, orders, claims, stopping: false, full: false }),
+                    state: SeatState::Working(Worker {
+                        pid,
+                        orders,
+                        claims,
+                        ends: false,
+                        stopping: false,
+                        full: false,
+                    }),
                     started: now,
                     idle_since: now,
                     ..Seat::new(number, seat.limit)
@@ -481,6 +490,13 @@ impl Engine {
         self.seats.iter_mut().for_each(Seat::stop);
     }
 
+    /// Tells those workers to stop that had no room for the word; whether some still have none.
+    pub fn tell_again(&mut self) -> bool {
+        let untold = |seat: &Seat| matches!(&seat.state, SeatState::Working(worker) if worker.ends && !worker.stopping);
+        self.seats.iter_mut().filter(|seat| untold(seat)).for_each(Seat::stop);
+        self.seats.iter().any(untold)
+    }
+
     /// Ends all workers.
     pub fn kill_all(&mut self) {
         self.seats.iter_mut().for_each(|seat| {
@@ -570,7 +586,8 @@ impl Seat {
         if let SeatState::Working(worker) = &mut self.state
             && !worker.stopping
         {
-            // A worker whose channel is full is about to make room: it is told when it reports next.
+            // One whose channel is full is told again: see `tell_again`.
+            worker.ends = true;
             worker.stopping = order(&worker.orders, &Order::Stop, &mut self.scratch).unwrap_or(true);
         }
     }

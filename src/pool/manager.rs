@@ -301,8 +301,8 @@ impl Manager {
             }
             let retry = self.retry_at.and_then(Deadline::remaining);
             // Nobody tells when a worker's channel has room again for the word that it shall stop.
-            let ending = shared.with(|engine, _| engine.closing && engine.is_done()).then_some(ENDING);
-            let sooner = [next, retry, ending].into_iter().flatten().min();
+            let ending = shared.with(|engine, _| engine.tell_again() || engine.closing && engine.is_done());
+            let sooner = [next, retry, ending.then_some(ENDING)].into_iter().flatten().min();
             self.take_in(sooner.map_or(Timeout::Forever, |after| Timeout::from(Some(after))));
         }
         self.remove_names();
