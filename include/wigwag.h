@@ -4107,7 +4107,8 @@ int ww_server_serve(const ww_server *server, ww_function function, void *user, i
 /* What the server has met. Never blocks. Errors: -EFAULT. */
 int ww_server_get_statistics(const ww_server *server, ww_server_statistics *out);
 
-/* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
+/* Closes the handle; threads that serve return -ECANCELED first, after the question that they are at. Not to be called by
+ * the function that answers. NULL is allowed. */
 void ww_server_close(ww_server *server);
 
 

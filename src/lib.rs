@@ -120,6 +120,7 @@ pub use sync::{
     PermitsOptions, PermitsStatistics, RwLock, RwLockOptions, RwLockReadGuard, RwLockStatistics, RwLockWriteGuard,
     SyncParticipant, Waited,
 };
+pub use sys::fork::generation as fork_generation;
 pub use timeout::Timeout;
 pub use topic::{
     SubscribeOptions, Subscription, Topic, TopicBorrowed, TopicOptions, TopicParticipant, TopicReceived, TopicReserved,

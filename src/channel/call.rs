@@ -218,7 +218,22 @@ impl Server {
         }
     }
 
-    /// Answers questions with what `handler` makes of them, or with its refusal, until the timeout for one has passed.
+    /// Waits for one question, and answers it with what `handler` makes of it, or with its refusal; whether somebody was
+    /// there to take the answer.
+    ///
+    /// # Errors
+    /// As [`Server::next`].
+    pub fn serve_one(
+        &self,
+        handler: impl FnOnce(&[u8]) -> std::result::Result<Vec<u8>, String>,
+        timeout: Timeout,
+    ) -> Result<bool> {
+        let question = self.next(timeout)?;
+        let answer = handler(&question.message);
+        Ok(question.answer(answer.as_deref().map_err(String::as_str)))
+    }
+
+    /// Answers questions as [`Server::serve_one`] does, until the timeout for one has passed.
     ///
     /// # Errors
     /// As [`Server::next`].
@@ -228,12 +243,10 @@ impl Server {
         timeout: Timeout,
     ) -> Result<()> {
         loop {
-            let question = match self.next(timeout) {
-                Err(error) if error.is(Errno::EBADMSG) => continue, // its sender was cut off, and is counted
-                other => other?,
-            };
-            let answer = handler(&question.message);
-            question.answer(answer.as_deref().map_err(String::as_str));
+            match self.serve_one(&mut handler, timeout) {
+                Err(error) if error.is(Errno::EBADMSG) => {} // its sender was cut off, and is counted
+                other => drop(other?),
+            }
         }
     }
 

@@ -54,8 +54,9 @@ pub(crate) fn then_in_child(then: fn()) {
     generation();
 }
 
-/// Changes in a child made by `fork`, so that what belongs to threads of the parent can be told apart.
-pub(crate) fn generation() -> u32 {
+/// A number that changes in a child made by `fork`, so that bindings can tell what belongs to threads of the parent. Never
+/// blocks. Library call: pthread_atfork.
+pub fn generation() -> u32 {
     // No Once: a fork while another thread is inside would leave the child waiting for that thread for ever. Threads
     // that come here together register twice, and forks then count twice, which is as good.
     if !WATCHED.load(Ordering::Relaxed) {

@@ -11,7 +11,7 @@ pub(crate) mod child;
 pub(crate) mod direct;
 pub(crate) mod epoll;
 pub(crate) mod file_size;
-pub(crate) mod fork;
+pub mod fork;
 #[cfg(not(loom))]
 pub(crate) mod futex;
 pub(crate) mod lending;

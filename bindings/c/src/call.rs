@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use wigwag::{Caller, Error, HandlerResult, Server};
 
 use crate::boundary::{address, bytes, call, close, expect_out, give, object, object_mut, put, timeout};
+use crate::calls::{Counted, close_counted};
 
 const ANSWER: &str = "answer";
 const CALLER: &str = "caller";
@@ -64,10 +65,10 @@ pub unsafe extern "C" fn ww_answer_close(answer: *mut ww_answer) {
 
 /// The asking side: sends questions over a channel, and receives the answers to its own. May be shared between threads, whose calls
 /// come one after the other. It belongs to the process that opened it.
-pub struct ww_caller(Caller);
+pub struct ww_caller(Counted<Caller>);
 
 /// The answering side: receives questions, and answers whoever asked. May be shared between threads.
-pub struct ww_server(Server);
+pub struct ww_server(Counted<Server>);
 
 /// Opens a channel for questions, and one for answers if its mechanism needs that; waits as ww_channel_open_sender() does. Close it
 /// with ww_caller_close().
@@ -78,7 +79,7 @@ pub unsafe extern "C" fn ww_caller_open(out: *mut *mut ww_caller, address: *cons
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_caller(Caller::open(&self::address(address)?, timeout(timeout_ns)?)?))
+        give(out, ww_caller(Counted::new(Caller::open(&self::address(address)?, timeout(timeout_ns)?)?)))
     })
 }
 
@@ -98,7 +99,7 @@ pub unsafe extern "C" fn ww_caller_call(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        let answer = object(caller, CALLER)?.0.call(bytes(question, length)?, timeout(timeout_ns)?)?;
+        let answer = object(caller, CALLER)?.0.begin().call(bytes(question, length)?, timeout(timeout_ns)?)?;
         give(out, ww_answer(answer))
     })
 }
@@ -107,14 +108,14 @@ pub unsafe extern "C" fn ww_caller_call(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_caller_late(caller: *const ww_caller, late: *mut u64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { put(late, object(caller, CALLER)?.0.late(), "late") })
+    call(|| unsafe { put(late, object(caller, CALLER)?.0.get().late(), "late") })
 }
 
 /// Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_caller_close(caller: *mut ww_caller) {
     // SAFETY: as above.
-    unsafe { close(caller, |caller| caller.0.end_waits()) };
+    unsafe { close_counted(caller, |caller| &caller.0, Caller::end_waits) };
 }
 
 /// Opens a channel for questions; waits as ww_channel_open_receiver() does. Close it with ww_server_close().
@@ -125,7 +126,7 @@ pub unsafe extern "C" fn ww_server_open(out: *mut *mut ww_server, address: *cons
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_server(Server::open(&self::address(address)?, timeout(timeout_ns)?)?))
+        give(out, ww_server(Counted::new(Server::open(&self::address(address)?, timeout(timeout_ns)?)?)))
     })
 }
 
@@ -144,10 +145,8 @@ pub unsafe extern "C" fn ww_server_serve_one(
     // SAFETY: as above; the function is called with its pointer, on the calling thread.
     call(|| unsafe {
         let run = function.ok_or_else(|| Error::from_raw(libc::EFAULT, "function"))?;
-        let question = object(server, SERVER)?.0.next(timeout(timeout_ns)?)?;
-        let asked = question.message();
-        let made = answer(|answer| run(asked.as_ptr().cast(), asked.len(), answer, user));
-        Ok(c_int::from(question.answer(made.as_deref().map_err(String::as_str))))
+        let handler = |asked: &[u8]| answer(|answer| run(asked.as_ptr().cast(), asked.len(), answer, user));
+        Ok(c_int::from(object(server, SERVER)?.0.begin().serve_one(handler, timeout(timeout_ns)?)?))
     })
 }
 
@@ -166,7 +165,7 @@ pub unsafe extern "C" fn ww_server_serve(
     call(|| unsafe {
         let run = function.ok_or_else(|| Error::from_raw(libc::EFAULT, "function"))?;
         let handler = |asked: &[u8]| answer(|answer| run(asked.as_ptr().cast(), asked.len(), answer, user));
-        object(server, SERVER)?.0.serve(handler, timeout(timeout_ns)?)
+        object(server, SERVER)?.0.begin().serve(handler, timeout(timeout_ns)?)
     })
 }
 
@@ -183,14 +182,15 @@ pub struct ww_server_statistics {
 pub unsafe extern "C" fn ww_server_get_statistics(server: *const ww_server, out: *mut ww_server_statistics) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        let server = &object(server, SERVER)?.0;
+        let server = object(server, SERVER)?.0.get();
         put(out, ww_server_statistics { dropped: server.dropped(), foreign: server.foreign() }, "statistics")
     })
 }
 
-/// Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed.
+/// Closes the handle; threads that serve return -ECANCELED first, after the question that they are at. Not to be called by
+/// the function that answers. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_server_close(server: *mut ww_server) {
     // SAFETY: as above.
-    unsafe { close(server, |server| server.0.end_waits()) };
+    unsafe { close_counted(server, |server| &server.0, Server::end_waits) };
 }

@@ -7,9 +7,8 @@ use libc::ssize_t;
 use wigwag::{Capabilities, Channel, ChannelDurability, ChannelPeer, Error, Result, Timeout};
 
 use crate::address::copy_out;
-use crate::boundary::{
-    address, bytes, call, close, done, expect_out, give, object, put, put_if_wanted, room, take, timeout,
-};
+use crate::boundary::{address, bytes, call, done, expect_out, give, object, put, put_if_wanted, room, take, timeout};
+use crate::calls::{Counted, close_counted};
 use crate::segment::ww_bytes;
 
 /// Messages on their way are lost when the receiving process ends.
@@ -37,7 +36,7 @@ pub const WW_CHANNEL_DISK: u32 = 2;
 ///
 /// May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
 /// from then on; a pair's ends go on in one of the two processes.
-pub struct ww_channel(Channel);
+pub struct ww_channel(Counted<Channel>);
 
 /// Who sent a message, to be told apart and to be answered. Stays valid when the sender or the channel has gone. Free it
 /// with ww_channel_peer_close(); may be shared between threads.
@@ -167,7 +166,7 @@ pub unsafe extern "C" fn ww_channel_open_sender(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_channel(Channel::open_sender(&self::address(address)?, timeout(timeout_ns)?)?))
+        give(out, ww_channel(Counted::new(Channel::open_sender(&self::address(address)?, timeout(timeout_ns)?)?)))
     })
 }
 
@@ -186,7 +185,7 @@ pub unsafe extern "C" fn ww_channel_open_receiver(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_channel(Channel::open_receiver(&self::address(address)?, timeout(timeout_ns)?)?))
+        give(out, ww_channel(Counted::new(Channel::open_receiver(&self::address(address)?, timeout(timeout_ns)?)?)))
     })
 }
 
@@ -205,8 +204,8 @@ pub unsafe extern "C" fn ww_channel_pair(
         expect_out(receiver)?;
         expect_out(sender)?;
         let (receiving, sending) = Channel::pair(&self::address(address)?)?;
-        give(receiver, ww_channel(receiving))?;
-        give(sender, ww_channel(sending))
+        give(receiver, ww_channel(Counted::new(receiving)))?;
+        give(sender, ww_channel(Counted::new(sending)))
     })
 }
 
@@ -215,7 +214,7 @@ pub unsafe extern "C" fn ww_channel_pair(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_close(channel: *mut ww_channel) {
     // SAFETY: as above.
-    unsafe { close(channel, |channel| channel.0.end_waits()) };
+    unsafe { close_counted(channel, |channel| &channel.0, Channel::end_waits) };
 }
 
 /// Has the waits of all threads on the handle return -ECANCELED, now and from now on, and returns when they have left; to
@@ -224,7 +223,7 @@ pub unsafe extern "C" fn ww_channel_close(channel: *mut ww_channel) {
 pub unsafe extern "C" fn ww_channel_end_waits(channel: *const ww_channel) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        object(channel, "channel")?.0.end_waits();
+        object(channel, "channel")?.0.get().end_waits();
         Ok(())
     })
 }
@@ -256,7 +255,7 @@ pub unsafe extern "C" fn ww_channel_send(
     timeout_ns: i64,
 ) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(channel, "channel")?.0.send(bytes(data, size)?, timeout(timeout_ns)?) })
+    call(|| unsafe { object(channel, "channel")?.0.begin().send(bytes(data, size)?, timeout(timeout_ns)?) })
 }
 
 /// As ww_channel_send(), with a priority: higher ones are received first. 0 is what ww_channel_send() uses.
@@ -272,7 +271,7 @@ pub unsafe extern "C" fn ww_channel_send_with_priority(
 ) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        object(channel, "channel")?.0.send_with_priority(bytes(data, size)?, priority, timeout(timeout_ns)?)
+        object(channel, "channel")?.0.begin().send_with_priority(bytes(data, size)?, priority, timeout(timeout_ns)?)
     })
 }
 
@@ -291,7 +290,7 @@ pub unsafe extern "C" fn ww_channel_send_batch(
     // SAFETY: as above.
     call(|| unsafe {
         put_if_wanted(sent, 0);
-        let (channel, timeout) = (&object(channel, "channel")?.0, timeout(timeout_ns)?);
+        let (channel, timeout) = (object(channel, "channel")?.0.begin(), timeout(timeout_ns)?);
         if messages.is_null() && count != 0 {
             return Err(Error::from_raw(libc::EFAULT, "messages"));
         }
@@ -335,8 +334,8 @@ pub unsafe extern "C" fn ww_channel_recv(
 ) -> ssize_t {
     // SAFETY: as above.
     call(|| unsafe {
-        let (channel, timeout) = (&object(channel, "channel")?.0, timeout(timeout_ns)?);
-        let found = recv(channel, room(buffer, size)?, timeout, true_size)?;
+        let (channel, timeout) = (object(channel, "channel")?.0.begin(), timeout(timeout_ns)?);
+        let found = recv(&channel, room(buffer, size)?, timeout, true_size)?;
         put_if_wanted(received, about(&found));
         put_if_wanted(true_size, found.length);
         if !peer.is_null() {
@@ -392,7 +391,7 @@ pub unsafe extern "C" fn ww_channel_recv_batch(
 ) -> ssize_t {
     // SAFETY: as above.
     call(|| unsafe {
-        let (channel, timeout) = (&object(channel, "channel")?.0, timeout(timeout_ns)?);
+        let (channel, timeout) = (object(channel, "channel")?.0.begin(), timeout(timeout_ns)?);
         expect_out(received)?;
         if count == 0 {
             return Err(crate::boundary::invalid("recv", "a batch has room for one message at least"));
@@ -401,7 +400,7 @@ pub unsafe extern "C" fn ww_channel_recv_batch(
         let mut taken = 0;
         while taken < count {
             let found = match taken {
-                0 => recv(channel, left, timeout, true_size)?,
+                0 => recv(&channel, left, timeout, true_size)?,
                 _ => match channel.recv_more(left) {
                     Ok(found) => found,
                     Err(_) => break,
@@ -429,7 +428,7 @@ pub unsafe extern "C" fn ww_channel_reply(
 ) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        let (channel, peer) = (&object(channel, "channel")?.0, &object(peer, "peer")?.0);
+        let (channel, peer) = (object(channel, "channel")?.0.begin(), &object(peer, "peer")?.0);
         channel.reply(peer, bytes(data, size)?, timeout(timeout_ns)?)
     })
 }
@@ -441,7 +440,7 @@ pub unsafe extern "C" fn ww_channel_reply(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_put_back(channel: *const ww_channel) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(channel, "channel")?.0.put_back() })
+    call(|| unsafe { object(channel, "channel")?.0.begin().put_back() })
 }
 
 /// Waits until what was sent is out of this process's hands: acknowledged by the other host (tcp:), read by the other side
@@ -453,7 +452,7 @@ pub unsafe extern "C" fn ww_channel_put_back(channel: *const ww_channel) -> c_in
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_flush(channel: *const ww_channel, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(channel, "channel")?.0.flush(timeout(timeout_ns)?) })
+    call(|| unsafe { object(channel, "channel")?.0.begin().flush(timeout(timeout_ns)?) })
 }
 
 /// A descriptor to poll, or for ww_waitset_add_fd(), and in *interest, which may be NULL, what for: WW_READABLE or
@@ -465,7 +464,7 @@ pub unsafe extern "C" fn ww_channel_flush(channel: *const ww_channel, timeout_ns
 pub unsafe extern "C" fn ww_channel_fd(channel: *const ww_channel, interest: *mut u32) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        let (fd, wanted) = object(channel, "channel")?.0.descriptor()?;
+        let (fd, wanted) = object(channel, "channel")?.0.get().descriptor()?;
         put_if_wanted(interest, wanted.bits());
         Ok(fd.as_raw_fd())
     })
@@ -480,7 +479,7 @@ pub unsafe extern "C" fn ww_channel_get_statistics(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(statistics)?;
-        let seen = object(channel, "channel")?.0.statistics();
+        let seen = object(channel, "channel")?.0.get().statistics();
         let told = ww_channel_statistics {
             sent: seen.sent,
             received: seen.received,
@@ -513,7 +512,7 @@ pub unsafe extern "C" fn ww_channel_local_address(
 ) -> ssize_t {
     // SAFETY: as above.
     call(|| unsafe {
-        let channel = &object(channel, "channel")?.0;
+        let channel = object(channel, "channel")?.0.begin();
         let local = channel.local_address().ok_or_else(|| {
             Error::from_raw(libc::ENOTSUP, "local address")
                 .on_text(channel.address())
@@ -533,7 +532,7 @@ pub unsafe extern "C" fn ww_channel_address(
     true_size: *mut usize,
 ) -> ssize_t {
     // SAFETY: as above.
-    call(|| unsafe { copy_out(object(channel, "channel")?.0.address().as_bytes(), buffer, size, true_size) })
+    call(|| unsafe { copy_out(object(channel, "channel")?.0.begin().address().as_bytes(), buffer, size, true_size) })
 }
 
 /// Frees a peer. NULL is allowed.

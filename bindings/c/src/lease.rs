@@ -9,9 +9,10 @@ use libc::ssize_t;
 use wigwag::{Lease, LeaseGroup, LeaseOptions, LeasePool, LeaseRequest, Result};
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, close, expect_out, flag, give, invalid, object, object_mut, options, put,
+    Options, address, adopt, bytes, call, expect_out, flag, give, invalid, object, object_mut, options, put,
     put_if_wanted, put_list, room, take, text, timeout,
 };
+use crate::calls::{Counted, close_counted};
 use crate::segment::wait_mode;
 use crate::sync::{inherited, nanos};
 
@@ -30,7 +31,7 @@ pub const WW_LEASE_WAITS: usize = 24;
 ///
 /// May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
 /// nothing of its parent's.
-pub struct ww_lease_pool(Arc<LeasePool>);
+pub struct ww_lease_pool(Counted<Arc<LeasePool>>);
 
 /// One slot, from ww_lease_pool_acquire() to ww_lease_release(), ww_lease_abandon() or ww_lease_close(). It keeps its pool
 /// open. One thread at a time may use it.
@@ -130,7 +131,10 @@ pub unsafe extern "C" fn ww_lease_pool_open(
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_lease_pool(Arc::new(LeasePool::open(&self::address(address)?, pool_options(options)?)?)))
+        give(
+            out,
+            ww_lease_pool(Counted::new(Arc::new(LeasePool::open(&self::address(address)?, pool_options(options)?)?))),
+        )
     })
 }
 
@@ -145,7 +149,7 @@ pub unsafe extern "C" fn ww_lease_pool_anonymous(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_lease_pool(Arc::new(LeasePool::anonymous(pool_options(options)?)?)))
+        give(out, ww_lease_pool(Counted::new(Arc::new(LeasePool::anonymous(pool_options(options)?)?))))
     })
 }
 
@@ -163,7 +167,7 @@ pub unsafe extern "C" fn ww_lease_pool_from_fd(
     call(|| unsafe {
         expect_out(out)?;
         let options = pool_options(options)?;
-        give(out, ww_lease_pool(Arc::new(adopt(fd, POOL, |fd| LeasePool::from_fd(fd, options))?)))
+        give(out, ww_lease_pool(Counted::new(Arc::new(adopt(fd, POOL, |fd| LeasePool::from_fd(fd, options))?))))
     })
 }
 
@@ -172,7 +176,7 @@ pub unsafe extern "C" fn ww_lease_pool_from_fd(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_close(pool: *mut ww_lease_pool) {
     // SAFETY: as above.
-    unsafe { close(pool, |pool| pool.0.end_waits()) };
+    unsafe { close_counted(pool, |pool| &pool.0, |pool| pool.end_waits()) };
 }
 
 /// Removes the name of a pool; those who have it open keep it. Never blocks.
@@ -195,7 +199,7 @@ pub unsafe extern "C" fn ww_lease_pool_size_for(options: *const ww_lease_pool_op
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_check(pool: *const ww_lease_pool) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(pool, POOL)?.0.check() })
+    call(|| unsafe { object(pool, POOL)?.0.get().check() })
 }
 
 /// The segment's descriptor, to pass on for ww_lease_pool_from_fd(); not for polling. It stays the handle's. Never blocks.
@@ -203,7 +207,7 @@ pub unsafe extern "C" fn ww_lease_pool_check(pool: *const ww_lease_pool) -> c_in
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_segment_fd(pool: *const ww_lease_pool) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(pool, POOL)?.0.as_fd().as_raw_fd()) })
+    call(|| unsafe { Ok(object(pool, POOL)?.0.get().as_fd().as_raw_fd()) })
 }
 
 /// Takes a slot; waits until one is free. WW_INHERITED (1): the slot is dirty, see ww_lease_is_dirty().
@@ -225,7 +229,7 @@ pub unsafe extern "C" fn ww_lease_pool_acquire(
     call(|| unsafe {
         expect_out(out)?;
         let request = LeaseRequest { group: optional_text(group)?, note: optional_text(note)? };
-        let lease = object(pool, POOL)?.0.acquire_owned(&request, timeout(timeout_ns)?)?;
+        let lease = object(pool, POOL)?.0.begin().acquire_owned(&request, timeout(timeout_ns)?)?;
         let is_dirty = lease.is_dirty();
         give(out, ww_lease(lease))?;
         Ok(inherited(is_dirty))
@@ -236,21 +240,21 @@ pub unsafe extern "C" fn ww_lease_pool_acquire(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_slots(pool: *const ww_lease_pool) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(pool, POOL)?.0.slots() as c_int) })
+    call(|| unsafe { Ok(object(pool, POOL)?.0.get().slots() as c_int) })
 }
 
 /// How many of them are free, those that are kept for groups included. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_available(pool: *const ww_lease_pool) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(pool, POOL)?.0.available() as c_int) })
+    call(|| unsafe { Ok(object(pool, POOL)?.0.get().available() as c_int) })
 }
 
 /// How many threads wait in line for one, of all processes. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_waiting(pool: *const ww_lease_pool) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(pool, POOL)?.0.waiting() as c_int) })
+    call(|| unsafe { Ok(object(pool, POOL)?.0.get().waiting() as c_int) })
 }
 
 /// Waits until somebody waits in line for a slot: for those who keep one that they do not need just now.
@@ -259,7 +263,7 @@ pub unsafe extern "C" fn ww_lease_pool_waiting(pool: *const ww_lease_pool) -> c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_wait_wanted(pool: *const ww_lease_pool, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(pool, POOL)?.0.wait_wanted(timeout(timeout_ns)?) })
+    call(|| unsafe { object(pool, POOL)?.0.begin().wait_wanted(timeout(timeout_ns)?) })
 }
 
 /// Makes the pool larger or smaller, for all who have it open. Slots beyond the new size stay with their holders until these
@@ -269,7 +273,7 @@ pub unsafe extern "C" fn ww_lease_pool_wait_wanted(pool: *const ww_lease_pool, t
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_resize(pool: *const ww_lease_pool, slots: u32) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(pool, POOL)?.0.resize(slots) })
+    call(|| unsafe { object(pool, POOL)?.0.get().resize(slots) })
 }
 
 /// A descriptor that is readable while a slot can be had that is not kept for a group; a ww_lease_pool_acquire() without
@@ -280,7 +284,7 @@ pub unsafe extern "C" fn ww_lease_pool_resize(pool: *const ww_lease_pool, slots:
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_fd(pool: *const ww_lease_pool) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(pool, POOL)?.0.doorbell()?.as_raw_fd()) })
+    call(|| unsafe { Ok(object(pool, POOL)?.0.get().doorbell()?.as_raw_fd()) })
 }
 
 /// Who holds a slot. Times are in nanoseconds since 1970.
@@ -362,7 +366,7 @@ pub unsafe extern "C" fn ww_lease_pool_get_statistics(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(statistics)?;
-        let seen = object(pool, POOL)?.0.statistics()?;
+        let seen = object(pool, POOL)?.0.get().statistics()?;
         let entries = seen.holders.iter().map(|holder| ww_lease_holder {
             slot: holder.slot,
             pid: holder.pid.unwrap_or(0),

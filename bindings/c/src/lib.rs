@@ -10,6 +10,7 @@
 #![allow(clippy::missing_safety_doc)] // the header's opening says what callers promise; boundary.rs what we rely on
 
 mod boundary;
+mod calls;
 
 // The order of these lines is the header's; the blank lines keep it.
 

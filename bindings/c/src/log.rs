@@ -8,8 +8,9 @@ use std::time::Duration;
 use wigwag::{Log, LogFormat, LogFull, LogLevel, LogOptions, LogRecord, LogSync, LogValue, LogWriter, Result};
 
 use crate::boundary::{
-    Options, address, bytes, call, close, expect_out, flag, give, invalid, object, options, put, text, timeout,
+    Options, address, bytes, call, expect_out, flag, give, invalid, object, options, put, text, timeout,
 };
+use crate::calls::{Counted, close_counted};
 use crate::segment::wait_mode;
 
 const LOG: &str = "log";
@@ -49,7 +50,7 @@ pub const WW_LOG_SYNC_ALWAYS: u32 = 3;
 /// to open the log writes it.
 ///
 /// May be shared between threads. A child made by fork takes part as itself.
-pub struct ww_log(Log);
+pub struct ww_log(Counted<Log>);
 
 /// How a log is opened or made; initialise with WW_LOG_OPTIONS_INIT. Zero means what the address says, or else the default;
 /// what differs from the log that there is already is refused.
@@ -187,7 +188,7 @@ pub unsafe extern "C" fn ww_log_open(
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_log(Log::open(&self::address(address)?, log_options(options)?)?))
+        give(out, ww_log(Counted::new(Log::open(&self::address(address)?, log_options(options)?)?)))
     })
 }
 
@@ -196,7 +197,7 @@ pub unsafe extern "C" fn ww_log_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_close(log: *mut ww_log) {
     // SAFETY: as above.
-    unsafe { close(log, |log| log.0.end_waits()) };
+    unsafe { close_counted(log, |log| &log.0, Log::end_waits) };
 }
 
 /// Removes the name and the memory of a log; the file stays. Never blocks.
@@ -213,21 +214,21 @@ pub unsafe extern "C" fn ww_log_remove(address: *const c_char) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_check(log: *const ww_log) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.check() })
+    call(|| unsafe { object(log, LOG)?.0.get().check() })
 }
 
 /// 1 if a record of this level would be logged, 0 if not. Never blocks. Errors: -EINVAL, -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_is_enabled(log: *const ww_log, level: u32) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(c_int::from(object(log, LOG)?.0.is_enabled(level_of(level)?))) })
+    call(|| unsafe { Ok(c_int::from(object(log, LOG)?.0.get().is_enabled(level_of(level)?))) })
 }
 
 /// The lowest level that is logged; WW_LOG_INFO in a new log. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_level(log: *const ww_log) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(log, LOG)?.0.level() as c_int) })
+    call(|| unsafe { Ok(object(log, LOG)?.0.get().level() as c_int) })
 }
 
 /// Sets the lowest level that is logged, for all processes at once. Never blocks. Errors: -EINVAL, -EFAULT.
@@ -235,7 +236,7 @@ pub unsafe extern "C" fn ww_log_level(log: *const ww_log) -> c_int {
 pub unsafe extern "C" fn ww_log_set_level(log: *const ww_log, level: u32) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        object(log, LOG)?.0.set_level(level_of(level)?);
+        object(log, LOG)?.0.get().set_level(level_of(level)?);
         Ok(())
     })
 }
@@ -276,7 +277,7 @@ pub unsafe extern "C" fn ww_log_write(
 ) -> c_int {
     // SAFETY: as above; fields are an array of so many.
     call(|| unsafe {
-        let log = &object(log, LOG)?.0;
+        let log = object(log, LOG)?.0.begin();
         let (target, file) = (optional(target)?, optional(file)?);
         let message = bytes(message.cast(), length)?;
         let message = str::from_utf8(message).map_or_else(|_| String::from_utf8_lossy(message), Cow::Borrowed);
@@ -299,7 +300,7 @@ pub unsafe extern "C" fn ww_log_write(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_crashes(log: *const ww_log) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.log_crashes() })
+    call(|| unsafe { object(log, LOG)?.0.begin().log_crashes() })
 }
 
 /// Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
@@ -309,7 +310,7 @@ pub unsafe extern "C" fn ww_log_crashes(log: *const ww_log) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_signal(log: *const ww_log, signal: c_int, about: *const std::ffi::c_void) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.log_signal(signal, about.addr()) })
+    call(|| unsafe { object(log, LOG)?.0.get().log_signal(signal, about.addr()) })
 }
 
 /// Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
@@ -319,7 +320,7 @@ pub unsafe extern "C" fn ww_log_signal(log: *const ww_log, signal: c_int, about:
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_drain(log: *const ww_log, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.drain(timeout(timeout_ns)?) })
+    call(|| unsafe { object(log, LOG)?.0.begin().drain(timeout(timeout_ns)?) })
 }
 
 /// Is the writer, as soon as there is no other, until the timeout is over: for a process or thread of its own that does nothing
@@ -329,7 +330,7 @@ pub unsafe extern "C" fn ww_log_drain(log: *const ww_log, timeout_ns: i64) -> c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_serve(log: *const ww_log, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.serve(timeout(timeout_ns)?).map(drop) })
+    call(|| unsafe { object(log, LOG)?.0.begin().serve(timeout(timeout_ns)?).map(drop) })
 }
 
 /// Has the writer open the file anew, as after it was renamed, and waits until it has. A writer finds out itself that a file was
@@ -337,7 +338,7 @@ pub unsafe extern "C" fn ww_log_serve(log: *const ww_log, timeout_ns: i64) -> c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_reopen(log: *const ww_log, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.reopen(timeout(timeout_ns)?) })
+    call(|| unsafe { object(log, LOG)?.0.begin().reopen(timeout(timeout_ns)?) })
 }
 
 /// What a log has seen, and how it is.
@@ -377,7 +378,7 @@ pub unsafe extern "C" fn ww_log_get_statistics(log: *const ww_log, statistics: *
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(statistics)?;
-        let seen = object(log, LOG)?.0.statistics()?;
+        let seen = object(log, LOG)?.0.get().statistics()?;
         let told = ww_log_statistics {
             written: seen.written,
             queued: seen.queued,

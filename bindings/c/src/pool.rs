@@ -12,6 +12,7 @@ use crate::boundary::{
     timeout,
 };
 use crate::call::{answer, ww_function};
+use crate::calls::{Counted, close_counted};
 
 const POOL: &str = "pool";
 const TASK: &str = "task";
@@ -34,7 +35,7 @@ pub const WW_POOL_NO_WORKERS: u32 = u32::MAX;
 
 /// A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers end with
 /// that process, also if it is killed.
-pub struct ww_pool(Pool);
+pub struct ww_pool(Counted<Pool>);
 
 /// A task of a pool, until ww_pool_task_close(). May be shared between threads.
 pub struct ww_pool_task {
@@ -262,7 +263,7 @@ pub unsafe extern "C" fn ww_pool_start(
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_pool(Pool::start(pool_options(options)?, handlers(functions, count)?)?))
+        give(out, ww_pool(Counted::new(Pool::start(pool_options(options)?, handlers(functions, count)?)?)))
     })
 }
 
@@ -285,7 +286,7 @@ pub unsafe extern "C" fn ww_pool_start_program(
             words.push(OsStr::from_bytes(CStr::from_ptr(*word).to_bytes()));
             at = at.add(1);
         }
-        give(out, ww_pool(Pool::start_program(pool_options(options)?, &words)?))
+        give(out, ww_pool(Counted::new(Pool::start_program(pool_options(options)?, &words)?)))
     })
 }
 
@@ -305,7 +306,7 @@ pub unsafe extern "C" fn ww_worker_serve(functions: *const ww_pool_function, cou
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_close(pool: *mut ww_pool) {
     // SAFETY: as above.
-    unsafe { close(pool, |pool| pool.0.end_waits()) };
+    unsafe { close_counted(pool, |pool| &pool.0, Pool::end_waits) };
 }
 
 /// Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
@@ -327,8 +328,12 @@ pub unsafe extern "C" fn ww_pool_submit(
         expect_out(out)?;
         let name = std::str::from_utf8(text(function, "function")?)
             .map_err(|_| invalid(POOL, "a function's name is text in UTF-8"))?;
-        let task =
-            object(pool, POOL)?.0.submit(name, bytes(data, length)?, task_options(options)?, timeout(timeout_ns)?)?;
+        let task = object(pool, POOL)?.0.begin().submit(
+            name,
+            bytes(data, length)?,
+            task_options(options)?,
+            timeout(timeout_ns)?,
+        )?;
         give(out, ww_pool_task { task, ended: OnceLock::new() })
     })
 }
@@ -347,7 +352,7 @@ pub unsafe extern "C" fn ww_pool_submit_to(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        let pool = &object(pool, POOL)?.0;
+        let pool = object(pool, POOL)?.0.begin();
         let task = pool.submit_to(function, bytes(data, length)?, task_options(options)?, timeout(timeout_ns)?)?;
         give(out, ww_pool_task { task, ended: OnceLock::new() })
     })
@@ -454,7 +459,7 @@ pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_shutdown(pool: *const ww_pool, cancel_queued: c_int, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(pool, POOL)?.0.shutdown(flag(cancel_queued, POOL)?, timeout(timeout_ns)?) })
+    call(|| unsafe { object(pool, POOL)?.0.begin().shutdown(flag(cancel_queued, POOL)?, timeout(timeout_ns)?) })
 }
 
 /// What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors: -EFAULT.
@@ -467,7 +472,7 @@ pub unsafe extern "C" fn ww_pool_get_statistics(
 ) -> c_int {
     // SAFETY: as above; workers has room for so many.
     call(|| unsafe {
-        let found = object(pool, POOL)?.0.statistics();
+        let found = object(pool, POOL)?.0.get().statistics();
         let statistics = ww_pool_statistics {
             submitted: found.submitted,
             done: found.done,
