@@ -93,6 +93,14 @@ WAITS = {
     "channel send_batch": "receiver, sender = wigwag.Channel.pair('pipe:'); wait = lambda: sender.send_batch([b'x'] * 10**5)",
     "channel open_sender": "wait = lambda: wigwag.Channel.open_sender(f'unix:@{NAME}')",
     "channel open_receiver": "wait = lambda: wigwag.Channel.open_receiver(f'fifo:{DIR}/f')",
+    "server serve": "server = wigwag.Server(f'unix:@{NAME}'); wait = lambda: server.serve(bytes.upper)",
+    "server serve_one": "server = wigwag.Server(f'ring:{DIR}/r'); wait = lambda: server.serve_one(bytes.upper)",
+    "caller call": "server = wigwag.Server(f'unix:@{NAME}'); caller = wigwag.Caller(f'unix:@{NAME}'); "
+                   "wait = lambda: caller.call(b'?')",
+    "caller call over a ring": "server = wigwag.Server(f'ring:{DIR}/r'); caller = wigwag.Caller(f'ring:{DIR}/r'); "
+                               "wait = lambda: caller.call(b'?')",
+    "caller open": "wait = lambda: wigwag.Caller(f'unix:@{NAME}')",
+    "server open": "wait = lambda: wigwag.Server(f'fifo:{DIR}/f')",
     "channel flush": "receiver = wigwag.Channel.open_receiver(f'unix:@{NAME}'); "
                      "sender = wigwag.Channel.open_sender(f'unix:@{NAME}'); sender.send(b'x'); wait = sender.flush",
     "ring producer send": "producer, consumer = wigwag.RingProducer.anonymous(1024, 64)\n"

@@ -179,6 +179,8 @@ CLOSABLE = {
     "RingConsumer": lambda name, path: wigwag.RingProducer.anonymous()[1],
     "Ring": lambda name, path: wigwag.Ring.anonymous(),
     "Channel": lambda name, path: wigwag.Channel.open_receiver("unix-seqpacket:" + str(path / "channel")),
+    "Caller": lambda name, path: wigwag.Caller(f"ring:{path}/questions"),
+    "Server": lambda name, path: wigwag.Server(f"unix:@{name}"),
     "Condition": lambda name, path: wigwag.Condition.anonymous(wigwag.Mutex.anonymous()),
     "RwLock": lambda name, path: wigwag.RwLock.anonymous(),
     "Mutex": lambda name, path: wigwag.Mutex.anonymous(),
@@ -250,7 +252,7 @@ def test_close_and_after(name, fresh, tmp_path):
     wigwag.Address, wigwag.Fifo.create, wigwag.Fifo.open_reader, wigwag.File.open, wigwag.File.remove, wigwag.Listener,
     wigwag.Mq.open, wigwag.Mq.remove, wigwag.Sem.open, wigwag.Shm.open, wigwag.Socket.connect, wigwag.Socket.bind,
     wigwag.SysvMq.open, wigwag.SysvMq.remove, wigwag.SysvSem.open, wigwag.SysvShm.open, wigwag.Cell.open,
-    wigwag.Ring.open, wigwag.Topic.open, wigwag.Mutex.open, wigwag.Channel.open_sender,
+    wigwag.Ring.open, wigwag.Topic.open, wigwag.Mutex.open, wigwag.Channel.open_sender, wigwag.Caller, wigwag.Server,
     wigwag.Permits.remove, wigwag.LeasePool.open, wigwag.Log.open, wigwag.Log.remove, wigwag.Event.open, wigwag.Barrier.open,
 ])
 def test_an_address_is_text(call, wrong):

@@ -123,6 +123,17 @@ async def channels(address: wigwag.Address) -> int:
         return largest + (receiver.statistics().waiting or 0) + receiver.recv_into(bytearray(8))
 
 
+async def questions(caller: wigwag.Caller, server: wigwag.Server) -> int:
+    served: bool = server.serve_one(bytes.upper, timeout=1)
+    server.serve(lambda question: bytearray(question))
+    server.serve(lambda question: str(question))  # type: ignore[arg-type, return-value]
+    try:
+        answer = caller.call(b"?") + await caller.call_async(memoryview(b"!"), 1)
+    except wigwag.Refused as refused:
+        raise wigwag.Refused(refused.strerror)
+    return len(answer) + caller.late + server.dropped + server.foreign + served
+
+
 async def awaited(socket: wigwag.Socket, listener: wigwag.Listener, file: wigwag.File) -> bytes:
     connection: wigwag.Socket = await listener.accept_async(timeout=1)
     with connection, await file.lock_async():

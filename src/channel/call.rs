@@ -138,9 +138,10 @@ impl Caller {
         self.questions.send(&message, operation.left())?;
         let answers = self.answers.as_ref().map_or(&self.questions, |(channel, _)| channel);
         loop {
-            let mut answer = answers.recv_message(operation.left()).map_err(|error| match error.is(Errno::EAGAIN) {
+            let mut answer = answers.recv_message(operation.left()).map_err(|error| match error.errno() {
                 // What is left of a deadline may be nothing.
-                true if timeout != Timeout::Now => operation.error(Errno::ETIMEDOUT),
+                libc::EAGAIN | libc::ETIMEDOUT if timeout != Timeout::Now => operation.error(Errno::ETIMEDOUT),
+                libc::EAGAIN => operation.error(Errno::EAGAIN),
                 _ => error,
             })?;
             let Some((answered, went_well)) = read_answer(&answer.data) else { continue };

@@ -9,6 +9,7 @@
 mod address;
 mod barrier;
 mod blocks;
+mod call;
 mod cancel;
 mod cell;
 mod channel;
@@ -61,6 +62,8 @@ mod _wigwag {
     use super::barrier::Barrier;
     #[pymodule_export]
     use super::blocks::{Block, BlockFile};
+    #[pymodule_export]
+    use super::call::{Caller, Refused, Server};
     #[pymodule_export]
     use super::cancel::Cancel;
     #[pymodule_export]

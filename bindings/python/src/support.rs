@@ -54,6 +54,11 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     exception
 }
 
+/// What a signal handler raised inside a call of the core whose failure is told by other means than an error.
+pub(crate) fn interrupted() -> Option<PyErr> {
+    RAISED.with_borrow_mut(Option::take)
+}
+
 /// The repr of a record of numbers: ``<wigwag.MqLimits depth_max=10 …>``.
 pub(crate) fn fields(record: &impl std::fmt::Debug) -> String {
     let text = format!("{record:?}").replace(" { ", " ").replace(" }", "").replace(", ", " ").replace(": ", "=");
