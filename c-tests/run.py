@@ -233,8 +233,7 @@ def old_kernel(totals):
         def one(program):
             return suite.run_rust(program, wrapper, without=without.get(f"rust/{suite.name_of(program)}", []))
 
-        # Killing at every point takes minutes, and finds the same points whichever way a call is refused.
-        chosen = [program for program in rust if answer == "ENOSYS" or not suite.name_of(program).endswith("_kill")]
+        chosen = [program for program in rust if answer == "ENOSYS" or not suite.goes_everywhere(program)]
         for program, result in zip(chosen, suite.parallel(one, chosen)):
             totals.add(f"{answer} rust", program, result)
 

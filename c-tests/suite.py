@@ -18,6 +18,8 @@ TESTS = ROOT / "c-tests"
 BUILD = ROOT / "build"
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CI = os.environ.get("CI") == "true"
+#: Of the core: all, so that it is built once for all that is in Rust.
+FEATURES = ["--features", "wigwag/log,wigwag/tracing,wigwag/tokio"]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 INCLUDE = f"-I{ROOT / 'include'}"
 SHARED = [f"-L{BUILD / 'lib'}", f"-Wl,-rpath,{BUILD / 'lib'}", "-lwigwag"]
@@ -106,8 +108,9 @@ def run(program, wrapper=(), environment=None, directory=ROOT):
 
 
 def rust_tests():
-    """The core's test programs, built."""
-    lines = command(["cargo", "test", "--quiet", "--no-run", "--package", "wigwag", "--message-format=json"]).splitlines()
+    """The test programs in Rust, built."""
+    lines = command(["cargo", "test", "--quiet", "--no-run", "--package", "wigwag", "--package", "wigwag-c", *FEATURES,
+                     "--message-format=json"]).splitlines()
     messages = (json.loads(line) for line in lines if line.startswith("{"))
     return [pathlib.Path(message["executable"]) for message in messages
             if message.get("executable") and message["profile"]["test"]]
@@ -116,6 +119,12 @@ def rust_tests():
 def name_of(program):
     """A program's name, without what cargo adds to it."""
     return re.sub(r"-[0-9a-f]{16}$", "", program.name)
+
+
+def goes_everywhere(program):
+    """Whether a program of `rust_tests` kills at every point that there is: that takes minutes, and its points are the same
+    whoever runs it and whichever way a system call is refused."""
+    return name_of(program).endswith(("_kill", "_step"))
 
 
 def run_rust(program, wrapper=(), environment=None, directory=ROOT, without=()):
