@@ -25,7 +25,10 @@ fn it_excludes_and_says_who_holds_it() {
     let guard = mutex.lock(GENEROUS).unwrap();
     assert!(!guard.is_inherited());
     assert!(other.lock(Timeout::Now).unwrap_err().is(Errno::EAGAIN));
-    assert!(other.lock(SHORT).unwrap_err().is(Errno::ETIMEDOUT));
+    eventually("somebody who waits notes since when the other holds", || {
+        assert!(other.lock(SHORT).unwrap_err().is(Errno::ETIMEDOUT));
+        other.statistics().unwrap().participants.iter().any(|participant| participant.holding_since.is_some())
+    });
     let statistics = other.statistics().unwrap();
     assert_eq!(statistics.state, MutexState::Held);
     assert_eq!(statistics.thread, Some(nix::unistd::gettid().as_raw().cast_unsigned()));
