@@ -264,6 +264,23 @@ fn given_back_it_comes_again_marked_and_counted() {
 }
 
 #[test]
+fn each_that_is_given_back_is_marked_whatever_came_before() {
+    // So large that what is free is not handed over in between.
+    let options = RingOptions { capacity: 1 << 16, ..options() };
+    let (mut producer, mut consumer) = RingProducer::anonymous(options).unwrap();
+    (1..6).for_each(|n| producer.send(&message(n), Timeout::Now).unwrap());
+    for n in 1..6 {
+        // Every other one is given back first.
+        if n % 2 == 1 {
+            drop(consumer.borrow(Timeout::Now).unwrap());
+        }
+        let borrowed = consumer.borrow(Timeout::Now).unwrap();
+        assert_eq!((borrowed.to_vec(), borrowed.is_redelivered()), (message(n), n % 2 == 1), "{n}");
+        borrowed.release().unwrap();
+    }
+}
+
+#[test]
 fn lent_to_the_dead_it_comes_again() {
     let (mut producer, consumer) = pair();
     drop(consumer);

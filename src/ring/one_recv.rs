@@ -124,6 +124,8 @@ impl Receiving {
     pub(super) fn give_back(&mut self, log: &Log) {
         let side = &log.control.consumer.0;
         let taken = Mark(side.taken.load(Ordering::Relaxed)).units();
+        // What was heard of lies behind the head once that is past it.
+        self.heard = self.heard.filter(|heard| (1..=log.whole()).contains(&distance(self.head, *heard)));
         let known = self.heard.map_or(0, |heard| distance(self.head, heard));
         if (known + 1..=log.whole()).contains(&distance(self.head, taken)) {
             self.heard = Some(taken);
@@ -176,9 +178,6 @@ impl Receiving {
     #[inline(never)]
     fn give_room(&mut self, log: &Log) {
         self.given = self.head;
-        if self.heard.is_some_and(|heard| !(1..=log.whole()).contains(&distance(self.head, heard))) {
-            self.heard = None;
-        }
         // These two must not stay so far behind that they seem to be ahead.
         self.give_back(log);
         // Release pairs with the producer's Acquire in `Sending::room_at`.
