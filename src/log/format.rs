@@ -153,24 +153,32 @@ impl Formatter {
     }
 }
 
-/// A JSON string (RFC 8259). By hand: a JSON library's comparisons of numbers with its values, once in the tree of a program,
-/// leave the compiler in doubt about comparisons there that have nothing to do with it.
+/// A JSON string (RFC 8259) without control characters, also those that JSON allows: who looks at a log has a terminal, and
+/// that obeys them. By hand: a JSON library's comparisons of numbers with its values, once in the tree of a program, leave the
+/// compiler in doubt about comparisons there that have nothing to do with it.
 fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     let text = str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text), Cow::Borrowed);
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f | 0xc2)) {
         let (run, special) = rest.split_at(at);
         out.extend_from_slice(run);
-        match special.first() {
-            Some(b'\n') => out.extend_from_slice(b"\\n"),
-            Some(b'\r') => out.extend_from_slice(b"\\r"),
-            Some(b'\t') => out.extend_from_slice(b"\\t"),
-            Some(byte @ 0..0x20) => drop(write!(out, "\\u{byte:04x}")),
-            Some(byte) => out.extend_from_slice(&[b'\\', *byte]),
-            None => {}
+        let mut length = 1;
+        match special {
+            [b'\n', ..] => out.extend_from_slice(b"\\n"),
+            [b'\r', ..] => out.extend_from_slice(b"\\r"),
+            [b'\t', ..] => out.extend_from_slice(b"\\t"),
+            [byte @ (0..0x20 | 0x7f), ..] => drop(write!(out, "\\u{byte:04x}")),
+            // U+0080 to U+009F in UTF-8.
+            [0xc2, byte @ 0x80..0xa0, ..] => {
+                let _ = write!(out, "\\u{byte:04x}");
+                length = 2;
+            }
+            [0xc2, ..] => out.push(0xc2),
+            [byte, ..] => out.extend_from_slice(&[b'\\', *byte]),
+            [] => {}
         }
-        rest = special.get(1..).unwrap_or_default();
+        rest = special.get(length..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
     out.push(b'"');
@@ -282,5 +290,17 @@ mod tests {
             "time=2001-09-09T01:46:40.000000001Z level=info pid=2 tid=3 target=net file=a.rs line=7 \
              msg=\"two\\nlines\\u001b\" n=1 who=\"a b\"\n"
         );
+    }
+    #[test]
+    fn no_terminal_is_told_anything() {
+        let record = LogRecord { message: "a\u{7f}b\u{9b}31m©\u{85}", fields: &[], ..RECORD };
+        for (format, expected) in [
+            (LogFormat::Text, ": a\\u{7f}b\\u{9b}31m©\\u{85}\n"),
+            (LogFormat::Json, ",\"message\":\"a\\u007fb\\u009b31m©\\u0085\"}\n"),
+            (LogFormat::Logfmt, " msg=\"a\\u007fb\\u009b31m©\\u0085\"\n"),
+        ] {
+            let text = formatted(format, &record);
+            assert!(text.ends_with(expected), "{text}");
+        }
     }
 }
