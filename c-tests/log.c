@@ -73,7 +73,7 @@ TEST(what_is_logged_is_in_the_file) {
     clean_up();
 }
 
-TEST(the_writer_is_killed_and_nothing_is_lost) {
+static void kill_a_writer(uint32_t through) {
     ww_log_options options = WW_LOG_OPTIONS_INIT;
     ww_log *log;
     int n, records = 0;
@@ -82,7 +82,8 @@ TEST(the_writer_is_killed_and_nothing_is_lost) {
     name_it("killed");
     options.file = file;
     options.no_writer = 1;
-    options.capacity = 1 << 20;
+    options.through = through;
+    if (through == WW_LOG_RING) options.capacity = 1 << 20;
     options.largest = 400;
     OK(ww_log_open(&log, address, &options));
     writer = fork();
@@ -98,6 +99,38 @@ TEST(the_writer_is_killed_and_nothing_is_lost) {
     read_file(file);
     for (line = text; (line = strstr(line, ": record ")) != NULL; line += 9) CHECK_INT(atoi(line + 9), records++);
     CHECK_INT(records, 500);
+    ww_log_close(log);
+    clean_up();
+}
+
+TEST(the_writer_is_killed_and_nothing_is_lost) {
+    kill_a_writer(WW_LOG_RING);
+}
+
+TEST(nor_is_anything_in_a_posix_queue) {
+    kill_a_writer(WW_LOG_MQ);
+}
+
+TEST(nor_is_anything_in_a_system_v_queue) {
+    kill_a_writer(WW_LOG_SYSV_MQ);
+}
+
+TEST(what_records_travel_through_is_the_logs) {
+    ww_log_options options = WW_LOG_OPTIONS_INIT;
+    ww_log *log, *other;
+    name_it("through");
+    options.file = file;
+    options.through = WW_LOG_MQ;
+    OK(ww_log_open(&log, address, &options));
+    options.through = WW_LOG_SYSV_MQ;
+    CHECK_INT(ww_log_open(&other, address, &options), -EINVAL);
+    options.through = WW_LOG_SYSV_MQ + 1;
+    CHECK_INT(ww_log_open(&other, address, &options), -EINVAL);
+    OK(ww_log_open(&other, address, NULL));
+    OK(ww_log_info(other, "through the queue"));
+    OK(ww_log_drain(log, GENEROUS));
+    CHECK(strstr(read_file(file), ": through the queue\n") != NULL);
+    ww_log_close(other);
     ww_log_close(log);
     clean_up();
 }

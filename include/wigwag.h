@@ -4330,6 +4330,15 @@ int ww_pool_get_statistics(const ww_pool *pool, ww_pool_statistics *out, ww_pool
 /* Pairs key=value on each line. */
 #define WW_LOG_LOGFMT 3
 
+/* Records travel through a ring in shared memory; the default. */
+#define WW_LOG_RING 1
+
+/* Through a POSIX message queue, which is the log's own. */
+#define WW_LOG_MQ 2
+
+/* Through a System V message queue, which is the log's own. */
+#define WW_LOG_SYSV_MQ 3
+
 /* What was written is brought to the disk when the kernel comes to it; the default. */
 #define WW_LOG_SYNC_NEVER 1
 
@@ -4382,7 +4391,9 @@ typedef struct ww_log_options {
     uint32_t mode;
     /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
     uint32_t wait;
-    uint32_t reserved;
+    /* WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ: what records travel through to the writer; a message queue has as much room as
+     * the system gives. */
+    uint32_t through;
 } ww_log_options;
 #define WW_LOG_OPTIONS_INIT WW_INIT(ww_log_options)
 

@@ -89,7 +89,8 @@ pub use lease::{
     LeaseStatistics,
 };
 pub use log::{
-    Log, LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, LogStatistics, LogSync, LogValue, LogWriter,
+    Log, LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, LogStatistics, LogSync, LogThrough, LogValue,
+    LogWriter,
 };
 pub use mq::{
     MQ_PRIORITY_MAX, Mq, MqAccess, MqAttributes, MqLimits, MqMessage, MqOptions, MqReceived, SysvMessage, SysvMq,

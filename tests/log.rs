@@ -224,6 +224,22 @@ fn without_room_records_are_dropped_and_the_file_says_so_where_it_happened() {
     assert_eq!(place.messages(), expected);
 }
 
+/// More than a writer takes at once.
+#[test]
+fn a_long_queue_comes_before_the_word_of_those_that_had_no_room() {
+    let place = Place::new();
+    let options = LogOptions { capacity: 256 << 10, full: LogFull::Drop, writer: LogWriter::Never, ..place.options() };
+    let log = Log::open(&place.address(), options).unwrap();
+    let mut sent = 0;
+    while log.info(&format!("record {sent}")).is_ok() {
+        sent += 1;
+    }
+    log.drain(GENEROUS).unwrap();
+    let mut expected = numbers(0, sent);
+    expected.push("records were dropped, as there was no room for them dropped=1".into());
+    assert_eq!(place.messages(), expected);
+}
+
 #[test]
 fn whoever_waits_for_room_goes_on_when_there_is_some() {
     let place = Place::new();

@@ -8,15 +8,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use support::{GENEROUS, eventually, fork};
-use wigwag::{Address, Log, LogOptions, LogWriter, Timeout};
+use wigwag::{Address, Log, LogOptions, LogThrough, LogWriter, Timeout};
+
+const THROUGH: [LogThrough; 3] = [LogThrough::Ring, LogThrough::Mq, LogThrough::SysvMq];
 
 struct Place {
     directory: tempfile::TempDir,
+    through: LogThrough,
 }
 
 impl Place {
-    fn new() -> Place {
-        Place { directory: tempfile::tempdir().unwrap() }
+    fn new(through: LogThrough) -> Place {
+        Place { directory: tempfile::tempdir().unwrap(), through }
     }
 
     fn file(&self) -> PathBuf {
@@ -28,7 +31,7 @@ impl Place {
     }
 
     fn open(&self, options: LogOptions) -> Log {
-        Log::open(&self.address(), LogOptions { file: self.file(), ..options }).unwrap()
+        Log::open(&self.address(), LogOptions { file: self.file(), through: self.through, ..options }).unwrap()
     }
 
     /// Everything that was logged, the oldest file first.
@@ -61,6 +64,14 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            Log::remove(&self.address()).unwrap(); // a queue does not go with the directory
+        }
+    }
+}
+
 /// Numbers that look random, the same in each run.
 struct Dice(u64);
 
@@ -73,7 +84,7 @@ impl Dice {
 
 /// So many records of so many producers, while one writer after the other is killed.
 fn writers_killed(options: LogOptions, producers: u32, records: u32) {
-    let place = Place::new();
+    let place = Place::new(options.through);
     let made = place.open(LogOptions { writer: LogWriter::Never, ..options.clone() });
     let log = || place.open(LogOptions { writer: LogWriter::Never, ..options.clone() });
     let producers: Vec<_> = (0..producers)
@@ -127,8 +138,23 @@ fn writers_are_killed_while_files_rotate() {
 }
 
 #[test]
+fn writers_behind_a_queue_are_killed_at_random() {
+    for through in [LogThrough::Mq, LogThrough::SysvMq] {
+        writers_killed(LogOptions { through, largest: 1000, ..Default::default() }, 2, 10_000);
+        let rotating = LogOptions { through, rotate_size: 20_000, keep: 1000, ..Default::default() };
+        writers_killed(rotating, 2, 5_000);
+    }
+}
+
+#[test]
 fn producers_are_killed_at_random() {
-    let place = Place::new();
+    for through in THROUGH {
+        producers_killed(through);
+    }
+}
+
+fn producers_killed(through: LogThrough) {
+    let place = Place::new(through);
     let log = place.open(LogOptions::default());
     let mut dice = Dice(2);
     let acknowledged: Vec<u32> = (0..60)
@@ -164,10 +190,16 @@ fn producers_are_killed_at_random() {
 /// All of them at once, again and again; whoever comes next goes on.
 #[test]
 fn everybody_is_killed_and_the_next_goes_on() {
-    let place = Place::new();
+    for through in THROUGH {
+        everybody_killed(through, 20);
+    }
+}
+
+fn everybody_killed(through: LogThrough, rounds: u32) {
+    let place = Place::new(through);
     let mut dice = Dice(3);
     let mut acknowledged = Vec::new();
-    for round in 0..30u32 {
+    for round in 0..rounds {
         let child = fork(|| {
             let log = place.open(LogOptions::default());
             for n in 0..2000 {
@@ -186,5 +218,5 @@ fn everybody_is_killed_and_the_next_goes_on() {
     let log = place.open(LogOptions { writer: LogWriter::Never, ..Default::default() });
     log.drain(GENEROUS).unwrap();
     let found = place.check();
-    assert_eq!((0..30).map(|round| found[&round]).collect::<Vec<_>>(), acknowledged);
+    assert_eq!((0..rounds).map(|round| found[&round]).collect::<Vec<_>>(), acknowledged);
 }

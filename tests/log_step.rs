@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use stepping::{End, Point, Victim, View, everywhere};
 use support::GENEROUS;
-use wigwag::{Address, Log, LogOptions, LogWriter, Timeout};
+use wigwag::{Address, Log, LogOptions, LogThrough, LogWriter, Timeout};
 
 const BRIEF: Timeout = Timeout::After(Duration::from_millis(3));
 
@@ -25,18 +25,23 @@ impl Place {
         Place { directory: tempfile::tempdir().unwrap() }
     }
 
+    fn address(&self) -> Address {
+        format!("log:{}", self.directory.path().join("shared").display()).parse().unwrap()
+    }
+
     fn open(&self, operation: &Operation) -> Log {
-        let address: Address = format!("log:{}", self.directory.path().join("shared").display()).parse().unwrap();
         let options = LogOptions {
             file: self.directory.path().join("log"),
-            capacity: 8192,
+            // A queue has as much as it has.
+            capacity: if operation.through == LogThrough::Ring { 8192 } else { 0 },
             largest: 256,
             rotate_size: operation.rotate_size,
             participants: 8,
+            through: operation.through,
             writer: LogWriter::Never,
             ..Default::default()
         };
-        Log::open(&address, options).unwrap()
+        Log::open(&self.address(), options).unwrap()
     }
 
     /// The memory that the victim changes.
@@ -63,12 +68,22 @@ struct Operation {
     name: &'static str,
     seen_in: &'static str,
     rotate_size: u64,
+    through: LogThrough,
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = Log::remove(&self.address()); // a queue does not go with the directory
+    }
+}
+
+const RING: LogThrough = LogThrough::Ring;
 const OPERATIONS: &[Operation] = &[
-    Operation { name: "drain, seen in the log's segment", seen_in: "/shared", rotate_size: 0 },
-    Operation { name: "drain, seen in the ring", seen_in: ".ring", rotate_size: 0 },
-    Operation { name: "drain and rotate, seen in the segment", seen_in: "/shared", rotate_size: 100 },
+    Operation { name: "drain, seen in the log's segment", seen_in: "/shared", rotate_size: 0, through: RING },
+    Operation { name: "drain, seen in the ring", seen_in: ".ring", rotate_size: 0, through: RING },
+    Operation { name: "drain and rotate, seen in the segment", seen_in: "/shared", rotate_size: 100, through: RING },
+    Operation { name: "drain a POSIX queue", seen_in: "/shared", rotate_size: 0, through: LogThrough::Mq },
+    Operation { name: "drain a System V queue", seen_in: "/shared", rotate_size: 0, through: LogThrough::SysvMq },
 ];
 
 const RECORDS: u32 = 3;

@@ -81,7 +81,9 @@ OWN_SCENARIOS = [
     [Program("cell", prints="Value 3: 22 degrees\n")],
     [Program("lock", prints="Inherited from the dead: half\nConsistent: complete\n")],
     [Program("connection_pool", prints=CONNECTION_POOL)],
-    [Program("asynchronous_log", prints="Records of each worker: 1000 1000 500\n")],
+    *[[Program("asynchronous_log", f"log:./asynchronous_log?file=asynchronous.log{through}",
+               prints="Records of each worker: 1000 1000 500\n")]
+      for through in ("", "&through=mq", "&through=sysv-mq")],
     *[[Program("process_pool", address, prints="9592 primes below 100000; 1 task lost by signal 9\n")]
       for address in ("pipe:", "mq:/{unique}?depth=8&size=512", "ring:./pool?largest=4096")],
     *[[Program("jobs_by_queue", address, prints="300 sent, 299 done, 0 of them twice, 1 lost with 1 consumer killed\n")]

@@ -1,4 +1,7 @@
-/* Three workers log into one file by way of shared memory; the process that writes is killed, and one of the workers. */
+/* Three workers log into one file, through what the address names; the process that writes is killed, and one of the workers.
+ *
+ * log:./asynchronous_log?file=asynchronous.log is through shared memory; with &through=mq or &through=sysv-mq it is through a
+ * message queue. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -11,9 +14,11 @@
 
 #include <wigwag.h>
 
-#define ADDRESS "log:./asynchronous_log?file=asynchronous.log"
 #define WORKERS 3
 #define EACH 1000
+#define FILE_NAME "asynchronous.log"
+
+static const char *address = "log:./asynchronous_log?file=" FILE_NAME;
 
 static void check(int result) {
     if (result >= 0) return;
@@ -23,14 +28,14 @@ static void check(int result) {
 
 static void write_for_all(void) {
     ww_log *log;
-    check(ww_log_open(&log, ADDRESS, NULL));
+    check(ww_log_open(&log, address, NULL));
     check(ww_log_serve(log, WW_FOREVER));
 }
 
 static void work(int worker) {
     ww_log *log;
     int number;
-    check(ww_log_open(&log, ADDRESS, NULL));
+    check(ww_log_open(&log, address, NULL));
     for (number = 0; number < EACH; number++) {
         if (worker == 2 && number == EACH / 2) raise(SIGKILL);
         check(ww_log_info(log, "worker %d did %d", worker, number));
@@ -38,7 +43,7 @@ static void work(int worker) {
     ww_log_close(log);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     ww_log_options options = WW_LOG_OPTIONS_INIT;
     ww_log_statistics seen;
     ww_log *log;
@@ -47,8 +52,9 @@ int main(void) {
     char line[400], *record;
     FILE *file;
 
+    if (argc > 1) address = argv[1]; /* with the same file */
     options.no_writer = 1;
-    check(ww_log_open(&log, ADDRESS, &options));
+    check(ww_log_open(&log, address, &options));
     children[WORKERS] = fork();
     if (children[WORKERS] == 0) {
         write_for_all();
@@ -74,7 +80,7 @@ int main(void) {
     check(ww_log_drain(log, WW_SEC(30)));
     ww_log_close(log);
 
-    file = fopen("asynchronous.log", "r");
+    file = fopen(FILE_NAME, "r");
     if (file == NULL) return 1;
     while (fgets(line, sizeof line, file) != NULL) {
         record = strstr(line, ": worker ");
@@ -86,6 +92,6 @@ int main(void) {
     }
     fclose(file);
     printf("Records of each worker: %d %d %d\n", done[0], done[1], done[2]);
-    check(ww_log_remove(ADDRESS));
-    return remove("asynchronous.log");
+    check(ww_log_remove(address));
+    return remove(FILE_NAME);
 }

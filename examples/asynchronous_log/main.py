@@ -1,14 +1,19 @@
-"""Three workers log into one file by way of shared memory; the process that writes is killed, and one of the workers."""
+"""Three workers log into one file, through what the address names; the process that writes is killed, and one of the workers.
+
+``log:./asynchronous_log?file=asynchronous.log`` is through shared memory; with ``&through=mq`` or ``&through=sysv-mq`` it is
+through a message queue.
+"""
 
 import logging
 import os
 import signal
+import sys
 import time
 
 import wigwag
 import wigwag.log
 
-ADDRESS = "log:./asynchronous_log?file=asynchronous.log"
+ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "log:./asynchronous_log?file=asynchronous.log"
 WORKERS, EACH, PATIENCE = 3, 1000, 30
 
 
@@ -46,13 +51,14 @@ with wigwag.Log.open(ADDRESS, writer="never") as log:
     for pid in [writer, *workers]:
         os.waitpid(pid, 0)
     log.drain(PATIENCE)
+    name = log.file
 
 done = [0] * WORKERS
-with open("asynchronous.log") as file:
+with open(name) as file:
     for line in file:
         worker, number = map(int, line.split("worker ")[1].split(" did "))
         assert number == done[worker], "each record once, and in order"
         done[worker] += 1
 print("Records of each worker:", *done)
 wigwag.Log.remove(ADDRESS)
-os.remove("asynchronous.log")
+os.remove(name)

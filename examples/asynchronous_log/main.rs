@@ -1,4 +1,7 @@
-//! Three workers log into one file by way of shared memory; the process that writes is killed, and one of the workers.
+//! Three workers log into one file, through what the address names; the process that writes is killed, and one of the workers.
+//!
+//! `log:./asynchronous_log?file=asynchronous.log` is through shared memory; with `&through=mq` or `&through=sysv-mq` it is
+//! through a message queue.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -9,7 +12,6 @@ use nix::unistd::{ForkResult, Pid, fork};
 use wigwag::{Address, Log, LogOptions, LogWriter, Timeout};
 
 const ADDRESS: &str = "log:./asynchronous_log?file=asynchronous.log";
-const FILE: &str = "asynchronous.log";
 const WORKERS: usize = 3;
 const EACH: usize = 1000;
 const PATIENCE: Timeout = Timeout::After(Duration::from_secs(30));
@@ -24,14 +26,14 @@ fn forked(body: impl FnOnce() -> Done) -> nix::Result<Pid> {
     }
 }
 
-fn write() -> Done {
-    let log = Log::open(&ADDRESS.parse()?, LogOptions::default())?;
+fn write(address: &Address) -> Done {
+    let log = Log::open(address, LogOptions::default())?;
     log.serve(Timeout::Forever)?;
     Ok(())
 }
 
-fn work(worker: usize) -> Done {
-    let log = Log::open(&ADDRESS.parse()?, LogOptions::default())?;
+fn work(address: &Address, worker: usize) -> Done {
+    let log = Log::open(address, LogOptions::default())?;
     for number in 0..EACH {
         if worker == 2 && number == EACH / 2 {
             raise(Signal::SIGKILL)?;
@@ -42,13 +44,13 @@ fn work(worker: usize) -> Done {
 }
 
 fn main() -> Done {
-    let address: Address = ADDRESS.parse()?;
+    let address: Address = std::env::args().nth(1).as_deref().unwrap_or(ADDRESS).parse()?;
     let log = Log::open(&address, LogOptions { writer: LogWriter::Never, ..Default::default() })?;
-    let writer = forked(write)?;
+    let writer = forked(|| write(&address))?;
     while log.statistics()?.writer != Some(writer.as_raw().cast_unsigned()) {
         sleep(Duration::from_millis(1));
     }
-    let workers = (0..WORKERS).map(|worker| forked(|| work(worker))).collect::<nix::Result<Vec<_>>>()?;
+    let workers = (0..WORKERS).map(|worker| forked(|| work(&address, worker))).collect::<nix::Result<Vec<_>>>()?;
     while log.statistics()?.written < 100 {
         sleep(Duration::from_millis(1));
     }
@@ -58,7 +60,7 @@ fn main() -> Done {
     }
     log.drain(PATIENCE)?;
     let mut done = [0; WORKERS];
-    for line in std::fs::read_to_string(FILE)?.lines() {
+    for line in std::fs::read_to_string(log.file())?.lines() {
         let (_, record) = line.split_once("worker ").ok_or("no record")?;
         let (worker, number) = record.split_once(" did ").ok_or("no record")?;
         let next = done.get_mut(worker.parse::<usize>()?).ok_or("no worker")?;
@@ -67,6 +69,6 @@ fn main() -> Done {
     }
     println!("Records of each worker: {} {} {}", done[0], done[1], done[2]);
     Log::remove(&address)?;
-    std::fs::remove_file(FILE)?;
+    std::fs::remove_file(log.file())?;
     Ok(())
 }

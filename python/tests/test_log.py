@@ -497,9 +497,11 @@ def test_a_handler_pickles_as_its_address(place, logger):
     assert place.messages() == ["twice threadName=MainThread"] * 2
 
 
+@pytest.mark.parametrize("through", ["ring", "mq", "sysv-mq"])
 @pytest.mark.parametrize("who", ["producer", "writer"])
-def test_nothing_is_lost_when_one_is_killed(place, who):
+def test_nothing_is_lost_when_one_is_killed(place, who, through):
     """What has been logged is in the file once, in order, when the process that logs is killed, or the one that writes."""
+    place.address += f"&through={through}"
     writing, writes = os.pipe()
     # Who holds the log open first is the writer.
     writer = forked(lambda: serve(place, writes))
@@ -532,6 +534,26 @@ def test_nothing_is_lost_when_one_is_killed(place, who):
     assert numbers == list(range(len(numbers)))
     # What was logged and not yet told is there too, or the process was killed in between.
     assert len(numbers) - seen.count(b"\n") in (0, 1)
+    wigwag.Log.remove(place.name)  # a queue does not go with the directory
+
+
+@pytest.mark.parametrize("through", ["mq", "sysv-mq"])
+def test_through_a_queue(place, through, logger):
+    """By option or by address; the log says what it is to those who come later."""
+    handler = handler_of(logger, place.address, through=through)
+    logger.info("by option")
+    with wigwag.Log.open(f"{place.name}?through={through}") as log:
+        log.log("info", "by address")
+        log.drain(GENEROUS)
+    with pytest.raises(OSError, match="and not through=Ring") as caught:
+        wigwag.Log.open(place.name, through="ring")
+    assert caught.value.errno == errno.EINVAL
+    with pytest.raises(ValueError, match="through must be"):
+        wigwag.Log.open(place.name, through="pipe")
+    assert place.messages() == ["by option", "by address"]
+    logger.removeHandler(handler)
+    handler.close()
+    wigwag.Log.remove(place.name)
 
 
 def serve(place, writes):

@@ -1598,8 +1598,8 @@ class Mutex:
 class Log:
     @staticmethod
     def open(
-        address: _Address, file: Union[str, PathLike[str], None] = None, *, format: Optional[_LogFormat] = None, capacity: int = 0,
-        largest: int = 0, rotate_size: int = 0, rotate_every: int = 0, keep: int = 0, compress: bool = False,
+        address: _Address, file: Union[str, PathLike[str], None] = None, *, format: Optional[_LogFormat] = None,
+        through: Optional[Literal["ring", "mq", "sysv-mq"]] = None, capacity: int = 0, largest: int = 0, rotate_size: int = 0, rotate_every: int = 0, keep: int = 0, compress: bool = False,
         sync: Union[Literal["never", "always"], float, None] = None, full: Optional[Literal["wait", "drop"]] = None,
         timeout: Optional[float] = None, writer: Literal["elected", "never"] = "elected", participants: int = 0,
         mode: int = 0, wait: _Wait = ...

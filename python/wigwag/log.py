@@ -1,6 +1,6 @@
 """Logging of all processes of a host into one file, by handlers of ``logging``.
 
-``Handler`` hands records to a log in shared memory (``wigwag.Log``), which one of the processes writes to the file; no daemon
+``Handler`` hands records to a log in shared memory or in a message queue (``wigwag.Log``), which one of the processes writes to the file; no daemon
 and no listener is needed, and nothing that has been logged is lost when a process is killed.
 """
 

@@ -125,7 +125,7 @@ schemes! {
         ("expires", Number), ("groups", Shares)];
     /// `log:name`: one file that all processes log into.
     Log = "log" &[("mode", Mode), ("participants", Number), ("file", Text), ("format", Word(&["text", "json", "logfmt"])),
-        ("capacity", Number), ("largest", Number), ("full", Word(&["wait", "drop"])), ("rotate-size", Number),
+        ("through", Word(&["ring", "mq", "sysv-mq"])), ("capacity", Number), ("largest", Number), ("full", Word(&["wait", "drop"])), ("rotate-size", Number),
         ("rotate-every", Number), ("keep", Number), ("compress", Flag), ("sync", Word(&["never", "interval", "always"])),
         ("sync-every", Number)];
 }

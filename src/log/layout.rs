@@ -1,15 +1,17 @@
-//! What lies where in a log's own segment; records lie in a ring beside it.
+//! What lies where in a log's own segment; records lie in a ring beside it, or in a message queue.
 //!
 //! ```text
 //! 0   Control
 //!     journals     2: identities of the records, then the bytes that go to the file
+//!     places       for what a writer has from a message queue, if records travel through one
 //! ```
 
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::options::{LogFormat, LogOptions, LogSync, PATH_MAX};
+use super::options::{LogFormat, LogOptions, LogSync, LogThrough, PATH_MAX};
+use super::queue::place_size;
 use super::record::LogLevel;
 use crate::segment::Bell;
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +22,8 @@ use crate::sys::shared::{Mapping, Places, Record};
 pub(super) const BATCH: usize = 256;
 /// Participants that can wait for an answer, each at its own place.
 pub(super) const ANSWERS: usize = 256;
+/// Messages that a writer has from a message queue at once.
+pub(super) const PLACES: usize = 64;
 const IDENTITIES: usize = BATCH * size_of::<u64>();
 /// Bytes of a journal at least.
 const JOURNAL_MIN: usize = 128 << 10;
@@ -39,6 +43,7 @@ pub(super) struct Constant {
     pub compress: AtomicU32,
     pub sync: AtomicU32,
     pub mode: AtomicU32,
+    pub through: AtomicU32,
     pub path_length: AtomicU32,
     pub path: [AtomicU64; PATH_MAX / 8],
 }
@@ -53,6 +58,8 @@ pub(super) struct Line {
     pub blocks: AtomicU64,
     pub dropped: AtomicU64,
     pub cut: AtomicU64,
+    /// Rings when a record was sent through a message queue.
+    pub sent: Bell,
 }
 
 /// What the writer looks at.
@@ -70,6 +77,8 @@ pub(super) struct Progress {
     pub trouble: AtomicU32,
     /// Which period, of those that `rotate_every` makes, the file belongs to.
     pub period: AtomicU64,
+    /// How many messages have come from a message queue.
+    pub arrived: AtomicU64,
     /// Rings when marks have been answered, or the writer has run into trouble.
     pub answered: Bell,
 }
@@ -96,6 +105,8 @@ pub(crate) struct Control {
     pub(super) progress: Progress,
     pub(super) headings: [Heading; 2],
     pub(super) answers: [AtomicU64; ANSWERS],
+    /// The how manieth message a place holds, or is to hold; 0: it is free.
+    pub(super) places: [AtomicU64; PLACES],
 }
 
 // SAFETY: atomics only.
@@ -110,7 +121,17 @@ fn journal_size(largest: u64) -> usize {
 
 /// Bytes of a body.
 pub(super) fn size(options: &LogOptions) -> usize {
-    size_of::<Control>() + 2 * journal_size(options.largest())
+    let places = if options.through.is_queue() { PLACES * place_size(options.largest()) } else { 0 };
+    places_at(options.largest()) + places
+}
+
+fn places_at(largest: u64) -> usize {
+    size_of::<Control>() + 2 * journal_size(largest)
+}
+
+/// Where messages from a queue are put down.
+pub(super) fn places(memory: &Arc<Mapping>, body: usize, largest: u64) -> Option<Places> {
+    Places::new(memory, body + places_at(largest), place_size(largest), PLACES as u64)
 }
 
 /// The bytes of both journals.
@@ -149,6 +170,14 @@ impl Constant {
             LogFormat::Logfmt => 2,
         };
         put(&self.format, format);
+        put(
+            &self.through,
+            match options.through {
+                LogThrough::Default | LogThrough::Ring => 0,
+                LogThrough::Mq => 1,
+                LogThrough::SysvMq => 2,
+            },
+        );
         put(&self.keep, options.keep());
         put(&self.compress, options.compress.into());
         put(&self.mode, mode);
@@ -177,6 +206,12 @@ impl Constant {
                 2 => LogFormat::Logfmt,
                 _ => return Err(Errno::EBADMSG),
             },
+            through: match short(&self.through) {
+                0 => LogThrough::Ring,
+                1 => LogThrough::Mq,
+                2 => LogThrough::SysvMq,
+                _ => return Err(Errno::EBADMSG),
+            },
             capacity: long(&self.capacity),
             largest: long(&self.largest),
             rotate_size: long(&self.rotate_size),
@@ -193,7 +228,8 @@ impl Constant {
             ..Default::default()
         };
         options.check().map_err(|_| Errno::EBADMSG)?;
-        if options.largest == 0 || options.capacity == 0 || options.keep == 0 || options.mode > 0o777 {
+        let no_capacity = options.capacity == 0 && !options.through.is_queue();
+        if options.largest == 0 || no_capacity || options.keep == 0 || options.mode > 0o777 {
             return Err(Errno::EBADMSG);
         }
         Ok(options)

@@ -8,6 +8,8 @@
 //! | `format.rs` | how it looks in the file |
 //! | `writer.rs` | what the one writer does |
 //! | `running.rs` | who is the writer, and for how long |
+//! | `carrier.rs` | what carries records to the writer: a ring, or |
+//! | `queue.rs` | a message queue of the kernel's |
 //! | `journal.rs` | what a writer leaves to the one that takes over |
 //! | `place.rs` | the file: appending, setting aside |
 //! | `packing.rs` | compressing what was set aside |
@@ -15,9 +17,10 @@
 //! | `crash.rs` | signals that end the program |
 //! | `facade.rs`, `tracing.rs` | backends for the crates `log` and `tracing`, by features of these names |
 //!
-//! A log is three objects: a segment of its own, a ring that the records lie in until they are written, and a lock that its
-//! holder writes under. docs/LOG.md tells what holds when who dies.
+//! A log is three objects: a segment of its own, a ring or a message queue that the records lie in until they are written, and a
+//! lock that its holder writes under. docs/LOG.md tells what holds when who dies.
 
+mod carrier;
 mod crash;
 #[cfg(feature = "log")]
 mod facade;
@@ -27,6 +30,7 @@ mod layout;
 mod options;
 mod packing;
 mod place;
+mod queue;
 mod record;
 mod running;
 #[cfg(feature = "tracing")]
@@ -37,7 +41,7 @@ use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
-pub use options::{LogFormat, LogFull, LogOptions, LogStatistics, LogSync, LogWriter};
+pub use options::{LogFormat, LogFull, LogOptions, LogStatistics, LogSync, LogThrough, LogWriter};
 pub use record::{LogLevel, LogOrigin, LogRecord, LogValue};
 #[cfg(feature = "tracing")]
 pub use tracing::LogLayer;
@@ -45,7 +49,6 @@ pub use tracing::LogLayer;
 use crate::address::{Address, Scheme};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::ring::{Ring, RingFull, RingOptions};
 use crate::segment::{Segment, WaitMode, wall_clock};
 use crate::sync::core::{self, Common, Core, Kind};
 use crate::sync::{Mutex, MutexOptions};
@@ -55,6 +58,7 @@ use crate::sys::shared::Places;
 use crate::sys::{SysResult, background, fork};
 use crate::timeout::Timeout;
 use crate::wait::{Forked, Turns};
+use carrier::Carrier;
 use crash::Crashes;
 use layout::{Constant, Control};
 use record::{Envelope, Parcel};
@@ -68,6 +72,8 @@ const BLOCK_RESERVE: u64 = 1 << 20;
 pub(crate) struct Base {
     core: Core<Control>,
     journals: Places,
+    /// For messages from a queue, if there is one.
+    places: Option<Places>,
     /// Bytes that a journal holds.
     room: usize,
     /// What the log was made with.
@@ -108,16 +114,28 @@ impl Kind for Base {
             return Err(Errno::EBADMSG);
         }
         let journals = layout::journals(core.member.segment().memory(), body, made.largest).ok_or(Errno::EBADMSG)?;
+        let places = if made.through.is_queue() {
+            Some(layout::places(core.member.segment().memory(), body, made.largest).ok_or(Errno::EBADMSG)?)
+        } else {
+            None
+        };
         let room = layout::journal_room(made.largest);
         core.member.bury(|| Ok(()))?; // there is nothing in anybody's name
-        Ok(Base { core, journals, room, made })
+        Ok(Base { core, journals, places, room, made })
+    }
+}
+
+impl Base {
+    /// What tells this log from all others.
+    fn id(&self) -> u64 {
+        self.core.control.constant.id.load(Ordering::Relaxed) // constant since before the segment could be seen
     }
 }
 
 /// What the handle and its thread share.
 pub(crate) struct Shared {
     base: Base,
-    ring: Ring,
+    carrier: Carrier,
     lock: Mutex,
     full: LogFull,
     room: Timeout,
@@ -217,26 +235,13 @@ impl Log {
                 "there is a log of that name with {differences}; open it as it is, or remove it first"
             )));
         }
-        // Relaxed: constant since before the segment could be seen.
-        let id = base.core.control.constant.id.load(Ordering::Relaxed);
         let participants = base.core.member.segment().participants();
-        let ring = RingOptions {
-            capacity: base.made.capacity,
-            largest: base.made.largest,
-            participants,
-            persistent: true,
-            mode: base.made.mode,
-            full: if options.full == LogFull::Drop { RingFull::Fail } else { RingFull::Wait },
-            // A writer that looks again and again would take the time of those who log.
-            wait: if options.wait == WaitMode::Poll { WaitMode::Poll } else { WaitMode::Block },
-            ..Default::default()
-        };
-        let ring = Ring::open(&part(Scheme::Ring, address, id)?, ring)?;
+        let carrier = Carrier::open(address, &base, options)?;
         let lock = MutexOptions { participants, mode: base.made.mode, wait: WaitMode::Block, ..Default::default() };
-        let lock = Mutex::open(&part(Scheme::Mutex, address, id)?, lock)?;
+        let lock = Mutex::open(&part(Scheme::Mutex, address, base.id())?, lock)?;
         let shared = Shared {
             base,
-            ring,
+            carrier,
             lock,
             full: options.full,
             room: options.room(),
@@ -275,9 +280,8 @@ impl Log {
         }
         // Its name first: who opens it from now on makes another, with parts of its own.
         Segment::remove(&address.without_options())?;
-        let id = log.shared.base.core.control.constant.id.load(Ordering::Relaxed);
-        Ring::remove(&part(Scheme::Ring, address, id)?)?;
-        Mutex::remove(&part(Scheme::Mutex, address, id)?)
+        Carrier::remove(address, &log.shared.base)?;
+        Mutex::remove(&part(Scheme::Mutex, address, log.shared.base.id())?)
     }
 
     /// Logs a record, unless the level filter keeps it out; waits while there is no room, unless the handle's options say
@@ -391,7 +395,7 @@ impl Log {
     /// `EBADMSG` the log is damaged; `ESTALE` as [`Log::log`].
     pub fn statistics(&self) -> Result<LogStatistics> {
         let shared = &*self.shared;
-        let (ring, lock) = (shared.ring.statistics()?, shared.lock.statistics()?);
+        let (load, lock) = (shared.carrier.load(&shared.base)?, shared.lock.statistics()?);
         let control = &shared.base.core.control;
         let sums = shared.base.sums();
         let get = |word: &AtomicU64| word.load(Ordering::Relaxed);
@@ -399,11 +403,11 @@ impl Log {
         let participants = shared.base.core.participants(|_| (0, None));
         Ok(LogStatistics {
             written: sums.records,
-            queued: ring.queued + ring.borrowed,
+            queued: load.messages,
             dropped: get(&control.line.dropped),
             cut: get(&control.line.cut),
             damaged: get(&control.progress.damaged),
-            skipped: ring.skipped,
+            skipped: load.skipped,
             bytes: sums.bytes,
             rotations: get(&control.progress.rotations),
             taken_over: get(&control.progress.taken_over),
@@ -412,7 +416,7 @@ impl Log {
             trouble: control.progress.trouble.load(Ordering::Relaxed).cast_signed(),
             writer: writer.and_then(|participant| participant.pid),
             level: self.level(),
-            memory: shared.base.core.member.segment().size() + ring.bytes + lock.bytes,
+            memory: shared.base.core.member.segment().size() + load.bytes + lock.bytes,
             participants: participants.map_err(|errno| shared.base.core.error(errno, "statistics"))?,
         })
     }
@@ -447,7 +451,7 @@ impl Log {
     /// Ends the waits of all threads on this handle with `ECANCELED`, now and later; returns when they have left.
     pub fn end_waits(&self) {
         // What a thread waits for inside a call of ours ends first: only then can it leave ours.
-        self.shared.ring.end_waits();
+        self.shared.carrier.end_waits();
         self.shared.lock.end_waits();
         self.shared.base.core.object.end_waits();
     }
@@ -492,18 +496,16 @@ impl Shared {
     fn send(&self, record: &LogRecord<'_>, origin: &LogOrigin, room: Timeout) -> Result<()> {
         let line = &self.base.core.control.line;
         let parcel = Parcel::new(record, self.base.made.largest as usize);
-        let mut reserved = self.ring.reserve(parcel.length, room)?;
-        let time = if origin.time == 0 { wall_clock() } else { origin.time };
-        let (pid, tid) = if origin.pid == 0 { running::own_ids() } else { (origin.pid, origin.tid) };
-        let dropped = line.dropped.load(Ordering::Relaxed);
-        let identity = self.next_identity();
-        parcel.write(&Envelope { identity, time, dropped, pid, tid }, |at, bytes| {
-            reserved.write(at, bytes);
+        let sent = self.carrier.send(&self.base, &parcel, room, || {
+            let time = if origin.time == 0 { wall_clock() } else { origin.time };
+            let (pid, tid) = if origin.pid == 0 { running::own_ids() } else { (origin.pid, origin.tid) };
+            let dropped = line.dropped.load(Ordering::Relaxed);
+            Envelope { identity: self.next_identity(), time, dropped, pid, tid }
         });
-        if parcel.cut > 0 {
+        if parcel.cut > 0 && sent.is_ok() {
             line.cut.fetch_add(1, Ordering::Relaxed);
         }
-        reserved.commit()
+        sent
     }
 
     #[cold]

@@ -57,6 +57,26 @@ pub enum LogFull {
     Drop,
 }
 
+/// What records travel through to the writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogThrough {
+    /// As the log is already, or as its address says; else as [`LogThrough::Ring`].
+    #[default]
+    Default,
+    /// A ring in shared memory.
+    Ring,
+    /// A POSIX message queue, `mq:` with a name that is the log's own.
+    Mq,
+    /// A System V message queue, `sysv-mq:` with a key that is the log's own.
+    SysvMq,
+}
+
+impl LogThrough {
+    pub(super) fn is_queue(self) -> bool {
+        matches!(self, LogThrough::Mq | LogThrough::SysvMq)
+    }
+}
+
 /// Whether a handle does its part of the writing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogWriter {
@@ -77,8 +97,10 @@ options! {
         file: PathBuf,
         /// How records are written.
         format: LogFormat,
+        /// What they travel through to the writer.
+        through: LogThrough,
         /// Memory for records that are not written yet, in bytes; 0 for that of 2048 records of the largest size, in which many more
-        /// short ones have room.
+        /// short ones have room. A message queue has what the system gives, and more only as far as its limits go.
         capacity: u64,
         /// The largest record in bytes, with all that belongs to it, at most 1 MiB; 0 for 4000. What is longer is cut, says so,
         /// and is counted.
@@ -125,6 +147,14 @@ impl LogOptions {
                 _ => LogFormat::Default,
             };
         }
+        if self.through == LogThrough::Default {
+            self.through = match address.option("through") {
+                Some(b"ring") => LogThrough::Ring,
+                Some(b"mq") => LogThrough::Mq,
+                Some(b"sysv-mq") => LogThrough::SysvMq,
+                _ => LogThrough::Default,
+            };
+        }
         if self.capacity == 0 {
             self.capacity = number("capacity");
         }
@@ -163,6 +193,9 @@ impl LogOptions {
 
     pub(super) fn capacity(&self) -> u64 {
         const WITH_EACH: u64 = 80; // what a ring adds to a message, generously
+        if self.through.is_queue() {
+            return self.capacity; // 0 for what the system gives
+        }
         if self.capacity == 0 { SLOTS_DEFAULT * (self.largest() + WITH_EACH) } else { self.capacity }
     }
 
@@ -201,6 +234,9 @@ impl LogOptions {
         }
         if self.format != LogFormat::Default && self.format != made.format {
             found.push(format!("format={:?}, and not format={:?}", made.format, self.format));
+        }
+        if self.through != LogThrough::Default && self.through != made.through {
+            found.push(format!("through={:?}, and not through={:?}", made.through, self.through));
         }
         if self.sync != LogSync::Default && self.sync != made.sync {
             found.push(format!("sync={:?}, and not sync={:?}", made.sync, self.sync));

@@ -144,7 +144,7 @@ impl Shared {
         let failures = core.control.progress.failures.load(Ordering::Relaxed);
         // There may be no room for the mark, and nobody to make some.
         loop {
-            match self.ring.send(&mark, Timeout::Now) {
+            match self.carrier.send_mark(&self.base, &mark) {
                 Ok(()) => break,
                 Err(error) if error.is(Errno::EAGAIN) => {}
                 Err(error) => return Err(error),

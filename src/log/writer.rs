@@ -1,20 +1,19 @@
-//! What the one writer does: take records from the ring, put them into a journal, and the journal into the file.
+//! What the one writer does: take records from what carries them, put them into a journal, and the journal into the file.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::carrier::Carried;
 use super::format::Formatter;
 use super::journal::{Spot, Sums};
-use super::layout::BATCH;
 use super::options::LogSync;
 use super::packing::Packing;
 use super::place::{Place, moved_away, set_aside, written_at};
 use super::record::{Arrived, HEADER, MARK};
 use super::{BLOCK_BITS, Shared};
 use crate::error::{Error, Result};
-use crate::ring::RingBorrowed;
 use crate::segment::wall_clock;
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
@@ -49,7 +48,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(message: &RingBorrowed<'_>) -> Key {
+    fn of(message: &Carried<'_>) -> Key {
         let mut header = [0; HEADER];
         message.read(0, &mut header);
         let number = |from: usize| u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| header[from + at]));
@@ -61,14 +60,16 @@ impl Key {
 struct Mark<'a> {
     place: u32,
     answer: u64,
-    message: RingBorrowed<'a>,
+    message: Carried<'a>,
 }
 
 /// The writer's part, of whoever holds the lock of the log. Dropped before the lock is released.
 pub(super) struct Writer<'a> {
     shared: &'a Shared,
     /// Taken and not yet in a journal.
-    waiting: VecDeque<RingBorrowed<'a>>,
+    waiting: VecDeque<Carried<'a>>,
+    /// Whether there may be more than is in the hand.
+    more: bool,
     place: Option<Place>,
     /// The journal in force is this writer's own, and nothing has gone wrong since.
     own: bool,
@@ -91,7 +92,7 @@ impl<'a> Writer<'a> {
         // A dead writer's messages come back to the ring one way, its lock another: what has not come back yet would be
         // unknown as soon as the next journal is in force. Only a writer takes messages, so it is over soon.
         let since = now();
-        while shared.ring.others_hold()? > 0 {
+        while shared.carrier.others_hold()? > 0 {
             if shared.ending.is_fired() && now().saturating_sub(since) > LOCKED_FOR {
                 return Err(shared.base.core.error(Errno::ECANCELED, "take over"));
             }
@@ -106,6 +107,7 @@ impl<'a> Writer<'a> {
         Ok(Writer {
             shared,
             waiting: VecDeque::new(),
+            more: true,
             place: None,
             own: false,
             formatter: Formatter::new(shared.base.made.format),
@@ -149,7 +151,7 @@ impl<'a> Writer<'a> {
         let packing = self.packing.is_some().then_some(WHILE_PACKING);
         let asked = if let Timeout::After(most) = timeout { Some(most) } else { None };
         let most = [due, packing, asked].into_iter().flatten().min();
-        match self.shared.ring.borrow(Timeout::from(most)) {
+        match self.shared.carrier.borrow(&self.shared.base, Timeout::from(most)) {
             Ok(message) => self.take(message),
             Err(error) if error.is(Errno::ETIMEDOUT) || error.is(Errno::EAGAIN) || error.is(Errno::ECANCELED) => Ok(()),
             Err(error) => Err(error),
@@ -199,18 +201,25 @@ impl<'a> Writer<'a> {
         Ok(if dealt == 0 { Step::Nothing } else { Step::Some(dealt) })
     }
 
-    /// Takes what the ring has, as much as there is room for in the hand.
+    /// Takes what there is, as much as there is room for in the hand.
     fn gather(&mut self) -> Result<()> {
-        while self.waiting.len() < BATCH {
-            match self.shared.ring.borrow(Timeout::Now) {
+        if !self.shared.lock.is_mine() {
+            return Err(self.shared.base.core.error(Errno::ESTALE, "write")); // what comes now is another's
+        }
+        self.more = true;
+        while self.waiting.len() < self.shared.carrier.most() {
+            match self.shared.carrier.borrow(&self.shared.base, Timeout::Now) {
                 Ok(message) => self.take(message)?,
-                Err(error) if error.is(Errno::EAGAIN) => break,
+                Err(error) if error.is(Errno::EAGAIN) => {
+                    self.more = false;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
-        // What a dead writer had comes back first, and in any order.
+        // What a dead writer had comes back first, and from a ring in any order.
         let back = self.waiting.iter().take_while(|message| message.is_redelivered()).count();
-        if back > 1 {
+        if back > 1 && !self.shared.carrier.keeps_order() {
             let mut returned: Vec<_> = self.waiting.drain(..back).map(|message| (Key::of(&message), message)).collect();
             returned.sort_by_key(|(key, _)| key.identity);
             let mut last = Key::default();
@@ -230,7 +239,7 @@ impl<'a> Writer<'a> {
 
     /// Takes a message into the hand, unless its record is in the journal in force: then its writer died before it could
     /// release it.
-    fn take(&mut self, message: RingBorrowed<'a>) -> Result<()> {
+    fn take(&mut self, message: Carried<'a>) -> Result<()> {
         if message.is_redelivered() {
             let key = Key::of(&message);
             if !key.is_mark && self.shared.base.identities().contains(&key.identity) {
@@ -373,7 +382,11 @@ impl<'a> Writer<'a> {
             self.scratch = scratch;
             let fits = bytes.len() <= base.room && self.fits_in_file(bytes.len());
             if !fits && batch.is_empty() && bytes.len() <= base.room {
-                self.rotate()?; // nothing of this journal is anywhere yet
+                // Nothing of this journal is anywhere yet.
+                if let Err(errno) = self.rotate() {
+                    self.waiting.push_front(message);
+                    return Err(errno.into());
+                }
             } else if !fits && !batch.is_empty() {
                 bytes.truncate(start);
                 sums.told = told;
@@ -391,7 +404,7 @@ impl<'a> Writer<'a> {
             identities.push(envelope.identity);
             batch.push(message);
         }
-        if self.waiting.is_empty() && dropped > sums.told && bytes.len() + 1024 < base.room {
+        if self.waiting.is_empty() && !self.more && dropped > sums.told && bytes.len() + 1024 < base.room {
             self.tell_dropped(&mut bytes, &mut sums, wall_clock(), dropped);
         }
         dealt += batch.len();

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::paths::name_of;
 use crate::sys::SysResult;
 use crate::sys::mq::{self as sys, Shape, Unwaiting};
+use crate::sys::shared::Places;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -221,6 +222,11 @@ impl Mq {
             .until_ready(self.fd.as_fd(), PollFlags::POLLIN, || sys::receive(self.fd.as_fd(), buffer, self.unwaiting))
             .map_err(|error| self.explain_receive(error, room))?;
         Ok(MqReceived { priority, size })
+    }
+
+    /// As [`Mq::recv_into`] without waiting, into a place in shared memory, where it is as soon as the queue does not have it.
+    pub(crate) fn recv_in_place(&self, places: &Places, place: u64, skip: usize) -> SysResult<()> {
+        sys::receive_in_place(self.fd.as_fd(), places, place, skip, self.unwaiting).map(drop)
     }
 
     /// As [`Mq::recv_into`], but takes a message that is larger than the buffer all the same and drops what does not

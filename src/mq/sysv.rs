@@ -9,6 +9,8 @@ use super::sysv_plan::Plan;
 use super::{MqAccess, ROUNDS, copy};
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::sys::SysResult;
+use crate::sys::shared::Places;
 use crate::sys::sysv_mq::{self as sys, Record};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -285,6 +287,15 @@ impl SysvMq {
         let received = self.receive(&mut operation, &mut record.0, buffer.len(), select)?;
         copy(record.0.bytes(received.size), buffer);
         Ok(received)
+    }
+
+    /// As [`SysvMq::recv_into_cut`] without waiting, into a place in shared memory, where it is as soon as the queue does not
+    /// have it. Behind `skip` bytes, in which there is room for the type.
+    pub(crate) fn recv_in_place(&self, places: &Places, place: u64, skip: usize) -> SysResult<()> {
+        match sys::receive_in_place(self.id, places, place, skip) {
+            Err(Errno::ENOMSG) => Err(Errno::EAGAIN),
+            received => received.map(drop),
+        }
     }
 
     /// As [`SysvMq::recv_into`], but takes a message that is larger than the buffer all the same and drops what does

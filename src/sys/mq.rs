@@ -10,6 +10,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
+use super::shared::Places;
 use super::{SysResult, check, direct};
 
 /// What is set when a queue is created.
@@ -88,6 +89,19 @@ pub(crate) fn receive_onto(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, how: Unwaiti
     // SAFETY: the kernel has initialised `size` bytes behind the present length, which is within the capacity.
     unsafe { bytes.set_len(bytes.len() + size) };
     Ok(priority)
+}
+
+/// As [`receive`], into a place in shared memory, from this offset on.
+pub(crate) fn receive_in_place(
+    fd: BorrowedFd<'_>,
+    places: &Places,
+    place: u64,
+    skip: usize,
+    how: Unwaiting,
+) -> SysResult<(usize, u32)> {
+    let (start, room) = places.span(place, skip);
+    // SAFETY: all of it lies in the mapping that `places` keeps, which is reached through atomics and copies only.
+    unsafe { receive_at(fd, start.as_ptr(), room, how) }
 }
 
 /// # Safety

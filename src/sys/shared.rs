@@ -254,6 +254,12 @@ impl Places {
         unsafe { self.at(index).add(skip) }
     }
 
+    /// The bytes of a place from this offset on, for the kernel to write: where, and how many.
+    pub(crate) fn span(&self, index: u64, skip: usize) -> (NonNull<u8>, usize) {
+        let (skip, length) = self.clamp(skip, usize::MAX);
+        (self.pointer(index, skip), length)
+    }
+
     #[inline(always)]
     fn clamp(&self, skip: usize, length: usize) -> (usize, usize) {
         let skip = skip.min(self.stride);

@@ -6,6 +6,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
+use super::shared::Places;
 use super::{SysResult, check, direct};
 
 /// The kernel's answers about all queues of the IPC namespace.
@@ -124,6 +125,17 @@ pub(crate) const SMALL: usize = 8192;
 
 /// A type and a small message, without values until they are written.
 type SmallRecord = [MaybeUninit<libc::c_long>; 1 + SMALL / HEAD];
+
+/// msgrcv of the oldest message into a place in shared memory, from this offset on, which does not wait: in front of it there
+/// is the type. What does not fit is cut. Its size, or ENOMSG.
+pub(crate) fn receive_in_place(id: libc::c_int, places: &Places, place: u64, skip: usize) -> SysResult<usize> {
+    let (start, room) = places.span(place, skip.checked_sub(HEAD).ok_or(Errno::EINVAL)?);
+    let room = room.checked_sub(HEAD).ok_or(Errno::EINVAL)?;
+    let flags = (libc::IPC_NOWAIT | libc::MSG_NOERROR) as usize;
+    // SAFETY: the kernel writes a type and at most `room` bytes behind it, all of which lies in the mapping that `places`
+    // keeps, which is reached through atomics and copies only.
+    unsafe { direct::call6(libc::SYS_msgrcv, id as usize, start.as_ptr() as usize, room, 0, flags, 0) }
+}
 
 /// msgsnd of a message of at most [`SMALL`] bytes, which does not wait; EINVAL if it is larger.
 #[inline]

@@ -5,7 +5,9 @@ use std::ffi::{OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use wigwag::{Log, LogFormat, LogFull, LogLevel, LogOptions, LogRecord, LogSync, LogValue, LogWriter, Result};
+use wigwag::{
+    Log, LogFormat, LogFull, LogLevel, LogOptions, LogRecord, LogSync, LogThrough, LogValue, LogWriter, Result,
+};
 
 use crate::boundary::{
     Options, address, bytes, call, expect_out, flag, give, invalid, object, options, put, text, timeout,
@@ -37,6 +39,13 @@ pub const WW_LOG_TEXT: u32 = 1;
 pub const WW_LOG_JSON: u32 = 2;
 /// Pairs key=value on each line.
 pub const WW_LOG_LOGFMT: u32 = 3;
+
+/// Records travel through a ring in shared memory; the default.
+pub const WW_LOG_RING: u32 = 1;
+/// Through a POSIX message queue, which is the log's own.
+pub const WW_LOG_MQ: u32 = 2;
+/// Through a System V message queue, which is the log's own.
+pub const WW_LOG_SYSV_MQ: u32 = 3;
 
 /// What was written is brought to the disk when the kernel comes to it; the default.
 pub const WW_LOG_SYNC_NEVER: u32 = 1;
@@ -90,7 +99,9 @@ pub struct ww_log_options {
     pub mode: u32,
     /// WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL.
     pub wait: u32,
-    pub reserved: u32,
+    /// WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ: what records travel through to the writer; a message queue has as much room as
+    /// the system gives.
+    pub through: u32,
 }
 
 impl Default for ww_log_options {
@@ -113,7 +124,7 @@ impl Default for ww_log_options {
             participants: 0,
             mode: 0,
             wait: 0,
-            reserved: 0,
+            through: 0,
         }
     }
 }
@@ -140,6 +151,13 @@ unsafe fn log_options(given: *const ww_log_options) -> Result<LogOptions> {
             WW_LOG_JSON => LogFormat::Json,
             WW_LOG_LOGFMT => LogFormat::Logfmt,
             _ => return Err(invalid(NOUN, "the format is WW_LOG_TEXT, WW_LOG_JSON or WW_LOG_LOGFMT")),
+        },
+        through: match given.through {
+            0 => LogThrough::Default,
+            WW_LOG_RING => LogThrough::Ring,
+            WW_LOG_MQ => LogThrough::Mq,
+            WW_LOG_SYSV_MQ => LogThrough::SysvMq,
+            _ => return Err(invalid(NOUN, "what records travel through is WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ")),
         },
         capacity: given.capacity,
         largest: given.largest,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
-use wigwag::{LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, LogSync, LogWriter, Timeout};
+use wigwag::{LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, LogSync, LogThrough, LogWriter, Timeout};
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
@@ -77,7 +77,8 @@ impl Log {
     ///
     /// A plain name lies in ``$WIGWAG_DIR`` or ``/dev/shm/wigwag-UID``, one with a slash is a path on a tmpfs: the name of what
     /// is in memory. ``file`` is the file, which who makes the log has to name, here or in the address. ``format`` is
-    /// ``"text"``, ``"json"`` or ``"logfmt"``; ``capacity`` how many bytes records may take that are not written yet, ``largest``
+    /// ``"text"``, ``"json"`` or ``"logfmt"``; ``through`` what records travel through to the writer: ``"ring"``, or a message queue
+    /// of the kernel's, ``"mq"`` or ``"sysv-mq"``; ``capacity`` how many bytes records may take that are not written yet, ``largest``
     /// the largest record (4000; what is longer is cut, and counted). ``rotate_size`` (bytes) and ``rotate_every`` (seconds) set
     /// the file aside, ``keep`` of those are kept (10), ``compress`` makes them ``.gz``. ``sync`` is ``"never"``, ``"always"`` or
     /// a number of seconds: when what is written is brought to the disk. These are the log's; the others are each handle's own.
@@ -86,7 +87,7 @@ impl Log {
     /// ENOSPC, EACCES; EBADMSG: there is something else; EPROTO: made by an incompatible version; EUSERS: no room for another
     /// handle; ENOMEM: no thread can be had).
     #[staticmethod]
-    #[pyo3(signature = (address, file = None, *, format = None, capacity = 0, largest = 0, rotate_size = 0, rotate_every = 0,
+    #[pyo3(signature = (address, file = None, *, format = None, through = None, capacity = 0, largest = 0, rotate_size = 0, rotate_every = 0,
         keep = 0, compress = false, sync = None, full = None, timeout = None, writer = "elected", participants = 0, mode = 0,
         wait = Waiting::default()))]
     #[allow(clippy::too_many_arguments)]
@@ -95,6 +96,7 @@ impl Log {
         address: AddressLike,
         file: Option<PathBuf>,
         format: Option<&str>,
+        through: Option<&str>,
         capacity: u64,
         largest: u64,
         rotate_size: u64,
@@ -110,6 +112,7 @@ impl Log {
         wait: Waiting,
     ) -> PyResult<Log> {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json), ("logfmt", LogFormat::Logfmt)];
+        let carriers = [("ring", LogThrough::Ring), ("mq", LogThrough::Mq), ("sysv-mq", LogThrough::SysvMq)];
         let from_text = address.0.option("full");
         let full = match full {
             Some(full) => word("full", full, &[("wait", LogFull::Wait), ("drop", LogFull::Drop)])?,
@@ -124,6 +127,7 @@ impl Log {
         let options = LogOptions {
             file: file.unwrap_or_default(),
             format: format.map(|format| word("format", format, &formats)).transpose()?.unwrap_or_default(),
+            through: through.map(|through| word("through", through, &carriers)).transpose()?.unwrap_or_default(),
             capacity,
             largest,
             rotate_size,
