@@ -14,6 +14,13 @@ pub const WORKERS: usize = 6;
 pub struct Dice(u64);
 
 impl Dice {
+    /// That of a run, whose seed is told.
+    pub fn new(what: &str) -> Dice {
+        let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
+        println!("{what}: seed {seed}");
+        Dice(seed)
+    }
+
     pub fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -42,6 +49,7 @@ pub unsafe fn shared<T>() -> &'static T {
 /// What workers have to say.
 pub struct Board {
     failures: AtomicU64,
+    kills: AtomicU64,
     turns: [AtomicU64; WORKERS],
 }
 
@@ -49,6 +57,11 @@ impl Board {
     pub fn fail(&self, what: &str) {
         eprintln!("{what}");
         self.failures.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many workers were killed, those at the end included.
+    pub fn kills(&self) -> u64 {
+        self.kills.load(Ordering::SeqCst)
     }
 
     pub fn has_failed(&self) -> bool {
@@ -81,10 +94,15 @@ impl Seat {
     }
 }
 
+/// How long all this goes on.
+pub fn time_to_soak() -> Duration {
+    let long = std::env::var_os("WIGWAG_TORTURE").is_some();
+    Duration::from_millis(if long { 60_000 } else { 1500 })
+}
+
 /// Has workers work for a while that are killed, stopped and continued; then all go on when they are let, and are killed.
 /// `work` never returns.
 pub fn soak(what: &str, work: impl Fn(Seat)) -> &'static Board {
-    let long = std::env::var_os("WIGWAG_TORTURE").is_some();
     // SAFETY: atomics.
     let board: &'static Board = unsafe { shared() };
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
@@ -98,7 +116,7 @@ pub fn soak(what: &str, work: impl Fn(Seat)) -> &'static Board {
     let mut workers: Vec<Child> = (0..WORKERS).map(|number| worker(number, &mut dice)).collect();
     let (mut kills, mut stops) = (0, 0);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(if long { 60_000 } else { 1500 }) && !board.has_failed() {
+    while start.elapsed() < time_to_soak() && !board.has_failed() {
         std::thread::sleep(Duration::from_micros(dice.roll(3000)));
         let victim = dice.roll(WORKERS as u64) as usize;
         if dice.roll(3) == 0 {
@@ -121,6 +139,7 @@ pub fn soak(what: &str, work: impl Fn(Seat)) -> &'static Board {
     });
     println!("{what}: {kills} killed, {stops} stopped, all went on after {:.1?}", start.elapsed());
     workers.iter().for_each(|worker| worker.kill(libc::SIGKILL));
+    board.kills.store(kills + WORKERS as u64, Ordering::SeqCst);
     workers.into_iter().for_each(|worker| ended(worker, board));
     assert!(!board.has_failed(), "{what}, seed {seed}");
     board

@@ -7,9 +7,13 @@
 mod support;
 
 mod cell;
+mod channel;
 mod crew;
+mod lease;
 mod locks;
+mod log;
 mod one;
+mod pool;
 mod ring;
 mod tokens;
 mod topic;

@@ -40,7 +40,7 @@ impl Held {
     }
 }
 
-fn is_alive(pid: u64) -> bool {
+pub fn is_alive(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X')))
 }
