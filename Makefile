@@ -67,7 +67,7 @@ test-%: needs ## one part of it: test-rust, test-c, test-python, …
 
 .PHONY: torture
 torture: needs ## kill and stop processes at every point that differs, with optimised code, and at random for minutes
-	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_hostile --test ring_one_kill --test cell_kill --test topic_kill --test sync_kill --test lease_kill --test log_kill --test log_step --test named_kill --test placed_kill --test cell_hostile --test sync_hostile --test soak -- --nocapture
+	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_hostile --test ring_one_kill --test cell_kill --test topic_kill --test sync_kill --test lease_kill --test log_kill --test log_step --test named_kill --test placed_kill --test cell_hostile --test sync_hostile --test soak --test call_soak -- --nocapture
 
 .PHONY: loom
 loom: needs ## explore the algorithms on shared memory with a model checker, further than make test does

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{Capabilities, Channel, ChannelPeer};
-use crate::address::{Address, Scheme};
-use crate::error::{Error, Result};
+use super::way_back::{CallerNumber, Horizon, WayBack, address_of, remove_leftovers, way_back};
+use super::{Channel, ChannelPeer};
+use crate::address::Address;
+use crate::error::Result;
 use crate::sys::fork;
 use crate::timeout::{Deadline, Timeout};
 use crate::wait::{Forked, Object, Turns};
@@ -50,7 +51,7 @@ pub struct Caller {
     questions: Channel,
     /// Where answers come in, unless they come the way the questions go.
     answers: Option<(Channel, Address)>,
-    number: u64,
+    number: CallerNumber,
     next: Turns<Next>,
     late: AtomicU64,
     generation: u32,
@@ -72,7 +73,8 @@ pub struct Server {
     object: Object,
     questions: Channel,
     answers: Option<Address>,
-    callers: Mutex<HashMap<u64, Channel>>,
+    horizon: Horizon,
+    callers: Mutex<HashMap<CallerNumber, Channel>>,
     dropped: AtomicU64,
     foreign: AtomicU64,
 }
@@ -81,7 +83,7 @@ pub struct Server {
 pub struct Question<'a> {
     server: &'a Server,
     peer: Option<ChannelPeer>,
-    caller: u64,
+    caller: CallerNumber,
     number: u64,
     message: Vec<u8>,
 }
@@ -93,10 +95,12 @@ impl Caller {
     /// # Errors
     /// As [`Channel::open_sender`]; `ENOTSUP` there is no way back over this mechanism.
     pub fn open(address: &Address, timeout: Timeout) -> Result<Caller> {
-        let number = own_number();
+        let horizon = Horizon::own();
+        let number = horizon.number();
         let answers = match way_back(address)? {
             WayBack::Same => None,
             WayBack::Own => {
+                remove_leftovers(address, horizon);
                 let own = address_of(address, number)?;
                 Some((Channel::open_receiver(&own, timeout)?, own))
             }
@@ -132,7 +136,7 @@ impl Caller {
         next.0 += 1;
         let mut message = Vec::with_capacity(QUESTION_HEAD + question.len());
         message.extend_from_slice(&QUESTION);
-        message.extend_from_slice(&self.number.to_le_bytes());
+        message.extend_from_slice(&self.number.0.to_le_bytes());
         message.extend_from_slice(&number.to_le_bytes());
         message.extend_from_slice(question);
         self.questions.send(&message, operation.left())?;
@@ -175,7 +179,10 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if let Some((_, address)) = &self.answers {
+        // In a child made by fork they are the parent's.
+        if let Some((_, address)) = &self.answers
+            && self.generation == fork::generation()
+        {
             let _ = Channel::remove(address); // a server that found us dead may have done so
         }
     }
@@ -187,14 +194,19 @@ impl Server {
     /// # Errors
     /// As [`Channel::open_receiver`]; `ENOTSUP` there is no way back over this mechanism.
     pub fn open(address: &Address, timeout: Timeout) -> Result<Server> {
+        let horizon = Horizon::own();
         let answers = match way_back(address)? {
             WayBack::Same => None,
-            WayBack::Own => Some(address.clone()),
+            WayBack::Own => {
+                remove_leftovers(address, horizon);
+                Some(address.clone())
+            }
         };
         Ok(Server {
             object: Object::new(address.to_string()),
             questions: Channel::open_receiver(address, timeout)?,
             answers,
+            horizon,
             callers: Mutex::default(),
             dropped: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
@@ -272,32 +284,40 @@ impl Server {
         self.object.end_waits();
     }
 
-    fn send(&self, caller: u64, peer: Option<&ChannelPeer>, answer: &[u8]) -> Result<()> {
+    fn send(&self, caller: CallerNumber, peer: Option<&ChannelPeer>, answer: &[u8]) -> Result<()> {
         let Some(base) = &self.answers else {
             let peer = peer.ok_or_else(|| self.object.error(Errno::ENOTCONN, "answer"))?;
             return self.questions.reply(peer, answer, PATIENCE);
         };
-        let address = address_of(base, caller)?;
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.horizon.is_gone(caller) {
+            callers.remove(&caller);
+            let _ = Channel::remove(&address_of(base, caller)?); // there may be nothing, as it was closed
+            return Err(self.object.error(Errno::EPIPE, "answer"));
+        }
         if !callers.contains_key(&caller) {
-            if !is_alive(caller) {
-                let _ = Channel::remove(&address); // what a caller that was killed has left; there may be nothing
-                return Err(self.object.error(Errno::EPIPE, "answer"));
-            }
-            if callers.len() >= KEPT {
-                callers.retain(|caller, _| is_alive(*caller));
-            }
-            if callers.len() >= KEPT {
-                callers.clear();
-            }
-            callers.insert(caller, Channel::open_sender(&address, PATIENCE)?);
+            self.forget_the_dead(base, &mut callers);
+            callers.insert(caller, Channel::existing_sender(&address_of(base, caller)?)?);
         }
         let sent = callers.get(&caller).map_or(Ok(()), |channel| channel.send(answer, PATIENCE));
-        if sent.is_err() && !is_alive(caller) {
-            callers.remove(&caller);
-            let _ = Channel::remove(&address); // as above
+        if sent.as_ref().is_err_and(|error| !error.is(Errno::EMSGSIZE)) {
+            callers.remove(&caller); // it may have been closed
         }
         sent
+    }
+
+    /// When somebody new has come: lets go of those who have died since, and removes what they have left.
+    fn forget_the_dead(&self, base: &Address, callers: &mut HashMap<CallerNumber, Channel>) {
+        callers.retain(|caller, _| {
+            let gone = self.horizon.is_gone(*caller);
+            if gone {
+                let _ = address_of(base, *caller).and_then(|address| Channel::remove(&address));
+            }
+            !gone
+        });
+        if callers.len() >= KEPT {
+            callers.clear();
+        }
     }
 }
 
@@ -313,72 +333,39 @@ impl Question<'_> {
     }
 
     /// Answers it, or refuses with a text; whether somebody was there to take it (if not, the answer is counted as dropped).
-    /// Waits up to a second for room.
+    /// One that is too large for the mechanism becomes a refusal that says so. Waits up to a second for room.
     pub fn answer(self, answer: std::result::Result<&[u8], &str>) -> bool {
-        let (went_well, payload) = match answer {
-            Ok(payload) => (1, payload),
-            Err(reason) => (0, reason.as_bytes()),
+        let sent = match answer {
+            Ok(payload) => self.send(true, payload),
+            Err(reason) => self.send(false, reason.as_bytes()),
         };
-        let mut message = Vec::with_capacity(ANSWER_HEAD + payload.len());
-        message.extend_from_slice(&ANSWER);
-        message.extend_from_slice(&self.number.to_le_bytes());
-        message.push(went_well);
-        message.extend_from_slice(payload);
-        let sent = self.server.send(self.caller, self.peer.as_ref(), &message);
+        let sent = match sent {
+            // Whoever asked would otherwise wait for what cannot come.
+            Err(error) if error.is(Errno::EMSGSIZE) => {
+                self.send(false, format!("the answer could not be sent: {}", error.reason()).as_bytes())
+            }
+            sent => sent,
+        };
         if sent.is_err() {
             self.server.dropped.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
         }
         sent.is_ok()
     }
-}
 
-enum WayBack {
-    /// The way the question came.
-    Same,
-    /// A channel of the caller's own.
-    Own,
-}
-
-fn way_back(address: &Address) -> Result<WayBack> {
-    if Capabilities::of(address)?.answers {
-        return Ok(WayBack::Same);
-    }
-    match address.scheme() {
-        Scheme::Mq | Scheme::Ring | Scheme::Fifo => Ok(WayBack::Own),
-        _ => Err(Error::new(Errno::ENOTSUP, "call").on_text(address.to_string()).because(
-            "no way leads back over it; calls work over tcp: unix: unix-seqpacket: udp: unix-dgram: mq: ring: and fifo:",
-        )),
+    fn send(&self, went_well: bool, payload: &[u8]) -> Result<()> {
+        let mut message = Vec::with_capacity(ANSWER_HEAD + payload.len());
+        message.extend_from_slice(&ANSWER);
+        message.extend_from_slice(&self.number.to_le_bytes());
+        message.push(u8::from(went_well));
+        message.extend_from_slice(payload);
+        self.server.send(self.caller, self.peer.as_ref(), &message)
     }
 }
 
-/// Where the answers for this caller go: the address of the questions, `-`, the caller's number.
-fn address_of(base: &Address, caller: u64) -> Result<Address> {
-    let mut name = base.name().to_vec();
-    name.extend_from_slice(format!("-{caller:016x}").as_bytes());
-    let mut options: Vec<(&str, String)> =
-        base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
-    if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
-        options.push(("keep-open", "1".into())); // a caller waits for answers before there is somebody to give them
-    }
-    Address::from_parts(base.scheme(), name, None, options.iter().map(|(key, value)| (*key, value.as_str())))
-}
-
-/// A number that no other caller has: the process above, and chance below.
-fn own_number() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    let chance = RandomState::new().hash_one(0) & u64::from(u32::MAX);
-    u64::from(std::process::id()) << 32 | chance
-}
-
-/// Whether the process that a caller's number names exists; another one may have its pid by now.
-fn is_alive(caller: u64) -> bool {
-    std::path::Path::new(&format!("/proc/{}", caller >> 32)).exists()
-}
-
-fn read_question(message: &[u8]) -> Option<(u64, u64)> {
+fn read_question(message: &[u8]) -> Option<(CallerNumber, u64)> {
     let head = message.get(..QUESTION_HEAD)?;
     (head[..4] == QUESTION).then_some(())?;
-    Some((word(head, 4)?, word(head, 12)?))
+    Some((CallerNumber(word(head, 4)?), word(head, 12)?))
 }
 
 fn read_answer(message: &[u8]) -> Option<(u64, bool)> {

@@ -17,6 +17,7 @@ mod queues;
 mod refusal;
 mod streams;
 mod transport;
+mod way_back;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,12 +179,24 @@ impl Channel {
         let transport: Box<dyn Transport> = match address.scheme() {
             Scheme::Tcp | Scheme::Unix | Scheme::UnixSeqpacket => Box::new(Connection::open(address, &plain, timeout)?),
             Scheme::Udp | Scheme::UnixDgram => Box::new(DatagramSender::open(&plain, timeout)?),
-            Scheme::Fifo => Box::new(PipeSender::open(address, &plain, timeout)?),
+            Scheme::Fifo => Box::new(PipeSender::open(address, &plain, true, timeout)?),
             Scheme::Mq => Box::new(Posix::open(&plain, MqAccess::Send)?),
             Scheme::SysvMq => Box::new(SystemV::open(&plain, MqAccess::Send)?),
             Scheme::Ring => Box::new(ring(&plain, RingRole::Producer)?),
             Scheme::Topic => Box::new(topic(&plain)?),
             Scheme::File => Box::new(FileSender::open(address, timeout)?),
+            _ => return Err(has_no_name(address, "open for sending")),
+        };
+        Ok(Channel::over(address, Direction::Out, transport, None))
+    }
+
+    /// As [`Channel::open_sender`], over what a receiver has made and has open: makes nothing, and never blocks.
+    fn existing_sender(address: &Address) -> Result<Channel> {
+        let plain = plain(address, "open for sending")?;
+        let transport: Box<dyn Transport> = match address.scheme() {
+            Scheme::Fifo => Box::new(PipeSender::open(address, &plain, false, Timeout::Now)?),
+            Scheme::Mq => Box::new(Posix::existing(&plain, MqAccess::Send)?),
+            Scheme::Ring => Box::new(Ring::existing(&plain, RingRole::Producer)?),
             _ => return Err(has_no_name(address, "open for sending")),
         };
         Ok(Channel::over(address, Direction::Out, transport, None))

@@ -87,8 +87,8 @@ fn number() -> u32 {
 
 impl PipeSender {
     /// Opens the FIFO, or makes it; waits for the receiver.
-    pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<PipeSender> {
-        let options = FifoOptions { create: true, ..Default::default() };
+    pub fn open(address: &Address, plain: &Address, create: bool, timeout: Timeout) -> Result<PipeSender> {
+        let options = FifoOptions { create, ..Default::default() };
         PipeSender::over(End::Fifo(Fifo::open_writer(plain, &options, timeout)?), address)
     }
 

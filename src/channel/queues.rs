@@ -45,7 +45,15 @@ impl Forked for Aside {
 impl Posix {
     /// Opens the queue, or makes it. Never blocks.
     pub fn open(address: &Address, access: MqAccess) -> Result<Posix> {
-        let queue = Mq::open_or_create(address, &MqOptions { access, ..Default::default() })?;
+        Posix::over(address, Mq::open_or_create(address, &MqOptions { access, ..Default::default() })?)
+    }
+
+    /// Opens the queue that is there. Never blocks.
+    pub fn existing(address: &Address, access: MqAccess) -> Result<Posix> {
+        Posix::over(address, Mq::open(address, &MqOptions { access, ..Default::default() })?)
+    }
+
+    fn over(address: &Address, queue: Mq) -> Result<Posix> {
         let largest = queue.attributes()?.size;
         let object = Object::new(address.to_string());
         Ok(Posix { object, queue, largest, aside: Turns::new(Aside(None)), has_aside: AtomicBool::new(false) })

@@ -154,6 +154,12 @@ impl Ring {
         Ring::of(segment, text, &options)
     }
 
+    /// As [`Ring::open`], for a ring that is there: `ENOENT` if it is not.
+    pub(crate) fn existing(address: &Address, role: RingRole) -> Result<Ring> {
+        let options = RingOptions { role, ..Default::default() }.with(address)?;
+        Ring::of(Segment::existing(address, KIND)?, address.without_options().to_string(), &options)
+    }
+
     /// Makes a ring without a name, for children and for those to whom its descriptor is passed. Never blocks. Nobody can
     /// change its size under its users.
     ///

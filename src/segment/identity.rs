@@ -38,7 +38,7 @@ impl Identity {
 
 /// The namespaces of the calling process in which its pid and its start time mean something: the inode of its pid
 /// namespace, and above that of its time namespace, by which the kernel shifts what it shows (none before Linux 5.6).
-pub(super) fn namespace() -> u64 {
+pub(crate) fn namespace() -> u64 {
     let inode = |name| stat(name).map_or(0, |status| status.st_ino & u64::from(u32::MAX));
     match inode("/proc/self/ns/pid") {
         0 => 0,

@@ -31,9 +31,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, fstat};
 
 pub(crate) use bell::Bell;
+pub(crate) use identity::namespace;
 pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Peer, Standing, Tag, since, wall_clock};
 pub use patience::WaitMode;
 pub(crate) use patience::{Party, Patience, look_around};
+pub(crate) use place::path_of;
 
 use crate::address::Address;
 use crate::error::{Error, Result};

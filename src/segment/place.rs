@@ -35,13 +35,11 @@ impl Place {
             })?;
             return Ok(Place { directory, name: name.to_owned() });
         }
-        let mut name = address.name().to_vec();
-        name.extend(format!(".{}", address.scheme()).bytes());
         let path = own_directory();
         let directory = open_own(&path).map_err(|(errno, reason)| {
             fail(errno).because_found(format!("{} {reason}; set WIGWAG_DIR to another place", path.display()))
         })?;
-        Ok(Place { directory, name: OsString::from_vec(name) })
+        Ok(Place { directory, name: own_name(address) })
     }
 
     /// Opens the file that is there.
@@ -68,6 +66,21 @@ impl Place {
     pub(super) fn remove(&self) -> SysResult<()> {
         unlinkat(&self.directory, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir)
     }
+}
+
+/// Where the file of a segment with this name lies, or would lie.
+pub(crate) fn path_of(address: &Address) -> PathBuf {
+    if address.name().contains(&b'/') {
+        return address.path().to_owned();
+    }
+    own_directory().join(own_name(address))
+}
+
+/// The name in wigwag's directory.
+fn own_name(address: &Address) -> OsString {
+    let mut name = address.name().to_vec();
+    name.extend(format!(".{}", address.scheme()).bytes());
+    OsString::from_vec(name)
 }
 
 fn own_directory() -> PathBuf {

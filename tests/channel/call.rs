@@ -170,3 +170,101 @@ fn without_a_way_back_it_is_refused() {
         assert!(error.is(Errno::ENOTSUP) && error.to_string().contains("ring:"), "{error}");
     }
 }
+
+#[test]
+fn an_answer_that_is_too_large_is_refused() {
+    for scheme in ["mq", "ring", "unix"] {
+        let (_directory, address) = fresh_address(scheme);
+        let server = Server::open(&address, GENEROUS).unwrap();
+        let caller = Caller::open(&address, GENEROUS).unwrap();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| caller.call(b"much", GENEROUS).unwrap_err());
+            assert!(server.next(GENEROUS).unwrap().answer(Ok(&vec![0; 2 << 20])));
+            let error = asking.join().unwrap();
+            assert!(error.is(Errno::EREMOTEIO) && error.reason().contains("could not be sent"), "{address}: {error}");
+        });
+        assert_eq!(server.dropped(), 0);
+        let _ = Channel::remove(&address);
+    }
+}
+
+/// Where each caller has a channel of its own for answers, and the directory that it lies in.
+fn with_channels_for_answers(test: impl Fn(&Address, &dyn Fn() -> usize)) {
+    for scheme in ["ring", "fifo"] {
+        let (directory, address) = fresh_address(scheme);
+        let directory = directory.unwrap();
+        test(&address, &|| std::fs::read_dir(directory.path()).unwrap().count());
+    }
+    // In wigwag's own directory.
+    let name = fresh("call");
+    let address = format!("ring:{name}?persistent=1").parse().unwrap();
+    let first = Server::open(&address, GENEROUS).unwrap(); // which makes the directory
+    drop(first);
+    let directory = std::env::var("WIGWAG_DIR").unwrap_or(format!("/dev/shm/wigwag-{}", nix::unistd::geteuid()));
+    test(&address, &|| {
+        let entries = std::fs::read_dir(&directory).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name)).count()
+    });
+    Channel::remove(&address).unwrap();
+}
+
+#[test]
+fn a_caller_that_has_closed_gets_no_channel_again() {
+    with_channels_for_answers(|address, files| {
+        let server = Server::open(address, GENEROUS).unwrap();
+        let caller = Caller::open(address, GENEROUS).unwrap();
+        assert_eq!(caller.call(b"?", SHORT).unwrap_err().errno(), libc::ETIMEDOUT);
+        drop(caller);
+        assert!(!server.next(GENEROUS).unwrap().answer(Ok(b"!")));
+        assert_eq!((server.dropped(), files()), (1, 1), "{address}");
+    });
+}
+
+#[test]
+fn what_a_killed_caller_leaves_the_next_removes() {
+    with_channels_for_answers(|address, files| {
+        let leave = || {
+            let (done, tell) = nix::unistd::pipe().unwrap();
+            let child = fork(|| {
+                let _caller = Caller::open(address, GENEROUS).unwrap();
+                nix::unistd::write(&tell, b"x").unwrap();
+                std::thread::sleep(Duration::from_secs(60));
+            });
+            drop(tell);
+            told(&done);
+            child.kill(libc::SIGKILL);
+            child.wait();
+        };
+        let server = Server::open(address, GENEROUS).unwrap();
+        leave();
+        assert_eq!(files(), 2, "{address}");
+        let caller = Caller::open(address, GENEROUS).unwrap();
+        assert_eq!(files(), 2, "its own alone: {address}");
+        drop(caller);
+        leave();
+        drop(server);
+        assert_eq!(files(), 2, "{address}");
+        // What other tests fork meanwhile has the descriptors of this one's receiver for a while.
+        let _server = loop {
+            match Server::open(address, GENEROUS) {
+                Err(error) if error.is(Errno::EBUSY) => std::thread::sleep(Duration::from_millis(1)),
+                server => break server.unwrap(),
+            }
+        };
+        assert_eq!(files(), 1, "{address}");
+    });
+}
+
+#[test]
+fn a_child_made_by_fork_leaves_its_parents_caller_alone() {
+    with_channels_for_answers(|address, _| {
+        let server = Server::open(address, GENEROUS).unwrap();
+        let mut caller = Some(Caller::open(address, GENEROUS).unwrap());
+        fork(|| drop(caller.take())).join();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| caller.as_ref().unwrap().call(b"abc", GENEROUS).unwrap());
+            assert!(server.next(GENEROUS).unwrap().answer(Ok(b"cba")));
+            assert_eq!(asking.join().unwrap(), b"cba", "{address}");
+        });
+    });
+}

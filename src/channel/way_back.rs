@@ -1,0 +1,115 @@
+//! How answers find back to their callers: where a mechanism knows no senders, each caller has a channel of its own.
+//!
+//! Whoever makes such a channel removes it; what a killed caller has left is removed by the server that has an answer for it, and
+//! by the next that opens either side. A server never makes one, so that nothing comes after a caller that has closed.
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::{Capabilities, Channel};
+use crate::address::{Address, Scheme};
+use crate::error::{Error, Result};
+use crate::segment;
+
+/// A caller's number: the process (22 bits, Linux has no larger ones), its namespace of pids (20 bits of a hash, 0 if unknown), and
+/// chance.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CallerNumber(pub u64);
+
+const CHANCE_BITS: u32 = 22;
+const SPACE_BITS: u32 = 20;
+
+/// Names that a look for leftovers goes through at most.
+const LOOKED_AT: usize = 4096;
+
+/// Whose deaths this process can see.
+#[derive(Clone, Copy)]
+pub(super) struct Horizon(u64);
+
+impl Horizon {
+    /// That of this process.
+    pub fn own() -> Horizon {
+        let namespace = segment::namespace();
+        Horizon((namespace ^ namespace >> 32) & ((1 << SPACE_BITS) - 1))
+    }
+
+    /// A number that no other caller has.
+    pub fn number(self) -> CallerNumber {
+        use std::hash::{BuildHasher, RandomState};
+        let chance = RandomState::new().hash_one(0) & ((1 << CHANCE_BITS) - 1);
+        let process = u64::from(std::process::id()) << SPACE_BITS | self.0;
+        CallerNumber(process << CHANCE_BITS | chance)
+    }
+
+    /// Whether that caller's process is certainly no more; another one may have its pid by now.
+    pub fn is_gone(self, caller: CallerNumber) -> bool {
+        let process = caller.0 >> CHANCE_BITS;
+        if self.0 == 0 || process & ((1 << SPACE_BITS) - 1) != self.0 {
+            return false; // of another namespace, as far as can be told
+        }
+        let pid = i32::try_from(process >> SPACE_BITS).unwrap_or_default();
+        pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
+    }
+}
+
+pub(super) enum WayBack {
+    /// The way the question came.
+    Same,
+    /// A channel of the caller's own.
+    Own,
+}
+
+pub(super) fn way_back(address: &Address) -> Result<WayBack> {
+    if Capabilities::of(address)?.answers {
+        return Ok(WayBack::Same);
+    }
+    match address.scheme() {
+        Scheme::Mq | Scheme::Ring | Scheme::Fifo => Ok(WayBack::Own),
+        _ => Err(Error::new(Errno::ENOTSUP, "call").on_text(address.to_string()).because(
+            "no way leads back over it; calls work over tcp: unix: unix-seqpacket: udp: unix-dgram: mq: ring: and fifo:",
+        )),
+    }
+}
+
+/// Where the answers for this caller go: the address of the questions, `-`, the caller's number.
+pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address> {
+    let mut name = base.name().to_vec();
+    name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
+    let mut options: Vec<(&str, String)> =
+        base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
+    if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
+        options.push(("keep-open", "1".into())); // a caller waits for answers before there is somebody to give them
+    }
+    Address::from_parts(base.scheme(), name, None, options.iter().map(|(key, value)| (*key, value.as_str())))
+}
+
+/// Removes the channels for answers that killed callers have left, as far as they can be listed: queues only where
+/// `/dev/mqueue` is mounted. Best effort: what stays is looked at by the next.
+pub(super) fn remove_leftovers(base: &Address, horizon: Horizon) {
+    let path = match base.scheme() {
+        Scheme::Ring => segment::path_of(base),
+        Scheme::Mq => std::path::Path::new("/dev/mqueue").join(base.path().strip_prefix("/").unwrap_or(base.path())),
+        _ => base.path().to_owned(),
+    };
+    let (Some(directory), Some(stem)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let directory = if directory.as_os_str().is_empty() { std::path::Path::new(".") } else { directory };
+    let (stem, end) = match base.name().contains(&b'/') || base.scheme() != Scheme::Ring {
+        true => (stem, ""),
+        false => (stem.strip_suffix(".ring").unwrap_or(stem), ".ring"), // where segments lie that are named by a word
+    };
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.take(LOOKED_AT).flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| {
+            let digits = name.strip_prefix(stem)?.strip_prefix('-')?.strip_suffix(end)?;
+            let number = u64::from_str_radix(digits, 16).ok()?;
+            (digits == format!("{number:016x}")).then_some(CallerNumber(number))
+        });
+        if let Some(caller) = number.filter(|caller| horizon.is_gone(*caller)) {
+            let _ = address_of(base, caller).and_then(|address| Channel::remove(&address));
+        }
+    }
+}
