@@ -140,7 +140,11 @@ impl Assembler {
         self.start += 1 + found.unwrap_or(rest.len().saturating_sub(magic.len() - 1));
     }
 
+    #[inline]
     fn drop_unfinished(&mut self, writer: u32) {
+        if self.unfinished.is_empty() {
+            return; // as nearly always: no need to look for the writer
+        }
         self.torn += u64::from(self.unfinished.remove(&writer).is_some());
     }
 

@@ -24,21 +24,27 @@ pub(super) struct Posix {
     queue: Mq,
     /// The queue's largest message, which the kernel wants room for.
     largest: usize,
-    aside: Turns<Aside>,
+    small: Turns<Small>,
     has_aside: AtomicBool,
 }
 
-/// A message that did not fit its receiver's buffer: the next to be received here.
-struct Aside(Option<(Vec<u8>, u32)>);
+/// For receivers whose buffers are smaller than the queue's largest message.
+#[derive(Default)]
+struct Small {
+    /// As large as that one, once it is needed.
+    room: Vec<u8>,
+    /// A message that did not fit its receiver's buffer, and its priority: the next to be received here.
+    aside: Option<(Vec<u8>, u32)>,
+}
 
-impl Forked for Aside {
+impl Forked for Small {
     /// The message stays with the parent.
     fn after_fork(&mut self) {
-        self.0 = None;
+        self.aside = None;
     }
 
-    fn replaced(&self) -> Aside {
-        Aside(None)
+    fn replaced(&self) -> Small {
+        Small::default()
     }
 }
 
@@ -56,30 +62,43 @@ impl Posix {
     fn over(address: &Address, queue: Mq) -> Result<Posix> {
         let largest = queue.attributes()?.size;
         let object = Object::new(address.to_string());
-        Ok(Posix { object, queue, largest, aside: Turns::new(Aside(None)), has_aside: AtomicBool::new(false) })
+        Ok(Posix { object, queue, largest, small: Turns::new(Small::default()), has_aside: AtomicBool::new(false) })
     }
 
     /// The kernel wants room for any message of the queue; the caller's buffer has less.
     #[cold]
     fn recv_small(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
         let mut operation = self.object.operation("recv", timeout);
-        let mut aside = self.aside.take(&mut operation)?;
-        let (data, priority) = match aside.0.take() {
-            Some(message) => message,
+        let mut small = self.small.take(&mut operation)?;
+        let small = &mut *small;
+        let (message, priority) = match small.aside.take() {
+            Some(aside) => aside,
             None => {
-                let message = self.queue.recv(operation.left())?;
-                (message.data, message.priority)
+                let missing = self.largest - small.room.len();
+                small.room.try_reserve_exact(missing).map_err(|_| operation.error(Errno::ENOMEM))?;
+                small.room.resize(self.largest, 0);
+                let received = self.queue.recv_into(&mut small.room, operation.left())?;
+                let message = &small.room[..received.size];
+                if let Some(room) = buffer.get_mut(..message.len()) {
+                    room.copy_from_slice(message);
+                    return Ok(ChannelReceived {
+                        length: message.len(),
+                        priority: received.priority,
+                        ..Default::default()
+                    });
+                }
+                (message.to_vec(), received.priority)
             }
         };
-        let fits = data.len() <= buffer.len();
+        let fits = message.len() <= buffer.len();
         self.has_aside.store(!fits, Ordering::Relaxed); // the turn orders it
         if !fits {
-            let error = refusal::does_not_fit(operation.error(Errno::EMSGSIZE), data.len(), buffer.len());
-            aside.0 = Some((data, priority));
+            let error = refusal::does_not_fit(operation.error(Errno::EMSGSIZE), message.len(), buffer.len());
+            small.aside = Some((message, priority));
             return Err(error);
         }
-        buffer[..data.len()].copy_from_slice(&data);
-        Ok(ChannelReceived { length: data.len(), priority, ..Default::default() })
+        buffer[..message.len()].copy_from_slice(&message);
+        Ok(ChannelReceived { length: message.len(), priority, ..Default::default() })
     }
 }
 
