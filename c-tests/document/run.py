@@ -221,9 +221,11 @@ def on_postgresql(totals, directory):
     if postgres.binaries() is None:
         print("skip document/connection_pool: no PostgreSQL server is installed")
         return
-    with postgres.server(20) as conninfo:
-        trouble = run_scenario([Program("connection_pool", conninfo, prints=CONNECTION_POOL)], [[program]])
-    totals.add("document", pathlib.Path("connection_pool (c, libpq)"), (1, [], trouble))
+    suite.command(["cargo", "build", "--quiet", "--package", "wigwag-example-libpq"])
+    for language, program in (("c", program), ("rust", TARGET / "debug/connection_pool_libpq")):
+        with postgres.server(20) as conninfo:
+            trouble = run_scenario([Program("connection_pool", conninfo, prints=CONNECTION_POOL)], [[program]])
+        totals.add("document", pathlib.Path(f"connection_pool ({language}, libpq)"), (1, [], trouble))
 
 
 def main():
