@@ -69,6 +69,10 @@ test-%: needs ## one part of it: test-rust, test-c, test-python, …
 torture: needs ## kill and stop processes at every point that differs, with optimised code, and at random for minutes
 	WIGWAG_TORTURE=1 $(CARGO) test --release --package wigwag --test ring_kill --test ring_hostile --test ring_one_kill --test cell_kill --test topic_kill --test sync_kill --test lease_kill --test log_kill --test log_step --test named_kill --test placed_kill --test cell_hostile --test sync_hostile --test soak --test call_soak -- --nocapture
 
+.PHONY: fuzz
+fuzz: needs ## throw ever new bytes at what reads bytes of others, each target for WIGWAG_FUZZ_SECONDS (60); needs cargo-fuzz
+	@tools/fuzz
+
 .PHONY: loom
 loom: needs ## explore the algorithms on shared memory with a model checker, further than make test does
 	WIGWAG_PREEMPTIONS=$(or $(WIGWAG_PREEMPTIONS),2) RUSTFLAGS="--cfg loom --deny warnings" $(CARGO) test --package wigwag-models --test loom --target-dir $(TARGET_DIR)/loom -- --nocapture
