@@ -56,13 +56,16 @@ static SEED: OnceLock<&'static [(&'static str, u32)]> = OnceLock::new();
 /// Where the child's report goes; taken by the first who has one.
 static REPORT: Mutex<Option<std::fs::File>> = Mutex::new(None);
 
+/// The words that a scenario uses. They have to be known before its threads start, and are found as they are used: each new
+/// one begins anew, so those that were found are kept for the same scenario's other models.
+#[derive(Debug, Default)]
+pub struct Words(Vec<words::Place>);
+
 /// Explores a scenario. It is run from the start for each execution, and so must do the same each time.
-pub fn explore(model: Model, scenario: impl Fn() + Send + Sync + 'static) -> Outcome {
+pub fn explore(model: Model, Words(words): &mut Words, scenario: impl Fn() + Send + Sync + 'static) -> Outcome {
     let scenario: Arc<dyn Fn() + Send + Sync> = Arc::new(scenario);
-    // Words have to be known before the threads start, and are found as they are used: each new one begins anew.
-    let mut words: Vec<words::Place> = Vec::new();
     loop {
-        let said = in_child(model, &words, &scenario);
+        let said = in_child(model, words, &scenario);
         let text = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
         match said.first() {
             Some(&PASSED) => return Outcome::Passed(text.parse().unwrap_or(0)),

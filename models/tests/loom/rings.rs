@@ -1,0 +1,188 @@
+//! Rings of both sorts.
+
+use wigwag::modelled::spawn;
+use wigwag::{Ring, RingOptions, RingProducer, Timeout, WaitMode};
+
+use crate::checking::{again, holds};
+
+/// One word.
+pub fn message(number: u64) -> [u8; 8] {
+    number.to_ne_bytes()
+}
+
+fn ring_options() -> RingOptions {
+    RingOptions {
+        capacity: 256,
+        largest: 8,
+        participants: 4,
+        persistent: true,
+        wait: WaitMode::Block,
+        ..Default::default()
+    }
+}
+
+/// A ring with its two sides, whose roles are taken.
+fn rings() -> [Ring; 2] {
+    let ring = Ring::anonymous(ring_options()).unwrap();
+    let producer = Ring::from_fd(again(&ring), ring_options()).unwrap();
+    drop(producer.reserve(8, Timeout::Now).unwrap());
+    assert!(ring.recv(&mut [0; 8], Timeout::Now).is_err());
+    [ring, producer]
+}
+
+fn receive(ring: &Ring, timeout: Timeout) -> u64 {
+    let mut bytes = [0; 8];
+    assert_eq!(ring.recv(&mut bytes, timeout).unwrap().length, 8);
+    u64::from_ne_bytes(bytes)
+}
+
+#[test]
+fn a_ring_takes_what_two_send() {
+    let scenario = || {
+        let [ring, producer] = rings();
+        let other = Ring::from_fd(again(&ring), ring_options()).unwrap();
+        drop(other.reserve(8, Timeout::Now).unwrap());
+        let threads = [(1, producer), (2, other)].map(|(number, ring)| {
+            spawn(move || {
+                ring.send(&message(number), Timeout::Now).unwrap();
+                ring
+            })
+        });
+        let producers = threads.map(|thread| thread.join());
+        let all = [receive(&ring, Timeout::Now), receive(&ring, Timeout::Now)];
+        assert!(all == [1, 2] || all == [2, 1], "{all:?}");
+        drop(producers);
+    };
+    holds("ring, two producers", scenario, &[]);
+}
+
+#[test]
+fn a_ring_wakes_who_waits_for_a_message() {
+    let scenario = || {
+        let [ring, producer] = rings();
+        let sender = spawn(move || {
+            producer.send(&message(7), Timeout::Now).unwrap();
+            producer
+        });
+        let receiver = spawn(move || {
+            assert_eq!(receive(&ring, Timeout::Forever), 7);
+            ring
+        });
+        // Until all has come, nobody leaves, which would wake a sleeper, too.
+        let producer = sender.join();
+        receiver.join();
+        drop(producer);
+    };
+    holds("ring", scenario, &[&[("ring/lane.rs", "self.word(slot).compare_exchange(from.0, to.0, Ordering::SeqCst")]]);
+}
+
+/// Two chunks of three cells each, for messages that are longer than a slot.
+fn room_options() -> RingOptions {
+    RingOptions { capacity: 4 * 128 + 2 * 192, largest: 192, depth: 4, ..ring_options() }
+}
+
+/// Longer than a slot: one that takes a chunk, and one that takes two cells of one.
+const CHUNK: usize = 130;
+const CELLS: usize = 100;
+
+fn send_long(ring: &Ring, number: u64, length: usize, timeout: Timeout) -> bool {
+    let Ok(mut reserved) = ring.reserve(length, timeout) else { return false };
+    reserved.write(0, &message(number));
+    reserved.commit().unwrap();
+    true
+}
+
+fn receive_long(ring: &Ring) -> u64 {
+    let borrowed = ring.borrow(Timeout::Forever).unwrap();
+    let mut bytes = [0; 8];
+    borrowed.read(0, &mut bytes);
+    borrowed.release().unwrap();
+    u64::from_ne_bytes(bytes)
+}
+
+/// A ring with its two sides, whose roles are taken: one chunk is a message's, the other has two cells of one.
+fn rings_with_room() -> [Ring; 2] {
+    let ring = Ring::anonymous(room_options()).unwrap();
+    let producer = Ring::from_fd(again(&ring), room_options()).unwrap();
+    assert!(send_long(&producer, 1, CELLS, Timeout::Now) && send_long(&producer, 2, CHUNK, Timeout::Now));
+    [ring, producer]
+}
+
+#[test]
+fn a_ring_wakes_who_waits_for_room() {
+    let scenario = || {
+        let [ring, producer] = rings_with_room();
+        let sender = spawn(move || {
+            assert!(send_long(&producer, 3, CHUNK, Timeout::Forever));
+            producer
+        });
+        let receiver = spawn(move || {
+            assert_eq!([1, 2, 3].map(|_| receive_long(&ring)), [1, 2, 3]);
+            ring
+        });
+        let producer = sender.join();
+        receiver.join();
+        drop(producer);
+    };
+    let seed = &[
+        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "fence(Ordering::SeqCst);"),
+    ];
+    holds("ring, room", scenario, &[seed]);
+}
+
+#[test]
+fn a_chunk_is_not_split_and_whole_at_once() {
+    let scenario = || {
+        let [ring, whole] = rings_with_room();
+        assert_eq!(receive_long(&ring), 1);
+        let split = Ring::from_fd(again(&ring), room_options()).unwrap();
+        drop(split.reserve(8, Timeout::Now).unwrap());
+        let threads = [(whole, CHUNK), (split, CELLS)].map(|(producer, length)| {
+            spawn(move || {
+                let found = producer.reserve(length, Timeout::Now).is_ok_and(|reserved| reserved.commit().is_ok());
+                (found, producer)
+            })
+        });
+        let [(whole, one), (split, other)] = threads.map(|thread| thread.join().unwrap());
+        assert!(!(whole && split), "they lie in the same place");
+        drop((ring, one, other));
+    };
+    let (taker, maker) = ("fn take_within … fence(Ordering::SeqCst);", "fn clear(&mut self … fence(Ordering::SeqCst);");
+    holds("ring, room for two", scenario, &[&[("ring/room.rs", taker)], &[("ring/room.rs", maker)]]);
+}
+
+#[test]
+fn a_one_to_one_ring_passes_messages_on_in_order() {
+    let scenario = || {
+        let (mut producer, mut consumer) = RingProducer::anonymous(ring_options()).unwrap();
+        let sender = spawn(move || {
+            (1..=2).for_each(|number| producer.send(&message(number), Timeout::Forever).unwrap());
+            producer
+        });
+        let receiver = spawn(move || {
+            for number in 1..=2 {
+                let mut bytes = [0; 8];
+                assert_eq!(consumer.recv(&mut bytes, Timeout::Forever).unwrap().length, 8);
+                assert_eq!(u64::from_ne_bytes(bytes), number);
+            }
+            consumer
+        });
+        // Until all has come, nobody leaves, which would wake a sleeper, too.
+        let producer = sender.join();
+        receiver.join();
+        drop(producer);
+    };
+    holds(
+        "one-to-one ring",
+        scenario,
+        &[
+            &[("ring/one_send.rs", "log.head(self.tail).store(first.0, Ordering::Release);")],
+            // The consumer's own barrier, and what it asks of the producer: there is one or the other.
+            &[
+                ("ring/one_send.rs", "compiler_fence(Ordering::SeqCst)"),
+                ("ring/one_send.rs", "if self.fences … fence(Ordering::SeqCst)"),
+            ],
+        ],
+    );
+}
