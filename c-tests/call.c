@@ -78,6 +78,13 @@ TEST(over_a_queue) {
     OK(ww_channel_remove(address));
 }
 
+TEST(over_a_system_v_queue) {
+    char address[100];
+    snprintf(address, sizeof address, "sysv-mq:0x%08x", 0x77000000 | (getpid() & 0xffffff));
+    questions_are_answered(address);
+    OK(ww_channel_remove(address));
+}
+
 TEST(late_answers_are_dropped_and_counted) {
     ww_server_statistics seen;
     ww_server *server;

@@ -17,9 +17,9 @@ from conftest import GENEROUS
 import wigwag
 from wigwag import Caller, Channel, Refused, Server
 
-KINDS = ["tcp", "udp", "unix", "unix-dgram", "unix-seqpacket", "mq", "ring", "fifo"]
+KINDS = ["tcp", "udp", "unix", "unix-dgram", "unix-seqpacket", "mq", "sysv-mq", "ring", "fifo"]
 #: Over these several servers share the questions.
-SHARED = ["mq", "ring"]
+SHARED = ["mq", "sysv-mq", "ring"]
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def address_of(fresh, tmp_path):
     made = []
 
     def make(kind):
-        text = {"tcp": "tcp://127.0.0.1:0", "udp": "udp://127.0.0.1:0", "mq": f"mq:/{fresh('call')}"}
+        text = {"tcp": "tcp://127.0.0.1:0", "udp": "udp://127.0.0.1:0", "mq": f"mq:/{fresh('call')}",
+                "sysv-mq": f"sysv-mq:{tmp_path}#{len(made) + 1}"}
         text = text.get(kind, f"{kind}:{tmp_path}/{len(made)}")
         made.append(text + {"fifo": "?keep-open=1", "ring": "?persistent=1"}.get(kind, ""))
         return made[-1]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::way_back::{CallerNumber, Horizon, WayBack, address_of, remove_leftovers, way_back};
+use super::way_back::{self, CallerNumber, Horizon, WayBack, address_of, remove_leftovers, way_back};
 use super::{Channel, ChannelPeer};
 use crate::address::Address;
 use crate::error::Result;
@@ -96,13 +96,11 @@ impl Caller {
     /// As [`Channel::open_sender`]; `ENOTSUP` there is no way back over this mechanism.
     pub fn open(address: &Address, timeout: Timeout) -> Result<Caller> {
         let horizon = Horizon::own();
-        let number = horizon.number();
-        let answers = match way_back(address)? {
-            WayBack::Same => None,
+        let (number, answers) = match way_back(address)? {
+            WayBack::Same => (horizon.number(), None),
             WayBack::Own => {
-                remove_leftovers(address, horizon);
-                let own = address_of(address, number)?;
-                Some((Channel::open_receiver(&own, timeout)?, own))
+                let (number, channel, own) = way_back::make(address, horizon, timeout)?;
+                (number, Some((channel, own)))
             }
         };
         let questions = Channel::open_sender(address, timeout)?;

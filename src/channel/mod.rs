@@ -196,6 +196,7 @@ impl Channel {
         let transport: Box<dyn Transport> = match address.scheme() {
             Scheme::Fifo => Box::new(PipeSender::open(address, &plain, false, Timeout::Now)?),
             Scheme::Mq => Box::new(Posix::existing(&plain, MqAccess::Send)?),
+            Scheme::SysvMq => Box::new(SystemV::existing(&plain, MqAccess::Send)?),
             Scheme::Ring => Box::new(Ring::existing(&plain, RingRole::Producer)?),
             _ => return Err(has_no_name(address, "open for sending")),
         };

@@ -156,6 +156,12 @@ impl SystemV {
         let queue = SysvMq::open_or_create(address, &SysvMqOptions { access, ..Default::default() })?;
         Ok(SystemV { queue, receives: access == MqAccess::Receive })
     }
+
+    /// Opens a queue that somebody else has made. Never blocks.
+    pub fn existing(address: &Address, access: MqAccess) -> Result<SystemV> {
+        let queue = SysvMq::open(address, &SysvMqOptions { access, ..Default::default() })?;
+        Ok(SystemV { queue, receives: access == MqAccess::Receive })
+    }
 }
 
 impl Transport for SystemV {

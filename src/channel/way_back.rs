@@ -1,5 +1,8 @@
 //! How answers find back to their callers: where a mechanism knows no senders, each caller has a channel of its own.
 //!
+//! Its name is the address of the questions, `-` and the caller's number; over System V queues, whose names are keys, one that is
+//! made from the number.
+//!
 //! Whoever makes such a channel removes it; what a killed caller has left is removed by the server that has an answer for it, and
 //! by the next that opens either side. A server never makes one, so that nothing comes after a caller that has closed.
 
@@ -8,9 +11,11 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use super::{Capabilities, Channel};
-use crate::address::{Address, Scheme};
+use crate::address::{Address, Scheme, SysvName};
 use crate::error::{Error, Result};
+use crate::mq::{SysvMq, SysvMqOptions};
 use crate::segment;
+use crate::timeout::Timeout;
 
 /// A caller's number: the process (22 bits, Linux has no larger ones), its namespace of pids (20 bits of a hash, 0 if unknown), and
 /// chance.
@@ -66,16 +71,38 @@ pub(super) fn way_back(address: &Address) -> Result<WayBack> {
     }
     match address.scheme() {
         Scheme::Mq | Scheme::Ring | Scheme::Fifo => Ok(WayBack::Own),
+        Scheme::SysvMq if address.sysv_name() != Some(SysvName::Private) => Ok(WayBack::Own),
         _ => Err(Error::new(Errno::ENOTSUP, "call").on_text(address.to_string()).because(
-            "no way leads back over it; calls work over tcp: unix: unix-seqpacket: udp: unix-dgram: mq: ring: and fifo:",
+            "no way leads back over it; calls work over tcp: unix: unix-seqpacket: udp: unix-dgram: mq: sysv-mq: ring: and fifo:",
         )),
     }
 }
 
-/// Where the answers for this caller go: the address of the questions, `-`, the caller's number.
+/// Makes the channel for a caller's answers.
+pub(super) fn make(base: &Address, horizon: Horizon, timeout: Timeout) -> Result<(CallerNumber, Channel, Address)> {
+    remove_leftovers(base, horizon);
+    loop {
+        let number = horizon.number();
+        let own = address_of(base, number)?;
+        if base.scheme() == Scheme::SysvMq {
+            match SysvMq::create(&own, &SysvMqOptions::default()) {
+                Err(error) if error.is(Errno::EEXIST) => continue, // somebody else's key
+                created => drop(created?),
+            }
+        }
+        return Ok((number, Channel::open_receiver(&own, timeout)?, own));
+    }
+}
+
+/// Where the answers for this caller go.
 pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address> {
     let mut name = base.name().to_vec();
-    name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
+    if base.scheme() == Scheme::SysvMq {
+        let key = crc32fast::hash(&caller.0.to_le_bytes()).max(1); // 0 is that of private queues
+        name = format!("0x{key:08x}").into_bytes();
+    } else {
+        name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
+    }
     let mut options: Vec<(&str, String)> =
         base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
     if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
@@ -84,10 +111,11 @@ pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address
     Address::from_parts(base.scheme(), name, None, options.iter().map(|(key, value)| (*key, value.as_str())))
 }
 
-/// Removes the channels for answers that killed callers have left, as far as they can be listed: queues only where
-/// `/dev/mqueue` is mounted. Best effort: what stays is looked at by the next.
+/// Removes the channels for answers that killed callers have left, as far as they can be listed: POSIX queues only where
+/// `/dev/mqueue` is mounted, System V queues not, whose keys do not tell what they are. Best effort: what stays is looked at by the next.
 pub(super) fn remove_leftovers(base: &Address, horizon: Horizon) {
     let path = match base.scheme() {
+        Scheme::SysvMq => return,
         Scheme::Ring => segment::path_of(base),
         Scheme::Mq => std::path::Path::new("/dev/mqueue").join(base.path().strip_prefix("/").unwrap_or(base.path())),
         _ => base.path().to_owned(),

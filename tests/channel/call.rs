@@ -14,6 +14,7 @@ fn fresh_address(scheme: &str) -> (Option<tempfile::TempDir>, Address) {
     let text = match scheme {
         "tcp" | "udp" => format!("{scheme}://127.0.0.1:0"),
         "mq" => format!("mq:/{}", fresh("call")),
+        "sysv-mq" => format!("sysv-mq:{}#1", directory.path().display()),
         _ => format!("{scheme}:{}", directory.path().join("call").display()),
     };
     let options = match scheme {
@@ -32,7 +33,7 @@ fn reversed(question: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn everywhere(test: impl Fn(&Address)) {
-    for scheme in ["tcp", "udp", "unix", "unix-dgram", "unix-seqpacket", "mq", "ring", "fifo"] {
+    for scheme in ["tcp", "udp", "unix", "unix-dgram", "unix-seqpacket", "mq", "sysv-mq", "ring", "fifo"] {
         let (_directory, address) = fresh_address(scheme);
         test(&address);
         let _ = Channel::remove(&address); // sockets have nothing to remove
@@ -165,7 +166,7 @@ fn other_messages_are_no_questions() {
 
 #[test]
 fn without_a_way_back_it_is_refused() {
-    for text in ["topic:x", "sysv-mq:/etc/passwd#1"] {
+    for text in ["topic:x", "sysv-mq:private"] {
         let error = Caller::open(&text.parse().unwrap(), Timeout::Now).err().unwrap();
         assert!(error.is(Errno::ENOTSUP) && error.to_string().contains("ring:"), "{error}");
     }
