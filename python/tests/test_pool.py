@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -379,10 +380,11 @@ def test_options_that_make_no_sense():
             ProcessPool(**options)
 
 
-def run(text, *arguments):
+def run(text, *arguments, **environment):
     path = [os.path.dirname(os.path.abspath(__file__))]
     program = f"import sys; sys.path += {path!r}\n" + textwrap.dedent(text)
-    return subprocess.Popen([sys.executable, "-W", "error", "-c", program, *arguments], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", program, *arguments], stdout=subprocess.PIPE, text=True,
+                            env={**os.environ, **environment})
 
 
 @ours
@@ -427,15 +429,16 @@ def test_workers_end_with_their_parent(kind):
     print(*pids, flush=True)
     time.sleep(60)
     """
-    child = run(text, kind)
-    pids = child.stdout.readline().split()
-    assert len(pids) == 2
-    child.kill()
-    child.communicate(timeout=60)
-    deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    with tempfile.TemporaryDirectory() as directory:  # for what multiprocessing leaves when it is killed
+        child = run(text, kind, TMPDIR=directory)
+        pids = child.stdout.readline().split()
+        assert len(pids) == 2
+        child.kill()
+        child.communicate(timeout=60)
+        deadline = time.monotonic() + 30
+        while any(alive(pid) for pid in pids):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def alive(pid):
