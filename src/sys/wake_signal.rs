@@ -17,16 +17,33 @@ pub(crate) fn taken() -> Option<libc::c_int> {
     Some(SIGNAL.load(Ordering::Acquire)).filter(|signal| *signal > 0)
 }
 
+/// The process in which the handler was last seen in place. A fork copies the handlers before the memory: a child may have the
+/// number from a thread that took the signal in that instant, and not the handler. Relaxed: who finds another looks itself.
+static SEEN_IN: AtomicI32 = AtomicI32::new(0);
+
 /// Takes the highest real-time signal that nobody handles or has blocked yet and installs `handler` for it, once per process.
 ///
 /// The two topmost are left alone: debuggers and instrumentation tools use them.
 pub(crate) fn install(handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
+    // SAFETY: takes nothing and cannot fail.
+    let own = unsafe { libc::getpid() };
     let found = match SIGNAL.load(Ordering::Acquire) {
         0 => find(handler),
+        known if known > 0 && SEEN_IN.load(Ordering::Relaxed) != own => keep(known, handler),
         known => return if known > 0 { Ok(known) } else { Err(Errno::from_raw(-known)) },
     };
     SIGNAL.store(found.unwrap_or_else(|errno| -(errno as i32)), Ordering::Release);
+    SEEN_IN.store(own, Ordering::Relaxed);
     found
+}
+
+/// The signal that a parent has taken, if its handler has come along, or can be set again.
+fn keep(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> SysResult<libc::c_int> {
+    match current(signal)? {
+        libc::SIG_DFL => set(signal, handler).map(|()| signal),
+        other if other == handler as *const () as usize => Ok(signal),
+        _ => find(handler),
+    }
 }
 
 /// One that has our handler already will do, so that threads which look at the same time find the same as a rule; two of
