@@ -358,17 +358,16 @@ fn prepare(object: &Object, fd: BorrowedFd<'_>, options: &MemoryOptions) -> Resu
 /// There is nothing to poll for a size, so that it is looked at, ever less often.
 fn wait_for_size(operation: &mut Operation<'_>, fd: BorrowedFd<'_>) -> Result<()> {
     let look = || -> SysResult<()> { if fstat(fd)?.st_size > 0 { Ok(()) } else { Err(Errno::EAGAIN) } };
+    let mut pause = Duration::from_micros(50);
     operation
         .in_call(look, |_| {
-            let mut pause = Duration::from_micros(50);
-            loop {
-                match look() {
-                    Err(Errno::EAGAIN) => {}
-                    result => return result,
-                }
-                clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &TimeSpec::from(pause))?;
-                pause = (pause * 2).min(Duration::from_millis(20));
+            match look() {
+                Err(Errno::EAGAIN) => {}
+                result => return result,
             }
+            clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &TimeSpec::from(pause))?;
+            pause = (pause * 2).min(Duration::from_millis(20));
+            Err(Errno::EINTR) // as if a signal had come: one may have, between the sleeps, and waits for the language's handler
         })
         .map_err(|error| match Errno::from_raw(error.errno()) {
             Errno::ETIMEDOUT => error.because("it still has the size 0; if its creator died on the way, remove it"),
