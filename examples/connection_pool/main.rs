@@ -36,6 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = LeasePool::anonymous(LeaseOptions { slots: 2, ..Default::default() })?;
     let mut workers = Vec::new();
     for number in 1..=4 {
+        if number == 4 {
+            // The one that dies: nobody takes its slot over but this process.
+            for worker in workers.drain(..) {
+                waitpid(worker, None)?;
+            }
+        }
         // SAFETY: this program has one thread.
         match unsafe { fork()? } {
             ForkResult::Child => return work(&pool, number),
