@@ -1,6 +1,6 @@
 //! What shared memory costs as something grows: message size, depth, producers, subscribers, attached processes, open segments. One
 //! Markdown table each; `×` is the row's cost against the row above, so that the point where it bends is seen.
-//! `cargo bench --bench growth`
+//! `cargo bench --bench growth`, or with the names of some: `cargo bench --bench growth -- sizes depths`.
 
 use std::fmt::Display;
 use std::fs;
@@ -21,12 +21,20 @@ fn main() {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("Linux {}, load {}", kernel.trim(), load.trim());
-    sizes();
-    depths();
-    producers();
-    subscribers();
-    attached();
-    segments();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let tables: [(&str, fn()); 6] = [
+        ("sizes", sizes),
+        ("depths", depths),
+        ("producers", producers),
+        ("subscribers", subscribers),
+        ("attached", attached),
+        ("segments", segments),
+    ];
+    for (name, table) in tables {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            table();
+        }
+    }
 }
 
 /// One table, whose rows come one at a time.
@@ -170,8 +178,10 @@ fn sizes() {
             assert_eq!(borrowed.as_ptr(), given);
             borrowed
         };
-        assert!(in_shared_memory(in_place().as_ptr()), "the message was copied");
-        let in_place = median(4000, || drop(black_box(in_place())));
+        let borrowed = in_place();
+        assert!(in_shared_memory(borrowed.as_ptr()), "the message was copied");
+        borrowed.release().unwrap();
+        let in_place = median(4000, || black_box(in_place()).release().unwrap());
         let topic = Topic::anonymous(TopicOptions { capacity, largest, wait: WaitMode::Poll, ..Default::default() });
         let topic = topic.unwrap();
         let subscription = topic.subscribe(SubscribeOptions::default()).unwrap();
@@ -200,7 +210,7 @@ fn depths() {
             wait: WaitMode::Poll,
             ..Default::default()
         };
-        let ring = Ring::anonymous(RingOptions { capacity: (depth * 64) as u64, ..options }).unwrap();
+        let ring = Ring::anonymous(RingOptions { capacity: (depth * 128).max(4096) as u64, ..options }).unwrap();
         let mut buffer = [0; 64];
         let rounds = (65_536 / depth).max(1);
         let filled = median_of(if depth > 4096 { 9 } else { 51 }, || {
