@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::way_back::{self, CallerNumber, Horizon, WayBack, address_of, remove_leftovers, way_back};
+use super::way_back::{Answers, CallerNumber, Horizon, WayBack, address_of, remove_leftovers, way_back};
 use super::{Channel, ChannelPeer};
 use crate::address::Address;
 use crate::error::Result;
@@ -50,7 +50,7 @@ pub struct Caller {
     object: Object,
     questions: Channel,
     /// Where answers come in, unless they come the way the questions go.
-    answers: Option<(Channel, Address)>,
+    answers: Option<Answers>,
     number: CallerNumber,
     next: Turns<Next>,
     late: AtomicU64,
@@ -99,8 +99,8 @@ impl Caller {
         let (number, answers) = match way_back(address)? {
             WayBack::Same => (horizon.number(), None),
             WayBack::Own => {
-                let (number, channel, own) = way_back::make(address, horizon, timeout)?;
-                (number, Some((channel, own)))
+                let (number, answers) = Answers::make(address, horizon, timeout)?;
+                (number, Some(answers))
             }
         };
         let questions = Channel::open_sender(address, timeout)?;
@@ -138,7 +138,7 @@ impl Caller {
         message.extend_from_slice(&number.to_le_bytes());
         message.extend_from_slice(question);
         self.questions.send(&message, operation.left())?;
-        let answers = self.answers.as_ref().map_or(&self.questions, |(channel, _)| channel);
+        let answers = self.answers.as_ref().map_or(&self.questions, |answers| &answers.channel);
         loop {
             let mut answer = answers.recv_message(operation.left()).map_err(|error| match error.errno() {
                 // What is left of a deadline may be nothing.
@@ -168,21 +168,10 @@ impl Caller {
     /// Ends the waits of all threads in it (`ECANCELED`).
     pub fn end_waits(&self) {
         self.questions.end_waits();
-        if let Some((answers, _)) = &self.answers {
-            answers.end_waits();
+        if let Some(answers) = &self.answers {
+            answers.channel.end_waits();
         }
         self.object.end_waits();
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        // In a child made by fork they are the parent's.
-        if let Some((_, address)) = &self.answers
-            && self.generation == fork::generation()
-        {
-            let _ = Channel::remove(address); // a server that found us dead may have done so
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::address::{Address, Scheme, SysvName};
 use crate::error::{Error, Result};
 use crate::mq::{SysvMq, SysvMqOptions};
 use crate::segment;
+use crate::sys::fork;
 use crate::timeout::Timeout;
 
 /// A caller's number: the process (22 bits, Linux has no larger ones), its namespace of pids (20 bits of a hash, 0 if unknown), and
@@ -78,19 +79,38 @@ pub(super) fn way_back(address: &Address) -> Result<WayBack> {
     }
 }
 
-/// Makes the channel for a caller's answers.
-pub(super) fn make(base: &Address, horizon: Horizon, timeout: Timeout) -> Result<(CallerNumber, Channel, Address)> {
-    remove_leftovers(base, horizon);
-    loop {
-        let number = horizon.number();
-        let own = address_of(base, number)?;
-        if base.scheme() == Scheme::SysvMq {
-            match SysvMq::create(&own, &SysvMqOptions::default()) {
-                Err(error) if error.is(Errno::EEXIST) => continue, // somebody else's key
-                created => drop(created?),
+/// A caller's own channel for answers, which goes with it. In a child made by fork it is the parent's.
+pub(super) struct Answers {
+    pub channel: Channel,
+    address: Address,
+    generation: u32,
+}
+
+impl Answers {
+    /// Makes that of a caller, whose number it gives too.
+    pub fn make(base: &Address, horizon: Horizon, timeout: Timeout) -> Result<(CallerNumber, Answers)> {
+        remove_leftovers(base, horizon);
+        let generation = fork::generation();
+        loop {
+            let number = horizon.number();
+            let address = address_of(base, number)?;
+            if base.scheme() == Scheme::SysvMq {
+                match SysvMq::create(&address, &SysvMqOptions::default()) {
+                    Err(error) if error.is(Errno::EEXIST) => continue, // somebody else's key
+                    created => drop(created?),
+                }
             }
+            let channel = Channel::open_receiver(&address, timeout)?;
+            return Ok((number, Answers { channel, address, generation }));
         }
-        return Ok((number, Channel::open_receiver(&own, timeout)?, own));
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            let _ = Channel::remove(&self.address); // a server that found us dead may have done so
+        }
     }
 }
 

@@ -165,6 +165,16 @@ fn other_messages_are_no_questions() {
 }
 
 #[test]
+fn a_caller_that_cannot_be_opened_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let address: Address = format!("fifo:{}", directory.path().join("call").display()).parse().unwrap();
+    let error = Caller::open(&address, SHORT).err().unwrap(); // there is no server
+    assert!(error.is(Errno::ETIMEDOUT), "{error}");
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "call"), "{left:?}");
+}
+
+#[test]
 fn without_a_way_back_it_is_refused() {
     for text in ["topic:x", "sysv-mq:private"] {
         let error = Caller::open(&text.parse().unwrap(), Timeout::Now).err().unwrap();
