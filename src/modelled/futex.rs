@@ -18,6 +18,8 @@ struct Sleepers {
     each: Vec<(Place, bool)>,
     /// Nobody sleeps any longer: a sleep that was too long for a model would have ended.
     time_passes: bool,
+    /// A thread that stopped is let go.
+    let_go: bool,
 }
 
 struct Kernel {
@@ -77,6 +79,21 @@ pub(crate) fn wake(word: &AtomicU32, most: u32) -> usize {
 pub(super) fn let_time_pass() {
     kernel().sleepers.lock().unwrap().time_passes = true;
     wake_those(usize::MAX, |_| true);
+}
+
+/// Does nothing until let go.
+pub(super) fn stop() {
+    let kernel = kernel();
+    let mut sleepers = kernel.sleepers.lock().unwrap();
+    while !sleepers.let_go {
+        sleepers = kernel.changed.wait(sleepers).unwrap();
+    }
+}
+
+pub(super) fn let_go() {
+    let kernel = kernel();
+    kernel.sleepers.lock().unwrap().let_go = true;
+    kernel.changed.notify_all();
 }
 
 fn wake_those(most: usize, which: impl Fn(Place) -> bool) -> usize {

@@ -13,6 +13,7 @@
 //! A model runs in a forked child: it ends at the first failure, without unwinding what it was in the middle of.
 
 mod atomics;
+mod doorbell;
 pub(crate) mod futex;
 pub(crate) mod membarrier;
 mod words;
@@ -22,6 +23,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock};
 
 pub(crate) use atomics::{AtomicU32, AtomicU64, compiler_fence, fence};
+pub use doorbell::{Doorbell, Helper};
 pub(crate) use words::{about_now, copy_in, copy_out, map, unmap};
 
 /// What is to be explored.
@@ -31,8 +33,16 @@ pub struct Model {
     pub preemptions: usize,
     /// Files and lines of accesses that are to be relaxed, and of fences that are to be left out: a bug to be found.
     pub seed: &'static [(&'static str, u32)],
-    /// After how many accesses the thread that [`victim`] started dies.
-    pub death: Option<usize>,
+    /// What becomes of the thread that [`victim`] started.
+    pub fate: Option<Fate>,
+}
+
+/// How a thread ends, after so many accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Dies(usize),
+    /// It lives, and does nothing more while others go on.
+    Stops(usize),
 }
 
 /// What became of it.
@@ -40,7 +50,7 @@ pub struct Model {
 pub enum Outcome {
     /// Nothing wrong, in so many executions.
     Passed(u64),
-    /// No victim came to the access at which it shall die.
+    /// No victim came to the access at which it shall end.
     NoSuchPoint,
     /// What was wrong in one.
     Failed(String),
@@ -115,12 +125,16 @@ fn run(model: Model, words: &[words::Place], scenario: &Arc<dyn Fn() + Send + Sy
     builder.max_branches = 1 << 20;
     let (words, scenario) = (words.to_vec(), Arc::clone(scenario));
     builder.check(move || {
-        words::begin(&words, model.death);
+        words::begin(&words, model.fate);
         let scenario = Arc::clone(&scenario);
-        start(move || Some(scenario())).join();
+        let all = move || {
+            scenario();
+            Some(())
+        };
+        start(all).join();
         words::end();
     });
-    if model.death.is_some() && !words::anybody_died() {
+    if model.fate.is_some() && !words::anybody_ended() {
         say(UNREACHED, "")
     }
     say(PASSED, &words::executions().to_string())
@@ -142,12 +156,19 @@ fn is_seeded(at: &std::panic::Location<'_>) -> bool {
 }
 
 /// A thread of a model.
-pub struct Thread<T>(loom::thread::JoinHandle<Option<T>>);
+pub struct Thread<T> {
+    handle: loom::thread::JoinHandle<Option<T>>,
+    is_victim: bool,
+}
 
 impl<T> Thread<T> {
-    /// Waits for its end; what it gave, `None` if it died.
+    /// Waits for its end; what it gave, `None` if it died. One that stopped is let go, and then dies: what has to go on
+    /// without it is joined before.
     pub fn join(self) -> Option<T> {
-        self.0.join().unwrap()
+        if self.is_victim && words::anybody_stops() {
+            futex::let_go();
+        }
+        self.handle.join().unwrap()
     }
 }
 
@@ -157,11 +178,11 @@ pub fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> Th
     start(move || Some(body()))
 }
 
-/// Starts the thread that dies at the model's point: what it had in hand stays as it is, and what it takes part in sees it
-/// gone, as everybody who sleeps does after a while.
+/// Starts the thread that ends at the model's point. If it dies, what it had in hand stays as it is, and what it takes part
+/// in sees it gone, as everybody who sleeps does after a while.
 pub fn victim<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> Thread<T> {
     words::threads_start();
-    start(move || {
+    let thread = start(move || {
         words::now_mortal();
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
         words::no_longer_mortal();
@@ -169,11 +190,13 @@ pub fn victim<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T
             futex::let_time_pass();
         }
         ended.ok()
-    })
+    });
+    Thread { is_victim: true, ..thread }
 }
 
 /// On a stack of its own size: the usual one is too small for all that opening a segment calls.
 fn start<T: Send + 'static>(body: impl FnOnce() -> Option<T> + Send + 'static) -> Thread<T> {
     const STACK_WORDS: usize = 1 << 15;
-    Thread(loom::thread::Builder::new().stack_size(STACK_WORDS).spawn(body).unwrap())
+    let handle = loom::thread::Builder::new().stack_size(STACK_WORDS).spawn(body).unwrap();
+    Thread { handle, is_victim: false }
 }

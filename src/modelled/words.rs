@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use loom::sync::atomic as modelled;
 
-use super::{NEW_WORD, say};
+use super::{Fate, NEW_WORD, say};
 
 /// A word of a segment: the segment by the order of their mapping, where in it, and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +59,7 @@ struct Execution {
     /// Threads have started: the words that they share have to be there.
     threads: bool,
     mortal: Option<loom::thread::ThreadId>,
-    left: Option<usize>,
+    fate: Option<Fate>,
     dead: Option<loom::thread::ThreadId>,
     looks: u32,
     /// Orders what a thread did before it died before what those do who look whether it lives, as the kernel's answer does.
@@ -72,12 +72,24 @@ thread_local! {
 }
 
 static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
-static DIED: AtomicBool = AtomicBool::new(false);
+static ENDED: AtomicBool = AtomicBool::new(false);
 
 struct Death;
 
-pub(super) fn begin(expected: &[Place], death: Option<usize>) {
-    EXECUTION.set(Execution { running: true, expected: expected.to_vec(), left: death, ..Default::default() });
+impl Fate {
+    /// Counts an access; what happens at this one.
+    fn comes(&mut self) -> Option<Fate> {
+        let (Fate::Dies(left) | Fate::Stops(left)) = self;
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => return Some(*self),
+        }
+        None
+    }
+}
+
+pub(super) fn begin(expected: &[Place], fate: Option<Fate>) {
+    EXECUTION.set(Execution { running: true, expected: expected.to_vec(), fate, ..Default::default() });
     let grave = Rc::new(modelled::AtomicU64::new(0));
     EXECUTION.with_borrow_mut(|execution| execution.grave = Some(grave));
     super::futex::begin();
@@ -93,8 +105,13 @@ pub(super) fn executions() -> u64 {
     EXECUTIONS.load(Ordering::Relaxed)
 }
 
-pub(super) fn anybody_died() -> bool {
-    DIED.load(Ordering::Relaxed)
+pub(super) fn anybody_ended() -> bool {
+    ENDED.load(Ordering::Relaxed)
+}
+
+/// Whether this is a model in which a thread stops.
+pub(super) fn anybody_stops() -> bool {
+    EXECUTION.with_borrow(|execution| matches!(execution.fate, Some(Fate::Stops(_))))
 }
 
 pub(super) fn is_running() -> bool {
@@ -152,35 +169,29 @@ pub(super) fn place_of(address: usize, size: usize) -> Place {
     })
 }
 
-/// What stands for the word at this address. A victim's thread may die instead.
+/// What stands for the word at this address. A victim's thread may end instead.
 pub(super) fn word_at(address: usize, size: usize) -> Word {
     if !is_running() {
         return Word::Plain;
     }
     let me = loom::thread::current().id();
-    let (found, dies) = EXECUTION.with_borrow_mut(|execution| {
+    let (found, ends) = EXECUTION.with_borrow_mut(|execution| {
         let mapped =
             execution.mapped.iter().find(|mapped| (mapped.base..mapped.base + mapped.length).contains(&address));
-        let Some(mapped) = mapped else { return (Ok(Word::Plain), false) };
+        let Some(mapped) = mapped else { return (Ok(Word::Plain), None) };
         if execution.dead == Some(me) {
-            return (Ok(Word::Muted), false);
+            return (Ok(Word::Muted), None);
         }
         let place = Place { segment: mapped.segment, offset: address - mapped.base, size };
         let found = execution.words.get(&place).cloned().ok_or((place, execution.threads));
-        let mut dies = false;
-        if execution.mortal == Some(me)
-            && let Some(left) = &mut execution.left
-        {
-            dies = *left == 0;
-            *left = left.saturating_sub(1);
-        }
-        if dies {
-            execution.dead = Some(me);
-        }
-        (found, dies)
+        (found, execution.fate.as_mut().filter(|_| execution.mortal == Some(me)).and_then(Fate::comes))
     });
-    if dies {
-        DIED.store(true, Ordering::Relaxed);
+    if let Some(fate) = ends {
+        ENDED.store(true, Ordering::Relaxed);
+        if let Fate::Stops(_) = fate {
+            super::futex::stop();
+        }
+        EXECUTION.with_borrow_mut(|execution| execution.dead = Some(me));
         pass_the_grave();
         std::panic::resume_unwind(Box::new(Death));
     }
@@ -205,11 +216,14 @@ pub(super) fn no_longer_mortal() {
     EXECUTION.with_borrow_mut(|execution| (execution.mortal, execution.dead) = (None, None));
 }
 
-/// Does something in which a victim does not die.
+/// Does something in which a victim does not end.
 pub(super) fn immortally<T>(act: impl FnOnce() -> T) -> T {
-    let left = EXECUTION.with_borrow_mut(|execution| execution.left.take());
+    let me = loom::thread::current().id();
+    let mortal = EXECUTION.with_borrow_mut(|execution| execution.mortal.take_if(|mortal| *mortal == me));
     let result = act();
-    EXECUTION.with_borrow_mut(|execution| execution.left = left);
+    if mortal.is_some() {
+        EXECUTION.with_borrow_mut(|execution| execution.mortal = mortal);
+    }
     result
 }
 

@@ -108,6 +108,11 @@ impl Ring {
         self.bells.descriptors()
     }
 
+    #[cfg(loom)]
+    pub(crate) fn message_listener(&self) -> Box<dyn Listen> {
+        Listener::of(&self.many, Wanted::Message)
+    }
+
     fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
         self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
         self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))

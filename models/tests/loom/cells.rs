@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use wigwag::modelled::spawn;
+use wigwag::modelled::{spawn, victim};
 use wigwag::{Cell, CellOptions, CellReserved, WaitMode};
 
-use crate::checking::{again, holds};
+use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop};
 
 /// A value whose words agree, so that a torn one shows.
 fn value(number: u64) -> [u8; 16] {
@@ -75,4 +75,47 @@ fn a_cell_gives_whole_values() {
 fn a_cell_gives_whole_values_to_who_was_overrun() {
     let scenario = || written_and_read(4, 2, |cell, bytes| cell.read_as_if_overrun(bytes).unwrap().sequence);
     holds("cell, overrun", scenario, &[]);
+}
+
+#[test]
+fn a_cell_goes_on_without_a_writer() {
+    let scenario = || {
+        let (held, [mortal, survivor]) = cells(3);
+        let ended = victim(move || {
+            mortal.write(&value(9)).unwrap();
+            mortal
+        });
+        let living = spawn(move || {
+            let mut bytes = [0; 16];
+            let own = survivor.write(&value(7)).unwrap();
+            let read = survivor.read(&mut bytes).unwrap().sequence;
+            assert!(read == own && number(&bytes) == 7 || read == own + 1 && number(&bytes) == 9);
+            survivor
+        });
+        let living = living.join();
+        ended.join();
+        drop((living, held));
+    };
+    holds_at_every_death("cell, writer", scenario);
+    holds_at_every_stop("cell, writer", scenario);
+}
+
+#[test]
+fn a_cell_goes_on_without_a_reader() {
+    let scenario = || {
+        let (held, [mortal, survivor]) = cells(3);
+        let ended = victim(move || {
+            mortal.read(&mut [0; 16]).unwrap();
+            mortal
+        });
+        let living = spawn(move || {
+            (2..=3).for_each(|number| assert_eq!(survivor.write(&value(number)).unwrap(), number));
+            survivor
+        });
+        let living = living.join();
+        ended.join();
+        drop((living, held));
+    };
+    holds_at_every_death("cell, reader", scenario);
+    holds_at_every_stop("cell, reader", scenario);
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use wigwag::modelled::{Model, Outcome, Words, explore};
+use wigwag::modelled::{Fate, Model, Outcome, Words, explore};
 
 /// What is shared without a lock of its own: loom finds accesses that nothing orders.
 pub struct Shared(loom::cell::UnsafeCell<u64>);
@@ -49,7 +49,7 @@ fn line(file: &'static str, text: &str) -> (&'static str, u32) {
 /// Nothing goes wrong, and something does with each of these, one line or more, weakened.
 pub fn holds(name: &str, scenario: fn(), seeds: &[&[(&'static str, &str)]]) {
     let (began, mut words) = (Instant::now(), Words::default());
-    let model = Model { preemptions: preemptions(), seed: &[], death: None };
+    let model = Model { preemptions: preemptions(), seed: &[], fate: None };
     let outcome = explore(model, &mut words, scenario);
     let Outcome::Passed(executions) = outcome else { panic!("{name}: {outcome:?}") };
     assert!(executions > 10, "{name}: nothing was tried");
@@ -66,17 +66,26 @@ pub fn holds(name: &str, scenario: fn(), seeds: &[&[(&'static str, &str)]]) {
 
 /// The same for one in which a thread dies, at each access in turn.
 pub fn holds_at_every_death(name: &str, scenario: fn()) {
+    holds_whatever_happens(name, Fate::Dies, scenario);
+}
+
+/// The same for one in which a thread stops for ever, at each access in turn.
+pub fn holds_at_every_stop(name: &str, scenario: fn()) {
+    holds_whatever_happens(name, Fate::Stops, scenario);
+}
+
+fn holds_whatever_happens(name: &str, fate: fn(usize) -> Fate, scenario: fn()) {
     let (began, mut all, mut words) = (Instant::now(), 0, Words::default());
     for point in 0.. {
-        let model = Model { preemptions: 1, seed: &[], death: Some(point) };
-        match explore(model, &mut words, scenario) {
+        let fate = fate(point);
+        match explore(Model { preemptions: 1, seed: &[], fate: Some(fate) }, &mut words, scenario) {
             Outcome::Passed(executions) => all += executions,
             Outcome::NoSuchPoint => {
-                println!("{name}: death at {point} points, {all} executions, {:.1?}", began.elapsed());
-                assert!(point > 3, "{name}: nobody died");
+                println!("{name}: before {fate:?}, {all} executions, {:.1?}", began.elapsed());
+                assert!(point >= 3, "{name}: nothing happened to anybody");
                 return;
             }
-            Outcome::Failed(why) => panic!("{name}, death at access {point}: {why}"),
+            Outcome::Failed(why) => panic!("{name}, {fate:?}: {why}"),
         }
     }
 }

@@ -1,18 +1,15 @@
-//! Locks and the like.
+//! Locks.
 
 use std::sync::Arc;
 
 use wigwag::modelled::{spawn, victim};
-use wigwag::{
-    Barrier, BarrierOptions, Condition, ConditionOptions, Event, EventOptions, Mutex, MutexOptions, Permits,
-    PermitsOptions, RwLock, RwLockOptions, Timeout, WaitMode,
-};
+use wigwag::{Mutex, MutexOptions, RwLock, RwLockOptions, Timeout, WaitMode};
 
-use crate::checking::{Shared, again, holds, holds_at_every_death};
+use crate::checking::{Shared, again, holds, holds_at_every_death, holds_at_every_stop};
 
 // --- mutex ---
 
-fn mutexes() -> [Mutex; 2] {
+pub fn mutexes() -> [Mutex; 2] {
     let options = || MutexOptions { participants: 4, wait: WaitMode::Block, ..Default::default() };
     let mutex = Mutex::anonymous(options()).unwrap();
     let other = Mutex::from_fd(again(&mutex), options()).unwrap();
@@ -74,64 +71,28 @@ fn a_mutex_is_inherited_from_the_dead() {
     });
 }
 
-// --- permits ---
-
-/// One permit, and two who are known to the pool.
-fn permits() -> [Permits; 2] {
-    let options = || PermitsOptions { count: 1, participants: 4, wait: WaitMode::Block, ..Default::default() };
-    let permits = Permits::anonymous(options()).unwrap();
-    let other = Permits::from_fd(again(&permits), options()).unwrap();
-    let both = [permits, other];
-    both.iter().for_each(|permits| drop(permits.acquire(1, Timeout::Now).unwrap()));
-    both
-}
-
 #[test]
-fn a_permit_is_one_holders_at_a_time() {
-    let scenario = || {
+fn nobody_hangs_in_a_look_at_a_mutex_whose_holder_stopped() {
+    holds_at_every_stop("mutex", || {
+        let [stops, goes_on] = mutexes();
         let inside = Shared::new();
-        let threads = permits().map(|permits| {
-            let inside = Arc::clone(&inside);
-            spawn(move || {
-                let permit = permits.acquire(1, Timeout::Forever).unwrap();
-                inside.add(1);
-                drop(permit);
-                permits
-            })
-        });
-        // Until both have had it, nobody leaves, which would wake a sleeper, too.
-        let both = threads.map(|thread| thread.join());
-        assert_eq!(inside.get(), 2);
-        drop(both);
-    };
-    holds(
-        "permits",
-        scenario,
-        &[
-            &[("sync/permits/pool.rs", "self.control.pool.word.compare_exchange(found.0, next.0, Ordering::SeqCst")],
-            &[
-                ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
-                ("segment/bell.rs", "fence(Ordering::SeqCst);"),
-            ],
-        ],
-    );
-}
-
-#[test]
-fn a_permit_comes_back_from_the_dead() {
-    holds_at_every_death("permits", || {
-        let [mortal, survivor] = permits();
-        let dying = victim(move || {
-            drop(mortal.acquire(1, Timeout::Forever).unwrap());
-            mortal
+        let seen = Arc::clone(&inside);
+        let ended = victim(move || {
+            let guard = stops.lock(Timeout::Forever).unwrap();
+            inside.add(1);
+            drop(guard);
+            stops
         });
         let living = spawn(move || {
-            drop(survivor.acquire(1, Timeout::Forever).unwrap());
-            survivor
+            if let Ok(locked) = goes_on.lock(Timeout::Now) {
+                assert!(!locked.is_inherited(), "taken from the living");
+                seen.add(1);
+            }
+            goes_on
         });
-        dying.join();
-        let survivor = living.join().unwrap();
-        drop(survivor.acquire(1, Timeout::Forever).unwrap());
+        let living = living.join();
+        ended.join();
+        drop(living);
     });
 }
 
@@ -176,101 +137,60 @@ fn a_read_write_lock_keeps_readers_and_a_writer_apart() {
     );
 }
 
-// --- barrier ---
-
 #[test]
-fn who_passes_a_barrier_sees_what_the_others_did_before() {
-    let scenario = || {
-        let options = || BarrierOptions { parties: 2, participants: 4, wait: WaitMode::Block, ..Default::default() };
-        let barrier = Barrier::anonymous(options()).unwrap();
-        let other = Barrier::from_fd(again(&barrier), options()).unwrap();
-        // From here on both are known to take part.
-        assert!([&barrier, &other].iter().all(|barrier| barrier.wait(Timeout::Now).is_err()));
-        let (one, two) = (Shared::new(), Shared::new());
-        let threads = [(barrier, [&one, &two]), (other, [&two, &one])].map(|(barrier, [own, others])| {
-            let (own, others) = (Arc::clone(own), Arc::clone(others));
-            spawn(move || {
-                own.add(7);
-                barrier.wait(Timeout::Forever).unwrap();
-                assert_eq!(others.get(), 7);
-                barrier
-            })
+fn a_read_write_lock_is_recovered_from_a_dead_writer() {
+    holds_at_every_death("read-write lock, writer", || {
+        let ([mortal, survivor], inside) = (rwlocks(), Shared::new());
+        let seen = Arc::clone(&inside);
+        let ended = victim(move || {
+            let guard = mortal.write(Timeout::Forever).unwrap().into_guard();
+            inside.add(1);
+            assert!(guard.is_inherited() || !guard.is_inherited()); // a point at which it is half done
+            inside.add(1);
+            drop(guard);
+            mortal
         });
-        // Until both have passed, nobody leaves, which would break it.
-        let both = threads.map(|thread| thread.join());
-        drop(both);
-    };
-    holds(
-        "barrier",
-        scenario,
-        &[&[("sync/barrier.rs", "self.control.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst")]],
-    );
+        let living = spawn(move || {
+            let locked = survivor.read(Timeout::Forever).unwrap();
+            let half_done = seen.get() % 2 == 1;
+            assert!(locked.is_inherited() || !half_done, "it was left half done, and nobody is told");
+            drop(locked);
+            drop(survivor.write(Timeout::Forever).unwrap());
+            survivor
+        });
+        let living = living.join();
+        ended.join();
+        drop(living);
+    });
 }
 
-// --- condition ---
-
-#[test]
-fn a_condition_wakes_who_waits_for_a_change() {
-    let scenario = || {
-        let options = || ConditionOptions { participants: 4, wait: WaitMode::Block, ..Default::default() };
-        let condition = Condition::anonymous(options()).unwrap();
-        let waiters = Condition::from_fd(again(&condition), options()).unwrap();
-        let ([mutex, waiters_mutex], ready) = (mutexes(), Shared::new());
-        let seen = Arc::clone(&ready);
-        let notifier = spawn(move || {
-            let guard = mutex.lock(Timeout::Forever).unwrap();
-            ready.add(1);
+fn reader_and_writer() {
+    let ([mortal, survivor], inside) = (rwlocks(), Shared::new());
+    let seen = Arc::clone(&inside);
+    let ended = victim(move || {
+        let guard = mortal.read(Timeout::Forever).unwrap();
+        seen.get();
+        drop(guard);
+        mortal
+    });
+    let living = spawn(move || {
+        drop(survivor.read(Timeout::Forever).unwrap());
+        // The living are in nobody's way when they read, and in a writer's.
+        if let Ok(guard) = survivor.write(Timeout::Now) {
+            inside.add(1);
             drop(guard);
-            condition.notify_one().unwrap();
-            (condition, mutex)
-        });
-        let waiter = spawn(move || {
-            let mut guard = waiters_mutex.lock(Timeout::Forever).unwrap().into_guard();
-            while seen.get() == 0 {
-                guard = waiters.wait(guard, Timeout::Forever).unwrap().locked.into_guard();
-            }
-            drop(guard);
-            (waiters, waiters_mutex)
-        });
-        // Until it has been woken, nobody leaves, which would wake it, too.
-        let notifiers = notifier.join();
-        waiter.join();
-        drop(notifiers);
-    };
-    let seed = &[
-        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
-        ("segment/bell.rs", "fence(Ordering::SeqCst);"),
-    ];
-    holds("condition", scenario, &[seed]);
+        }
+        survivor
+    });
+    let living = living.join();
+    let stopped = ended.join().is_none();
+    if let Some(survivor) = living.filter(|_| stopped) {
+        drop(survivor.write(Timeout::Forever).unwrap());
+    }
 }
 
-// --- event ---
-
 #[test]
-fn an_event_tells_what_was_done_before() {
-    let scenario = || {
-        let options = || EventOptions { participants: 4, wait: WaitMode::Block, ..Default::default() };
-        let event = Event::anonymous(options()).unwrap();
-        let waiters = Event::from_fd(again(&event), options()).unwrap();
-        let (made, seen) = (Shared::new(), Shared::new());
-        let there = Arc::clone(&made);
-        let setter = spawn(move || {
-            made.add(7);
-            event.set().unwrap();
-            event
-        });
-        let waiter = spawn(move || {
-            waiters.wait(Timeout::Forever).unwrap();
-            seen.add(there.get());
-            assert_eq!(seen.get(), 7);
-            waiters
-        });
-        setter.join();
-        waiter.join();
-    };
-    holds(
-        "event",
-        scenario,
-        &[&[("sync/event.rs", "self.core.control.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, to)")]],
-    );
+fn a_read_write_lock_goes_on_without_a_reader() {
+    holds_at_every_death("read-write lock, reader", reader_and_writer);
+    holds_at_every_stop("read-write lock, reader", reader_and_writer);
 }

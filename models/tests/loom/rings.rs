@@ -1,9 +1,9 @@
 //! Rings of both sorts.
 
-use wigwag::modelled::spawn;
+use wigwag::modelled::{spawn, victim};
 use wigwag::{Ring, RingOptions, RingProducer, Timeout, WaitMode};
 
-use crate::checking::{again, holds};
+use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop};
 
 /// One word.
 pub fn message(number: u64) -> [u8; 8] {
@@ -22,7 +22,7 @@ fn ring_options() -> RingOptions {
 }
 
 /// A ring with its two sides, whose roles are taken.
-fn rings() -> [Ring; 2] {
+pub fn rings() -> [Ring; 2] {
     let ring = Ring::anonymous(ring_options()).unwrap();
     let producer = Ring::from_fd(again(&ring), ring_options()).unwrap();
     drop(producer.reserve(8, Timeout::Now).unwrap());
@@ -185,4 +185,120 @@ fn a_one_to_one_ring_passes_messages_on_in_order() {
             ],
         ],
     );
+}
+
+/// One more who sends.
+fn producer_of(ring: &Ring) -> Ring {
+    let producer = Ring::from_fd(again(ring), ring_options()).unwrap();
+    drop(producer.reserve(8, Timeout::Now).unwrap());
+    producer
+}
+
+#[test]
+fn a_ring_goes_on_without_a_producer() {
+    let scenario = || {
+        let [ring, mortal] = rings();
+        let survivor = producer_of(&ring);
+        let ended = victim(move || {
+            mortal.send(&message(1), Timeout::Now).unwrap();
+            mortal
+        });
+        let living = spawn(move || {
+            survivor.send(&message(2), Timeout::Now).unwrap();
+            let first = receive(&ring, Timeout::Now);
+            assert!(first == 2 || first == 1 && receive(&ring, Timeout::Now) == 2);
+            (ring, survivor)
+        });
+        let living = living.join();
+        ended.join();
+        drop(living);
+    };
+    holds_at_every_death("ring, producer", scenario);
+    holds_at_every_stop("ring, producer", scenario);
+}
+
+/// A ring with two messages in it, and two who receive.
+fn consumers_of_two() -> [Ring; 2] {
+    let [ring, producer] = rings();
+    let other = Ring::from_fd(again(&ring), ring_options()).unwrap();
+    assert!(other.recv(&mut [0; 8], Timeout::Now).is_err());
+    (1..=2).for_each(|number| producer.send(&message(number), Timeout::Now).unwrap());
+    [ring, other]
+}
+
+#[test]
+fn a_ring_gives_what_a_dead_consumer_held() {
+    holds_at_every_death("ring, consumer", || {
+        let [mortal, survivor] = consumers_of_two();
+        let ended = victim(move || (receive(&mortal, Timeout::Now), mortal));
+        let living = spawn(move || (receive(&survivor, Timeout::Forever), survivor));
+        let (first, survivor) = living.join().unwrap();
+        let received = ended.join().map(|(received, _)| received);
+        assert_ne!(received, Some(first));
+        // What the dead one has received is gone; what it was about to receive comes here.
+        let sums =
+            || survivor.statistics().map(|sums| (sums.sent, sums.released, sums.queued + sums.borrowed)).unwrap();
+        if sums() != (2, 2, 0) {
+            assert_eq!((received, receive(&survivor, Timeout::Forever)), (None, 3 - first));
+        }
+        assert_eq!(sums(), (2, 2, 0));
+    });
+}
+
+#[test]
+fn a_ring_goes_on_without_a_stopped_consumer() {
+    holds_at_every_stop("ring, consumer", || {
+        let [stops, goes_on] = consumers_of_two();
+        let ended = victim(move || (receive(&stops, Timeout::Now), stops));
+        let living = spawn(move || (receive(&goes_on, Timeout::Now), goes_on));
+        let (first, goes_on) = living.join().unwrap();
+        assert_ne!(ended.join().map(|(received, _)| received), Some(first));
+        drop(goes_on);
+    });
+}
+
+#[test]
+fn a_one_to_one_ring_goes_on_without_its_consumer() {
+    let scenario = || {
+        let (mut producer, mut consumer) = RingProducer::anonymous(ring_options()).unwrap();
+        producer.send(&message(1), Timeout::Now).unwrap();
+        let ended = victim(move || {
+            assert_eq!(consumer.recv(&mut [0; 8], Timeout::Now).unwrap().length, 8);
+            consumer
+        });
+        let living = spawn(move || {
+            producer.send(&message(2), Timeout::Now).unwrap();
+            producer
+        });
+        let living = living.join();
+        ended.join();
+        drop(living);
+    };
+    holds_at_every_death("one-to-one ring, consumer", scenario);
+    holds_at_every_stop("one-to-one ring, consumer", scenario);
+}
+
+#[test]
+fn a_one_to_one_ring_goes_on_without_its_producer() {
+    let scenario = || {
+        let (mut producer, mut consumer) = RingProducer::anonymous(ring_options()).unwrap();
+        producer.send(&message(1), Timeout::Now).unwrap();
+        let ended = victim(move || {
+            producer.send(&message(2), Timeout::Now).unwrap();
+            producer
+        });
+        let living = spawn(move || {
+            let mut bytes = [0; 8];
+            assert_eq!(consumer.recv(&mut bytes, Timeout::Now).unwrap().length, 8);
+            assert_eq!(u64::from_ne_bytes(bytes), 1);
+            // The second is there or not, and whole.
+            assert!(consumer.recv(&mut bytes, Timeout::Now).is_err() || u64::from_ne_bytes(bytes) == 2);
+            consumer
+        });
+        let living = living.join();
+        ended.join();
+        drop(living);
+    };
+    holds_at_every_death("one-to-one ring, producer", scenario);
+    holds_at_every_stop("one-to-one ring, producer", scenario);
 }

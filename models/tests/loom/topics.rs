@@ -1,9 +1,9 @@
 //! Topics.
 
 use wigwag::modelled::{spawn, victim};
-use wigwag::{SubscribeOptions, Subscription, Timeout, Topic, TopicOptions, WaitMode};
+use wigwag::{SubscribeOptions, Subscription, Timeout, Topic, TopicOptions, TopicReceived, WaitMode};
 
-use crate::checking::{again, holds, holds_at_every_death};
+use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop};
 use crate::rings::message;
 
 fn topic_options() -> TopicOptions {
@@ -56,10 +56,10 @@ fn a_topic_passes_messages_on_in_order() {
 }
 
 #[test]
-fn a_topic_goes_on_without_a_dead_publisher() {
-    holds_at_every_death("topic", || {
+fn a_topic_goes_on_without_a_publisher() {
+    let scenario = || {
         let ([mortal, survivor], subscription) = topics();
-        let dying = victim(move || {
+        let ended = victim(move || {
             mortal.publish(&message(1), Timeout::Now).unwrap();
             mortal
         });
@@ -74,7 +74,86 @@ fn a_topic_goes_on_without_a_dead_publisher() {
             }
             (survivor, subscription)
         });
-        dying.join();
-        living.join();
+        let living = living.join();
+        ended.join();
+        drop(living);
+    };
+    holds_at_every_death("topic, publisher", scenario);
+    holds_at_every_stop("topic, publisher", scenario);
+}
+
+/// A topic with room for few messages, and a subscription that slows nobody.
+fn lossy_topic() -> (Topic, Subscription) {
+    let topic = Topic::anonymous(TopicOptions { depth: 2, ..topic_options() }).unwrap();
+    let subscription = topic.subscribe(SubscribeOptions { lossy: true, ..Default::default() }).unwrap();
+    (topic, subscription)
+}
+
+fn publish(topic: &Topic, count: u64) {
+    (1..=count).for_each(|number| assert_eq!(topic.publish(&message(number), Timeout::Now).unwrap(), number));
+}
+
+/// The next message if there is one, which must be what its sequence says.
+fn received_lossily(subscription: &Subscription) -> Option<TopicReceived> {
+    let mut bytes = [0; 8];
+    let received = subscription.recv(&mut bytes, Timeout::Now).ok()?;
+    assert_eq!((received.length, received.sequence), (8, u64::from_ne_bytes(bytes)));
+    Some(received)
+}
+
+#[test]
+fn who_is_overrun_is_told_how_many_it_missed() {
+    const COUNT: u64 = 4;
+    let scenario = || {
+        let (topic, subscription) = lossy_topic();
+        let publisher = spawn(move || {
+            publish(&topic, COUNT);
+            topic
+        });
+        let subscriber = spawn(move || (received_lossily(&subscription), subscription));
+        let topic = publisher.join();
+        let (first, subscription) = subscriber.join().unwrap();
+        let mut seen = 0;
+        for received in first.into_iter().chain(std::iter::from_fn(|| received_lossily(&subscription))) {
+            assert_eq!(received.sequence, seen + received.missed + 1, "a loss without a count");
+            seen = received.sequence;
+        }
+        assert_eq!(seen, COUNT, "the last was lost");
+        drop(topic);
+    };
+    holds("topic, overrun", scenario, &[]);
+}
+
+#[test]
+fn a_lossy_subscriber_never_slows_a_publisher() {
+    let scenario = || {
+        let (topic, subscription) = lossy_topic();
+        let ended = victim(move || (received_lossily(&subscription), subscription));
+        let living = spawn(move || {
+            publish(&topic, 4);
+            topic
+        });
+        let living = living.join();
+        ended.join();
+        drop(living);
+    };
+    holds_at_every_death("topic, lossy subscriber", scenario);
+    holds_at_every_stop("topic, lossy subscriber", scenario);
+}
+
+#[test]
+fn a_lossless_subscriber_that_stops_makes_publishers_wait_and_no_more() {
+    holds_at_every_stop("topic, lossless subscriber", || {
+        let ([topic, other], subscription) = topics();
+        topic.publish(&message(1), Timeout::Now).unwrap();
+        let ended = victim(move || (received(&subscription), subscription));
+        let living = spawn(move || {
+            let fails = |_: &u64| other.publish(&message(2), Timeout::Now).is_err();
+            assert!((1..20).find(fails).is_some(), "it took more than it has room for");
+            other
+        });
+        let living = living.join();
+        ended.join();
+        drop((living, topic));
     });
 }

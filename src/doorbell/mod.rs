@@ -10,10 +10,13 @@
 //! quiets the bell, and the helper waits anew. So the descriptor may be readable for nothing, when another process was
 //! faster, but is never quiet while there is something.
 
+mod ringing;
+
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -24,6 +27,8 @@ use crate::limits::explain_descriptors;
 use crate::sys::{SysResult, background, fork};
 use crate::timeout::Timeout;
 use crate::wait::Object;
+
+pub(crate) use ringing::{Counter, Ringing};
 
 /// How a helper thread waits without taking.
 pub(crate) trait Listen: Send + 'static {
@@ -52,11 +57,18 @@ struct Node<K> {
 struct Bell {
     /// The helper's waits are operations on this, so that ending the waits ends the helper.
     object: Object,
-    counter: EventFd,
-    /// That it has rung, or is about to, and was not quieted since. A hint that spares system calls: the counter is what
-    /// counts. Set before the counter is filled and taken back before it is emptied, so that whoever has seen the
-    /// descriptor readable and then finds nothing quiets it.
-    rung: AtomicBool,
+    ringing: Ringing<EventFd>,
+}
+
+impl Counter for EventFd {
+    fn fill(&self) {
+        // A full counter is readable, and becomes writable again when somebody takes it.
+        let _ = self.add(EVENTFD_MAX, Timeout::Now); // has a place: it was seen writable, or is new
+    }
+
+    fn empty(&self) -> bool {
+        self.take(Timeout::Now).is_ok()
+    }
 }
 
 impl<K> Default for Doorbells<K> {
@@ -81,18 +93,17 @@ impl<K: PartialEq> Doorbells<K> {
         listener: impl FnOnce() -> Result<Box<dyn Listen>>,
     ) -> Result<BorrowedFd<'_>> {
         if let Some(bell) = self.find(&key) {
-            return Ok(bell.counter.as_fd());
+            return Ok(bell.descriptor());
         }
         let failed = |error: Error| explained(object.error(Errno::from_raw(error.errno()), "doorbell"));
         let bell = Arc::new(Bell {
             object: Object::new(Arc::clone(object.address())),
-            counter: EventFd::new().map_err(failed)?,
-            rung: AtomicBool::new(false),
+            ringing: Ringing::new(EventFd::new().map_err(failed)?),
         });
         let (of_helper, listener) = (Arc::clone(&bell), listener()?);
         background::spawn("wigwag-doorbell", background::SMALL_STACK, move || of_helper.listen(&*listener))
             .map_err(|errno| explained(object.error(errno, "doorbell")))?;
-        Ok(self.push(key, bell).counter.as_fd())
+        Ok(self.push(key, bell).descriptor())
     }
 
     /// To be called whenever a call on the object finds nothing of `key`: quiets the bell, and has the helper wait anew.
@@ -101,14 +112,14 @@ impl<K: PartialEq> Doorbells<K> {
         if !self.newest.load(Ordering::Acquire).is_null()
             && let Some(bell) = self.find(key)
         {
-            bell.quiet();
+            bell.ringing.quiet();
         }
     }
 
     /// All descriptors that were asked for in this process.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let generation = fork::generation();
-        self.nodes().filter(move |node| node.generation == generation).map(|node| node.bell.counter.as_fd())
+        self.nodes().filter(move |node| node.generation == generation).map(|node| node.bell.descriptor())
     }
 
     fn find(&self, key: &K) -> Option<&Bell> {
@@ -157,29 +168,20 @@ impl<K> Drop for Doorbells<K> {
 }
 
 impl Bell {
-    fn listen(&self, listener: &dyn Listen) {
-        let mut operation = self.object.operation("doorbell", Timeout::Forever);
-        loop {
-            match operation.in_call(|| listener.look(), |_| listener.wait()) {
-                Err(error) if error.is(Errno::ECANCELED) => return,
-                // Any other error is for the caller to meet: it rings, and whoever comes gets it first hand.
-                Ok(()) | Err(_) => {}
-            }
-            // A full counter is readable, and becomes writable again when somebody takes it.
-            // SeqCst, as in `quiet`: the counter, which both sides change next, is in the kernel.
-            self.rung.store(true, Ordering::SeqCst);
-            let _ = self.counter.add(EVENTFD_MAX, Timeout::Now); // has a place: it was seen writable, or is new
-            let quieted = operation.wait().poll(&mut [PollFd::new(self.counter.as_fd(), PollFlags::POLLOUT)]);
-            if quieted.is_err() {
-                return;
-            }
-        }
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.ringing.counter().as_fd()
     }
 
-    fn quiet(&self) {
-        if self.rung.swap(false, Ordering::SeqCst) && self.counter.take(Timeout::Now).is_err() {
-            self.rung.store(true, Ordering::SeqCst); // not filled yet, or somebody has read the descriptor
-        }
+    fn listen(&self, listener: &dyn Listen) {
+        let operation = RefCell::new(self.object.operation("doorbell", Timeout::Forever));
+        let comes = || match operation.borrow_mut().in_call(|| listener.look(), |_| listener.wait()) {
+            Err(error) => !error.is(Errno::ECANCELED), // any other is for the caller to meet
+            Ok(()) => true,
+        };
+        let is_emptied = |counter: &EventFd| {
+            operation.borrow_mut().wait().poll(&mut [PollFd::new(counter.as_fd(), PollFlags::POLLOUT)]).is_ok()
+        };
+        self.ringing.help(comes, is_emptied);
     }
 }
 
