@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use wigwag::{Result, Timeout};
 
-use crate::support::{Child, eventually, fork};
+use crate::support::{Child, fork};
 
 pub const WORKERS: usize = 6;
+
+const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
 
 /// Small, quick and the same in every run with the same seed.
 pub struct Dice(u64);
@@ -134,15 +136,31 @@ pub fn soak(what: &str, work: impl Fn(Seat)) -> &'static Board {
     // Nobody waits for ever for what one of the dead had.
     let turns = || board.turns.each_ref().map(|turns| turns.load(Ordering::SeqCst));
     let (before, start) = (turns(), Instant::now());
-    eventually("everybody goes on", || {
-        board.has_failed() || turns().iter().zip(before).all(|(now, before)| *now > before + 1)
-    });
+    let stuck = || turns().iter().zip(before).position(|(now, before)| *now <= before + 1);
+    while let Some(seat) = stuck().filter(|_| !board.has_failed()) {
+        let pid = workers[seat].pid();
+        assert!(start.elapsed() < GOES_ON_WITHIN, "{what}, seed {seed}: {seat} does not go on:\n{}", state_of(pid));
+        std::thread::sleep(Duration::from_millis(1));
+    }
     println!("{what}: {kills} killed, {stops} stopped, all went on after {:.1?}", start.elapsed());
     workers.iter().for_each(|worker| worker.kill(libc::SIGKILL));
     board.kills.store(kills + WORKERS as u64, Ordering::SeqCst);
     workers.into_iter().for_each(|worker| ended(worker, board));
     assert!(!board.has_failed(), "{what}, seed {seed}");
     board
+}
+
+/// What each thread of a process is at.
+fn state_of(pid: libc::pid_t) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let told = |file: &std::path::Path| std::fs::read_to_string(file).unwrap_or_default();
+    let tell = |task: std::fs::DirEntry| {
+        let [status, syscall, wchan] = ["status", "syscall", "wchan"].map(|name| told(&task.path().join(name)));
+        let lines =
+            status.lines().filter(|line| ["Name", "State", "Sig", "Shd"].iter().any(|start| line.starts_with(start)));
+        format!("{}\nin {wchan}, call {syscall}", lines.collect::<Vec<_>>().join("\n"))
+    };
+    tasks.map(tell).collect::<Vec<_>>().join("\n")
 }
 
 /// Nobody ends but by being killed.
