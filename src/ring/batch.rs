@@ -127,7 +127,9 @@ impl Ring {
         }
         for lane in &self.many.lanes {
             let of_lane = || taken.iter().flatten().filter(|held| held.lane == lane.number);
-            lane.ends.producers_bell.0.ring_for(of_lane().count());
+            if of_lane().next().is_some() {
+                lane.ends.producers_bell.0.ring_once();
+            }
             if of_lane().any(|held| held.place.is_some()) {
                 lane.ends.room_bell.0.ring_all();
             }

@@ -226,7 +226,7 @@ impl Lane {
     /// Calls those who wait for a slot, and for room if what is gone had any.
     #[inline]
     pub(super) fn ring_freed(&self, length: usize) {
-        self.ends.producers_bell.0.ring();
+        self.ends.producers_bell.0.ring_once();
         if length > self.inline {
             self.ends.room_bell.0.ring_all();
         }

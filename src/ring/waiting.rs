@@ -60,6 +60,15 @@ impl Party for Side<'_> {
         Ok(())
     }
 
+    fn pass_on(&self) -> SysResult<()> {
+        if let Wanted::Slot(lane) = self.wanted
+            && self.many.lane(lane).has_slot()
+        {
+            self.bell()?.ring_once();
+        }
+        Ok(())
+    }
+
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
         let (other, reason) = match self.wanted {
             Wanted::Slot(_) | Wanted::Room(_) => (CONSUMER, "the last consumer has gone"),
@@ -185,9 +194,10 @@ impl Listen for Listener {
 impl Lane {
     /// Whether a producer would find room now, as `claim` looks for it.
     fn has_room(&self) -> bool {
-        if !self.may_fit_wanted() {
-            return false;
-        }
+        self.may_fit_wanted() && self.has_slot()
+    }
+
+    fn has_slot(&self) -> bool {
         let first = self.ends.tail.0.load(Ordering::Acquire);
         for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
             let word = self.load(position);

@@ -6,6 +6,8 @@
 //! * Whoever has made something to find loads the word, and only if the bit is set makes a system call. It wakes one
 //!   sleeper for each thing; when fewer were asleep it takes the bit down, which changes the word, so that one who is about to sleep
 //!   does not, and wakes whoever has fallen asleep in between.
+//! * Where many things are made in a row for several sleepers, it takes the bit down first and wakes one, who sets it again and passes
+//!   on what it leaves: in between nobody calls the kernel.
 //!
 //! No wake-up is lost: what is made is made by a SeqCst exchange, and the bit is looked at after it; the bit is set, and
 //! what was made is looked at after that, with a SeqCst fence in between. So either the sleeper finds what was made, or
@@ -68,6 +70,27 @@ impl Bell {
         }
     }
 
+    /// Wakes one sleeper, unless one is on its way already: who makes many things in a row does not call the kernel for each.
+    /// The one that wakes sets the bit again, and passes on what it leaves (`Party::pass_on`). If it dies or is stopped on its
+    /// way, others look again within two seconds.
+    #[inline(always)]
+    pub(crate) fn ring_once(&self) {
+        let seen = self.word.load(Ordering::SeqCst);
+        if seen & SLEEPING != 0 {
+            self.wake_once(seen);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_once(&self, seen: u32) {
+        self.note_time();
+        // A failure means that another has just woken somebody.
+        if self.word.compare_exchange(seen, calmed(seen), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            futex::wake(&self.word, 1);
+        }
+    }
+
     /// Wakes so many sleepers, if there are any: each has something to find.
     #[inline]
     pub(crate) fn ring_for(&self, found: usize) {
@@ -114,9 +137,8 @@ impl Bell {
     /// Takes the bit down and wakes everybody, in this order: whoever fell asleep on the old value before it changed must
     /// not stay asleep without the bit, and who comes later does not fall asleep on it.
     fn take_down(&self, seen: u32) {
-        let calm = seen.wrapping_add(STEP) & !SLEEPING;
         // A failure means that another is just doing the same.
-        if self.word.compare_exchange(seen, calm, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        if self.word.compare_exchange(seen, calmed(seen), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             futex::wake(&self.word, i32::MAX.cast_unsigned());
         }
     }
@@ -133,6 +155,11 @@ impl Bell {
             patience::learn_wake_up(now().saturating_sub(Duration::from_nanos(rung_at)));
         }
     }
+}
+
+/// With the bit down.
+fn calmed(seen: u32) -> u32 {
+    seen.wrapping_add(STEP) & !SLEEPING
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -3,8 +3,8 @@
 //!
 //! Spinning pays while the wait is likely to be over before a sleeper could have been woken (Karlin et al., "Empirical
 //! studies of competitive spinning", 1991). What a wake-up takes is learnt from those that happen (`Bell::learn`), and
-//! how long the waits of a handle are, from its last ones; where the thread has one processor only, nothing is to be
-//! gained.
+//! how long the waits of a handle are, from its last ones. Two who both sleep would never find out that either is quick,
+//! so now and then a wait spins for longer, as a trial: for as long as the other takes to wake up and to answer.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ const VAIN_TRIES: u32 = 64;
 const ROUNDS: u32 = 256;
 /// So many tries come before the first pause, as a pause may take as long as a message.
 const HASTY_TRIES: u32 = 16;
-/// A handle looks again how many processors it has after so many sleeps.
-const LOOK_WHETHER_ALONE: u32 = 32;
+/// A handle that does not spin tries whether that would pay once in so many waits.
+const TRIAL: u32 = 64;
 /// A sleeper whose look may have come too early looks again after this.
 const SETTLED: Duration = Duration::from_millis(1);
 
@@ -46,6 +46,8 @@ const SETTLED: Duration = Duration::from_millis(1);
 static WAKE_UP: AtomicU64 = AtomicU64::new(20_000);
 /// Whatever the clock says: spinning shorter is in vain, and spinning longer is not bounded enough.
 const WAKE_UP_RANGE: (u64, u64) = (2_000, 200_000);
+/// Waits that are longer count as one of this length, so that they are soon forgotten.
+const LONGEST_USUAL: u64 = 8 * WAKE_UP_RANGE.1;
 
 pub(super) fn learn_wake_up(taken: Duration) {
     let taken = nanos(taken).clamp(WAKE_UP_RANGE.0, WAKE_UP_RANGE.1);
@@ -69,6 +71,12 @@ pub(crate) trait Party {
     /// Adds what the caller can do about an error.
     fn explain(&self, error: Error) -> Error;
 
+    /// Wakes another if there is more to find than what a woken sleeper has taken: for bells that are rung once for several
+    /// things.
+    fn pass_on(&self) -> SysResult<()> {
+        Ok(())
+    }
+
     /// A last word before the caller sleeps.
     fn before_sleep(&self) {}
 
@@ -91,16 +99,15 @@ pub(crate) struct Patience {
     vain: AtomicU32,
     /// Nanoseconds that waits have taken lately.
     usual: AtomicU64,
-    /// Whether a thread of this handle had one processor only when it last looked.
-    alone: AtomicU32,
-    /// Sleeps until it looks again.
-    look_in: AtomicU32,
+    /// Waits that did not spin. Relaxed, as all here: hints.
+    asleep: AtomicU32,
 }
 
 impl Patience {
     pub(crate) fn new(mode: WaitMode) -> Patience {
-        let alone = AtomicU32::new(u32::from(processors::available() == 1));
-        Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(0), alone, look_in: AtomicU32::new(0) }
+        // If the thread has one processor only, others may have the same: then spinning has to prove itself first.
+        let usual = if processors::available() == 1 { LONGEST_USUAL } else { 0 };
+        Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(usual), asleep: AtomicU32::new(0) }
     }
 
     /// Whether a wait would begin with looking again and again, so that a caller who can look faster than by a whole attempt
@@ -111,8 +118,25 @@ impl Patience {
             && match self.mode {
                 WaitMode::Block => false,
                 WaitMode::Poll => true,
-                WaitMode::Adaptive => self.alone.load(Ordering::Relaxed) == 0,
+                WaitMode::Adaptive => self.spinning_pays(),
             }
+    }
+
+    fn spinning_pays(&self) -> bool {
+        self.usual.load(Ordering::Relaxed) <= 2 * WAKE_UP.load(Ordering::Relaxed)
+    }
+
+    /// For how long to spin, if at all.
+    fn budget(&self) -> Option<Duration> {
+        let wake_up = Duration::from_nanos(WAKE_UP.load(Ordering::Relaxed));
+        match self.mode {
+            WaitMode::Block => None,
+            WaitMode::Poll => Some(Duration::MAX),
+            WaitMode::Adaptive if self.spinning_pays() => Some(wake_up),
+            WaitMode::Adaptive => {
+                (self.asleep.fetch_add(1, Ordering::Relaxed) % TRIAL == TRIAL - 1).then_some(2 * wake_up)
+            }
+        }
     }
 
     /// Repeats `attempt`, which has just given nothing, until it gives something or the wait has to end.
@@ -128,25 +152,23 @@ impl Patience {
         if operation.timeout() == Timeout::Now {
             return self.try_in_vain(party, operation, &mut attempt);
         }
-        let started = match self.mode {
-            WaitMode::Block => None,
-            WaitMode::Adaptive if self.alone.load(Ordering::Relaxed) != 0 => None,
-            WaitMode::Adaptive | WaitMode::Poll => {
-                for tried in 0..VAIN_TRIES {
-                    if tried > HASTY_TRIES {
-                        std::hint::spin_loop();
-                    }
-                    if let Some(value) = attempt(operation)? {
-                        return Ok(value);
-                    }
+        let budget = self.budget();
+        if budget.is_some() {
+            for tried in 0..VAIN_TRIES {
+                if tried > HASTY_TRIES {
+                    std::hint::spin_loop();
                 }
-                let started = now();
-                if let Some(value) = self.spin(party, operation, &mut attempt, started)? {
+                if let Some(value) = attempt(operation)? {
                     return Ok(value);
                 }
-                Some(started)
             }
-        };
+        }
+        let started = (self.mode != WaitMode::Block).then(now);
+        if let Some((started, budget)) = started.zip(budget)
+            && let Some(value) = self.spin(party, operation, &mut attempt, started, budget)?
+        {
+            return Ok(value);
+        }
         let value = self.sleep(party, operation, &mut attempt)?;
         if let Some(started) = started {
             self.learn(now().saturating_sub(started));
@@ -179,13 +201,8 @@ impl Patience {
         operation: &mut Operation<'_>,
         attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
         started: Duration,
+        budget: Duration,
     ) -> Result<Option<T>> {
-        let wake_up = WAKE_UP.load(Ordering::Relaxed);
-        let budget = match self.mode {
-            WaitMode::Poll => Duration::MAX,
-            _ if self.usual.load(Ordering::Relaxed) > 2 * wake_up => return Ok(None),
-            _ => Duration::from_nanos(wake_up),
-        };
         for round in 0u32.. {
             for _ in 0..VAIN_TRIES {
                 std::hint::spin_loop();
@@ -217,7 +234,7 @@ impl Patience {
     ) -> Result<T> {
         let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
         let _seen_waiting = party.member().waiting().map_err(|errno| fail(operation, errno))?;
-        let mut certain = false;
+        let (mut certain, mut was_woken) = (false, false);
         for _ in 0..u32::MAX {
             look_around(party).map_err(|errno| fail(operation, errno))?;
             let bell = party.bell().map_err(|errno| fail(operation, errno))?;
@@ -227,6 +244,9 @@ impl Patience {
             // others have gone, then for what they may have left.
             let over = party.over().map_err(|errno| fail(operation, errno))?;
             if let Some(value) = attempt(operation)? {
+                if was_woken {
+                    party.pass_on().map_err(|errno| fail(operation, errno))?;
+                }
                 return Ok(value);
             }
             end_if(over, operation)?;
@@ -237,27 +257,16 @@ impl Patience {
             party.before_sleep();
             let before = bell.before_sleep();
             let woken = operation.wait().futex(bell.word(), announced, most).map_err(|errno| operation.error(errno))?;
+            was_woken |= woken;
             if woken {
                 bell.learn(before);
-            }
-            if self.mode == WaitMode::Adaptive {
-                self.look_whether_alone();
             }
         }
         Err(operation.error(Errno::EINTR)) // four thousand million times asleep, in vain
     }
 
-    /// Once in so many sleeps, as it takes a system call. Relaxed: hints.
-    fn look_whether_alone(&self) {
-        let look_in = self.look_in.load(Ordering::Relaxed);
-        self.look_in.store(look_in.checked_sub(1).unwrap_or(LOOK_WHETHER_ALONE), Ordering::Relaxed);
-        if look_in == 0 {
-            self.alone.store(u32::from(processors::available() == 1), Ordering::Relaxed);
-        }
-    }
-
     fn learn(&self, taken: Duration) {
-        let taken = nanos(taken).min(8 * WAKE_UP_RANGE.1);
+        let taken = nanos(taken).min(LONGEST_USUAL);
         let known = self.usual.load(Ordering::Relaxed);
         self.usual.store(known - known / 4 + taken / 4, Ordering::Relaxed); // a hint
     }

@@ -48,8 +48,17 @@ fn line(file: &'static str, text: &str) -> (&'static str, u32) {
 
 /// Nothing goes wrong, and something does with each of these, one line or more, weakened.
 pub fn holds(name: &str, scenario: fn(), seeds: &[&[(&'static str, &str)]]) {
+    holds_with(preemptions(), name, scenario, seeds);
+}
+
+/// The same for what takes too long otherwise: a thread goes on until it sleeps or ends.
+pub fn holds_uninterrupted(name: &str, scenario: fn(), seeds: &[&[(&'static str, &str)]]) {
+    holds_with(0, name, scenario, seeds);
+}
+
+fn holds_with(preemptions: usize, name: &str, scenario: fn(), seeds: &[&[(&'static str, &str)]]) {
     let (began, mut words) = (Instant::now(), Words::default());
-    let model = Model { preemptions: preemptions(), seed: &[], fate: None };
+    let model = Model { preemptions, seed: &[], fate: None };
     let outcome = explore(model, &mut words, scenario);
     let Outcome::Passed(executions) = outcome else { panic!("{name}: {outcome:?}") };
     assert!(executions > 10, "{name}: nothing was tried");

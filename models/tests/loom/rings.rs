@@ -3,7 +3,7 @@
 use wigwag::modelled::{spawn, victim};
 use wigwag::{Ring, RingOptions, RingProducer, Timeout, WaitMode};
 
-use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop};
+use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop, holds_uninterrupted};
 
 /// One word.
 pub fn message(number: u64) -> [u8; 8] {
@@ -74,6 +74,35 @@ fn a_ring_wakes_who_waits_for_a_message() {
         drop(producer);
     };
     holds("ring", scenario, &[&[("ring/lane.rs", "self.word(slot).compare_exchange(from.0, to.0, Ordering::SeqCst")]]);
+}
+
+#[test]
+fn a_ring_wakes_all_who_wait_for_a_slot() {
+    let scenario = || {
+        let [ring, producer] = rings();
+        let other = producer_of(&ring);
+        let full = (0..).find(|_| producer.send(&message(0), Timeout::Now).is_err()).unwrap();
+        let threads = [producer, other].map(|producer| {
+            spawn(move || {
+                producer.send(&message(0), Timeout::Forever).unwrap();
+                producer
+            })
+        });
+        let receiver = spawn(move || {
+            (0..2).for_each(|_| assert_eq!(receive(&ring, Timeout::Now), 0));
+            ring
+        });
+        // Until both have sent, nobody leaves, which would wake a sleeper, too.
+        let producers = threads.map(|thread| thread.join());
+        let ring = receiver.join().unwrap();
+        (0..full).for_each(|_| assert_eq!(receive(&ring, Timeout::Now), 0));
+        drop(producers);
+    };
+    let seed = &[
+        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "fence(Ordering::SeqCst);"),
+    ];
+    holds_uninterrupted("ring, slots", scenario, &[seed]);
 }
 
 /// Two chunks of three cells each, for messages that are longer than a slot.
