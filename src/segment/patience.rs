@@ -101,13 +101,17 @@ pub(crate) struct Patience {
     usual: AtomicU64,
     /// Waits that did not spin. Relaxed, as all here: hints.
     asleep: AtomicU32,
+    /// There is one processor only: spinning keeps from running whoever is waited for.
+    alone: bool,
 }
 
 impl Patience {
     pub(crate) fn new(mode: WaitMode) -> Patience {
         // If the thread has one processor only, others may have the same: then spinning has to prove itself first.
-        let usual = if processors::available() == 1 { LONGEST_USUAL } else { 0 };
-        Patience { mode, vain: AtomicU32::new(0), usual: AtomicU64::new(usual), asleep: AtomicU32::new(0) }
+        let bound = processors::available() == 1;
+        let usual = AtomicU64::new(if bound { LONGEST_USUAL } else { 0 });
+        let alone = bound && processors::online() == 1;
+        Patience { mode, vain: AtomicU32::new(0), usual, asleep: AtomicU32::new(0), alone }
     }
 
     /// Whether a wait would begin with looking again and again, so that a caller who can look faster than by a whole attempt
@@ -123,7 +127,7 @@ impl Patience {
     }
 
     fn spinning_pays(&self) -> bool {
-        self.usual.load(Ordering::Relaxed) <= 2 * WAKE_UP.load(Ordering::Relaxed)
+        !self.alone && self.usual.load(Ordering::Relaxed) <= 2 * WAKE_UP.load(Ordering::Relaxed)
     }
 
     /// For how long to spin, if at all.
@@ -132,6 +136,7 @@ impl Patience {
         match self.mode {
             WaitMode::Block => None,
             WaitMode::Poll => Some(Duration::MAX),
+            WaitMode::Adaptive if self.alone => None,
             WaitMode::Adaptive if self.spinning_pays() => Some(wake_up),
             WaitMode::Adaptive => {
                 (self.asleep.fetch_add(1, Ordering::Relaxed) % TRIAL == TRIAL - 1).then_some(2 * wake_up)

@@ -1,4 +1,4 @@
-//! How many processors the calling thread may run on.
+//! How many processors there are: for the calling thread, and at all.
 //!
 //! System call: sched_getaffinity.
 
@@ -13,4 +13,10 @@ pub(crate) fn available() -> usize {
     }
     // SAFETY: reads a live local.
     usize::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1).max(1)
+}
+
+/// Those of the machine that are switched on; at least one.
+pub(crate) fn online() -> usize {
+    // SAFETY: takes a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1)
 }
