@@ -763,7 +763,7 @@ int ww_eventfd_fd(const ww_eventfd *eventfd);
  *
  * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process. Writing when
  * no read end is left is -EPIPE, and never SIGPIPE. Both ends are closed on exec unless ww_pipe_inherit() says
- * otherwise; a child made by fork alone has both. May be shared between threads. */
+ * otherwise; a child made by fork has both until then. May be shared between threads. */
 typedef struct ww_pipe ww_pipe;
 
 /* How a pipe is made; initialise with WW_PIPE_OPTIONS_INIT. */
@@ -1607,7 +1607,7 @@ ssize_t ww_memfd_refresh(ww_memfd *memfd);
 
 /* Takes all pages now, for memory that was made without, by another program or as sparse. Never waits for others.
  *
- * Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
+ * Errors: -ENOMEM no memory; -ENOSPC no free huge pages; -EBADF attached read-only; -EPERM sealed against writing;
  * -EFAULT. */
 int ww_memfd_reserve(const ww_memfd *memfd);
 
@@ -1705,7 +1705,7 @@ typedef struct ww_sysv_mq_limits {
     uint64_t reserved[4];
 } ww_sysv_mq_limits;
 
-/* Opens a queue that exists. Never blocks. Close it with ww_sysv_mq_close().
+/* Opens a queue that exists. Never blocks, but for the 0.1 s below. Close it with ww_sysv_mq_close().
  *
  * Errors: -ENOENT there is none, or the file that its key is derived from does not exist; -EACCES its mode does not
  * allow the access; -EEXIST it may hold another number of bytes than asked for (looked at for up to 0.1 s if it has
@@ -2584,9 +2584,9 @@ int ww_ring_consumer_get_statistics(const ww_ring_consumer *consumer, ww_ring_st
  * end: it stays the parent's. */
 typedef struct ww_ring_producer ww_ring_producer;
 
-/* Opens the one-to-one ring of this name, or makes it, and becomes its producer. Of the options, role and what concerns
- * dead letters do not apply; WW_RING_DROP_OLDEST does not either. Never blocks. Close it with ww_ring_producer_close();
- * remove the name with ww_ring_remove().
+/* Opens the one-to-one ring of this name, or makes it, and becomes its producer. Of the options, role is not looked
+ * at; redeliveries, dead_letters, depth, lanes above 1, lane and WW_RING_DROP_OLDEST are -EINVAL. Never blocks. Close
+ * it with ww_ring_producer_close(); remove the name with ww_ring_remove().
  *
  * Errors: -EBUSY it has a producer; -EBADMSG the name is that of something else, such as a many-to-many ring; otherwise
  * as ww_ring_open(). */
@@ -3155,9 +3155,9 @@ int ww_mutex_segment_fd(const ww_mutex *mutex);
 /* Takes the mutex; waits while somebody else has it. Returns 0, or WW_INHERITED if its last holder died, or one
  * before that and nobody has said since that all is well: what it guards may be half changed.
  *
- * Errors: -EDEADLK this thread has it; -ENOTRECOVERABLE it was given up for good; -EAGAIN, -ETIMEDOUT, -ECANCELED;
- * -ESTALE this handle was declared dead because its lock was closed: open the mutex anew; -EBADMSG it is damaged;
- * -EINVAL the timeout; -EFAULT. */
+ * Errors: -EDEADLK this thread has it, and the handle is not recursive; -ENOTRECOVERABLE it was given up for good;
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was declared dead because its lock was closed: open the mutex
+ * anew; -EBADMSG it is damaged; -EINVAL the timeout; -EFAULT. */
 int ww_mutex_lock(const ww_mutex *mutex, int64_t timeout_ns);
 
 /* Releases it, or undoes the last of several takings. Never blocks.
@@ -3514,8 +3514,9 @@ int ww_condition_segment_fd(const ww_condition *condition);
  *
  * The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
  * not held after the other errors: -ENOLCK it could not be had again in time; -ENOTRECOVERABLE it was given up for good;
- * -ESTALE, -EBADMSG as ww_mutex_lock(). With nothing done: -EPERM this thread does not hold it; -EINVAL the timeout;
- * -EFAULT. */
+ * -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
+ * ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
+ * timeout; -EFAULT. */
 int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns, int *inherited);
 
 /* Wakes one of those who wait. Never blocks. With or without the mutex held.
@@ -3788,7 +3789,7 @@ int ww_barrier_get_statistics(const ww_barrier *barrier, ww_barrier_statistics *
 /* Bytes of information that a slot keeps. */
 #define WW_LEASE_INFORMATION_MAX 1024
 
-/* Bytes of a note, and of a group's name, with the NUL that ends them. */
+/* Size of the members of ww_lease_holder that are text, the NUL at the end included. */
 #define WW_LEASE_TEXT 72
 
 /* Counters of waits. */
@@ -3805,8 +3806,9 @@ typedef struct ww_lease ww_lease;
  * nothing of its parent's. */
 typedef struct ww_lease_pool ww_lease_pool;
 
-/* How a pool is opened or made; initialise with WW_LEASE_POOL_OPTIONS_INIT. Zero means what the address says, or else the
- * default; what differs from the pool that there is already is refused. */
+/* How a pool is opened or made; initialise with WW_LEASE_POOL_OPTIONS_INIT. Zero means what the address says, or else
+ * the default. participants and mode count when it is made, wait is each handle's own; what else differs from the pool
+ * that there is already is refused. */
 typedef struct ww_lease_pool_options {
     size_t size;
     /* How many slots there are, at most 4096; 0 for 8. */
@@ -4355,8 +4357,9 @@ int ww_pool_get_statistics(const ww_pool *pool, ww_pool_statistics *out, ww_pool
  * May be shared between threads. A child made by fork takes part as itself. */
 typedef struct ww_log ww_log;
 
-/* How a log is opened or made; initialise with WW_LOG_OPTIONS_INIT. Zero means what the address says, or else the default;
- * what differs from the log that there is already is refused. */
+/* How a log is opened or made; initialise with WW_LOG_OPTIONS_INIT. Zero means what the address says, or else the
+ * default. participants and mode count when it is made; timeout_ns, drop, no_writer and wait are each handle's own;
+ * what else differs from the log that there is already is refused. */
 typedef struct ww_log_options {
     size_t size;
     /* The file; NULL for that of the log that there is. */
@@ -4579,8 +4582,8 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
  * dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
  * to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
  *
- * May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
- * from then on; a pair's ends go on in one of the two processes. */
+ * May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what
+ * comes from then on, or fail with -EBUSY if they have a reader=; a pair's ends go on in one of the two processes. */
 typedef struct ww_channel ww_channel;
 
 /* Who sent a message, to be told apart and to be answered. Stays valid when the sender or the channel has gone. Free it
@@ -4703,7 +4706,8 @@ int ww_channel_remove(const char *address);
  * Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
  * gone, and none can come (pipe:, fifo:, ring:); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
  * the framing cannot carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
- * -EFAULT. */
+ * -EFAULT. With the message in the log all the same: -EIO, -ENOSPC, -EDQUOT it may not be on the disk (file: with
+ * ?fsync=every). */
 int ww_channel_send(const ww_channel *channel, const void *data, size_t size, int64_t timeout_ns);
 
 /* As ww_channel_send(), with a priority: higher ones are received first. 0 is what ww_channel_send() uses.
@@ -4828,7 +4832,7 @@ int ww_channel_peer_credentials(const ww_channel_peer *peer, pid_t *pid, uid_t *
  * an entry is reported by every wait for as long as the condition lasts; a timer's expirations are counted, and reported
  * to one wait only. Any thread may add, change and remove while others wait. The set does not keep descriptors open:
  * remove an entry before closing its descriptor. It belongs to the process that made it: a forked child gets -ENOTSUP
- * from every call, and may only close its handle. */
+ * from every call but ww_waitset_fd(), and may only close its handle. */
 typedef struct ww_waitset ww_waitset;
 
 /* One entry that has something to say. */

@@ -34,8 +34,8 @@ pub const WW_CHANNEL_DISK: u32 = 2;
 /// dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
 /// to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
 ///
-/// May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what comes
-/// from then on; a pair's ends go on in one of the two processes.
+/// May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what
+/// comes from then on, or fail with -EBUSY if they have a reader=; a pair's ends go on in one of the two processes.
 pub struct ww_channel(Counted<Channel>);
 
 /// Who sent a message, to be told apart and to be answered. Stays valid when the sender or the channel has gone. Free it
@@ -246,7 +246,8 @@ pub unsafe extern "C" fn ww_channel_remove(address: *const c_char) -> c_int {
 /// Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
 /// gone, and none can come (pipe:, fifo:, ring:); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
 /// the framing cannot carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
-/// -EFAULT.
+/// -EFAULT. With the message in the log all the same: -EIO, -ENOSPC, -EDQUOT it may not be on the disk (file: with
+/// ?fsync=every).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_send(
     channel: *const ww_channel,

@@ -174,8 +174,9 @@ pub unsafe extern "C" fn ww_condition_segment_fd(condition: *const ww_condition)
 ///
 /// The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
 /// not held after the other errors: -ENOLCK it could not be had again in time; -ENOTRECOVERABLE it was given up for good;
-/// -ESTALE, -EBADMSG as ww_mutex_lock(). With nothing done: -EPERM this thread does not hold it; -EINVAL the timeout;
-/// -EFAULT.
+/// -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
+/// ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
+/// timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_condition_wait(
     condition: *const ww_condition,

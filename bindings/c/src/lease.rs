@@ -21,7 +21,7 @@ const LEASE: &str = "lease";
 
 /// Bytes of information that a slot keeps.
 pub const WW_LEASE_INFORMATION_MAX: usize = 1024;
-/// Bytes of a note, and of a group's name, with the NUL that ends them.
+/// Size of the members of ww_lease_holder that are text, the NUL at the end included.
 pub const WW_LEASE_TEXT: usize = 72;
 /// Counters of waits.
 pub const WW_LEASE_WAITS: usize = 24;
@@ -37,8 +37,9 @@ pub struct ww_lease_pool(Counted<Arc<LeasePool>>);
 /// open. One thread at a time may use it.
 pub struct ww_lease(Lease<'static>);
 
-/// How a pool is opened or made; initialise with WW_LEASE_POOL_OPTIONS_INIT. Zero means what the address says, or else the
-/// default; what differs from the pool that there is already is refused.
+/// How a pool is opened or made; initialise with WW_LEASE_POOL_OPTIONS_INIT. Zero means what the address says, or else
+/// the default. participants and mode count when it is made, wait is each handle's own; what else differs from the pool
+/// that there is already is refused.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ww_lease_pool_options {

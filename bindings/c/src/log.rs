@@ -61,8 +61,9 @@ pub const WW_LOG_SYNC_ALWAYS: u32 = 3;
 /// May be shared between threads. A child made by fork takes part as itself.
 pub struct ww_log(Counted<Log>);
 
-/// How a log is opened or made; initialise with WW_LOG_OPTIONS_INIT. Zero means what the address says, or else the default;
-/// what differs from the log that there is already is refused.
+/// How a log is opened or made; initialise with WW_LOG_OPTIONS_INIT. Zero means what the address says, or else the
+/// default. participants and mode count when it is made; timeout_ns, drop, no_writer and wait are each handle's own;
+/// what else differs from the log that there is already is refused.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ww_log_options {

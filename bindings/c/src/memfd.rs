@@ -114,7 +114,7 @@ pub unsafe extern "C" fn ww_memfd_refresh(memfd: *mut ww_memfd) -> ssize_t {
 
 /// Takes all pages now, for memory that was made without, by another program or as sparse. Never waits for others.
 ///
-/// Errors: -ENOSPC /dev/shm is full; -ENOMEM no memory; -EBADF attached read-only; -EPERM sealed against writing;
+/// Errors: -ENOMEM no memory; -ENOSPC no free huge pages; -EBADF attached read-only; -EPERM sealed against writing;
 /// -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_reserve(memfd: *const ww_memfd) -> c_int {

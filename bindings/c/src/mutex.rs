@@ -180,9 +180,9 @@ pub unsafe extern "C" fn ww_mutex_segment_fd(mutex: *const ww_mutex) -> c_int {
 /// Takes the mutex; waits while somebody else has it. Returns 0, or WW_INHERITED if its last holder died, or one
 /// before that and nobody has said since that all is well: what it guards may be half changed.
 ///
-/// Errors: -EDEADLK this thread has it; -ENOTRECOVERABLE it was given up for good; -EAGAIN, -ETIMEDOUT, -ECANCELED;
-/// -ESTALE this handle was declared dead because its lock was closed: open the mutex anew; -EBADMSG it is damaged;
-/// -EINVAL the timeout; -EFAULT.
+/// Errors: -EDEADLK this thread has it, and the handle is not recursive; -ENOTRECOVERABLE it was given up for good;
+/// -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was declared dead because its lock was closed: open the mutex
+/// anew; -EBADMSG it is damaged; -EINVAL the timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_lock(mutex: *const ww_mutex, timeout_ns: i64) -> c_int {
     // SAFETY: as above.

@@ -17,7 +17,7 @@ pub const WW_PIPE_ATOMIC: usize = 4096;
 ///
 /// A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process. Writing when
 /// no read end is left is -EPIPE, and never SIGPIPE. Both ends are closed on exec unless ww_pipe_inherit() says
-/// otherwise; a child made by fork alone has both. May be shared between threads.
+/// otherwise; a child made by fork has both until then. May be shared between threads.
 pub struct ww_pipe(Pipe);
 
 /// How a pipe is made; initialise with WW_PIPE_OPTIONS_INIT.

@@ -87,9 +87,9 @@ unsafe fn any<'a>(handle: *const ww_ring_producer) -> Result<&'a RingProducer> {
     }
 }
 
-/// Opens the one-to-one ring of this name, or makes it, and becomes its producer. Of the options, role and what concerns
-/// dead letters do not apply; WW_RING_DROP_OLDEST does not either. Never blocks. Close it with ww_ring_producer_close();
-/// remove the name with ww_ring_remove().
+/// Opens the one-to-one ring of this name, or makes it, and becomes its producer. Of the options, role is not looked
+/// at; redeliveries, dead_letters, depth, lanes above 1, lane and WW_RING_DROP_OLDEST are -EINVAL. Never blocks. Close
+/// it with ww_ring_producer_close(); remove the name with ww_ring_remove().
 ///
 /// Errors: -EBUSY it has a producer; -EBADMSG the name is that of something else, such as a many-to-many ring; otherwise
 /// as ww_ring_open().

@@ -112,7 +112,7 @@ unsafe fn open_with(
     })
 }
 
-/// Opens a queue that exists. Never blocks. Close it with ww_sysv_mq_close().
+/// Opens a queue that exists. Never blocks, but for the 0.1 s below. Close it with ww_sysv_mq_close().
 ///
 /// Errors: -ENOENT there is none, or the file that its key is derived from does not exist; -EACCES its mode does not
 /// allow the access; -EEXIST it may hold another number of bytes than asked for (looked at for up to 0.1 s if it has

@@ -32,7 +32,7 @@ pub const WW_WAITSET_BATCH: usize = 256;
 /// an entry is reported by every wait for as long as the condition lasts; a timer's expirations are counted, and reported
 /// to one wait only. Any thread may add, change and remove while others wait. The set does not keep descriptors open:
 /// remove an entry before closing its descriptor. It belongs to the process that made it: a forked child gets -ENOTSUP
-/// from every call, and may only close its handle.
+/// from every call but ww_waitset_fd(), and may only close its handle.
 pub struct ww_waitset(WaitSet);
 
 /// One entry that has something to say.
