@@ -821,8 +821,8 @@ int ww_pipe_write_all(const ww_pipe *pipe, const void *data, size_t size, int64_
 /* Moves up to size bytes from this read end to the pipe, file or socket behind fd, without copying them through this
  * process, and returns how many; waits until some can be moved. 0 is the end of the stream.
  *
- * Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF;
- * -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ * Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF this
+ * is the write end, or fd is not open; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 ssize_t ww_pipe_splice_to(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Moves up to size bytes from the pipe, file or socket behind fd into this write end; as ww_pipe_splice_to(). 0 is the
@@ -1376,10 +1376,10 @@ typedef struct ww_sysv_shm_status {
 /* Creates the segment that the address names, such as "sysv-shm:shmfile#65", and attaches it. Close it with
  * ww_sysv_shm_close(). Never waits for others.
  *
- * Errors: -EEXIST there is one with this key; -EINVAL no length, or one above kernel.shmmax; -ENOENT the file that
- * the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
- * -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
- * -EFAULT. */
+ * Errors: -EEXIST there is one with this key; -EINVAL no length, one above kernel.shmmax, or an option; -ENOENT the
+ * file that the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are
+ * in use; -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not
+ * allowed; -EFAULT. */
 int ww_sysv_shm_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment that exists. Close it with ww_sysv_shm_close(). Never waits for others.
@@ -1455,9 +1455,9 @@ typedef struct ww_shm ww_shm;
 /* Creates the object that the address names, such as "shm:/frames". Close it with ww_shm_close(). Never waits for
  * others.
  *
- * Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
- * -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
- * -EFAULT. */
+ * Errors: -EEXIST there is one of this name; -EINVAL no length, or an option; -ENOSPC /dev/shm is full, the text names
+ * its size; -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -EPERM lock is
+ * refused; -ENOTSUP huge pages; -EMFILE, -ENFILE; -EFAULT. */
 int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *options);
 
 /* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
@@ -1465,7 +1465,7 @@ int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *op
  *
  * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
  * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
- * -EFAULT. */
+ * -ELOOP a symbolic link; -EMFILE, -ENFILE; -EFAULT. */
 int ww_shm_open(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
 
 /* Opens the object, made if there is none; ww_shm_created() tells which. Of several processes that do so at once,
@@ -1478,7 +1478,7 @@ int ww_shm_open_or_create(ww_shm **out, const char *address, const ww_memory_opt
  * Never waits for others.
  *
  * Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
- * -EBADF; -EMFILE; -EFAULT. */
+ * -EPERM lock is refused; -EBADF; -EMFILE; -EFAULT. */
 int ww_shm_from_fd(ww_shm **out, int fd, const ww_memory_options *options);
 
 /* Detaches and frees the handle; pointers into the memory are no longer good. The object stays. NULL is allowed. */
@@ -1523,7 +1523,8 @@ int ww_shm_created(const ww_shm *shm);
 
 /* Whether its name still leads to this object: 0 if so. Never blocks.
  *
- * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT. */
+ * Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -ENOTSUP adopted without a
+ * name; -EFAULT. */
 int ww_shm_check_name(const ww_shm *shm);
 
 /* Removes the name; the memory goes with the last process that has it open. An object of the same name that was made
@@ -1570,17 +1571,18 @@ typedef struct ww_memfd ww_memfd;
 /* Makes memory; the address is "memfd:", or "memfd:label" for a label that shows in /proc. On huge pages the size is
  * rounded up to whole ones. Close it with ww_memfd_close(). Never waits for others.
  *
- * Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
- * too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
- * 249 bytes; -EMFILE; -EFAULT. */
+ * Errors: -EINVAL no length, an option, or the system has no huge pages of that size; -ENOMEM no memory, or
+ * RLIMIT_MEMLOCK is too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a
+ * label of more than 249 bytes; -EPERM lock is refused, or the mode has an x; -EMFILE, -ENFILE; -EFAULT. */
 int ww_memfd_create(ww_memfd **out, const char *address, const ww_memory_options *options);
 
 /* Takes over the descriptor of a memfd that came from elsewhere, provided that it has the required seals. length,
  * read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
  * error fd stays the caller's. Never waits for others.
  *
- * Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
- * or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT. */
+ * Errors: -EPERM a seal is missing, or one forbids this access, or lock is refused; -EINVAL it is not a memfd, or
+ * smaller than asked for, or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF;
+ * -EMFILE; -EFAULT. */
 int ww_memfd_from_fd(ww_memfd **out, int fd, uint32_t required_seals, const ww_memory_options *options);
 
 /* Unmaps, closes and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
@@ -2000,8 +2002,9 @@ int ww_sysv_sem_open(ww_sysv_sem **out, const char *address, int64_t settle_ns);
 
 /* Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
  *
- * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
- * the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT. */
+ * Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may
+ * have, values without a count, the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key
+ * comes from is missing; -EFAULT. */
 int ww_sysv_sem_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
 
 /* Opens a set, or makes it with its values if there is none. The options count only for the one who makes it.
@@ -2011,7 +2014,7 @@ int ww_sysv_sem_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem
  * creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
  *
  * Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
- * caller's to remove; -ECANCELED. */
+ * caller's to remove; -EBUSY others make and remove it all the time; -ECANCELED. */
 int ww_sysv_sem_open_or_create(ww_sysv_sem **out, const char *address, const ww_sysv_sem_options *options);
 
 /* Uses a set by its kernel id, as ww_sysv_sem_id() or semget() told it. Close it with ww_sysv_sem_close(), which leaves
@@ -2150,7 +2153,8 @@ int ww_sem_open(ww_sem **out, const char *address);
 int ww_sem_create(ww_sem **out, const char *address, const ww_sem_options *options);
 
 /* Opens a semaphore, or makes it if there is none; no process ever sees it without its value. The options count only
- * for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST. */
+ * for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST;
+ * -EBUSY others make and remove it all the time. */
 int ww_sem_open_or_create(ww_sem **out, const char *address, const ww_sem_options *options);
 
 /* Makes a semaphore in shared memory: WW_SEM_SIZE bytes at a multiple of WW_SEM_ALIGNMENT. Never blocks.
@@ -2358,8 +2362,10 @@ typedef struct ww_ring_participant {
  * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_ring_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made
- * by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_ring_open(ww_ring **out, const char *address, const ww_ring_options *options);
 
 /* Makes a ring without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -2660,7 +2666,7 @@ int ww_ring_producer_commit(const ww_ring_producer *producer, uint64_t token);
 int ww_ring_producer_abort(const ww_ring_producer *producer, uint64_t token);
 
 /* Tells what the ring has seen and holds, as ww_ring_get_statistics(); a one-to-one ring has no writing, aborted, skipped
- * and dead_lettered. Never blocks. Errors: -EPERM this end is the parent's; -EFAULT. */
+ * and dead_lettered. Never blocks. Errors: -EPERM, -ESTALE, -EBADMSG as ww_ring_producer_send(); -EFAULT. */
 int ww_ring_producer_get_statistics(const ww_ring_producer *producer, ww_ring_statistics *statistics,
                                     ww_ring_participant *participants, size_t room);
 
@@ -2724,8 +2730,10 @@ typedef struct ww_cell_participant {
  * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_cell_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made
- * by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_cell_open(ww_cell **out, const char *address, const ww_cell_options *options);
 
 /* Makes a cell without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -2909,8 +2917,10 @@ typedef struct ww_topic_subscriber {
  * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_topic_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made
- * by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_topic_open(ww_topic **out, const char *address, const ww_topic_options *options);
 
 /* Makes a topic without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3099,8 +3109,10 @@ typedef struct ww_mutex_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_mutex_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
- * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_mutex_open(ww_mutex **out, const char *address, const ww_mutex_options *options);
 
 /* Makes a mutex without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3157,7 +3169,7 @@ int ww_mutex_segment_fd(const ww_mutex *mutex);
  *
  * Errors: -EDEADLK this thread has it, and the handle is not recursive; -ENOTRECOVERABLE it was given up for good;
  * -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was declared dead because its lock was closed: open the mutex
- * anew; -EBADMSG it is damaged; -EINVAL the timeout; -EFAULT. */
+ * anew; -EBADMSG it is damaged; -EOVERFLOW taken 2^32 times; -EINVAL the timeout; -EFAULT. */
 int ww_mutex_lock(const ww_mutex *mutex, int64_t timeout_ns);
 
 /* Releases it, or undoes the last of several takings. Never blocks.
@@ -3240,8 +3252,10 @@ typedef struct ww_permits_statistics {
  * with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_permits_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
- * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_permits_open(ww_permits **out, const char *address, const ww_permits_options *options);
 
 /* Makes a set of permits without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3354,8 +3368,10 @@ typedef struct ww_event_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_event_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
- * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_event_open(ww_event **out, const char *address, const ww_event_options *options);
 
 /* Makes an event without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3465,8 +3481,10 @@ typedef struct ww_condition_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_condition_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
- * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_condition_open(ww_condition **out, const char *address, const ww_condition_options *options);
 
 /* Makes a condition without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3579,8 +3597,10 @@ typedef struct ww_rwlock_statistics {
  * with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_rwlock_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
- * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_rwlock_open(ww_rwlock **out, const char *address, const ww_rwlock_options *options);
 
 /* Makes a read-write lock without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3716,8 +3736,10 @@ typedef struct ww_barrier_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_barrier_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
- * made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_barrier_open(ww_barrier **out, const char *address, const ww_barrier_options *options);
 
 /* Makes a barrier without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3886,9 +3908,10 @@ typedef struct ww_lease_holder {
  * path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_lease_pool_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with, which
- * are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's; -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for another
- * participant; -EMFILE, -ENFILE; -EFAULT. */
+ * are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's, or the mode does not allow it;
+ * -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a
+ * name (a tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_lease_pool_open(ww_lease_pool **out, const char *address, const ww_lease_pool_options *options);
 
 /* Makes a pool without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3926,8 +3949,8 @@ int ww_lease_pool_segment_fd(const ww_lease_pool *pool);
  * group is that for which it is taken, one of those that the pool was made with, and note what it is used for, in at most
  * 64 bytes, for people who look at the statistics; both may be NULL.
  *
- * Errors: -EINVAL there is no such group, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was
- * declared dead because its lock was closed: open the pool anew; -EFAULT. */
+ * Errors: -EINVAL there is no such group, a text is not UTF-8, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -ESTALE this handle was declared dead because its lock was closed: open the pool anew; -EFAULT. */
 int ww_lease_pool_acquire(const ww_lease_pool *pool, ww_lease **out, const char *group, const char *note,
                           int64_t timeout_ns);
 
@@ -4252,7 +4275,8 @@ int ww_pool_start(ww_pool **out, const ww_pool_options *options, const ww_pool_f
 /* Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls ww_worker_serve(). Over
  * "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
  *
- * Errors: as ww_pool_start(). A program that cannot be run is tried again, less and less often. */
+ * Errors: as ww_pool_start(); -EINVAL no program is named. A program that cannot be run is tried again, less and less
+ * often. */
 int ww_pool_start_program(ww_pool **out, const ww_pool_options *options, const char *const *program);
 
 /* In a program that ww_pool_start_program() started: works until the pool says stop or is gone. Functions are called by their
@@ -4441,9 +4465,11 @@ typedef struct ww_log_statistics {
  * ww_log_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together, or that the log that there is was not made with, which
- * are named; or there is none, and no file was named; -ENOSPC the memory is not free; -EACCES the directory is somebody
- * else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an incompatible version;
- * -EUSERS it has no room for another participant; -ENOMEM no thread can be had; -EMFILE, -ENFILE; -EFAULT. */
+ * are named; or there is none, and no file was named; -ENOSPC the memory is not free; -EACCES the directory is
+ * somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic link;
+ * -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else under that
+ * name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for another
+ * participant; -ENOMEM no thread can be had; -EMFILE, -ENFILE; -EFAULT. */
 int ww_log_open(ww_log **out, const char *address, const ww_log_options *options);
 
 /* Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does. NULL is
@@ -4474,7 +4500,7 @@ int ww_log_set_level(const ww_log *log, uint32_t level);
  *
  * Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT, -ECANCELED
  * the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the log is damaged;
- * -EINVAL the level; -EFAULT. */
+ * -EINVAL the level; -ENOMEM in a child made by fork, no thread can be had; -EFAULT. */
 int ww_log_write(const ww_log *log, uint32_t level, const char *target, const char *file, uint32_t line,
                  const char *message, size_t length, const ww_log_field *fields, size_t count);
 
@@ -4493,8 +4519,9 @@ int ww_log_signal(const ww_log *log, int signal, const void *about);
 
 /* Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
  *
- * Errors: -ENOSPC and the like: the file cannot be written at present; what is logged is kept, and written when it can be;
- * -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT. */
+ * Errors: -ENOSPC, -EBUSY (another log or program has it locked) and the like: the file cannot be written at present;
+ * what is logged is kept, and written when it can be; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE, -EBADMSG as
+ * ww_log_write(); -EINVAL, -EFAULT. */
 int ww_log_drain(const ww_log *log, int64_t timeout_ns);
 
 /* Is the writer, as soon as there is no other, until the timeout is over: for a process or thread of its own that does nothing

@@ -120,9 +120,10 @@ unsafe fn optional_text<'a>(given: *const c_char) -> Result<&'a str> {
 /// path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_lease_pool_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with, which
-/// are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's; -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for another
-/// participant; -EMFILE, -ENFILE; -EFAULT.
+/// are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's, or the mode does not allow it;
+/// -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a
+/// name (a tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_open(
     out: *mut *mut ww_lease_pool,
@@ -216,8 +217,8 @@ pub unsafe extern "C" fn ww_lease_pool_segment_fd(pool: *const ww_lease_pool) ->
 /// group is that for which it is taken, one of those that the pool was made with, and note what it is used for, in at most
 /// 64 bytes, for people who look at the statistics; both may be NULL.
 ///
-/// Errors: -EINVAL there is no such group, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was
-/// declared dead because its lock was closed: open the pool anew; -EFAULT.
+/// Errors: -EINVAL there is no such group, a text is not UTF-8, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+/// -ESTALE this handle was declared dead because its lock was closed: open the pool anew; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_acquire(
     pool: *const ww_lease_pool,

@@ -195,9 +195,11 @@ fn level_of(number: u32) -> Result<LogLevel> {
 /// ww_log_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together, or that the log that there is was not made with, which
-/// are named; or there is none, and no file was named; -ENOSPC the memory is not free; -EACCES the directory is somebody
-/// else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an incompatible version;
-/// -EUSERS it has no room for another participant; -ENOMEM no thread can be had; -EMFILE, -ENFILE; -EFAULT.
+/// are named; or there is none, and no file was named; -ENOSPC the memory is not free; -EACCES the directory is
+/// somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic link;
+/// -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else under that
+/// name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for another
+/// participant; -ENOMEM no thread can be had; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_open(
     out: *mut *mut ww_log,
@@ -281,7 +283,7 @@ unsafe fn optional<'a>(given: *const c_char) -> Result<std::borrow::Cow<'a, str>
 ///
 /// Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT, -ECANCELED
 /// the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the log is damaged;
-/// -EINVAL the level; -EFAULT.
+/// -EINVAL the level; -ENOMEM in a child made by fork, no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_write(
     log: *const ww_log,
@@ -334,8 +336,9 @@ pub unsafe extern "C" fn ww_log_signal(log: *const ww_log, signal: c_int, about:
 
 /// Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
 ///
-/// Errors: -ENOSPC and the like: the file cannot be written at present; what is logged is kept, and written when it can be;
-/// -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT.
+/// Errors: -ENOSPC, -EBUSY (another log or program has it locked) and the like: the file cannot be written at present;
+/// what is logged is kept, and written when it can be; -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE, -EBADMSG as
+/// ww_log_write(); -EINVAL, -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_drain(log: *const ww_log, timeout_ns: i64) -> c_int {
     // SAFETY: as above.

@@ -33,9 +33,9 @@ pub struct ww_memfd(Memfd);
 /// Makes memory; the address is "memfd:", or "memfd:label" for a label that shows in /proc. On huge pages the size is
 /// rounded up to whole ones. Close it with ww_memfd_close(). Never waits for others.
 ///
-/// Errors: -EINVAL no length, or the system has no huge pages of that size; -ENOMEM no memory, or RLIMIT_MEMLOCK is
-/// too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a label of more than
-/// 249 bytes; -EMFILE; -EFAULT.
+/// Errors: -EINVAL no length, an option, or the system has no huge pages of that size; -ENOMEM no memory, or
+/// RLIMIT_MEMLOCK is too low for lock; -ENOSPC no free huge pages; -EFBIG more than a file can have; -ENAMETOOLONG a
+/// label of more than 249 bytes; -EPERM lock is refused, or the mode has an x; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_create(
     out: *mut *mut ww_memfd,
@@ -53,8 +53,9 @@ pub unsafe extern "C" fn ww_memfd_create(
 /// read_only, populate and lock count of the options. The handle uses a copy of the descriptor and closes fd; after an
 /// error fd stays the caller's. Never waits for others.
 ///
-/// Errors: -EPERM a seal is missing, or one forbids this access; -EINVAL it is not a memfd, or smaller than asked for,
-/// or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF; -EMFILE; -EFAULT.
+/// Errors: -EPERM a seal is missing, or one forbids this access, or lock is refused; -EINVAL it is not a memfd, or
+/// smaller than asked for, or a seal is not one of WW_SEAL_...; -EACCES it was not opened for this access; -EBADF;
+/// -EMFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_from_fd(
     out: *mut *mut ww_memfd,

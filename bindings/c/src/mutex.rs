@@ -56,8 +56,10 @@ unsafe fn mutex_options(given: *const ww_mutex_options) -> Result<MutexOptions> 
 /// slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_mutex_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's; -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was
-/// made by an incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
+/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+/// another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_open(
     out: *mut *mut ww_mutex,
@@ -182,7 +184,7 @@ pub unsafe extern "C" fn ww_mutex_segment_fd(mutex: *const ww_mutex) -> c_int {
 ///
 /// Errors: -EDEADLK this thread has it, and the handle is not recursive; -ENOTRECOVERABLE it was given up for good;
 /// -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE this handle was declared dead because its lock was closed: open the mutex
-/// anew; -EBADMSG it is damaged; -EINVAL the timeout; -EFAULT.
+/// anew; -EBADMSG it is damaged; -EOVERFLOW taken 2^32 times; -EINVAL the timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_lock(mutex: *const ww_mutex, timeout_ns: i64) -> c_int {
     // SAFETY: as above.

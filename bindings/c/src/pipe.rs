@@ -151,8 +151,8 @@ pub unsafe extern "C" fn ww_pipe_write_all(
 /// Moves up to size bytes from this read end to the pipe, file or socket behind fd, without copying them through this
 /// process, and returns how many; waits until some can be moved. 0 is the end of the stream.
 ///
-/// Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF;
-/// -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
+/// Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF this
+/// is the write end, or fd is not open; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_splice_to(pipe: *const ww_pipe, fd: c_int, size: usize, timeout_ns: i64) -> ssize_t {
     // SAFETY: as above.

@@ -270,7 +270,8 @@ pub unsafe extern "C" fn ww_pool_start(
 /// Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls ww_worker_serve(). Over
 /// "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
 ///
-/// Errors: as ww_pool_start(). A program that cannot be run is tried again, less and less often.
+/// Errors: as ww_pool_start(); -EINVAL no program is named. A program that cannot be run is tried again, less and less
+/// often.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_start_program(
     out: *mut *mut ww_pool,

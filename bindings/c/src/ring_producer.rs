@@ -297,7 +297,7 @@ pub unsafe extern "C" fn ww_ring_producer_abort(producer: *const ww_ring_produce
 }
 
 /// Tells what the ring has seen and holds, as ww_ring_get_statistics(); a one-to-one ring has no writing, aborted, skipped
-/// and dead_lettered. Never blocks. Errors: -EPERM this end is the parent's; -EFAULT.
+/// and dead_lettered. Never blocks. Errors: -EPERM, -ESTALE, -EBADMSG as ww_ring_producer_send(); -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_producer_get_statistics(
     producer: *const ww_ring_producer,

@@ -76,7 +76,8 @@ pub unsafe extern "C" fn ww_sem_create(
 }
 
 /// Opens a semaphore, or makes it if there is none; no process ever sees it without its value. The options count only
-/// for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST.
+/// for the one who makes it. Never blocks. Errors: as ww_sem_open() and ww_sem_create(), without -ENOENT and -EEXIST;
+/// -EBUSY others make and remove it all the time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sem_open_or_create(
     out: *mut *mut ww_sem,

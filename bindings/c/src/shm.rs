@@ -20,9 +20,9 @@ pub struct ww_shm(Shm);
 /// Creates the object that the address names, such as "shm:/frames". Close it with ww_shm_close(). Never waits for
 /// others.
 ///
-/// Errors: -EEXIST there is one of this name; -EINVAL no length; -ENOSPC /dev/shm is full, the text names its size;
-/// -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -ENOTSUP huge pages;
-/// -EFAULT.
+/// Errors: -EEXIST there is one of this name; -EINVAL no length, or an option; -ENOSPC /dev/shm is full, the text names
+/// its size; -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -EPERM lock is
+/// refused; -ENOTSUP huge pages; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_create(
     out: *mut *mut ww_shm,
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn ww_shm_create(
 ///
 /// Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
 /// asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
-/// -EFAULT.
+/// -ELOOP a symbolic link; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_open(
     out: *mut *mut ww_shm,
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn ww_shm_open_or_create(
 /// Never waits for others.
 ///
 /// Errors: -EINVAL it is not shared memory, or smaller than asked for; -EACCES it was not opened for this access;
-/// -EBADF; -EMFILE; -EFAULT.
+/// -EPERM lock is refused; -EBADF; -EMFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_from_fd(out: *mut *mut ww_shm, fd: c_int, options: *const ww_memory_options) -> c_int {
     // SAFETY: as above.
@@ -175,7 +175,8 @@ pub unsafe extern "C" fn ww_shm_created(shm: *const ww_shm) -> c_int {
 
 /// Whether its name still leads to this object: 0 if so. Never blocks.
 ///
-/// Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -EFAULT.
+/// Errors: -ENOENT the name is gone; -ESTALE it was removed and made anew: open it again; -ENOTSUP adopted without a
+/// name; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_check_name(shm: *const ww_shm) -> c_int {
     // SAFETY: as above.

@@ -115,8 +115,9 @@ pub unsafe extern "C" fn ww_sysv_sem_open(out: *mut *mut ww_sysv_sem, address: *
 
 /// Makes a set that must not exist yet, with its values in place; NULL options mean the address's. Never blocks.
 ///
-/// Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may have,
-/// the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key comes from is missing; -EFAULT.
+/// Errors: -EEXIST there is one; -ENOSPC the system has no room for another; -EINVAL more semaphores than a set may
+/// have, values without a count, the mode, or the address; -ERANGE a value above 32767; -ENOENT the file that the key
+/// comes from is missing; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_sem_create(
     out: *mut *mut ww_sysv_sem,
@@ -134,7 +135,7 @@ pub unsafe extern "C" fn ww_sysv_sem_create(
 /// creator is taken for dead: the set is used if 0 is what was wanted, and otherwise removed and made anew.
 ///
 /// Errors: as ww_sysv_sem_open() and ww_sysv_sem_create(); -EPERM the creator seems to be dead, and the set is not the
-/// caller's to remove; -ECANCELED.
+/// caller's to remove; -EBUSY others make and remove it all the time; -ECANCELED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_sem_open_or_create(
     out: *mut *mut ww_sysv_sem,

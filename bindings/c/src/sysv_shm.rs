@@ -135,10 +135,10 @@ pub struct ww_sysv_shm(SysvShm);
 /// Creates the segment that the address names, such as "sysv-shm:shmfile#65", and attaches it. Close it with
 /// ww_sysv_shm_close(). Never waits for others.
 ///
-/// Errors: -EEXIST there is one with this key; -EINVAL no length, or one above kernel.shmmax; -ENOENT the file that
-/// the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are in use;
-/// -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not allowed;
-/// -EFAULT.
+/// Errors: -EEXIST there is one with this key; -EINVAL no length, one above kernel.shmmax, or an option; -ENOENT the
+/// file that the key is derived from does not exist; -ENOSPC kernel.shmmni segments exist, or kernel.shmall pages are
+/// in use; -ENOMEM no memory, no free huge pages, or RLIMIT_MEMLOCK is too low; -EPERM huge pages, or locking, is not
+/// allowed; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_create(
     out: *mut *mut ww_sysv_shm,
