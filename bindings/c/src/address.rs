@@ -14,7 +14,8 @@ pub struct ww_address(wigwag::Address);
 
 /// Parses text. Never blocks.
 ///
-/// Errors: -EINVAL with the position and what was expected there in ww_last_error(); -ENAMETOOLONG; -EFAULT.
+/// Errors: -EINVAL with the position and what was expected there in ww_last_error(); -ENAMETOOLONG the name is longer
+/// than such an object's can be; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_address_parse(out: *mut *mut ww_address, spelled: *const c_char) -> c_int {
     // SAFETY: the caller's promises, as the header states them; likewise below.
