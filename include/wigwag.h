@@ -626,7 +626,8 @@ int ww_file_append(const ww_file *file, const void *data, size_t size, size_t *d
  * Errors: as ww_file_append() and ww_file_lock(). */
 int ww_file_append_locked(const ww_file *file, const void *data, size_t size, int64_t timeout_ns, size_t *done);
 
-/* Reads the whole of the open file, as ww_file_load() does by name. Errors: as there; -EBADF opened for appending only. */
+/* Reads the whole of the open file, as ww_file_load() does by name. Blocks for the disk only. Errors: as there; -EBADF
+ * opened for appending only. */
 ssize_t ww_file_read_all(const ww_file *file, void *buffer, size_t size, size_t *true_size);
 
 /* Reads what is there from the offset on, at most size bytes, and returns how many; 0 at or past the end. Blocks for the
@@ -651,7 +652,8 @@ int ww_file_sync(const ww_file *file);
  * -EACCES, -EMFILE the file cannot be opened once more, which a lock takes; -ENOENT /proc is not mounted; -EFAULT. */
 int ww_file_lock(const ww_file *file, ww_filelock **out, int mode, uint64_t start, uint64_t length, int64_t timeout_ns);
 
-/* Releases a lock and frees the handle. NULL is allowed. In a child made by fork it frees the child's copy only. */
+/* Releases a lock and frees the handle. Never blocks. NULL is allowed. In a child made by fork it frees the child's
+ * copy only. */
 void ww_filelock_release(ww_filelock *lock);
 
 /* Makes the file at least size bytes long, with its place on the disk reserved, so that a full disk is an error now and not
@@ -828,12 +830,12 @@ int ww_pipe_write_all(const ww_pipe *pipe, const void *data, size_t size, int64_
  * is the write end, or fd is not open; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 ssize_t ww_pipe_splice_to(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
-/* Moves up to size bytes from the pipe, file or socket behind fd into this write end; as ww_pipe_splice_to(). 0 is the
- * end of the input. */
+/* Moves up to size bytes from the pipe, file or socket behind fd into this write end; waits, and fails, as
+ * ww_pipe_splice_to(). 0 is the end of the input. */
 ssize_t ww_pipe_splice_from(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Copies up to size bytes from this read end into another pipe's write end and leaves them here to be read; returns
- * how many. 0 is the end of the stream. Errors: as ww_pipe_splice_to(). */
+ * how many, and waits until some can be copied. 0 is the end of the stream. Errors: as ww_pipe_splice_to(). */
 ssize_t ww_pipe_tee(const ww_pipe *pipe, const ww_pipe *to, size_t size, int64_t timeout_ns);
 
 /* The bytes that the pipe can hold. Never blocks. Errors: -EFAULT. */
@@ -1393,7 +1395,8 @@ int ww_sysv_shm_create(ww_sysv_shm **out, const char *address, const ww_memory_o
 int ww_sysv_shm_open(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
- * once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open(). */
+ * once, exactly one creates it, and all get the whole size. Never waits for others. Errors: as ww_sysv_shm_create()
+ * and ww_sysv_shm_open(). */
 int ww_sysv_shm_open_or_create(ww_sysv_shm **out, const char *address, const ww_memory_options *options);
 
 /* Attaches the segment with this id, as another program got it from shmget() and passed it on. length, read_only,
@@ -1724,7 +1727,8 @@ int ww_sysv_mq_open(ww_sysv_mq **out, const char *address, const ww_sysv_mq_opti
  * -ENOENT the file that its key is derived from does not exist; -EINVAL the address, or an option; -EFAULT. */
 int ww_sysv_mq_create(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
-/* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_sysv_mq_open() and ww_sysv_mq_create(). */
+/* Opens a queue, or creates it if it does not exist. Blocking, errors and the rest: as ww_sysv_mq_open() and
+ * ww_sysv_mq_create(). */
 int ww_sysv_mq_open_or_create(ww_sysv_mq **out, const char *address, const ww_sysv_mq_options *options);
 
 /* Takes over a queue by its id, as another process has passed it on. Never blocks. Close it with ww_sysv_mq_close().
@@ -1876,7 +1880,8 @@ int ww_mq_open(ww_mq **out, const char *address, const ww_mq_options *options);
  * descriptor is left; -ENOMEM; -EFAULT. */
 int ww_mq_create(ww_mq **out, const char *address, const ww_mq_options *options);
 
-/* Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_mq_open() and ww_mq_create(). */
+/* Opens a queue, or creates it if it does not exist. Never blocks. Errors and the rest: as ww_mq_open() and
+ * ww_mq_create(). */
 int ww_mq_open_or_create(ww_mq **out, const char *address, const ww_mq_options *options);
 
 /* Takes over a queue's descriptor (an mqd_t) that something else has opened; its mode is left as it is. The handle uses a
@@ -1953,9 +1958,10 @@ typedef struct ww_sysv_sem_options {
     size_t size;
     /* How many semaphores; 0 means 1. Opening refuses a set that has fewer. */
     size_t count;
-    /* The values at the start, count of them; NULL: each starts at initial. */
+    /* The values at the start, count of them, which must be given here then; NULL: each starts at initial. */
     const uint16_t *values;
-    /* How long to wait for another creator to put its values in before taking over; 0 means one second. */
+    /* How long to wait, in nanoseconds, for another creator to put its values in before taking over; 0 means one
+     * second. */
     int64_t settle_ns;
     /* The value of each at the start, at most 32767. */
     uint32_t initial;
@@ -2411,7 +2417,7 @@ int ww_ring_segment_fd(const ww_ring *ring);
 int ww_ring_fd(const ww_ring *ring);
 
 /* As ww_ring_fd(), readable while there may be room for a message in this lane (0 where there is one), until a call finds
- * none. Errors: as ww_ring_fd(); -EINVAL there is no such lane. */
+ * none. Never blocks. Errors: as ww_ring_fd(); -EINVAL there is no such lane. */
 int ww_ring_room_fd(const ww_ring *ring, uint32_t lane);
 
 /* Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
@@ -2578,7 +2584,7 @@ int ww_ring_consumer_release(const ww_ring_consumer *consumer, uint64_t token);
  * Errors: as ww_ring_consumer_release(). */
 int ww_ring_consumer_give_back(const ww_ring_consumer *consumer, uint64_t token);
 
-/* As ww_ring_producer_get_statistics(). */
+/* As ww_ring_producer_get_statistics(). Never blocks. */
 int ww_ring_consumer_get_statistics(const ww_ring_consumer *consumer, ww_ring_statistics *statistics,
                                     ww_ring_participant *participants, size_t room);
 
@@ -2844,7 +2850,7 @@ typedef struct ww_topic_options {
     /* Memory for messages in bytes, reserved at once; 0 for 1 MiB. Each message uses what it needs of it, in blocks of a
      * sixteenth of the largest, at least 128 bytes. */
     uint64_t capacity;
-    /* The largest message in bytes; 0 for 1024. */
+    /* The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. */
     uint64_t largest;
     /* How many messages are stored at most; 0 for as many as the capacity holds. */
     uint64_t depth;
@@ -2865,7 +2871,8 @@ typedef struct ww_subscribe_options {
     /* Of a lossless subscriber: for how many nanoseconds it may hold up a publisher without receiving anything before it is
      * cut off, to the millisecond; 0 for ever. */
     uint64_t stuck_ns;
-    /* Begin with up to so many of the last messages, as far as they are still stored. */
+    /* Begin with up to so many of the last messages, as far as they are still stored; 0 for none. A lossless
+     * subscriber cannot have the oldest sixteenth of the depth. */
     uint64_t history;
     /* 1: never slow a publisher; messages that are not received in time are missed, and counted. 0: publishers wait. */
     uint32_t lossy;
@@ -3272,8 +3279,8 @@ int ww_permits_anonymous(ww_permits **out, const ww_permits_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_permits_from_fd(ww_permits **out, int fd, const ww_permits_options *options);
 
-/* Joins the set of permits in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
- * as there. */
+/* Joins the set of permits in a range of memory that the caller brought, or makes it there: see ww_mutex_place().
+ * Blocking and errors: as there. */
 int ww_permits_place(ww_permits **out, int fd, uint64_t offset, size_t size, const ww_permits_options *options);
 
 /* How many bytes a set of permits with these options takes in memory that the caller brings. Never blocks.
@@ -3388,8 +3395,8 @@ int ww_event_anonymous(ww_event **out, const ww_event_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_event_from_fd(ww_event **out, int fd, const ww_event_options *options);
 
-/* Joins the event in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
- * as there. */
+/* Joins the event in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Blocking and
+ * errors: as there. */
 int ww_event_place(ww_event **out, int fd, uint64_t offset, size_t size, const ww_event_options *options);
 
 /* How many bytes an event with these options takes in memory that the caller brings. Never blocks.
@@ -3501,8 +3508,8 @@ int ww_condition_anonymous(ww_condition **out, const ww_condition_options *optio
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_condition_from_fd(ww_condition **out, int fd, const ww_condition_options *options);
 
-/* Joins the condition in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
- * as there. */
+/* Joins the condition in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Blocking
+ * and errors: as there. */
 int ww_condition_place(ww_condition **out, int fd, uint64_t offset, size_t size, const ww_condition_options *options);
 
 /* How many bytes a condition with these options takes in memory that the caller brings. Never blocks.
@@ -3617,8 +3624,8 @@ int ww_rwlock_anonymous(ww_rwlock **out, const ww_rwlock_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_rwlock_from_fd(ww_rwlock **out, int fd, const ww_rwlock_options *options);
 
-/* Joins the read-write lock in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
- * as there. */
+/* Joins the read-write lock in a range of memory that the caller brought, or makes it there: see ww_mutex_place().
+ * Blocking and errors: as there. */
 int ww_rwlock_place(ww_rwlock **out, int fd, uint64_t offset, size_t size, const ww_rwlock_options *options);
 
 /* How many bytes a read-write lock with these options takes in memory that the caller brings. Never blocks.
@@ -3756,8 +3763,8 @@ int ww_barrier_anonymous(ww_barrier **out, const ww_barrier_options *options);
  * Errors: -EBADMSG it is something else, or damaged; -EPROTO, -EUSERS, -EINVAL, -EBADF, -EMFILE, -EFAULT. */
 int ww_barrier_from_fd(ww_barrier **out, int fd, const ww_barrier_options *options);
 
-/* Joins the barrier in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
- * as there. */
+/* Joins the barrier in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Blocking
+ * and errors: as there. */
 int ww_barrier_place(ww_barrier **out, int fd, uint64_t offset, size_t size, const ww_barrier_options *options);
 
 /* How many bytes a barrier with these options takes in memory that the caller brings. Never blocks.
@@ -3817,7 +3824,7 @@ int ww_barrier_get_statistics(const ww_barrier *barrier, ww_barrier_statistics *
 /* Size of the members of ww_lease_holder that are text, the NUL at the end included. */
 #define WW_LEASE_TEXT 72
 
-/* Counters of waits. */
+/* Counters of waits in ww_lease_pool_statistics. */
 #define WW_LEASE_WAITS 24
 
 /* One slot, from ww_lease_pool_acquire() to ww_lease_release(), ww_lease_abandon() or ww_lease_close(). It keeps its pool
@@ -3838,7 +3845,7 @@ typedef struct ww_lease_pool_options {
     size_t size;
     /* How many slots there are, at most 4096; 0 for 8. */
     uint32_t slots;
-    /* How many it can be resized to; 0 for twice as many, and 64 at least. Each takes 2176 bytes. */
+    /* How many it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes. */
     uint32_t room;
     /* 1: first come, first served; 0: whoever comes may be faster than those who wait, until one has waited for 0.4 ms. */
     uint32_t fair;
@@ -3850,7 +3857,8 @@ typedef struct ww_lease_pool_options {
     uint32_t wait;
     /* How long a lease lasts unless it is renewed, in milliseconds; 0 for as long as its holder lives. */
     uint64_t expires_ms;
-    /* Slots that are kept for groups, such as "web:6,cron:2"; NULL for none. */
+    /* Slots that are kept for groups, such as "web:6,cron:2", at most 8, with names of at most 32 bytes; NULL for what
+     * the address says, or else none. */
     const char *groups;
 } ww_lease_pool_options;
 #define WW_LEASE_POOL_OPTIONS_INIT WW_INIT(ww_lease_pool_options)
@@ -3949,8 +3957,8 @@ int ww_lease_pool_segment_fd(const ww_lease_pool *pool);
 
 /* Takes a slot; waits until one is free. WW_INHERITED (1): the slot is dirty, see ww_lease_is_dirty().
  *
- * group is that for which it is taken, one of those that the pool was made with, and note what it is used for, in at most
- * 64 bytes, for people who look at the statistics; both may be NULL.
+ * group is that for which it is taken, one of those that the pool was made with, and note what it is used for, for
+ * people who look at the statistics, of which 64 bytes are kept; both may be NULL.
  *
  * Errors: -EINVAL there is no such group, a text is not UTF-8, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED;
  * -ESTALE this handle was declared dead because its lock was closed: open the pool anew; -EFAULT. */
@@ -4028,7 +4036,7 @@ int ww_lease_information(const ww_lease *lease, void *buffer, size_t room, size_
  * Errors: -EMSGSIZE more than WW_LEASE_INFORMATION_MAX bytes; -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
 int ww_lease_set_information(ww_lease *lease, const void *information, size_t length);
 
-/* Says what it is used for, in at most 64 bytes, for people who look at the statistics. Never blocks.
+/* Says what it is used for, for people who look at the statistics; 64 bytes of it are kept. Never blocks.
  *
  * Errors: -EINVAL it is not UTF-8; -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
 int ww_lease_set_note(ww_lease *lease, const char *note);
@@ -4119,8 +4127,9 @@ void ww_caller_close(ww_caller *caller);
  * Errors: as ww_channel_open_receiver(); -ENOTSUP there is no way back over this mechanism. */
 int ww_server_open(ww_server **out, const char *address, int64_t timeout_ns);
 
-/* Waits for one question, and answers it with what the function makes of it. 1: somebody was there to take the answer; 0: nobody was,
- * and the answer was dropped and counted.
+/* Waits for one question, and answers it with what the function makes of it. 1: somebody was there to take the answer;
+ * 0: nobody was, and the answer was dropped and counted. The answer waits for room for a second at most, whatever the
+ * timeout.
  *
  * Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel gives; -EINVAL the
  * timeout; -EFAULT. */
@@ -4174,7 +4183,8 @@ typedef struct ww_pool_options {
     const char *address;
     /* How many tasks may wait for a worker, after which submitting waits; 0 for 65536. */
     uint64_t queue;
-    /* The most bytes that a worker may have resident; 0 for no limit. */
+    /* The most bytes that a worker may have resident, looked at 20 times a second; it is killed above that. 0 for no
+     * limit. */
     uint64_t memory_limit;
     /* Tasks after which a worker is replaced by a fresh one; 0 for never. */
     uint64_t tasks_per_worker;
@@ -4182,7 +4192,7 @@ typedef struct ww_pool_options {
     int64_t task_timeout_ns;
     /* How long a worker beyond the least has nothing to do before it ends, in nanoseconds; 0 for 10 s. */
     int64_t shrink_after_ns;
-    /* The most workers at a time; 0 for one per processor. */
+    /* The most workers at a time, at most 4096; 0 for one per processor. */
     uint32_t workers;
     /* Workers that are kept while there is nothing to do; 0 for all, or WW_POOL_NO_WORKERS. */
     uint32_t least_workers;
@@ -4205,7 +4215,7 @@ typedef struct ww_task_options {
     size_t size;
     /* How long it may run, in nanoseconds; 0 for what the pool says. */
     int64_t timeout_ns;
-    /* Higher ones run first. */
+    /* Tasks of a higher one run first. */
     uint32_t priority;
     uint32_t reserved;
 } ww_task_options;
@@ -4282,15 +4292,16 @@ int ww_pool_start(ww_pool **out, const ww_pool_options *options, const ww_pool_f
  * often. */
 int ww_pool_start_program(ww_pool **out, const ww_pool_options *options, const char *const *program);
 
-/* In a program that ww_pool_start_program() started: works until the pool says stop or is gone. Functions are called by their
- * numbers, from 0.
+/* In a program that ww_pool_start_program() started: works, and waits for tasks, until the pool says stop or is gone.
+ * Functions are called by their numbers, from 0.
  *
  * Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was changed on the way;
  * -EBADMSG somebody else writes to the pool's channel; -EFAULT. */
 int ww_worker_serve(const ww_pool_function *functions, size_t count);
 
-/* Ends the pool: tasks that it has are cancelled, their workers killed; threads that wait in it return -ECANCELED first. Tasks stay
- * good until they are closed. See ww_pool_shutdown() for a gentler end. NULL is allowed. */
+/* Ends the pool: tasks that it has are cancelled, their workers killed, whose end it waits for, 5 s at most; threads
+ * that wait in it return -ECANCELED first. Tasks stay good until they are closed. See ww_pool_shutdown() for a gentler
+ * end. NULL is allowed. */
 void ww_pool_close(ww_pool *pool);
 
 /* Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
@@ -4316,9 +4327,9 @@ int ww_pool_task_cancel(const ww_pool_task *task, int running);
 /* Lets go of a task, which goes on; its verdict is lost. NULL is allowed. */
 void ww_pool_task_close(ww_pool_task *task);
 
-/* Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not begun are
- * cancelled), and the workers end. At the deadline, what still runs is cancelled and its workers are killed. The handle stays to be
- * closed.
+/* Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not
+ * begun are cancelled), and the workers end; waits for all that. At the deadline, what still runs is cancelled and its
+ * workers are killed. The handle stays to be closed.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless; -EINVAL, -EFAULT. */
 int ww_pool_shutdown(const ww_pool *pool, int cancel_queued, int64_t timeout_ns);
@@ -4371,7 +4382,7 @@ int ww_pool_get_statistics(const ww_pool *pool, ww_pool_statistics *out, ww_pool
 /* What was written is brought to the disk when the kernel comes to it; the default. */
 #define WW_LOG_SYNC_NEVER 1
 
-/* So long after it was written, at the latest. */
+/* It is brought there so long after it was written, at the latest. */
 #define WW_LOG_SYNC_INTERVAL 2
 
 /* Before a record counts as written. */
@@ -4389,19 +4400,21 @@ typedef struct ww_log ww_log;
  * what else differs from the log that there is already is refused. */
 typedef struct ww_log_options {
     size_t size;
-    /* The file; NULL for that of the log that there is. */
+    /* The file's path; NULL for the address's file=, or that of the log that there is. */
     const char *file;
     /* Memory for records that are not written yet, in bytes; 0 for 2048 of the largest size. */
     uint64_t capacity;
-    /* The largest record in bytes, with all that belongs to it; 0 for 4000. What is longer is cut, says so, and is counted. */
+    /* The largest record in bytes, with all that belongs to it, 256 to 1048576; 0 for 4000. What is longer is cut,
+     * says so, and is counted. */
     uint64_t largest;
-    /* A file that would become larger is set aside first, as file.1, and a new one is begun; 0: never. */
+    /* A file that would become larger than so many bytes is set aside first, as file.1, and a new one is begun; 0:
+     * never. */
     uint64_t rotate_size;
     /* The same after so many seconds, counted from midnight UTC where that divides a day; 0: never. */
     uint64_t rotate_every_s;
-    /* With WW_LOG_SYNC_INTERVAL, in milliseconds. */
+    /* With WW_LOG_SYNC_INTERVAL: how long, in milliseconds, 1 or more; else not looked at. */
     uint64_t sync_every_ms;
-    /* How long a call waits for room, in nanoseconds; 0 for ever. */
+    /* How long a call waits for room, in nanoseconds; 0 or WW_FOREVER for ever. */
     int64_t timeout_ns;
     /* WW_LOG_TEXT, WW_LOG_JSON or WW_LOG_LOGFMT. */
     uint32_t format;
@@ -4458,13 +4471,13 @@ typedef struct ww_log_statistics {
     uint64_t memory;
     /* Why nothing can be written at present, as an errno; 0: nothing is in the way. */
     int32_t trouble;
-    /* The process that writes; 0 if none does. */
+    /* The process that writes; 0 if none does, or it lives in a pid namespace that this one cannot see. */
     uint32_t writer;
     uint64_t reserved[4];
 } ww_log_statistics;
 
 /* Opens the log of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a
- * path on a tmpfs. Who makes it names the file, in the options or as log:name?file=…. Never blocks. Close it with
+ * path on a tmpfs. Who makes it names the file, in the options or as log:name?file=PATH. Never blocks. Close it with
  * ww_log_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together, or that the log that there is was not made with, which
@@ -4475,8 +4488,8 @@ typedef struct ww_log_statistics {
  * participant; -ENOMEM no thread can be had; -EMFILE, -ENFILE; -EFAULT. */
 int ww_log_open(ww_log **out, const char *address, const ww_log_options *options);
 
-/* Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does. NULL is
- * allowed. */
+/* Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does, and
+ * blocks for the disk then. NULL is allowed. */
 void ww_log_close(ww_log *log);
 
 /* Removes the name and the memory of a log; the file stays. Never blocks.
@@ -4527,8 +4540,8 @@ int ww_log_signal(const ww_log *log, int signal, const void *about);
  * ww_log_write(); -EINVAL, -EFAULT. */
 int ww_log_drain(const ww_log *log, int64_t timeout_ns);
 
-/* Is the writer, as soon as there is no other, until the timeout is over: for a process or thread of its own that does nothing
- * else. Trouble with the file does not end it: see ww_log_get_statistics().
+/* Is the writer, as soon as there is no other, until the timeout is over, which is no error: for a process or thread
+ * of its own that does nothing else. Trouble with the file does not end it: see ww_log_get_statistics().
  *
  * Errors: -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT. */
 int ww_log_serve(const ww_log *log, int64_t timeout_ns);
@@ -4537,7 +4550,8 @@ int ww_log_serve(const ww_log *log, int64_t timeout_ns);
  * renamed, but only when it has something to write. Errors: as ww_log_drain(). */
 int ww_log_reopen(const ww_log *log, int64_t timeout_ns);
 
-/* What the log has seen, and how it is. Never blocks. Errors: -EBADMSG the log is damaged; -ESTALE as ww_log_write(); -EFAULT. */
+/* What the log has seen, and how it is. Never blocks; takes time in proportion to the capacity. Errors: -EBADMSG the
+ * log is damaged; -ESTALE as ww_log_write(); -EFAULT. */
 int ww_log_get_statistics(const ww_log *log, ww_log_statistics *statistics);
 
 #if defined(__GNUC__)
@@ -4695,17 +4709,16 @@ int ww_channel_get_capabilities(const char *address, ww_channel_capabilities *ca
  * Queues, rings, topics and logs are made if they are missing. Close it with ww_channel_close().
  *
  * Errors: -EINVAL the address, one that carries no messages, or pipe:, which has no name (see ww_channel_pair());
- * -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; -EBADMSG, -EPROTO what lies there is no log of
- * messages, or one of another version (file:); what opening the mechanism gives; -EAGAIN,
- * -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ * -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; -EBADMSG, -EPROTO what lies there is no log
+ * of messages, or one of another version (file:); what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+ * -EFAULT. */
 int ww_channel_open_sender(ww_channel **out, const char *address, int64_t timeout_ns);
 
 /* Opens the end that receives; waits for a sender over fifo:, unless keep-open=1, and for nothing else. Close it with
  * ww_channel_close().
  *
- * Errors: -EINVAL, -EBADMSG, -EPROTO as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where there can be
- * one only;
- * what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ * Errors: -EINVAL, -EBADMSG, -EPROTO as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where
+ * there can be one only; what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 int ww_channel_open_receiver(ww_channel **out, const char *address, int64_t timeout_ns);
 
 /* Makes both ends of a channel without a name, for a process and the children it forks: pipe:. Never blocks. Close
@@ -4746,8 +4759,8 @@ int ww_channel_send(const ww_channel *channel, const void *data, size_t size, in
 int ww_channel_send_with_priority(const ww_channel *channel, const void *data, size_t size, uint32_t priority,
                                   int64_t timeout_ns);
 
-/* Sends count messages one after the other, within one deadline. *sent, which may be NULL, gets how many were sent, also
- * after an error.
+/* Sends count messages one after the other, within one deadline; waits for room. *sent, which may be NULL, gets how
+ * many were sent, also after an error.
  *
  * Errors: as ww_channel_send(), for the first that could not be sent. */
 int ww_channel_send_batch(const ww_channel *channel, const ww_bytes *messages, size_t count, int64_t timeout_ns,

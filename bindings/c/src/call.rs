@@ -130,8 +130,9 @@ pub unsafe extern "C" fn ww_server_open(out: *mut *mut ww_server, address: *cons
     })
 }
 
-/// Waits for one question, and answers it with what the function makes of it. 1: somebody was there to take the answer; 0: nobody was,
-/// and the answer was dropped and counted.
+/// Waits for one question, and answers it with what the function makes of it. 1: somebody was there to take the answer;
+/// 0: nobody was, and the answer was dropped and counted. The answer waits for room for a second at most, whatever the
+/// timeout.
 ///
 /// Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel gives; -EINVAL the
 /// timeout; -EFAULT.

@@ -154,9 +154,9 @@ fn told(found: &Capabilities) -> ww_channel_capabilities {
 /// Queues, rings, topics and logs are made if they are missing. Close it with ww_channel_close().
 ///
 /// Errors: -EINVAL the address, one that carries no messages, or pipe:, which has no name (see ww_channel_pair());
-/// -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; -EBADMSG, -EPROTO what lies there is no log of
-/// messages, or one of another version (file:); what opening the mechanism gives; -EAGAIN,
-/// -ETIMEDOUT, -ECANCELED; -EFAULT.
+/// -ECONNREFUSED, -ENOENT no receiver is there, with a timeout of WW_NOW; -EBADMSG, -EPROTO what lies there is no log
+/// of messages, or one of another version (file:); what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+/// -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_open_sender(
     out: *mut *mut ww_channel,
@@ -173,9 +173,8 @@ pub unsafe extern "C" fn ww_channel_open_sender(
 /// Opens the end that receives; waits for a sender over fifo:, unless keep-open=1, and for nothing else. Close it with
 /// ww_channel_close().
 ///
-/// Errors: -EINVAL, -EBADMSG, -EPROTO as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where there can be
-/// one only;
-/// what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
+/// Errors: -EINVAL, -EBADMSG, -EPROTO as ww_channel_open_sender(); -EADDRINUSE, -EBUSY another receiver has it, where
+/// there can be one only; what opening the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_channel_open_receiver(
     out: *mut *mut ww_channel,
@@ -276,8 +275,8 @@ pub unsafe extern "C" fn ww_channel_send_with_priority(
     })
 }
 
-/// Sends count messages one after the other, within one deadline. *sent, which may be NULL, gets how many were sent, also
-/// after an error.
+/// Sends count messages one after the other, within one deadline; waits for room. *sent, which may be NULL, gets how
+/// many were sent, also after an error.
 ///
 /// Errors: as ww_channel_send(), for the first that could not be sent.
 #[unsafe(no_mangle)]

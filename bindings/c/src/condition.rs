@@ -104,8 +104,8 @@ pub unsafe extern "C" fn ww_condition_from_fd(
     })
 }
 
-/// Joins the condition in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
-/// as there.
+/// Joins the condition in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Blocking
+/// and errors: as there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_condition_place(
     out: *mut *mut ww_condition,

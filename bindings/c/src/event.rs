@@ -101,8 +101,8 @@ pub unsafe extern "C" fn ww_event_from_fd(
     })
 }
 
-/// Joins the event in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
-/// as there.
+/// Joins the event in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Blocking and
+/// errors: as there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_event_place(
     out: *mut *mut ww_event,

@@ -335,7 +335,8 @@ pub unsafe extern "C" fn ww_file_append_locked(
     })
 }
 
-/// Reads the whole of the open file, as ww_file_load() does by name. Errors: as there; -EBADF opened for appending only.
+/// Reads the whole of the open file, as ww_file_load() does by name. Blocks for the disk only. Errors: as there; -EBADF
+/// opened for appending only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_file_read_all(
     file: *const ww_file,
@@ -412,7 +413,8 @@ pub unsafe extern "C" fn ww_file_lock(
     })
 }
 
-/// Releases a lock and frees the handle. NULL is allowed. In a child made by fork it frees the child's copy only.
+/// Releases a lock and frees the handle. Never blocks. NULL is allowed. In a child made by fork it frees the child's
+/// copy only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_filelock_release(lock: *mut ww_filelock) {
     // SAFETY: as above.

@@ -23,7 +23,7 @@ const LEASE: &str = "lease";
 pub const WW_LEASE_INFORMATION_MAX: usize = 1024;
 /// Size of the members of ww_lease_holder that are text, the NUL at the end included.
 pub const WW_LEASE_TEXT: usize = 72;
-/// Counters of waits.
+/// Counters of waits in ww_lease_pool_statistics.
 pub const WW_LEASE_WAITS: usize = 24;
 
 /// A pool of leases (lease:name): slots that all processes of a host share, each with what its holders keep about it.
@@ -46,7 +46,7 @@ pub struct ww_lease_pool_options {
     pub size: usize,
     /// How many slots there are, at most 4096; 0 for 8.
     pub slots: u32,
-    /// How many it can be resized to; 0 for twice as many, and 64 at least. Each takes 2176 bytes.
+    /// How many it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes.
     pub room: u32,
     /// 1: first come, first served; 0: whoever comes may be faster than those who wait, until one has waited for 0.4 ms.
     pub fair: u32,
@@ -58,7 +58,8 @@ pub struct ww_lease_pool_options {
     pub wait: u32,
     /// How long a lease lasts unless it is renewed, in milliseconds; 0 for as long as its holder lives.
     pub expires_ms: u64,
-    /// Slots that are kept for groups, such as "web:6,cron:2"; NULL for none.
+    /// Slots that are kept for groups, such as "web:6,cron:2", at most 8, with names of at most 32 bytes; NULL for what
+    /// the address says, or else none.
     pub groups: *const c_char,
 }
 
@@ -214,8 +215,8 @@ pub unsafe extern "C" fn ww_lease_pool_segment_fd(pool: *const ww_lease_pool) ->
 
 /// Takes a slot; waits until one is free. WW_INHERITED (1): the slot is dirty, see ww_lease_is_dirty().
 ///
-/// group is that for which it is taken, one of those that the pool was made with, and note what it is used for, in at most
-/// 64 bytes, for people who look at the statistics; both may be NULL.
+/// group is that for which it is taken, one of those that the pool was made with, and note what it is used for, for
+/// people who look at the statistics, of which 64 bytes are kept; both may be NULL.
 ///
 /// Errors: -EINVAL there is no such group, a text is not UTF-8, or the timeout; -EAGAIN, -ETIMEDOUT, -ECANCELED;
 /// -ESTALE this handle was declared dead because its lock was closed: open the pool anew; -EFAULT.
@@ -500,7 +501,7 @@ pub unsafe extern "C" fn ww_lease_set_information(
     call(|| unsafe { object_mut(lease, LEASE)?.0.set_information(bytes(information, length)?) })
 }
 
-/// Says what it is used for, in at most 64 bytes, for people who look at the statistics. Never blocks.
+/// Says what it is used for, for people who look at the statistics; 64 bytes of it are kept. Never blocks.
 ///
 /// Errors: -EINVAL it is not UTF-8; -ESTALE, -EPERM as ww_lease_check(); -EFAULT.
 #[unsafe(no_mangle)]

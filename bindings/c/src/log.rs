@@ -49,7 +49,7 @@ pub const WW_LOG_SYSV_MQ: u32 = 3;
 
 /// What was written is brought to the disk when the kernel comes to it; the default.
 pub const WW_LOG_SYNC_NEVER: u32 = 1;
-/// So long after it was written, at the latest.
+/// It is brought there so long after it was written, at the latest.
 pub const WW_LOG_SYNC_INTERVAL: u32 = 2;
 /// Before a record counts as written.
 pub const WW_LOG_SYNC_ALWAYS: u32 = 3;
@@ -68,19 +68,21 @@ pub struct ww_log(Counted<Log>);
 #[derive(Clone, Copy)]
 pub struct ww_log_options {
     pub size: usize,
-    /// The file; NULL for that of the log that there is.
+    /// The file's path; NULL for the address's file=, or that of the log that there is.
     pub file: *const c_char,
     /// Memory for records that are not written yet, in bytes; 0 for 2048 of the largest size.
     pub capacity: u64,
-    /// The largest record in bytes, with all that belongs to it; 0 for 4000. What is longer is cut, says so, and is counted.
+    /// The largest record in bytes, with all that belongs to it, 256 to 1048576; 0 for 4000. What is longer is cut,
+    /// says so, and is counted.
     pub largest: u64,
-    /// A file that would become larger is set aside first, as file.1, and a new one is begun; 0: never.
+    /// A file that would become larger than so many bytes is set aside first, as file.1, and a new one is begun; 0:
+    /// never.
     pub rotate_size: u64,
     /// The same after so many seconds, counted from midnight UTC where that divides a day; 0: never.
     pub rotate_every_s: u64,
-    /// With WW_LOG_SYNC_INTERVAL, in milliseconds.
+    /// With WW_LOG_SYNC_INTERVAL: how long, in milliseconds, 1 or more; else not looked at.
     pub sync_every_ms: u64,
-    /// How long a call waits for room, in nanoseconds; 0 for ever.
+    /// How long a call waits for room, in nanoseconds; 0 or WW_FOREVER for ever.
     pub timeout_ns: i64,
     /// WW_LOG_TEXT, WW_LOG_JSON or WW_LOG_LOGFMT.
     pub format: u32,
@@ -191,7 +193,7 @@ fn level_of(number: u32) -> Result<LogLevel> {
 }
 
 /// Opens the log of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a
-/// path on a tmpfs. Who makes it names the file, in the options or as log:name?file=…. Never blocks. Close it with
+/// path on a tmpfs. Who makes it names the file, in the options or as log:name?file=PATH. Never blocks. Close it with
 /// ww_log_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together, or that the log that there is was not made with, which
@@ -213,8 +215,8 @@ pub unsafe extern "C" fn ww_log_open(
     })
 }
 
-/// Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does. NULL is
-/// allowed.
+/// Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does, and
+/// blocks for the disk then. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_close(log: *mut ww_log) {
     // SAFETY: as above.
@@ -345,8 +347,8 @@ pub unsafe extern "C" fn ww_log_drain(log: *const ww_log, timeout_ns: i64) -> c_
     call(|| unsafe { object(log, LOG)?.0.begin().drain(timeout(timeout_ns)?) })
 }
 
-/// Is the writer, as soon as there is no other, until the timeout is over: for a process or thread of its own that does nothing
-/// else. Trouble with the file does not end it: see ww_log_get_statistics().
+/// Is the writer, as soon as there is no other, until the timeout is over, which is no error: for a process or thread
+/// of its own that does nothing else. Trouble with the file does not end it: see ww_log_get_statistics().
 ///
 /// Errors: -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT.
 #[unsafe(no_mangle)]
@@ -389,12 +391,13 @@ pub struct ww_log_statistics {
     pub memory: u64,
     /// Why nothing can be written at present, as an errno; 0: nothing is in the way.
     pub trouble: i32,
-    /// The process that writes; 0 if none does.
+    /// The process that writes; 0 if none does, or it lives in a pid namespace that this one cannot see.
     pub writer: u32,
     pub reserved: [u64; 4],
 }
 
-/// What the log has seen, and how it is. Never blocks. Errors: -EBADMSG the log is damaged; -ESTALE as ww_log_write(); -EFAULT.
+/// What the log has seen, and how it is. Never blocks; takes time in proportion to the capacity. Errors: -EBADMSG the
+/// log is damaged; -ESTALE as ww_log_write(); -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_get_statistics(log: *const ww_log, statistics: *mut ww_log_statistics) -> c_int {
     // SAFETY: as above.

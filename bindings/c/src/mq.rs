@@ -115,7 +115,8 @@ pub unsafe extern "C" fn ww_mq_create(
     unsafe { open_with(out, address, options, Mq::create) }
 }
 
-/// Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_mq_open() and ww_mq_create().
+/// Opens a queue, or creates it if it does not exist. Never blocks. Errors and the rest: as ww_mq_open() and
+/// ww_mq_create().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mq_open_or_create(
     out: *mut *mut ww_mq,

@@ -110,8 +110,8 @@ pub unsafe extern "C" fn ww_permits_from_fd(
     })
 }
 
-/// Joins the set of permits in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
-/// as there.
+/// Joins the set of permits in a range of memory that the caller brought, or makes it there: see ww_mutex_place().
+/// Blocking and errors: as there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_permits_place(
     out: *mut *mut ww_permits,

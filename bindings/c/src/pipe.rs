@@ -159,8 +159,8 @@ pub unsafe extern "C" fn ww_pipe_splice_to(pipe: *const ww_pipe, fd: c_int, size
     call(|| unsafe { object(pipe, "pipe")?.0.splice_to(borrow(fd, "splice")?, size, timeout(timeout_ns)?) })
 }
 
-/// Moves up to size bytes from the pipe, file or socket behind fd into this write end; as ww_pipe_splice_to(). 0 is the
-/// end of the input.
+/// Moves up to size bytes from the pipe, file or socket behind fd into this write end; waits, and fails, as
+/// ww_pipe_splice_to(). 0 is the end of the input.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_splice_from(pipe: *const ww_pipe, fd: c_int, size: usize, timeout_ns: i64) -> ssize_t {
     // SAFETY: as above.
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn ww_pipe_splice_from(pipe: *const ww_pipe, fd: c_int, si
 }
 
 /// Copies up to size bytes from this read end into another pipe's write end and leaves them here to be read; returns
-/// how many. 0 is the end of the stream. Errors: as ww_pipe_splice_to().
+/// how many, and waits until some can be copied. 0 is the end of the stream. Errors: as ww_pipe_splice_to().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_tee(
     pipe: *const ww_pipe,

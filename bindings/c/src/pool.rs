@@ -68,7 +68,8 @@ pub struct ww_pool_options {
     pub address: *const c_char,
     /// How many tasks may wait for a worker, after which submitting waits; 0 for 65536.
     pub queue: u64,
-    /// The most bytes that a worker may have resident; 0 for no limit.
+    /// The most bytes that a worker may have resident, looked at 20 times a second; it is killed above that. 0 for no
+    /// limit.
     pub memory_limit: u64,
     /// Tasks after which a worker is replaced by a fresh one; 0 for never.
     pub tasks_per_worker: u64,
@@ -76,7 +77,7 @@ pub struct ww_pool_options {
     pub task_timeout_ns: i64,
     /// How long a worker beyond the least has nothing to do before it ends, in nanoseconds; 0 for 10 s.
     pub shrink_after_ns: i64,
-    /// The most workers at a time; 0 for one per processor.
+    /// The most workers at a time, at most 4096; 0 for one per processor.
     pub workers: u32,
     /// Workers that are kept while there is nothing to do; 0 for all, or WW_POOL_NO_WORKERS.
     pub least_workers: u32,
@@ -113,7 +114,7 @@ pub struct ww_task_options {
     pub size: usize,
     /// How long it may run, in nanoseconds; 0 for what the pool says.
     pub timeout_ns: i64,
-    /// Higher ones run first.
+    /// Tasks of a higher one run first.
     pub priority: u32,
     pub reserved: u32,
 }
@@ -291,8 +292,8 @@ pub unsafe extern "C" fn ww_pool_start_program(
     })
 }
 
-/// In a program that ww_pool_start_program() started: works until the pool says stop or is gone. Functions are called by their
-/// numbers, from 0.
+/// In a program that ww_pool_start_program() started: works, and waits for tasks, until the pool says stop or is gone.
+/// Functions are called by their numbers, from 0.
 ///
 /// Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was changed on the way;
 /// -EBADMSG somebody else writes to the pool's channel; -EFAULT.
@@ -302,8 +303,9 @@ pub unsafe extern "C" fn ww_worker_serve(functions: *const ww_pool_function, cou
     call(|| unsafe { wigwag::WorkerSeat::from_environment()?.serve_handlers(&handlers(functions, count)?) })
 }
 
-/// Ends the pool: tasks that it has are cancelled, their workers killed; threads that wait in it return -ECANCELED first. Tasks stay
-/// good until they are closed. See ww_pool_shutdown() for a gentler end. NULL is allowed.
+/// Ends the pool: tasks that it has are cancelled, their workers killed, whose end it waits for, 5 s at most; threads
+/// that wait in it return -ECANCELED first. Tasks stay good until they are closed. See ww_pool_shutdown() for a gentler
+/// end. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_close(pool: *mut ww_pool) {
     // SAFETY: as above.
@@ -452,9 +454,9 @@ pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
     unsafe { close(task, |_| {}) };
 }
 
-/// Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not begun are
-/// cancelled), and the workers end. At the deadline, what still runs is cancelled and its workers are killed. The handle stays to be
-/// closed.
+/// Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not
+/// begun are cancelled), and the workers end; waits for all that. At the deadline, what still runs is cancelled and its
+/// workers are killed. The handle stays to be closed.
 ///
 /// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless; -EINVAL, -EFAULT.
 #[unsafe(no_mangle)]

@@ -244,7 +244,7 @@ pub unsafe extern "C" fn ww_ring_fd(ring: *const ww_ring) -> c_int {
 }
 
 /// As ww_ring_fd(), readable while there may be room for a message in this lane (0 where there is one), until a call finds
-/// none. Errors: as ww_ring_fd(); -EINVAL there is no such lane.
+/// none. Never blocks. Errors: as ww_ring_fd(); -EINVAL there is no such lane.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring, lane: u32) -> c_int {
     // SAFETY: as above.

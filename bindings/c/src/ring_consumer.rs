@@ -274,7 +274,7 @@ pub unsafe extern "C" fn ww_ring_consumer_give_back(consumer: *const ww_ring_con
     })
 }
 
-/// As ww_ring_producer_get_statistics().
+/// As ww_ring_producer_get_statistics(). Never blocks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_consumer_get_statistics(
     consumer: *const ww_ring_consumer,

@@ -101,8 +101,8 @@ pub unsafe extern "C" fn ww_rwlock_from_fd(
     })
 }
 
-/// Joins the read-write lock in a range of memory that the caller brought, or makes it there: see ww_mutex_place(). Errors:
-/// as there.
+/// Joins the read-write lock in a range of memory that the caller brought, or makes it there: see ww_mutex_place().
+/// Blocking and errors: as there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_rwlock_place(
     out: *mut *mut ww_rwlock,

@@ -142,7 +142,8 @@ pub unsafe extern "C" fn ww_sysv_mq_create(
     unsafe { open_with(out, address, options, SysvMq::create) }
 }
 
-/// Opens a queue, or creates it if it does not exist. Errors and the rest: as ww_sysv_mq_open() and ww_sysv_mq_create().
+/// Opens a queue, or creates it if it does not exist. Blocking, errors and the rest: as ww_sysv_mq_open() and
+/// ww_sysv_mq_create().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_mq_open_or_create(
     out: *mut *mut ww_sysv_mq,

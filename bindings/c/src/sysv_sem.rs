@@ -28,9 +28,10 @@ pub struct ww_sysv_sem_options {
     pub size: usize,
     /// How many semaphores; 0 means 1. Opening refuses a set that has fewer.
     pub count: usize,
-    /// The values at the start, count of them; NULL: each starts at initial.
+    /// The values at the start, count of them, which must be given here then; NULL: each starts at initial.
     pub values: *const u16,
-    /// How long to wait for another creator to put its values in before taking over; 0 means one second.
+    /// How long to wait, in nanoseconds, for another creator to put its values in before taking over; 0 means one
+    /// second.
     pub settle_ns: i64,
     /// The value of each at the start, at most 32767.
     pub initial: u32,

@@ -171,7 +171,8 @@ pub unsafe extern "C" fn ww_sysv_shm_open(
 }
 
 /// Attaches the segment, made if there is none; ww_sysv_shm_created() tells which. Of several processes that do so at
-/// once, exactly one creates it, and all get the whole size. Errors: as ww_sysv_shm_create() and ww_sysv_shm_open().
+/// once, exactly one creates it, and all get the whole size. Never waits for others. Errors: as ww_sysv_shm_create()
+/// and ww_sysv_shm_open().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_shm_open_or_create(
     out: *mut *mut ww_sysv_shm,

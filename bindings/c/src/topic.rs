@@ -42,7 +42,7 @@ pub struct ww_topic_options {
     /// Memory for messages in bytes, reserved at once; 0 for 1 MiB. Each message uses what it needs of it, in blocks of a
     /// sixteenth of the largest, at least 128 bytes.
     pub capacity: u64,
-    /// The largest message in bytes; 0 for 1024.
+    /// The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less.
     pub largest: u64,
     /// How many messages are stored at most; 0 for as many as the capacity holds.
     pub depth: u64,
@@ -67,7 +67,8 @@ pub struct ww_subscribe_options {
     /// Of a lossless subscriber: for how many nanoseconds it may hold up a publisher without receiving anything before it is
     /// cut off, to the millisecond; 0 for ever.
     pub stuck_ns: u64,
-    /// Begin with up to so many of the last messages, as far as they are still stored.
+    /// Begin with up to so many of the last messages, as far as they are still stored; 0 for none. A lossless
+    /// subscriber cannot have the oldest sixteenth of the depth.
     pub history: u64,
     /// 1: never slow a publisher; messages that are not received in time are missed, and counted. 0: publishers wait.
     pub lossy: u32,
