@@ -689,9 +689,8 @@ int ww_mapping_flush(const ww_mapping *mapping, size_t offset, size_t length);
 /* Unmaps and frees the handle; pointers into the memory are no longer good. NULL is allowed. */
 void ww_mapping_close(ww_mapping *mapping);
 
-/* Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED,
- * WW_FILE_CLOSED and WW_FILE_REMOVED, joined by |. Close it with
- * ww_filewatch_close(). Never blocks.
+/* Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED, WW_FILE_CLOSED and
+ * WW_FILE_REMOVED, joined by |. Close it with ww_filewatch_close(). Never blocks.
  *
  * Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
  * watches exist, with the limit in the text; -EINVAL the address, no events, or unknown ones; -EISDIR; -EFAULT. */
@@ -1658,8 +1657,8 @@ int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
  * type.
  *
  * A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
- * removes the queue; closing a handle leaves it as it is. It has no descriptor
- * but what ww_sysv_mq_doorbell() makes. May be shared between threads. */
+ * removes the queue; closing a handle leaves it as it is. It has no descriptor but what ww_sysv_mq_doorbell() makes.
+ * May be shared between threads. */
 typedef struct ww_sysv_mq ww_sysv_mq;
 
 /* How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT. */
@@ -2202,8 +2201,8 @@ int ww_sem_release_many(const ww_sem *sem, uint32_t count, size_t *done);
 /* The value at this moment: how many permits are left. Never blocks. Errors: -EFAULT. */
 int ww_sem_value(const ww_sem *sem);
 
-/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Never
- * blocks. Returns NULL for NULL. */
+/* The sem_t behind the handle, for calls of the C library; good while the handle is open. Never blocks. Returns NULL
+ * for NULL. */
 void *ww_sem_pointer(const ww_sem *sem);
 
 /* Removes the name: those who have it open go on using it, and the name is free for a new one. Never blocks.
@@ -2273,16 +2272,17 @@ typedef struct ww_bytes {
 typedef struct ww_ring ww_ring;
 
 /* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, depth, participants, mode,
- * persistent, redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
- * the address says, or else the default. */
+ * persistent, redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's
+ * own. Zero means what the address says, or else the default. */
 typedef struct ww_ring_options {
     size_t size;
     /* Memory for messages in bytes, reserved at once; 0 for 1 MiB or, where a depth is given, for so many messages of the
      * largest size. */
     uint64_t capacity;
-    /* The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. A limit only: each message takes
-     * 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at most twice that (an
-     * eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or 128 bytes for each instead. */
+    /* The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. A limit only: each
+     * message takes 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at
+     * most twice that (an eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or
+     * 128 bytes for each instead. */
     uint64_t largest;
     /* How many handles may be open at the same time, at most 256; 0 for 256. */
     uint32_t participants;
@@ -2334,8 +2334,8 @@ typedef struct ww_ring_statistics {
     uint64_t skipped;
     /* How often a message came back after it had been taken. */
     uint64_t redelivered;
-    /* The most messages that were in the ring at once (in one of its lanes, if there are several), those being written included; may be short by 16, or an eighth of
-     * what there is room for if that is less. 0 with a one-to-one ring. */
+    /* The most messages that were in the ring at once (in one of its lanes, if there are several), those being written
+     * included; may be short by 16, or an eighth of what there is room for if that is less. 0 with a one-to-one ring. */
     uint64_t high_water;
     /* The largest message, and all memory, in bytes. */
     size_t largest;
@@ -4072,19 +4072,19 @@ void ww_lease_close(ww_lease *lease);
 
 /* ---- Questions and answers over channels ---- */
 
-/* The bytes of an answer: to be filled by a function that does tasks of a pool or answers questions, for the thread that runs it and
- * until it returns; or what ww_caller_call() has received. */
+/* The bytes of an answer: to be filled by a function that does tasks of a pool or answers questions, for the thread
+ * that runs it and until it returns; or what ww_caller_call() has received. */
 typedef struct ww_answer ww_answer;
 
-/* The asking side: sends questions over a channel, and receives the answers to its own. May be shared between threads, whose calls
- * come one after the other. It belongs to the process that opened it. */
+/* The asking side: sends questions over a channel, and receives the answers to its own. May be shared between threads,
+ * whose calls come one after the other. It belongs to the process that opened it. */
 typedef struct ww_caller ww_caller;
 
 /* The answering side: receives questions, and answers whoever asked. May be shared between threads. */
 typedef struct ww_server ww_server;
 
-/* What does a task or answers a question: puts the answer by ww_answer_put() and returns 0, or returns a negated errno, which refuses,
- * with what was put as the reason. */
+/* What does a task or answers a question: puts the answer by ww_answer_put() and returns 0, or returns a negated
+ * errno, which refuses, with what was put as the reason. */
 typedef int (*ww_function)(const void *asked, size_t length, struct ww_answer *answer, void *user);
 
 /* What a server has met. */
@@ -4103,17 +4103,18 @@ int ww_answer_data(const ww_answer *answer, const void **data, size_t *length);
 /* Lets go of an answer that was received. NULL is allowed. */
 void ww_answer_close(ww_answer *answer);
 
-/* Opens a channel for questions, and one for answers if its mechanism needs that; waits as ww_channel_open_sender() does. Close it
- * with ww_caller_close().
+/* Opens a channel for questions, and one for answers if its mechanism needs that; waits as ww_channel_open_sender()
+ * does. Close it with ww_caller_close().
  *
  * Errors: as ww_channel_open_sender(); -ENOTSUP there is no way back over this mechanism. */
 int ww_caller_open(ww_caller **out, const char *address, int64_t timeout_ns);
 
 /* Asks, and waits for the answer, which is the caller's: read it by ww_answer_data(), close it with ww_answer_close().
  *
- * Errors: -EREMOTEIO the server refused, ww_last_error() says why; -EPIPE, -ECONNRESET the server went in between: the question may have
- * been acted on; -EAGAIN, -ETIMEDOUT, -ECANCELED there is no answer yet, and if one comes it is dropped and counted; -EMSGSIZE the
- * question is too large; -ENOTSUP opened before a fork; -EINVAL the timeout; -EFAULT. */
+ * Errors: -EREMOTEIO the server refused, ww_last_error() says why; -EPIPE, -ECONNRESET the server went in between: the
+ * question may have been acted on; -EAGAIN, -ETIMEDOUT, -ECANCELED there is no answer yet, and if one comes it is
+ * dropped and counted; -EMSGSIZE the question is too large; -ENOTSUP opened before a fork; -EINVAL the timeout;
+ * -EFAULT. */
 int ww_caller_call(const ww_caller *caller, ww_answer **out, const void *question, size_t length, int64_t timeout_ns);
 
 /* How many answers came too late, and were dropped. Never blocks. Errors: -EFAULT. */
@@ -4131,12 +4132,12 @@ int ww_server_open(ww_server **out, const char *address, int64_t timeout_ns);
  * 0: nobody was, and the answer was dropped and counted. The answer waits for room for a second at most, whatever the
  * timeout.
  *
- * Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel gives; -EINVAL the
- * timeout; -EFAULT. */
+ * Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel
+ * gives; -EINVAL the timeout; -EFAULT. */
 int ww_server_serve_one(const ww_server *server, ww_function function, void *user, int64_t timeout_ns);
 
-/* Answers questions with what the function makes of them until none has come for the timeout, or the handle is closed: to be called
- * by a thread, or several, that do nothing else.
+/* Answers questions with what the function makes of them until none has come for the timeout, or the handle is closed:
+ * to be called by a thread, or several, that do nothing else.
  *
  * Errors: -ETIMEDOUT, -ECANCELED and the like, as ww_server_serve_one(); a peer that sends something else does not end it. */
 int ww_server_serve(const ww_server *server, ww_function function, void *user, int64_t timeout_ns);
@@ -4151,16 +4152,16 @@ void ww_server_close(ww_server *server);
 
 /* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
 
-/* How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its workers ended
- * each time that it was tried, and it was set aside. */
+/* How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its
+ * workers ended each time that it was tried, and it was set aside. */
 #define WW_TASK_DONE 1
 #define WW_TASK_FAILED 2
 #define WW_TASK_CANCELLED 3
 #define WW_TASK_LOST 4
 #define WW_TASK_POISON 5
 
-/* Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the task was
- * cancelled. */
+/* Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the
+ * task was cancelled. */
 #define WW_DEATH_OWN 0
 #define WW_DEATH_TIMEOUT 1
 #define WW_DEATH_MEMORY 2
@@ -4169,8 +4170,8 @@ void ww_server_close(ww_server *server);
 /* For least_workers: none has to be kept. */
 #define WW_POOL_NO_WORKERS UINT32_MAX
 
-/* A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers end with
- * that process, also if it is killed. */
+/* A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers
+ * end with that process, also if it is killed. */
 typedef struct ww_pool ww_pool;
 
 /* A task of a pool, until ww_pool_task_close(). May be shared between threads. */
@@ -4277,16 +4278,17 @@ typedef struct ww_pool_worker {
     uint32_t busy;
 } ww_pool_worker;
 
-/* Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other threads hold
- * locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all children of the process takes
- * their ends away from it. Does not wait for them. NULL options mean defaults. Close it with ww_pool_close().
+/* Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other
+ * threads hold locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all
+ * children of the process takes their ends away from it. Does not wait for them. NULL options mean defaults. Close it
+ * with ww_pool_close().
  *
- * Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE; -ENOMEM also if
- * no thread can be had; -EFAULT. */
+ * Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE;
+ * -ENOMEM also if no thread can be had; -EFAULT. */
 int ww_pool_start(ww_pool **out, const ww_pool_options *options, const ww_pool_function *functions, size_t count);
 
-/* Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls ww_worker_serve(). Over
- * "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
+/* Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls
+ * ww_worker_serve(). Over "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
  *
  * Errors: as ww_pool_start(); -EINVAL no program is named. A program that cannot be run is tried again, less and less
  * often. */
@@ -4295,8 +4297,8 @@ int ww_pool_start_program(ww_pool **out, const ww_pool_options *options, const c
 /* In a program that ww_pool_start_program() started: works, and waits for tasks, until the pool says stop or is gone.
  * Functions are called by their numbers, from 0.
  *
- * Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was changed on the way;
- * -EBADMSG somebody else writes to the pool's channel; -EFAULT. */
+ * Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was
+ * changed on the way; -EBADMSG somebody else writes to the pool's channel; -EFAULT. */
 int ww_worker_serve(const ww_pool_function *functions, size_t count);
 
 /* Ends the pool: tasks that it has are cancelled, their workers killed, whose end it waits for, 5 s at most; threads
@@ -4306,8 +4308,9 @@ void ww_pool_close(ww_pool *pool);
 
 /* Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
  *
- * Errors: -EINVAL no function has this name, or the timeout; -EPIPE the pool was shut down; -EMSGSIZE more bytes than its address
- * carries; -EAGAIN, -ETIMEDOUT, -ECANCELED with no task submitted; -ENOTSUP in a child of the pool's process; -EFAULT. */
+ * Errors: -EINVAL no function has this name, or the timeout; -EPIPE the pool was shut down; -EMSGSIZE more bytes than
+ * its address carries; -EAGAIN, -ETIMEDOUT, -ECANCELED with no task submitted; -ENOTSUP in a child of the pool's
+ * process; -EFAULT. */
 int ww_pool_submit(const ww_pool *pool, ww_pool_task **out, const char *function, const void *data, size_t length,
                    const ww_task_options *options, int64_t timeout_ns);
 
@@ -4320,8 +4323,8 @@ int ww_pool_submit_to(const ww_pool *pool, ww_pool_task **out, uint32_t function
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -EINVAL the timeout; -EFAULT. */
 int ww_pool_task_wait(const ww_pool_task *task, ww_verdict *out, int64_t timeout_ns);
 
-/* Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its verdict already, or
- * runs on. Never blocks. Errors: -EINVAL, -EFAULT. */
+/* Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its
+ * verdict already, or runs on. Never blocks. Errors: -EINVAL, -EFAULT. */
 int ww_pool_task_cancel(const ww_pool_task *task, int running);
 
 /* Lets go of a task, which goes on; its verdict is lost. NULL is allowed. */
@@ -4331,10 +4334,12 @@ void ww_pool_task_close(ww_pool_task *task);
  * begun are cancelled), and the workers end; waits for all that. At the deadline, what still runs is cancelled and its
  * workers are killed. The handle stays to be closed.
  *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless; -EINVAL, -EFAULT. */
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless;
+ * -EINVAL, -EFAULT. */
 int ww_pool_shutdown(const ww_pool *pool, int cancel_queued, int64_t timeout_ns);
 
-/* What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors: -EFAULT. */
+/* What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors:
+ * -EFAULT. */
 int ww_pool_get_statistics(const ww_pool *pool, ww_pool_statistics *out, ww_pool_worker *workers, size_t room);
 
 
@@ -4434,8 +4439,8 @@ typedef struct ww_log_options {
     uint32_t mode;
     /* WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL. */
     uint32_t wait;
-    /* WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ: what records travel through to the writer; a message queue has as much room as
-     * the system gives. */
+    /* WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ: what records travel through to the writer; a message queue has as much
+     * room as the system gives. */
     uint32_t through;
 } ww_log_options;
 #define WW_LOG_OPTIONS_INIT WW_INIT(ww_log_options)
@@ -4494,8 +4499,8 @@ void ww_log_close(ww_log *log);
 
 /* Removes the name and the memory of a log; the file stays. Never blocks.
  *
- * Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is something else,
- * which is left; -EINVAL the address; -EFAULT. */
+ * Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is
+ * something else, which is left; -EINVAL the address; -EFAULT. */
 int ww_log_remove(const char *address);
 
 /* Whether the name still stands for this log. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */
@@ -4510,19 +4515,20 @@ int ww_log_level(const ww_log *log);
 /* Sets the lowest level that is logged, for all processes at once. Never blocks. Errors: -EINVAL, -EFAULT. */
 int ww_log_set_level(const ww_log *log, uint32_t level);
 
-/* Logs a message of this length with fields, unless the level keeps it out; see the macros ww_log_info() and the like. target
- * and file may be NULL, line 0. Waits while there is no room, unless the options say otherwise. Bytes that are not UTF-8 are
- * replaced. Once it has returned 0, the record cannot be lost by anybody's death.
+/* Logs a message of this length with fields, unless the level keeps it out; see the macros ww_log_info() and the like.
+ * target and file may be NULL, line 0. Waits while there is no room, unless the options say otherwise. Bytes that are
+ * not UTF-8 are replaced. Once it has returned 0, the record cannot be lost by anybody's death.
  *
- * Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT, -ECANCELED
- * the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the log is damaged;
- * -EINVAL the level; -ENOMEM in a child made by fork, no thread can be had; -EFAULT. */
+ * Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT,
+ * -ECANCELED the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the
+ * log is damaged; -EINVAL the level; -ENOMEM in a child made by fork, no thread can be had; -EFAULT. */
 int ww_log_write(const ww_log *log, uint32_t level, const char *target, const char *file, uint32_t line,
                  const char *message, size_t length, const ww_log_field *fields, size_t count);
 
-/* Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of them: the
- * handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s at most until it
- * is logged. Once is enough: it holds for children made by fork too, as soon as they have logged something.
+/* Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of
+ * them: the handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s
+ * at most until it is logged. Once is enough: it holds for children made by fork too, as soon as they have logged
+ * something.
  *
  * Errors: -ENOMEM no thread can be had; -EFAULT. */
 int ww_log_crashes(const ww_log *log);
@@ -4546,8 +4552,8 @@ int ww_log_drain(const ww_log *log, int64_t timeout_ns);
  * Errors: -ECANCELED; -ESTALE, -EBADMSG as ww_log_write(); -EINVAL, -EFAULT. */
 int ww_log_serve(const ww_log *log, int64_t timeout_ns);
 
-/* Has the writer open the file anew, as after it was renamed, and waits until it has. A writer finds out itself that a file was
- * renamed, but only when it has something to write. Errors: as ww_log_drain(). */
+/* Has the writer open the file anew, as after it was renamed, and waits until it has. A writer finds out itself that a
+ * file was renamed, but only when it has something to write. Errors: as ww_log_drain(). */
 int ww_log_reopen(const ww_log *log, int64_t timeout_ns);
 
 /* What the log has seen, and how it is. Never blocks; takes time in proportion to the capacity. Errors: -EBADMSG the
@@ -4620,11 +4626,12 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
  * others do not notice. A sender whose connection breaks connects again, within its timeout, and fails with -ECONNRESET
  * first if something that it sent may not have arrived.
  *
- * Over file: the address names a directory, made if it is missing, with a log that senders append to and every receiver reads
- * from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it was: a message is dealt
- * with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and is received again if the process
- * dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
- * to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
+ * Over file: the address names a directory, made if it is missing, with a log that senders append to and every
+ * receiver reads from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it
+ * was: a message is dealt with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and
+ * is received again if the process dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with
+ * ?interval=MS, 1000 by default) or every says when what is sent goes to the disk; ?segment=BYTES, ?retain=BYTES and
+ * ?age=SECONDS what is kept.
  *
  * May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what
  * comes from then on, or fail with -EBUSY if they have a reader=; a pair's ends go on in one of the two processes. */
@@ -4687,13 +4694,14 @@ typedef struct ww_channel_statistics {
     /* Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
      * brought to the disk. */
     uint64_t unconfirmed;
-    /* Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were cut, by
-     * all its users. */
+    /* Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were
+     * cut, by all its users. */
     uint64_t torn;
     /* Senders that were cut off because of what they sent; times that something else than messages was in a pipe. */
     uint64_t cut_off;
     uint64_t garbage;
-    /* Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has missed. */
+    /* Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has
+     * missed. */
     uint64_t dropped;
     uint64_t missed;
     /* Room for what later versions tell; 0. */
@@ -4735,9 +4743,9 @@ void ww_channel_close(ww_channel *channel);
  * know that a thread can be joined before the handle is closed. Errors: -EFAULT. */
 int ww_channel_end_waits(const ww_channel *channel);
 
-/* Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it; a log,
- * whose users get -ESTALE, or with reader= the position of that reader alone. Sockets' names go with their receiver. Never
- * blocks, but for who is just appending to a log.
+/* Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it;
+ * a log, whose users get -ESTALE, or with reader= the position of that reader alone. Sockets' names go with their
+ * receiver. Never blocks, but for who is just appending to a log.
  *
  * Errors: -EINVAL the address, or it names nothing that outlives its receiver; -ENOENT there is no such thing; -EBUSY the
  * reader is in use; -ENOTEMPTY files that are not the log's stay in its directory; what removing it gives; -EFAULT. */

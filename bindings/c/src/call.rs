@@ -11,12 +11,12 @@ const ANSWER: &str = "answer";
 const CALLER: &str = "caller";
 const SERVER: &str = "server";
 
-/// The bytes of an answer: to be filled by a function that does tasks of a pool or answers questions, for the thread that runs it and
-/// until it returns; or what ww_caller_call() has received.
+/// The bytes of an answer: to be filled by a function that does tasks of a pool or answers questions, for the thread
+/// that runs it and until it returns; or what ww_caller_call() has received.
 pub struct ww_answer(Vec<u8>);
 
-/// What does a task or answers a question: puts the answer by ww_answer_put() and returns 0, or returns a negated errno, which refuses,
-/// with what was put as the reason.
+/// What does a task or answers a question: puts the answer by ww_answer_put() and returns 0, or returns a negated
+/// errno, which refuses, with what was put as the reason.
 pub type ww_function = Option<
     unsafe extern "C" fn(asked: *const c_void, length: usize, answer: *mut ww_answer, user: *mut c_void) -> c_int,
 >;
@@ -63,15 +63,15 @@ pub unsafe extern "C" fn ww_answer_close(answer: *mut ww_answer) {
     unsafe { close(answer, |_| {}) };
 }
 
-/// The asking side: sends questions over a channel, and receives the answers to its own. May be shared between threads, whose calls
-/// come one after the other. It belongs to the process that opened it.
+/// The asking side: sends questions over a channel, and receives the answers to its own. May be shared between threads,
+/// whose calls come one after the other. It belongs to the process that opened it.
 pub struct ww_caller(Counted<Caller>);
 
 /// The answering side: receives questions, and answers whoever asked. May be shared between threads.
 pub struct ww_server(Counted<Server>);
 
-/// Opens a channel for questions, and one for answers if its mechanism needs that; waits as ww_channel_open_sender() does. Close it
-/// with ww_caller_close().
+/// Opens a channel for questions, and one for answers if its mechanism needs that; waits as ww_channel_open_sender()
+/// does. Close it with ww_caller_close().
 ///
 /// Errors: as ww_channel_open_sender(); -ENOTSUP there is no way back over this mechanism.
 #[unsafe(no_mangle)]
@@ -85,9 +85,10 @@ pub unsafe extern "C" fn ww_caller_open(out: *mut *mut ww_caller, address: *cons
 
 /// Asks, and waits for the answer, which is the caller's: read it by ww_answer_data(), close it with ww_answer_close().
 ///
-/// Errors: -EREMOTEIO the server refused, ww_last_error() says why; -EPIPE, -ECONNRESET the server went in between: the question may have
-/// been acted on; -EAGAIN, -ETIMEDOUT, -ECANCELED there is no answer yet, and if one comes it is dropped and counted; -EMSGSIZE the
-/// question is too large; -ENOTSUP opened before a fork; -EINVAL the timeout; -EFAULT.
+/// Errors: -EREMOTEIO the server refused, ww_last_error() says why; -EPIPE, -ECONNRESET the server went in between: the
+/// question may have been acted on; -EAGAIN, -ETIMEDOUT, -ECANCELED there is no answer yet, and if one comes it is
+/// dropped and counted; -EMSGSIZE the question is too large; -ENOTSUP opened before a fork; -EINVAL the timeout;
+/// -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_caller_call(
     caller: *const ww_caller,
@@ -134,8 +135,8 @@ pub unsafe extern "C" fn ww_server_open(out: *mut *mut ww_server, address: *cons
 /// 0: nobody was, and the answer was dropped and counted. The answer waits for room for a second at most, whatever the
 /// timeout.
 ///
-/// Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel gives; -EINVAL the
-/// timeout; -EFAULT.
+/// Errors: -EBADMSG a peer sent something else and was cut off; -EAGAIN, -ETIMEDOUT, -ECANCELED; what the channel
+/// gives; -EINVAL the timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_server_serve_one(
     server: *const ww_server,
@@ -151,8 +152,8 @@ pub unsafe extern "C" fn ww_server_serve_one(
     })
 }
 
-/// Answers questions with what the function makes of them until none has come for the timeout, or the handle is closed: to be called
-/// by a thread, or several, that do nothing else.
+/// Answers questions with what the function makes of them until none has come for the timeout, or the handle is closed:
+/// to be called by a thread, or several, that do nothing else.
 ///
 /// Errors: -ETIMEDOUT, -ECANCELED and the like, as ww_server_serve_one(); a peer that sends something else does not end it.
 #[unsafe(no_mangle)]

@@ -28,11 +28,12 @@ pub const WW_CHANNEL_DISK: u32 = 2;
 /// others do not notice. A sender whose connection breaks connects again, within its timeout, and fails with -ECONNRESET
 /// first if something that it sent may not have arrived.
 ///
-/// Over file: the address names a directory, made if it is missing, with a log that senders append to and every receiver reads
-/// from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it was: a message is dealt
-/// with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and is received again if the process
-/// dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with ?interval=MS, 1000 by default) or every says when what is sent goes
-/// to the disk; ?segment=BYTES, ?retain=BYTES and ?age=SECONDS what is kept.
+/// Over file: the address names a directory, made if it is missing, with a log that senders append to and every
+/// receiver reads from the beginning, or from the end with ?from=newest. With ?reader=NAME a receiver goes on where it
+/// was: a message is dealt with when the next is asked for, by ww_channel_flush(), or when the receiver is closed, and
+/// is received again if the process dies before, or by ww_channel_put_back(). ?fsync=never, interval (the default, with
+/// ?interval=MS, 1000 by default) or every says when what is sent goes to the disk; ?segment=BYTES, ?retain=BYTES and
+/// ?age=SECONDS what is kept.
 ///
 /// May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what
 /// comes from then on, or fail with -EBUSY if they have a reader=; a pair's ends go on in one of the two processes.
@@ -99,13 +100,14 @@ pub struct ww_channel_statistics {
     /// Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
     /// brought to the disk.
     pub unconfirmed: u64,
-    /// Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were cut, by
-    /// all its users.
+    /// Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were
+    /// cut, by all its users.
     pub torn: u64,
     /// Senders that were cut off because of what they sent; times that something else than messages was in a pipe.
     pub cut_off: u64,
     pub garbage: u64,
-    /// Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has missed.
+    /// Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has
+    /// missed.
     pub dropped: u64,
     pub missed: u64,
     /// Room for what later versions tell; 0.
@@ -227,9 +229,9 @@ pub unsafe extern "C" fn ww_channel_end_waits(channel: *const ww_channel) -> c_i
     })
 }
 
-/// Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it; a log,
-/// whose users get -ESTALE, or with reader= the position of that reader alone. Sockets' names go with their receiver. Never
-/// blocks, but for who is just appending to a log.
+/// Removes what the address names, so that it can be opened no more: a FIFO, queue, ring or topic, whose users keep it;
+/// a log, whose users get -ESTALE, or with reader= the position of that reader alone. Sockets' names go with their
+/// receiver. Never blocks, but for who is just appending to a log.
 ///
 /// Errors: -EINVAL the address, or it names nothing that outlives its receiver; -ENOENT there is no such thing; -EBUSY the
 /// reader is in use; -ENOTEMPTY files that are not the log's stay in its directory; what removing it gives; -EFAULT.

@@ -492,9 +492,8 @@ pub unsafe extern "C" fn ww_mapping_close(mapping: *mut ww_mapping) {
     drop(unsafe { take(mapping) });
 }
 
-/// Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED,
-/// WW_FILE_CLOSED and WW_FILE_REMOVED, joined by |. Close it with
-/// ww_filewatch_close(). Never blocks.
+/// Starts watching the file at the address for any of WW_FILE_APPEARED, WW_FILE_CHANGED, WW_FILE_CLOSED and
+/// WW_FILE_REMOVED, joined by |. Close it with ww_filewatch_close(). Never blocks.
 ///
 /// Errors: -ENOENT, -ENOTDIR its directory does not exist; -EACCES the directory may not be read; -EMFILE, -ENOSPC too many
 /// watches exist, with the limit in the text; -EINVAL the address, no events, or unknown ones; -EISDIR; -EFAULT.

@@ -102,8 +102,8 @@ pub struct ww_log_options {
     pub mode: u32,
     /// WW_WAIT_ADAPTIVE, WW_WAIT_BLOCK or WW_WAIT_POLL.
     pub wait: u32,
-    /// WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ: what records travel through to the writer; a message queue has as much room as
-    /// the system gives.
+    /// WW_LOG_RING, WW_LOG_MQ or WW_LOG_SYSV_MQ: what records travel through to the writer; a message queue has as much
+    /// room as the system gives.
     pub through: u32,
 }
 
@@ -225,8 +225,8 @@ pub unsafe extern "C" fn ww_log_close(log: *mut ww_log) {
 
 /// Removes the name and the memory of a log; the file stays. Never blocks.
 ///
-/// Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is something else,
-/// which is left; -EINVAL the address; -EFAULT.
+/// Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is
+/// something else, which is left; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.
@@ -279,13 +279,13 @@ unsafe fn optional<'a>(given: *const c_char) -> Result<std::borrow::Cow<'a, str>
     if given.is_null() { Ok("".into()) } else { Ok(String::from_utf8_lossy(unsafe { text(given, LOG) }?)) }
 }
 
-/// Logs a message of this length with fields, unless the level keeps it out; see the macros ww_log_info() and the like. target
-/// and file may be NULL, line 0. Waits while there is no room, unless the options say otherwise. Bytes that are not UTF-8 are
-/// replaced. Once it has returned 0, the record cannot be lost by anybody's death.
+/// Logs a message of this length with fields, unless the level keeps it out; see the macros ww_log_info() and the like.
+/// target and file may be NULL, line 0. Waits while there is no room, unless the options say otherwise. Bytes that are
+/// not UTF-8 are replaced. Once it has returned 0, the record cannot be lost by anybody's death.
 ///
-/// Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT, -ECANCELED
-/// the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the log is damaged;
-/// -EINVAL the level; -ENOMEM in a child made by fork, no thread can be had; -EFAULT.
+/// Errors: -EAGAIN there is no room and the handle does not wait: the record was dropped, and is counted; -ETIMEDOUT,
+/// -ECANCELED the same after waiting; -ESTALE this handle was declared dead because its lock was closed; -EBADMSG the
+/// log is damaged; -EINVAL the level; -ENOMEM in a child made by fork, no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_write(
     log: *const ww_log,
@@ -315,9 +315,10 @@ pub unsafe extern "C" fn ww_log_write(
     })
 }
 
-/// Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of them: the
-/// handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s at most until it
-/// is logged. Once is enough: it holds for children made by fork too, as soon as they have logged something.
+/// Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of
+/// them: the handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s
+/// at most until it is logged. Once is enough: it holds for children made by fork too, as soon as they have logged
+/// something.
 ///
 /// Errors: -ENOMEM no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
@@ -357,8 +358,8 @@ pub unsafe extern "C" fn ww_log_serve(log: *const ww_log, timeout_ns: i64) -> c_
     call(|| unsafe { object(log, LOG)?.0.begin().serve(timeout(timeout_ns)?).map(drop) })
 }
 
-/// Has the writer open the file anew, as after it was renamed, and waits until it has. A writer finds out itself that a file was
-/// renamed, but only when it has something to write. Errors: as ww_log_drain().
+/// Has the writer open the file anew, as after it was renamed, and waits until it has. A writer finds out itself that a
+/// file was renamed, but only when it has something to write. Errors: as ww_log_drain().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_reopen(log: *const ww_log, timeout_ns: i64) -> c_int {
     // SAFETY: as above.

@@ -17,15 +17,15 @@ use crate::calls::{Counted, close_counted};
 const POOL: &str = "pool";
 const TASK: &str = "task";
 
-/// How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its workers ended
-/// each time that it was tried, and it was set aside.
+/// How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its
+/// workers ended each time that it was tried, and it was set aside.
 pub const WW_TASK_DONE: u32 = 1;
 pub const WW_TASK_FAILED: u32 = 2;
 pub const WW_TASK_CANCELLED: u32 = 3;
 pub const WW_TASK_LOST: u32 = 4;
 pub const WW_TASK_POISON: u32 = 5;
-/// Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the task was
-/// cancelled.
+/// Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the
+/// task was cancelled.
 pub const WW_DEATH_OWN: u32 = 0;
 pub const WW_DEATH_TIMEOUT: u32 = 1;
 pub const WW_DEATH_MEMORY: u32 = 2;
@@ -33,8 +33,8 @@ pub const WW_DEATH_CANCEL: u32 = 3;
 /// For least_workers: none has to be kept.
 pub const WW_POOL_NO_WORKERS: u32 = u32::MAX;
 
-/// A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers end with
-/// that process, also if it is killed.
+/// A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers
+/// end with that process, also if it is killed.
 pub struct ww_pool(Counted<Pool>);
 
 /// A task of a pool, until ww_pool_task_close(). May be shared between threads.
@@ -248,12 +248,13 @@ unsafe fn handlers(functions: *const ww_pool_function, count: usize) -> Result<V
     (0..count).map(handler).collect()
 }
 
-/// Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other threads hold
-/// locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all children of the process takes
-/// their ends away from it. Does not wait for them. NULL options mean defaults. Close it with ww_pool_close().
+/// Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other
+/// threads hold locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all
+/// children of the process takes their ends away from it. Does not wait for them. NULL options mean defaults. Close it
+/// with ww_pool_close().
 ///
-/// Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE; -ENOMEM also if
-/// no thread can be had; -EFAULT.
+/// Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE;
+/// -ENOMEM also if no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_start(
     out: *mut *mut ww_pool,
@@ -268,8 +269,8 @@ pub unsafe extern "C" fn ww_pool_start(
     })
 }
 
-/// Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls ww_worker_serve(). Over
-/// "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
+/// Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls
+/// ww_worker_serve(). Over "pipe:" only. Its functions are known by their numbers: see ww_pool_submit_to().
 ///
 /// Errors: as ww_pool_start(); -EINVAL no program is named. A program that cannot be run is tried again, less and less
 /// often.
@@ -295,8 +296,8 @@ pub unsafe extern "C" fn ww_pool_start_program(
 /// In a program that ww_pool_start_program() started: works, and waits for tasks, until the pool says stop or is gone.
 /// Functions are called by their numbers, from 0.
 ///
-/// Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was changed on the way;
-/// -EBADMSG somebody else writes to the pool's channel; -EFAULT.
+/// Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was
+/// changed on the way; -EBADMSG somebody else writes to the pool's channel; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_worker_serve(functions: *const ww_pool_function, count: usize) -> c_int {
     // SAFETY: as above.
@@ -314,8 +315,9 @@ pub unsafe extern "C" fn ww_pool_close(pool: *mut ww_pool) {
 
 /// Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
 ///
-/// Errors: -EINVAL no function has this name, or the timeout; -EPIPE the pool was shut down; -EMSGSIZE more bytes than its address
-/// carries; -EAGAIN, -ETIMEDOUT, -ECANCELED with no task submitted; -ENOTSUP in a child of the pool's process; -EFAULT.
+/// Errors: -EINVAL no function has this name, or the timeout; -EPIPE the pool was shut down; -EMSGSIZE more bytes than
+/// its address carries; -EAGAIN, -ETIMEDOUT, -ECANCELED with no task submitted; -ENOTSUP in a child of the pool's
+/// process; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_submit(
     pool: *const ww_pool,
@@ -436,8 +438,8 @@ impl Ended {
     }
 }
 
-/// Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its verdict already, or
-/// runs on. Never blocks. Errors: -EINVAL, -EFAULT.
+/// Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its
+/// verdict already, or runs on. Never blocks. Errors: -EINVAL, -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_task_cancel(task: *const ww_pool_task, running: c_int) -> c_int {
     // SAFETY: as above.
@@ -458,14 +460,16 @@ pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
 /// begun are cancelled), and the workers end; waits for all that. At the deadline, what still runs is cancelled and its
 /// workers are killed. The handle stays to be closed.
 ///
-/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless; -EINVAL, -EFAULT.
+/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED some tasks were cancelled for it; the pool is shut down nevertheless;
+/// -EINVAL, -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_shutdown(pool: *const ww_pool, cancel_queued: c_int, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
     call(|| unsafe { object(pool, POOL)?.0.begin().shutdown(flag(cancel_queued, POOL)?, timeout(timeout_ns)?) })
 }
 
-/// What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors: -EFAULT.
+/// What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors:
+/// -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_get_statistics(
     pool: *const ww_pool,

@@ -56,8 +56,8 @@ impl ww_ring {
 }
 
 /// How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, depth, participants, mode,
-/// persistent, redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's own. Zero means what
-/// the address says, or else the default.
+/// persistent, redeliveries and lanes count when it is made and are the ring's from then on; the rest is each handle's
+/// own. Zero means what the address says, or else the default.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct ww_ring_options {
@@ -65,9 +65,10 @@ pub struct ww_ring_options {
     /// Memory for messages in bytes, reserved at once; 0 for 1 MiB or, where a depth is given, for so many messages of the
     /// largest size.
     pub capacity: u64,
-    /// The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. A limit only: each message takes
-    /// 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at most twice that (an
-    /// eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or 128 bytes for each instead.
+    /// The largest message in bytes; 0 for 1024, or a quarter of the capacity if that is less. A limit only: each
+    /// message takes 128 bytes of the capacity, and one of more than 96 bytes its own length besides, rounded up to at
+    /// most twice that (an eighth more on the average). Rings whose largest message has at most 112 bytes have 64 or
+    /// 128 bytes for each instead.
     pub largest: u64,
     /// How many handles may be open at the same time, at most 256; 0 for 256.
     pub participants: u32,
@@ -401,8 +402,8 @@ pub struct ww_ring_statistics {
     pub skipped: u64,
     /// How often a message came back after it had been taken.
     pub redelivered: u64,
-    /// The most messages that were in the ring at once (in one of its lanes, if there are several), those being written included; may be short by 16, or an eighth of
-    /// what there is room for if that is less. 0 with a one-to-one ring.
+    /// The most messages that were in the ring at once (in one of its lanes, if there are several), those being written
+    /// included; may be short by 16, or an eighth of what there is room for if that is less. 0 with a one-to-one ring.
     pub high_water: u64,
     /// The largest message, and all memory, in bytes.
     pub largest: usize,

@@ -162,8 +162,8 @@ pub unsafe extern "C" fn ww_sem_value(sem: *const ww_sem) -> c_int {
     call(|| unsafe { Ok(c_int::try_from(object(sem, "sem")?.0.value()?).unwrap_or(c_int::MAX)) })
 }
 
-/// The sem_t behind the handle, for calls of the C library; good while the handle is open. Never
-/// blocks. Returns NULL for NULL.
+/// The sem_t behind the handle, for calls of the C library; good while the handle is open. Never blocks. Returns NULL
+/// for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sem_pointer(sem: *const ww_sem) -> *mut c_void {
     // SAFETY: as above.

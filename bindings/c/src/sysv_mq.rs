@@ -25,8 +25,8 @@ pub const WW_SYSV_MQ_ALL_BUT: u32 = 2;
 /// type.
 ///
 /// A message is taken whole by one receiver. The queue and the messages in it outlive every process until somebody
-/// removes the queue; closing a handle leaves it as it is. It has no descriptor
-/// but what ww_sysv_mq_doorbell() makes. May be shared between threads.
+/// removes the queue; closing a handle leaves it as it is. It has no descriptor but what ww_sysv_mq_doorbell() makes.
+/// May be shared between threads.
 pub struct ww_sysv_mq(SysvMq);
 
 /// How a System V queue is opened or created; initialise with WW_SYSV_MQ_OPTIONS_INIT.
