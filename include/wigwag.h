@@ -1170,8 +1170,8 @@ int ww_signal_stop(const ww_signal *signal);
 /* How many signals came and were lost because the queue was full. Never blocks. Errors: -EFAULT. */
 ssize_t ww_signal_lost(const ww_signal *signal);
 
-/* The descriptor, to poll: readable while there is a signal to take. It stays the handle's. Never blocks.
- * Errors: -EFAULT. */
+/* The descriptor, to poll: readable while there is a signal to take. It stays the handle's; in a child made by fork,
+ * call a function that waits first, which makes it the child's own. Never blocks. Errors: -EFAULT. */
 int ww_signal_fd(const ww_signal *signal);
 
 /* Has a function called inside the handler of a signal, in whatever thread the kernel chose, beside other
@@ -2211,7 +2211,7 @@ void *ww_sem_pointer(const ww_sem *sem);
 int ww_sem_remove(const char *address);
 
 
-/* ---- What rings and cells have in common: how their calls wait, and loans ---- */
+/* ---- What rings, cells, topics and locks have in common: how their calls wait, and loans ---- */
 
 /* Look again and again for about as long as a wake-up takes, if waits have been that short lately, then sleep. */
 #define WW_WAIT_ADAPTIVE 0
@@ -4478,6 +4478,7 @@ typedef struct ww_log_statistics {
     int32_t trouble;
     /* The process that writes; 0 if none does, or it lives in a pid namespace that this one cannot see. */
     uint32_t writer;
+    /* Room for what later versions tell; 0. */
     uint64_t reserved[4];
 } ww_log_statistics;
 

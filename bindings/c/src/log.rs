@@ -394,6 +394,7 @@ pub struct ww_log_statistics {
     pub trouble: i32,
     /// The process that writes; 0 if none does, or it lives in a pid namespace that this one cannot see.
     pub writer: u32,
+    /// Room for what later versions tell; 0.
     pub reserved: [u64; 4],
 }
 

@@ -1,4 +1,4 @@
-//! What rings and cells have in common: how their calls wait, and loans.
+//! What rings, cells, topics and locks have in common: how their calls wait, and loans.
 //!
 //! The guards of loans stay on this side, in a table of their handle; C gets where the bytes are, and a token that names
 //! the guard and that a second use does not match.

@@ -399,8 +399,8 @@ pub unsafe extern "C" fn ww_signal_lost(signal: *const ww_signal) -> ssize_t {
     call(|| unsafe { Ok(usize::try_from(object(signal, "signal")?.0.lost()).unwrap_or(usize::MAX)) })
 }
 
-/// The descriptor, to poll: readable while there is a signal to take. It stays the handle's. Never blocks.
-/// Errors: -EFAULT.
+/// The descriptor, to poll: readable while there is a signal to take. It stays the handle's; in a child made by fork,
+/// call a function that waits first, which makes it the child's own. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_fd(signal: *const ww_signal) -> c_int {
     // SAFETY: as above.
