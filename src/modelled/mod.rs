@@ -54,6 +54,8 @@ pub enum Outcome {
     NoSuchPoint,
     /// What was wrong in one.
     Failed(String),
+    /// Why nothing can be said.
+    Broken(String),
 }
 
 /// What a child says at its end; the rest is text.
@@ -82,10 +84,10 @@ pub fn explore(model: Model, Words(words): &mut Words, scenario: impl Fn() + Sen
             Some(&UNREACHED) => return Outcome::NoSuchPoint,
             Some(&NEW_WORD) => match words::Place::parse(&text) {
                 Some(place) if !words.contains(&place) => words.push(place),
-                _ => return Outcome::Failed(format!("cannot be modelled: {text}")),
+                _ => return Outcome::Broken(format!("cannot be modelled: {text}")),
             },
             Some(_) => return Outcome::Failed(text),
-            None => return Outcome::Failed("the model ended without a word".into()),
+            None => return Outcome::Broken("the model ended without a word".into()),
         }
     }
 }

@@ -60,13 +60,14 @@ impl Party for Side<'_> {
         Ok(())
     }
 
-    fn pass_on(&self) -> SysResult<()> {
-        if let Wanted::Slot(lane) = self.wanted
-            && self.many.lane(lane).has_slot()
-        {
-            self.bell()?.ring_once();
+    fn pass_on(&self, in_vain: bool) {
+        let Wanted::Slot(lane) = self.wanted else { return };
+        let (lane, bell) = (self.many.lane(lane), &self.many.lane(lane).ends.producers_bell.0);
+        match lane.has_slot() {
+            true if in_vain => bell.ring(),
+            true => bell.ring_once(),
+            false => {}
         }
-        Ok(())
     }
 
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
@@ -80,7 +81,11 @@ impl Party for Side<'_> {
     }
 
     fn look_again(&self) -> Option<Duration> {
-        self.unsure.is_some_and(Cell::get).then_some(UNSURE)
+        match self.wanted {
+            // Another thread of this handle may have been called for several, and not come.
+            Wanted::Slot(_) => Some(ASK_EVERY),
+            _ => self.unsure.is_some_and(Cell::get).then_some(UNSURE),
+        }
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -158,9 +163,11 @@ impl Listener {
                 return Ok(());
             }
             if self.missing() != side.wanted {
+                bell.ring(); // it may have been called for several
                 continue;
             }
-            let most = if side.member().has_company()? { ASK_EVERY } else { LONG };
+            let may_be_passed = matches!(side.wanted, Wanted::Slot(_));
+            let most = if may_be_passed || side.member().has_company()? { ASK_EVERY } else { LONG };
             match futex::wait(bell.word(), announced, most) {
                 Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
                 Err(errno) => return Err(errno),
@@ -184,8 +191,8 @@ impl Listen for Listener {
 
     fn wait(&self) -> SysResult<()> {
         let waited = self.sleep();
-        // Whoever rings wakes one sleeper for each thing; this one takes nothing, so it passes on what may have been
-        // another's.
+        // Whoever rings wakes one sleeper for each thing, or one for several; this one takes nothing, so it passes on what may have
+        // been another's.
         Side { many: &self.many, wanted: self.wanted, unsure: None }.bell()?.ring();
         waited
     }

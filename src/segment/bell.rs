@@ -1,18 +1,19 @@
 //! Sleeping until somebody else has done something, at no cost to them while nobody sleeps.
 //!
-//! A bell is one word: bit 0 says that somebody sleeps or is about to, the rest changes when the bit is taken down.
+//! A bell is one word: bit 0 says that somebody sleeps or is about to, bit 1 that one of them has been called, and the rest
+//! changes with every call.
 //!
-//! * A sleeper sets the bit, looks once more, and sleeps while the word stays as it was.
-//! * Whoever has made something to find loads the word, and only if the bit is set makes a system call. It wakes one
-//!   sleeper for each thing; when fewer were asleep it takes the bit down, which changes the word, so that one who is about to sleep
+//! * A sleeper sets bit 0 and takes bit 1 down, looks once more, and sleeps while the word stays as it was.
+//! * Whoever has made something to find loads the word, and only if bit 0 is set makes a system call. It wakes one
+//!   sleeper for each thing; when fewer were asleep it takes both bits down, which changes the word, so that one who is about to sleep
 //!   does not, and wakes whoever has fallen asleep in between.
-//! * Where many things are made in a row for several sleepers, it takes the bit down first and wakes one, who sets it again and passes
-//!   on what it leaves: in between nobody calls the kernel.
+//! * Where many things are made in a row for several sleepers (`ring_once`), it sets bit 1 and wakes one; nobody does so again while that
+//!   bit is set. The one that wakes takes it down, and passes on what it leaves (`Party::pass_on`).
 //!
-//! No wake-up is lost: what is made is made by a SeqCst exchange, and the bit is looked at after it; the bit is set, and
+//! No wake-up is lost: what is made is made by a SeqCst exchange, and the bits are looked at after it; the bits are set, and
 //! what was made is looked at after that, with a SeqCst fence in between. So either the sleeper finds what was made, or
-//! the maker finds the bit. A process that dies after it was woken takes that wake-up with it; others who sleep look
-//! again within two seconds (`Patience::wait`), as they do for any other trace of the dead.
+//! the maker finds the bits. A process that dies or is stopped after it was woken, or between bit 1 and the waking, takes that wake-up with
+//! it; others who sleep look again within two seconds (`Patience::wait`), as they do for any other trace of the dead.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::sys::shared::Record;
 use crate::timeout::now;
 
 const SLEEPING: u32 = 1;
-const STEP: u32 = 2;
+const CALLED: u32 = 2;
+const STEP: u32 = 4;
 /// One wake-up in so many is timed.
 const SAMPLE: u32 = 16;
 
@@ -55,9 +57,10 @@ impl Bell {
         // SeqCst pairs with the load in `ring`: if that one misses the bit, it comes before this in the one order of all
         // SeqCst accesses, and the exchange that it follows does too; the fence then makes what that exchange wrote visible
         // to the look that follows here, whose loads are only Acquire.
-        let announced = self.word.fetch_or(SLEEPING, Ordering::SeqCst) | SLEEPING;
+        let announced = |seen: u32| Some((seen | SLEEPING) & !CALLED);
+        let seen = self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced);
         fence(Ordering::SeqCst);
-        announced
+        (seen.unwrap_or_else(|seen| seen) | SLEEPING) & !CALLED
     }
 
     /// Wakes one sleeper, if there is any.
@@ -66,17 +69,15 @@ impl Bell {
         // SeqCst pairs with the exchange in `announce`.
         let seen = self.word.load(Ordering::SeqCst);
         if seen & SLEEPING != 0 {
-            self.wake(seen, 1);
+            self.wake(1);
         }
     }
 
     /// Wakes one sleeper, unless one is on its way already: who makes many things in a row does not call the kernel for each.
-    /// The one that wakes sets the bit again, and passes on what it leaves (`Party::pass_on`). If it dies or is stopped on its
-    /// way, others look again within two seconds.
     #[inline(always)]
     pub(crate) fn ring_once(&self) {
         let seen = self.word.load(Ordering::SeqCst);
-        if seen & SLEEPING != 0 {
+        if seen & (SLEEPING | CALLED) == SLEEPING {
             self.wake_once(seen);
         }
     }
@@ -85,8 +86,9 @@ impl Bell {
     #[inline(never)]
     fn wake_once(&self, seen: u32) {
         self.note_time();
-        // A failure means that another has just woken somebody.
-        if self.word.compare_exchange(seen, calmed(seen), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        let called = seen.wrapping_add(STEP) | CALLED;
+        // A failure means that somebody has been woken, or has announced itself and is about to look.
+        if self.word.compare_exchange(seen, called, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             futex::wake(&self.word, 1);
         }
     }
@@ -96,16 +98,16 @@ impl Bell {
     pub(crate) fn ring_for(&self, found: usize) {
         let seen = self.word.load(Ordering::SeqCst);
         if seen & SLEEPING != 0 && found != 0 {
-            self.wake(seen, found.min(1 << 20) as u32);
+            self.wake(found.min(1 << 20) as u32);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn wake(&self, seen: u32, most: u32) {
+    fn wake(&self, most: u32) {
         self.note_time();
         if futex::wake(&self.word, most) < most as usize {
-            self.take_down(seen);
+            self.take_down();
         }
     }
 
@@ -114,15 +116,15 @@ impl Bell {
     pub(crate) fn ring_all(&self) {
         let seen = self.word.load(Ordering::SeqCst);
         if seen & SLEEPING != 0 {
-            self.wake_all(seen);
+            self.wake_all();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn wake_all(&self, seen: u32) {
+    fn wake_all(&self) {
         self.note_time();
-        self.take_down(seen);
+        self.take_down();
     }
 
     fn note_time(&self) {
@@ -134,11 +136,12 @@ impl Bell {
         }
     }
 
-    /// Takes the bit down and wakes everybody, in this order: whoever fell asleep on the old value before it changed must
+    /// Takes the bits down and wakes everybody, in this order: whoever fell asleep on the old value before it changed must
     /// not stay asleep without the bit, and who comes later does not fall asleep on it.
-    fn take_down(&self, seen: u32) {
-        // A failure means that another is just doing the same.
-        if self.word.compare_exchange(seen, calmed(seen), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+    fn take_down(&self) {
+        let calmed = |seen: u32| (seen & SLEEPING != 0).then_some(seen.wrapping_add(STEP) & !(SLEEPING | CALLED));
+        // A failure means that another has just done the same.
+        if self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, calmed).is_ok() {
             futex::wake(&self.word, i32::MAX.cast_unsigned());
         }
     }
@@ -155,11 +158,6 @@ impl Bell {
             patience::learn_wake_up(now().saturating_sub(Duration::from_nanos(rung_at)));
         }
     }
-}
-
-/// With the bit down.
-fn calmed(seen: u32) -> u32 {
-    seen.wrapping_add(STEP) & !SLEEPING
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

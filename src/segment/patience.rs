@@ -39,6 +39,8 @@ const ROUNDS: u32 = 256;
 const HASTY_TRIES: u32 = 16;
 /// A handle that does not spin tries whether that would pay once in so many waits.
 const TRIAL: u32 = 64;
+/// A handle looks again how many processors it has after so many sleeps.
+const LOOK_WHETHER_BOUND: u32 = 32;
 /// A sleeper whose look may have come too early looks again after this.
 const SETTLED: Duration = Duration::from_millis(1);
 
@@ -71,11 +73,9 @@ pub(crate) trait Party {
     /// Adds what the caller can do about an error.
     fn explain(&self, error: Error) -> Error;
 
-    /// Wakes another if there is more to find than what a woken sleeper has taken: for bells that are rung once for several
-    /// things.
-    fn pass_on(&self) -> SysResult<()> {
-        Ok(())
-    }
+    /// Wakes another if a sleeper leaves something to find, for bells that are rung once for several things; `in_vain` if it
+    /// leaves without having announced itself since it was called.
+    fn pass_on(&self, _in_vain: bool) {}
 
     /// A last word before the caller sleeps.
     fn before_sleep(&self) {}
@@ -99,19 +99,33 @@ pub(crate) struct Patience {
     vain: AtomicU32,
     /// Nanoseconds that waits have taken lately.
     usual: AtomicU64,
-    /// Waits that did not spin. Relaxed, as all here: hints.
-    asleep: AtomicU32,
-    /// There is one processor only: spinning keeps from running whoever is waited for.
-    alone: bool,
+    /// Waits that came to sleep. Relaxed, as all here: hints.
+    sleeps: AtomicU32,
+    /// Whether a thread of this handle was bound to one processor when it last looked: the other may be bound to the same, and then
+    /// spinning keeps it from running.
+    bound: AtomicU32,
+}
+
+/// How a wait begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Sleep,
+    Spin(Duration),
+    /// Spins to find out whether that pays.
+    Trial(Duration),
 }
 
 impl Patience {
     pub(crate) fn new(mode: WaitMode) -> Patience {
-        // If the thread has one processor only, others may have the same: then spinning has to prove itself first.
-        let bound = processors::available() == 1;
-        let usual = AtomicU64::new(if bound { LONGEST_USUAL } else { 0 });
-        let alone = bound && processors::online() == 1;
-        Patience { mode, vain: AtomicU32::new(0), usual, asleep: AtomicU32::new(0), alone }
+        let patience = Patience {
+            mode,
+            vain: AtomicU32::new(0),
+            usual: AtomicU64::new(0),
+            sleeps: AtomicU32::new(0),
+            bound: AtomicU32::new(0),
+        };
+        patience.look_whether_bound();
+        patience
     }
 
     /// Whether a wait would begin with looking again and again, so that a caller who can look faster than by a whole attempt
@@ -127,20 +141,25 @@ impl Patience {
     }
 
     fn spinning_pays(&self) -> bool {
-        !self.alone && self.usual.load(Ordering::Relaxed) <= 2 * WAKE_UP.load(Ordering::Relaxed)
+        self.usual.load(Ordering::Relaxed) <= 2 * WAKE_UP.load(Ordering::Relaxed)
     }
 
-    /// For how long to spin, if at all.
-    fn budget(&self) -> Option<Duration> {
+    fn is_bound(&self) -> bool {
+        self.bound.load(Ordering::Relaxed) != 0
+    }
+
+    fn start(&self) -> Start {
         let wake_up = Duration::from_nanos(WAKE_UP.load(Ordering::Relaxed));
         match self.mode {
-            WaitMode::Block => None,
-            WaitMode::Poll => Some(Duration::MAX),
-            WaitMode::Adaptive if self.alone => None,
-            WaitMode::Adaptive if self.spinning_pays() => Some(wake_up),
-            WaitMode::Adaptive => {
-                (self.asleep.fetch_add(1, Ordering::Relaxed) % TRIAL == TRIAL - 1).then_some(2 * wake_up)
+            WaitMode::Block => Start::Sleep,
+            WaitMode::Poll => Start::Spin(Duration::MAX),
+            // A bound one spins only if a trial has found an answer within this time.
+            WaitMode::Adaptive if self.spinning_pays() => {
+                Start::Spin(if self.is_bound() { 2 * wake_up } else { wake_up })
             }
+            WaitMode::Adaptive if self.is_bound() && processors::online() == 1 => Start::Sleep,
+            WaitMode::Adaptive if self.sleeps.load(Ordering::Relaxed) % TRIAL == TRIAL - 1 => Start::Trial(2 * wake_up),
+            WaitMode::Adaptive => Start::Sleep,
         }
     }
 
@@ -157,26 +176,38 @@ impl Patience {
         if operation.timeout() == Timeout::Now {
             return self.try_in_vain(party, operation, &mut attempt);
         }
-        let budget = self.budget();
-        if budget.is_some() {
+        let start = self.start();
+        if start != Start::Sleep {
             for tried in 0..VAIN_TRIES {
                 if tried > HASTY_TRIES {
                     std::hint::spin_loop();
                 }
                 if let Some(value) = attempt(operation)? {
+                    if let Start::Trial(_) = start {
+                        self.learn_from(Duration::ZERO);
+                    }
                     return Ok(value);
                 }
             }
         }
         let started = (self.mode != WaitMode::Block).then(now);
-        if let Some((started, budget)) = started.zip(budget)
-            && let Some(value) = self.spin(party, operation, &mut attempt, started, budget)?
-        {
-            return Ok(value);
+        if let (Some(started), Start::Spin(budget) | Start::Trial(budget)) = (started, start) {
+            if let Some(value) = self.spin(party, operation, &mut attempt, started, budget)? {
+                let taken = now().saturating_sub(started);
+                if let Start::Trial(_) = start {
+                    self.learn_from(taken)
+                } else {
+                    self.learn(taken)
+                }
+                return Ok(value);
+            }
+            if self.is_bound() {
+                self.usual.store(LONGEST_USUAL, Ordering::Relaxed);
+            }
         }
         let value = self.sleep(party, operation, &mut attempt)?;
         if let Some(started) = started {
-            self.learn(now().saturating_sub(started));
+            self.note_sleep(now().saturating_sub(started));
         }
         Ok(value)
     }
@@ -212,7 +243,6 @@ impl Patience {
             for _ in 0..VAIN_TRIES {
                 std::hint::spin_loop();
                 if let Some(value) = attempt(operation)? {
-                    self.learn(now().saturating_sub(started));
                     return Ok(Some(value));
                 }
             }
@@ -239,7 +269,23 @@ impl Patience {
     ) -> Result<T> {
         let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
         let _seen_waiting = party.member().waiting().map_err(|errno| fail(operation, errno))?;
-        let (mut certain, mut was_woken) = (false, false);
+        let mut slept = false;
+        let result = self.sleep_until(party, operation, attempt, &mut slept);
+        if slept {
+            party.pass_on(result.is_err());
+        }
+        result
+    }
+
+    fn sleep_until<T>(
+        &self,
+        party: &impl Party,
+        operation: &mut Operation<'_>,
+        attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
+        slept: &mut bool,
+    ) -> Result<T> {
+        let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
+        let mut certain = false;
         for _ in 0..u32::MAX {
             look_around(party).map_err(|errno| fail(operation, errno))?;
             let bell = party.bell().map_err(|errno| fail(operation, errno))?;
@@ -249,9 +295,6 @@ impl Patience {
             // others have gone, then for what they may have left.
             let over = party.over().map_err(|errno| fail(operation, errno))?;
             if let Some(value) = attempt(operation)? {
-                if was_woken {
-                    party.pass_on().map_err(|errno| fail(operation, errno))?;
-                }
                 return Ok(value);
             }
             end_if(over, operation)?;
@@ -261,8 +304,8 @@ impl Patience {
             certain = true;
             party.before_sleep();
             let before = bell.before_sleep();
+            *slept = true;
             let woken = operation.wait().futex(bell.word(), announced, most).map_err(|errno| operation.error(errno))?;
-            was_woken |= woken;
             if woken {
                 bell.learn(before);
             }
@@ -274,6 +317,30 @@ impl Patience {
         let taken = nanos(taken).min(LONGEST_USUAL);
         let known = self.usual.load(Ordering::Relaxed);
         self.usual.store(known - known / 4 + taken / 4, Ordering::Relaxed); // a hint
+    }
+
+    /// From a trial, which is too rare to be averaged.
+    fn learn_from(&self, taken: Duration) {
+        self.usual.store(nanos(taken).min(LONGEST_USUAL), Ordering::Relaxed);
+    }
+
+    fn note_sleep(&self, taken: Duration) {
+        // Two who are bound to the same processor sleep shorter than they would spin.
+        if !self.is_bound() {
+            self.learn(taken);
+        }
+        if self.sleeps.fetch_add(1, Ordering::Relaxed) % LOOK_WHETHER_BOUND == LOOK_WHETHER_BOUND - 1 {
+            self.look_whether_bound();
+        }
+    }
+
+    /// Now and then, as it takes a system call.
+    fn look_whether_bound(&self) {
+        let bound = processors::available() == 1;
+        if bound && !self.is_bound() {
+            self.usual.store(LONGEST_USUAL, Ordering::Relaxed); // spinning has to prove itself first
+        }
+        self.bound.store(bound.into(), Ordering::Relaxed);
     }
 }
 

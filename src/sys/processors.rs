@@ -1,6 +1,8 @@
 //! How many processors there are: for the calling thread, and at all.
 //!
-//! System call: sched_getaffinity.
+//! System call: sched_getaffinity; sysconf, which reads what /sys says.
+
+use std::sync::OnceLock;
 
 /// At least one.
 pub(crate) fn available() -> usize {
@@ -15,8 +17,9 @@ pub(crate) fn available() -> usize {
     usize::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1).max(1)
 }
 
-/// Those of the machine that are switched on; at least one.
+/// Those of the machine that were switched on when this was first asked for; at least one.
 pub(crate) fn online() -> usize {
+    static ONLINE: OnceLock<usize> = OnceLock::new();
     // SAFETY: takes a number.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1)
+    *ONLINE.get_or_init(|| usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1).max(1))
 }

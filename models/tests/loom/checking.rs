@@ -94,7 +94,7 @@ fn holds_whatever_happens(name: &str, fate: fn(usize) -> Fate, scenario: fn()) {
                 assert!(point >= 3, "{name}: nothing happened to anybody");
                 return;
             }
-            Outcome::Failed(why) => panic!("{name}, {fate:?}: {why}"),
+            Outcome::Failed(why) | Outcome::Broken(why) => panic!("{name}, {fate:?}: {why}"),
         }
     }
 }

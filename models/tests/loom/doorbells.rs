@@ -40,7 +40,7 @@ fn a_doorbell_is_never_quiet_while_there_is_something() {
         drop((ring, producer));
     };
     let seed = &[
-        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
         ("segment/bell.rs", "fence(Ordering::SeqCst);"),
     ];
     holds("doorbell", scenario, &[seed]);

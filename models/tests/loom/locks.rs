@@ -38,7 +38,7 @@ fn a_mutex_excludes_and_is_handed_over() {
         &[
             &[("sync/owner.rs", "self.word.compare_exchange(found.0, next.0, Ordering::SeqCst")],
             &[
-                ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+                ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
                 ("segment/bell.rs", "fence(Ordering::SeqCst);"),
             ],
         ],

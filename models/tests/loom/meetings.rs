@@ -99,7 +99,7 @@ fn a_condition_wakes_who_waits_for_a_change() {
         drop(notifiers);
     };
     let seed = &[
-        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
         ("segment/bell.rs", "fence(Ordering::SeqCst);"),
     ];
     holds("condition", scenario, &[seed]);

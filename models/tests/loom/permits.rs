@@ -41,7 +41,7 @@ fn a_permit_is_one_holders_at_a_time() {
         &[
             &[("sync/permits/pool.rs", "self.control.pool.word.compare_exchange(found.0, next.0, Ordering::SeqCst")],
             &[
-                ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+                ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
                 ("segment/bell.rs", "fence(Ordering::SeqCst);"),
             ],
         ],

@@ -99,10 +99,38 @@ fn a_ring_wakes_all_who_wait_for_a_slot() {
         drop(producers);
     };
     let seed = &[
-        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
         ("segment/bell.rs", "fence(Ordering::SeqCst);"),
     ];
     holds_uninterrupted("ring, slots", scenario, &[seed]);
+}
+
+#[test]
+fn all_who_wait_for_a_slot_hear_that_the_consumer_has_gone() {
+    let scenario = || {
+        let options = || RingOptions { persistent: false, ..ring_options() };
+        let ring = Ring::anonymous(options()).unwrap();
+        let producers = [(); 2].map(|()| Ring::from_fd(again(&ring), options()).unwrap());
+        producers.iter().for_each(|producer| drop(producer.reserve(8, Timeout::Now).unwrap()));
+        assert!(ring.recv(&mut [0; 8], Timeout::Now).is_err());
+        while producers[0].send(&message(0), Timeout::Now).is_ok() {}
+        let threads = producers.map(|producer| {
+            spawn(move || {
+                let sent = producer.send(&message(0), Timeout::Forever);
+                assert!(sent.as_ref().err().is_none_or(|error| error.errno() == libc::EPIPE), "{sent:?}");
+                producer
+            })
+        });
+        let consumer = spawn(move || {
+            assert_eq!(receive(&ring, Timeout::Now), 0);
+            drop(ring);
+        });
+        // Until both know, neither leaves, which would wake the other.
+        let producers = threads.map(|thread| thread.join());
+        consumer.join();
+        drop(producers);
+    };
+    holds_uninterrupted("ring, hang-up", scenario, &[]);
 }
 
 /// Two chunks of three cells each, for messages that are longer than a slot.
@@ -154,7 +182,7 @@ fn a_ring_wakes_who_waits_for_room() {
         drop(producer);
     };
     let seed = &[
-        ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+        ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
         ("segment/bell.rs", "fence(Ordering::SeqCst);"),
     ];
     holds("ring, room", scenario, &[seed]);

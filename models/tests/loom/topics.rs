@@ -48,7 +48,7 @@ fn a_topic_passes_messages_on_in_order() {
         &[
             &[("topic/log.rs", "word.compare_exchange(entry.0, full.0, Ordering::SeqCst")],
             &[
-                ("segment/bell.rs", "self.word.fetch_or(SLEEPING, Ordering::SeqCst)"),
+                ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
                 ("segment/bell.rs", "fence(Ordering::SeqCst);"),
             ],
         ],
