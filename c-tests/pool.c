@@ -104,6 +104,9 @@ TEST(limits_and_cancelling) {
     options.queue = 1;
     options.least_workers = WW_POOL_NO_WORKERS;
     pool = start(&options);
+    of_task.reserved = 1;
+    CHECK_ERROR(ww_pool_submit(pool, &slow, "nap", NULL, 0, &of_task, GENEROUS), -EINVAL, "reserved");
+    of_task.reserved = 0;
     of_task.timeout_ns = WW_SEC(1) / 20;
     OK(ww_pool_submit(pool, &slow, "nap", NULL, 0, &of_task, GENEROUS));
     OK(ww_pool_task_wait(slow, &verdict, GENEROUS));
@@ -201,6 +204,9 @@ TEST(what_is_wrong_is_refused) {
     options.least_workers = 0;
     options.task_timeout_ns = -1;
     CHECK_INT(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL);
+    options.task_timeout_ns = 0;
+    options.reserved = 1;
+    CHECK_ERROR(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL, "reserved");
     CHECK_INT(ww_answer_put(NULL, "", 0), -EFAULT);
     CHECK_INT(ww_pool_task_wait(NULL, &verdict, WW_NOW), -EFAULT);
     CHECK_INT(ww_pool_task_cancel(NULL, 0), -EFAULT);

@@ -207,6 +207,9 @@ fn limit(nanos: i64) -> Result<Option<Duration>> {
 unsafe fn pool_options(given: *const ww_pool_options) -> Result<PoolOptions> {
     // SAFETY: as the caller promises.
     let given = unsafe { options(given, "ww_pool_options") }?;
+    if given.reserved != 0 {
+        return Err(invalid("ww_pool_options", "the reserved member must be 0"));
+    }
     // SAFETY: as above.
     let address = if given.address.is_null() { None } else { Some(unsafe { address(given.address) }?) };
     Ok(PoolOptions {
@@ -368,6 +371,9 @@ pub unsafe extern "C" fn ww_pool_submit_to(
 unsafe fn task_options(given: *const ww_task_options) -> Result<TaskOptions> {
     // SAFETY: as the caller promises.
     let given = unsafe { options(given, "ww_task_options") }?;
+    if given.reserved != 0 {
+        return Err(invalid("ww_task_options", "the reserved member must be 0"));
+    }
     Ok(TaskOptions { priority: given.priority, timeout: limit(given.timeout_ns)? })
 }
 
