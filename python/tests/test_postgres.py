@@ -233,7 +233,9 @@ def end(*_):
     faulthandler.dump_traceback_later(50, exit=True)  # who does not end says where it is
 signal.signal(signal.SIGTERM, end)
 for thread in threads: thread.start()
-for thread in threads: thread.join()
+for thread in threads:
+    while thread.is_alive():
+        thread.join(0.1)  # a signal that comes just before a wait without an end is seen at its end
 close()
 print("done", len(done), flush=True)
 """
