@@ -62,11 +62,11 @@ impl Party for Side<'_> {
 
     fn pass_on(&self, in_vain: bool) {
         let Wanted::Slot(lane) = self.wanted else { return };
-        let (lane, bell) = (self.many.lane(lane), &self.many.lane(lane).ends.producers_bell.0);
-        match lane.has_slot() {
-            true if in_vain => bell.ring(),
-            true => bell.ring_once(),
-            false => {}
+        let lane = self.many.lane(lane);
+        if lane.has_slot() {
+            let bell = &lane.ends.producers_bell.0;
+            // In vain, the bit that says that it was called may still be set.
+            if in_vain { bell.ring() } else { bell.ring_once() }
         }
     }
 
@@ -204,6 +204,7 @@ impl Lane {
         self.may_fit_wanted() && self.has_slot()
     }
 
+    /// The same, whatever its length.
     fn has_slot(&self) -> bool {
         let first = self.ends.tail.0.load(Ordering::Acquire);
         for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {

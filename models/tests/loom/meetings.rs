@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wigwag::modelled::{spawn, victim};
-use wigwag::{Barrier, BarrierOptions, Condition, ConditionOptions, Event, EventOptions, Timeout, WaitMode};
+use wigwag::{Barrier, BarrierOptions, Condition, ConditionOptions, Event, EventOptions, Mutex, Timeout, WaitMode};
 
 use crate::checking::{Shared, again, holds, holds_at_every_death, holds_at_every_stop};
 use crate::locks::mutexes;
@@ -72,6 +72,20 @@ fn conditions() -> [Condition; 3] {
     [condition, one, other]
 }
 
+fn wait_until_ready(condition: &Condition, mutex: &Mutex, ready: &Shared) {
+    let mut guard = mutex.lock(Timeout::Forever).unwrap().into_guard();
+    while ready.get() == 0 {
+        guard = condition.wait(guard, Timeout::Forever).unwrap().locked.into_guard();
+    }
+    drop(guard);
+}
+
+fn make_ready(mutex: &Mutex, ready: &Shared) {
+    let guard = mutex.lock(Timeout::Forever).unwrap();
+    ready.add(1);
+    drop(guard);
+}
+
 #[test]
 fn a_condition_wakes_who_waits_for_a_change() {
     let scenario = || {
@@ -79,18 +93,12 @@ fn a_condition_wakes_who_waits_for_a_change() {
         let ([mutex, waiters_mutex], ready) = (mutexes(), Shared::new());
         let seen = Arc::clone(&ready);
         let notifier = spawn(move || {
-            let guard = mutex.lock(Timeout::Forever).unwrap();
-            ready.add(1);
-            drop(guard);
+            make_ready(&mutex, &ready);
             condition.notify_one().unwrap();
             (condition, mutex)
         });
         let waiter = spawn(move || {
-            let mut guard = waiters_mutex.lock(Timeout::Forever).unwrap().into_guard();
-            while seen.get() == 0 {
-                guard = waiters.wait(guard, Timeout::Forever).unwrap().locked.into_guard();
-            }
-            drop(guard);
+            wait_until_ready(&waiters, &waiters_mutex, &seen);
             (waiters, waiters_mutex)
         });
         // Until it has been woken, nobody leaves, which would wake it, too.
@@ -116,16 +124,10 @@ fn a_condition_goes_on_without_a_notifier() {
             mortal
         });
         let waiter = spawn(move || {
-            let mut guard = waiters_mutex.lock(Timeout::Forever).unwrap().into_guard();
-            while seen.get() == 0 {
-                guard = waiters.wait(guard, Timeout::Forever).unwrap().locked.into_guard();
-            }
-            drop(guard);
+            wait_until_ready(&waiters, &waiters_mutex, &seen);
             (waiters, waiters_mutex)
         });
-        let guard = mutex.lock(Timeout::Forever).unwrap();
-        ready.add(1);
-        drop(guard);
+        make_ready(&mutex, &ready);
         condition.notify_one().unwrap();
         let waited = waiter.join();
         ended.join();
@@ -142,16 +144,10 @@ fn a_condition_goes_on_without_a_waiter() {
         let ([mutex, mortal_mutex], ready) = (mutexes(), Shared::new());
         let seen = Arc::clone(&ready);
         let ended = victim(move || {
-            let mut guard = mortal_mutex.lock(Timeout::Forever).unwrap().into_guard();
-            while seen.get() == 0 {
-                guard = mortal.wait(guard, Timeout::Forever).unwrap().locked.into_guard();
-            }
-            drop(guard);
+            wait_until_ready(&mortal, &mortal_mutex, &seen);
             (mortal, mortal_mutex)
         });
-        let guard = mutex.lock(Timeout::Forever).unwrap();
-        ready.add(1);
-        drop(guard);
+        make_ready(&mutex, &ready);
         condition.notify_all().unwrap();
         ended.join();
         drop(mutex.lock(Timeout::Forever).unwrap());
