@@ -118,21 +118,34 @@ impl Connection {
 
     /// Connects, again and again until the deadline, as a receiver may be about to come.
     #[cold]
-    fn connect(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<Arc<Socket>> {
+    fn connect(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<()> {
         let socket = Arc::new(connecting::connect(&self.address, operation)?);
         link.socket = Some(Arc::clone(&socket));
         link.outlet.clear();
         link.sent = 0;
-        self.current.take_soon().0 = Some(Arc::clone(&socket));
+        link.used = about_now();
+        self.current.take_soon().0 = Some(socket);
         self.reconnects.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-        Ok(socket)
+        Ok(())
     }
 
-    /// The socket to send on: the one there is, unless the receiver has left it.
-    fn socket(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<Arc<Socket>> {
+    /// Sees to it that there is a connection, which the receiver has not left.
+    #[inline]
+    fn prepare(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<()> {
+        let now = about_now();
+        let idle = now.saturating_sub(link.used);
+        link.used = now;
+        match &link.socket {
+            Some(_) if idle < IDLE => Ok(()),
+            _ => self.prepare_anew(link, operation),
+        }
+    }
+
+    #[cold]
+    fn prepare_anew(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<()> {
         if let Some(socket) = &link.socket {
-            if about_now().saturating_sub(link.used) < IDLE || !self.is_left(socket) {
-                return Ok(Arc::clone(socket));
+            if !self.is_left(socket) {
+                return Ok(());
             }
             self.part(link, operation, Errno::EPIPE)?;
         }
@@ -177,7 +190,9 @@ impl Connection {
         )))
     }
 
-    fn try_send(&self, link: &mut Link, socket: &Socket, message: &[u8], operation: &mut Operation<'_>) -> Result<()> {
+    #[inline]
+    fn try_send(&self, link: &mut Link, message: &[u8], operation: &mut Operation<'_>) -> Result<()> {
+        let Some(socket) = &link.socket else { return Err(operation.error(Errno::ENOTCONN)) };
         match &self.frames {
             Some(frames) => {
                 let frame = frames.around(message).map_err(|why| unfit(operation, *frames, message, why))?;
@@ -224,10 +239,9 @@ impl Transport for Connection {
         }
         let mut link = self.linked(&mut operation)?;
         loop {
-            let socket = self.socket(&mut link, &mut operation)?;
-            match self.try_send(&mut link, &socket, message, &mut operation) {
+            self.prepare(&mut link, &mut operation)?;
+            match self.try_send(&mut link, message, &mut operation) {
                 Ok(()) => {
-                    link.used = about_now();
                     link.sent += 1;
                     return Ok(());
                 }

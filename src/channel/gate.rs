@@ -1,4 +1,7 @@
 //! One descriptor that is readable when a receiver has something to do: its sources have, or messages lie in memory.
+//!
+//! A source in an epoll set makes each message dearer for its sender, who has to wake the set. So the only source of a
+//! receiver stays outside, *aside*, and is polled beside the gate by whoever sleeps, until somebody wants the descriptor.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -81,7 +84,14 @@ impl Gate {
         Announced(self)
     }
 
-    /// The descriptor, for somebody who polls it from now on.
+    /// Whether a source may stay aside: nobody polls the descriptor, and nobody sleeps who would not know of it. Called
+    /// with the receiver's turn, by one of `own` announced sleepers: those that announce later look, with the turn, before
+    /// they sleep.
+    pub fn allows_aside(&self, own: u32) -> bool {
+        !self.shown.load(Ordering::SeqCst) && self.waiting.load(Ordering::SeqCst) <= own
+    }
+
+    /// The descriptor, for somebody who polls it from now on. The source aside has to be added after this.
     pub fn show(&self) -> SysResult<OwnedFd> {
         let shown = copy_descriptor(self.epoll.0.as_fd())?;
         self.shown.store(true, Ordering::SeqCst);
@@ -93,10 +103,14 @@ impl Gate {
 pub(super) struct Announced<'a>(&'a Gate);
 
 impl Announced<'_> {
-    /// Sleeps until the gate opens.
-    pub fn sleep(&self, operation: &mut Operation<'_>) -> Result<()> {
-        let mut fds = [PollFd::new(self.0.epoll.0.as_fd(), PollFlags::POLLIN)];
-        operation.wait().poll(&mut fds).map_err(|errno| operation.error(errno))
+    /// Sleeps until the gate opens, or the source aside has something.
+    pub fn sleep(&self, aside: Option<BorrowedFd<'_>>, operation: &mut Operation<'_>) -> Result<()> {
+        let gate = self.0.epoll.0.as_fd();
+        let source = aside.unwrap_or(gate);
+        let events = PollFlags::POLLIN | PollFlags::from_bits_retain(libc::POLLRDHUP);
+        let mut fds = [PollFd::new(gate, PollFlags::POLLIN), PollFd::new(source, events)];
+        let fds = if aside.is_some() { &mut fds[..] } else { &mut fds[..1] };
+        operation.wait().poll(fds).map_err(|errno| operation.error(errno))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A channel over `pipe:` and `fifo:`: many writers, whose messages never mix; one reader.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -177,6 +177,8 @@ pub(super) struct PipeReceiver {
     object: Object,
     end: End,
     gate: Gate,
+    /// Whether the pipe is in the gate; else it is aside.
+    is_gated: AtomicBool,
     state: Turns<State>,
     garbage: AtomicU64,
 }
@@ -306,9 +308,8 @@ impl PipeReceiver {
         let object = Object::new(address.to_string());
         let failed = |errno| explain_descriptors(object.error(errno, "open for receiving"));
         let gate = Gate::new().map_err(failed)?;
-        gate.add(end.as_fd(), libc::EPOLLIN.cast_unsigned(), 0).map_err(failed)?;
         let state = Turns::new(State::new(frames(address)));
-        Ok(PipeReceiver { object, end, gate, state, garbage: AtomicU64::new(0) })
+        Ok(PipeReceiver { object, end, gate, is_gated: AtomicBool::new(false), state, garbage: AtomicU64::new(0) })
     }
 
     fn look(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
@@ -374,7 +375,9 @@ impl Transport for PipeReceiver {
             if let Some(received) = self.look(buffer, &operation)? {
                 return Ok(received);
             }
-            announced.sleep(&mut operation)?;
+            // Relaxed: the one who has it gated meanwhile loses nothing if it is polled here too.
+            let aside = (!self.is_gated.load(Ordering::Relaxed)).then(|| self.end.as_fd());
+            announced.sleep(aside, &mut operation)?;
         }
     }
 
@@ -387,8 +390,16 @@ impl Transport for PipeReceiver {
     }
 
     fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
-        let shown = self.gate.show().map_err(|errno| explain_descriptors(self.object.error(errno, "descriptor")))?;
+        let failed = |errno| explain_descriptors(self.object.error(errno, "descriptor"));
         let mut state = self.state.take_soon();
+        let shown = self.gate.show().map_err(failed)?;
+        if !self.is_gated.load(Ordering::Relaxed) {
+            match self.gate.add(self.end.as_fd(), libc::EPOLLIN.cast_unsigned(), 0) {
+                Ok(()) | Err(Errno::EEXIST) => {} // or by a relative made by fork, whose set it is as well
+                Err(errno) => return Err(failed(errno)),
+            }
+            self.is_gated.store(true, Ordering::Relaxed); // the turn orders it
+        }
         if state.look_ahead() {
             self.gate.ring(&mut state.rung);
         }

@@ -1,7 +1,7 @@
 //! The receiving end of a channel over connections: `tcp:`, `unix:`, `unix-seqpacket:`. Many senders, each with its own
 //! connection; one that sends garbage is cut off, and the others do not notice.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +43,9 @@ pub(super) struct Streams {
 struct State {
     /// `None` in a child made by fork, until it is needed: an epoll set would be shared with the parent.
     gate: Option<Arc<Gate>>,
-    peers: HashMap<u64, Peer>,
+    peers: BTreeMap<u64, Peer>,
+    /// The only connection, which is not in the gate; 0 if it is, or there are more.
+    aside: u64,
     /// Connections with whole messages in memory.
     backlog: VecDeque<u64>,
     /// The connection that the last message came from, and how many in a row.
@@ -78,7 +80,30 @@ impl Forked for Outlet {
 
 impl State {
     fn new(gate: Option<Arc<Gate>>) -> State {
-        State { gate, peers: HashMap::new(), backlog: VecDeque::new(), last: 0, streak: 0, connections: 0, rung: false }
+        State {
+            gate,
+            peers: BTreeMap::new(),
+            aside: 0,
+            backlog: VecDeque::new(),
+            last: 0,
+            streak: 0,
+            connections: 0,
+            rung: false,
+        }
+    }
+
+    /// Puts the connection that is aside into the gate.
+    fn gather(&mut self, gate: &Gate) -> nix::Result<()> {
+        if let Some(peer) = self.peers.get(&self.aside) {
+            gate.add(peer.stream.socket.as_fd(), READABLE, self.aside)?;
+        }
+        self.aside = 0;
+        Ok(())
+    }
+
+    /// The connection that is aside.
+    fn aside(&self) -> Option<Arc<Stream>> {
+        self.peers.get(&self.aside).map(|peer| Arc::clone(&peer.stream))
     }
 
     fn remove(&mut self, number: u64) -> Option<Peer> {
@@ -86,6 +111,9 @@ impl State {
         if let Some(gate) = &self.gate {
             // Removed by hand, as a child made by fork may hold the description too.
             let _ = gate.remove(peer.stream.socket.as_fd()); // fails only if it is not in the set
+        }
+        if self.aside == number {
+            self.aside = 0;
         }
         if self.last == number {
             self.last = 0;
@@ -153,10 +181,15 @@ impl Streams {
         Ok(gate)
     }
 
-    fn admit(&self, state: &mut State, gate: &Gate, socket: Socket) -> nix::Result<()> {
-        state.connections += 1;
-        let number = state.connections;
-        gate.add(socket.as_fd(), READABLE, number)?;
+    fn admit(&self, state: &mut State, gate: &Gate, socket: Socket, announced: u32) -> nix::Result<()> {
+        let number = state.connections + 1;
+        if state.peers.is_empty() && gate.allows_aside(announced) {
+            state.aside = number;
+        } else {
+            state.gather(gate)?;
+            gate.add(socket.as_fd(), READABLE, number)?;
+        }
+        state.connections = number;
         let identity = Arc::new(Connected {
             number,
             name: socket.address().into(),
@@ -168,10 +201,11 @@ impl Streams {
         Ok(())
     }
 
-    /// Takes a message if one can be had without waiting.
-    fn look(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
+    /// Takes a message if one can be had without waiting; `announced` says how many sleeps the caller has announced.
+    fn look(&self, buffer: &mut [u8], operation: &Operation<'_>, announced: u32) -> Result<Option<ChannelReceived>> {
         let mut state = self.state.take_soon();
         let state = &mut *state;
+        let mut looked_at = 0;
         if state.streak < STREAK {
             while let Some(number) = state.backlog.pop_front() {
                 if let Some(peer) = state.peers.get_mut(&number) {
@@ -182,8 +216,8 @@ impl Streams {
                 }
             }
             if state.last != 0 {
-                let last = state.last;
-                if let Look::Received(received) = self.look_at(state, last, buffer, operation)? {
+                looked_at = state.last;
+                if let Look::Received(received) = self.look_at(state, looked_at, buffer, operation)? {
                     return Ok(Some(received));
                 }
             }
@@ -196,7 +230,7 @@ impl Streams {
             let mut found = gate.ready(&mut tokens).map_err(|errno| operation.error(errno))?;
             let listens = tokens[..found].contains(&LISTENER);
             if listens && refused.is_none() {
-                refused = self.accept_all(state, &gate).err();
+                refused = self.accept_all(state, &gate, announced).err();
             }
             if found == 1 && listens && refused.is_some() {
                 found = 0; // the listener stays ready as long as it is refused descriptors
@@ -209,6 +243,12 @@ impl Streams {
             if found == 0 {
                 break;
             }
+        }
+        let aside = state.aside;
+        if aside != looked_at
+            && let Look::Received(received) = self.look_at(state, aside, buffer, operation)?
+        {
+            return Ok(Some(received));
         }
         // The streak may have been all there was.
         while let Some(number) = state.backlog.pop_front() {
@@ -226,14 +266,14 @@ impl Streams {
         }
     }
 
-    fn accept_all(&self, state: &mut State, gate: &Gate) -> Result<()> {
+    fn accept_all(&self, state: &mut State, gate: &Gate, announced: u32) -> Result<()> {
         loop {
             match self.listener.accept(Timeout::Now) {
                 Ok(socket) => {
                     if self.scheme == Scheme::Tcp {
                         let _ = socket.set_nodelay(true); // only answers are slower without
                     }
-                    self.admit(state, gate, socket).map_err(|errno| self.object.error(errno, "accept"))?;
+                    self.admit(state, gate, socket, announced).map_err(|errno| self.object.error(errno, "accept"))?;
                 }
                 Err(error) if error.is(Errno::EAGAIN) => return Ok(()),
                 Err(error) => return Err(error),
@@ -351,7 +391,7 @@ impl Transport for Streams {
 
     fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
         let mut operation = self.object.operation("recv", timeout);
-        if let Some(received) = self.look(buffer, &operation)? {
+        if let Some(received) = self.look(buffer, &operation, 0)? {
             return Ok(received);
         }
         if timeout == Timeout::Now {
@@ -360,10 +400,12 @@ impl Transport for Streams {
         let gate = self.gate_for_waiting(&operation)?;
         let announced = gate.announce();
         loop {
-            if let Some(received) = self.look(buffer, &operation)? {
+            if let Some(received) = self.look(buffer, &operation, 1)? {
                 return Ok(received);
             }
-            announced.sleep(&mut operation)?;
+            // Held while it is slept on: another thread may part with the connection.
+            let aside = self.state.take_soon().aside();
+            announced.sleep(aside.as_deref().map(|stream| stream.socket.as_fd()), &mut operation)?;
         }
     }
 
@@ -420,6 +462,7 @@ impl Transport for Streams {
         let mut state = self.state.take_soon();
         let gate = self.gate(&mut state).map_err(failed)?;
         let shown = gate.show().map_err(failed)?;
+        state.gather(&gate).map_err(failed)?;
         if !state.backlog.is_empty() {
             gate.ring(&mut state.rung);
         }
