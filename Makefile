@@ -99,7 +99,7 @@ bench: lib venv ## measure the calls beside the system calls and the standard li
 
 .PHONY: bench-scenarios
 bench-scenarios: venv ## measure channels, leases, pools of processes and logs beside their mechanisms and peers
-	@$(CARGO) bench --quiet --bench channel --bench lease
+	@$(CARGO) bench --quiet --bench channel --bench lease --bench pool
 	@$(VENV)/bin/python benches/pools.py
 	@$(VENV)/bin/python benches/logs.py
 

@@ -19,6 +19,7 @@ mod streams;
 mod transport;
 mod way_back;
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -50,6 +51,30 @@ use transport::Transport;
 
 /// Room for a message whose size is not known.
 const USUAL: usize = 4096;
+
+thread_local! {
+    /// Where messages of unknown size are received, before they get memory of their own.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Keeps memory for the next message of this thread, unless it is much.
+fn keep(data: Vec<u8>) {
+    if data.len() == USUAL {
+        let _ = SCRATCH.try_with(|scratch| scratch.set(data)); // the thread ends: nobody needs it
+    }
+}
+
+/// The first bytes of `data`: in as much memory as they need, since they may be kept for long, or in all there is.
+fn handed_over(mut data: Vec<u8>, length: usize) -> Vec<u8> {
+    let mut own = Vec::new();
+    if data.len() > USUAL || own.try_reserve_exact(length).is_err() {
+        data.truncate(length);
+        return data;
+    }
+    own.extend_from_slice(&data[..length]);
+    keep(data);
+    own
+}
 
 /// What was received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -400,19 +425,24 @@ impl Channel {
         recv: impl Fn(&mut [u8], Timeout) -> Result<ChannelReceived>,
     ) -> Result<ChannelMessage> {
         let deadline = crate::timeout::Deadline::after(timeout);
-        let mut data = vec![0; USUAL];
+        // Absent only while the thread ends.
+        let mut data = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        if data.is_empty() {
+            data.try_reserve_exact(USUAL).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
+            data.resize(USUAL, 0);
+        }
         loop {
             match recv(&mut data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
-                Ok(received) => {
-                    data.truncate(received.length);
-                    return Ok(ChannelMessage { data, received });
-                }
+                Ok(received) => return Ok(ChannelMessage { data: handed_over(data, received.length), received }),
                 Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > data.len() => {
                     let more = error.true_size() - data.len();
                     data.try_reserve_exact(more).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
                     data.resize(data.len() + more, 0);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    keep(data);
+                    return Err(error);
+                }
             }
         }
     }
