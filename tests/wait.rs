@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 use support::{GENEROUS, eventually, fork, fork_without};
-use wigwag::{Cancel, EventFd, Signal, Signals, SocketAddress, Timeout, set_interrupt_hook};
+use wigwag::{
+    Cancel, EventFd, Ring, RingOptions, Signal, Signals, SocketAddress, Timeout, WaitMode, set_interrupt_hook,
+};
 
 #[test]
 fn a_scope_entered_before_a_fork_goes_on_in_the_child() {
@@ -37,6 +40,31 @@ fn a_scope_entered_before_a_fork_goes_on_in_the_child() {
         });
     })
     .join();
+}
+
+#[test]
+fn a_long_wait_after_brief_ones_ends_although_all_signals_are_blocked() {
+    let ring = Ring::anonymous(RingOptions { wait: WaitMode::Block, ..Default::default() }).unwrap();
+    std::thread::scope(|threads| {
+        let (said, until_said) = mpsc::channel();
+        let ring = &ring;
+        let receiver = threads.spawn(move || {
+            SigSet::all().thread_block().unwrap();
+            said.send(nix::unistd::gettid().as_raw()).unwrap();
+            for _ in 0..6 {
+                ring.recv(&mut [0; 8], GENEROUS).unwrap();
+            }
+            ring.recv(&mut [0; 8], GENEROUS).unwrap_err()
+        });
+        let receiver_id = until_said.recv().unwrap();
+        for _ in 0..6 {
+            eventually("the receiver waits", || support::is_asleep(receiver_id));
+            ring.send(b"message", GENEROUS).unwrap();
+        }
+        eventually("the receiver waits", || support::is_asleep(receiver_id));
+        ring.end_waits();
+        assert!(receiver.join().unwrap().is(Errno::ECANCELED));
+    });
 }
 
 static EVENTS: LazyLock<EventFd> = LazyLock::new(|| EventFd::new().unwrap());

@@ -24,7 +24,7 @@ pub(crate) use turn::{Forked, Turn, Turns};
 
 use crate::sync_atomics::AtomicU32;
 use crate::sys::{SysResult, background, futex, wake_signal};
-use crate::timeout::{Deadline, Timeout};
+use crate::timeout::{Deadline, Timeout, about_now};
 
 /// Without a timer that could interrupt it, a wait looks around this often.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
@@ -64,6 +64,8 @@ pub(crate) struct Wait<'a> {
     /// The wake signal, if this thread had it blocked and gets it blocked again.
     block_again: std::cell::Cell<Option<libc::c_int>>,
     armed: std::cell::Cell<bool>,
+    /// When it first slept, if it was taken for a long one.
+    slept: std::cell::Cell<Option<Duration>>,
 }
 
 impl<'a> Wait<'a> {
@@ -81,6 +83,7 @@ impl<'a> Wait<'a> {
             open: std::cell::Cell::new(false),
             block_again: std::cell::Cell::new(None),
             armed: std::cell::Cell::new(false),
+            slept: std::cell::Cell::new(None),
         }
     }
 
@@ -141,16 +144,24 @@ impl<'a> Wait<'a> {
     /// Sleeps while `word` holds `expected`, for at most `most` if given; true if it was woken or the word differs,
     /// false once `most` is over, or earlier.
     ///
-    /// The first sleep of a wait is short, as the caller may have the wake signal blocked; only if nobody comes is it worth
-    /// a system call to let it through.
+    /// The caller may have the wake signal blocked. A thread whose waits have been brief of late sleeps for a moment without
+    /// asking: only if nobody comes is it worth a system call to let the signal through. Others let it through first, and are
+    /// not woken for that.
     pub(crate) fn futex(&self, word: &AtomicU32, expected: u32, most: Option<Duration>) -> SysResult<bool> {
         self.check()?;
+        if !self.open.get() && !self.sleeper.waits_briefly() {
+            self.slept.set(Some(about_now()));
+            self.open_up();
+        }
         let look_around = (!self.open.get() || !self.sleeper.has_timer()).then_some(LOOK_AROUND);
         let bounds = [self.deadline.remaining(), most, look_around, Some(FAR)];
         match futex::wait(word, expected, bounds.into_iter().flatten().min().unwrap_or(FAR)) {
             Ok(()) | Err(Errno::EAGAIN) => Ok(true),
             Err(Errno::ETIMEDOUT) => {
-                self.open_up();
+                if !self.open.get() {
+                    self.sleeper.remember(false);
+                    self.open_up();
+                }
                 Ok(false)
             }
             Err(Errno::EINTR) => self.interrupted().map(|()| true),
@@ -195,6 +206,9 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if self.armed.get() {
             self.sleeper.disarm();
+        }
+        if let Some(slept) = self.slept.get() {
+            self.sleeper.remember(about_now().saturating_sub(slept) < LOOK_AROUND);
         }
         Ending::leave(self.slot);
         self.sleeper.leave_wait();

@@ -29,6 +29,8 @@ pub(super) struct Sleeper {
     interrupting: AtomicU32,
     /// How deep the thread is in waits: a signal hook may start one inside another.
     depth: AtomicU32,
+    /// How many of the thread's last waits were brief, in a row. Its own business.
+    brief: AtomicU32,
     /// The fork generation in which the timer was made: timers do not pass to children.
     generation: AtomicU32,
     /// The next record of the list of all; written before the record is published, never after.
@@ -55,6 +57,9 @@ impl Drop for ReturnAtExit {
         }
     }
 }
+
+/// So many brief waits in a row, and the next is taken for brief, too.
+const BRIEF_IN_A_ROW: u32 = 3;
 
 /// Runs when a thread's timer fires: interrupting the system call is all it is for. A shot that finds its thread in no
 /// wait was armed by somebody who came too late, and stops the timer.
@@ -174,6 +179,17 @@ impl Sleeper {
         self.timer().is_some()
     }
 
+    /// Whether the thread's waits have been brief of late.
+    pub(super) fn waits_briefly(&self) -> bool {
+        self.brief.load(Ordering::Relaxed) >= BRIEF_IN_A_ROW
+    }
+
+    /// Remembers whether a wait was brief.
+    pub(super) fn remember(&self, brief: bool) {
+        let row = if brief { self.brief.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.brief.store(row, Ordering::Relaxed);
+    }
+
     pub(super) fn enter_wait(&self) {
         self.depth.fetch_add(1, Ordering::Relaxed); // read by this thread's own signal handler only
     }
@@ -190,6 +206,7 @@ fn claim() -> &'static Sleeper {
     // Acquire load are to live records for ever.
     while let Some(sleeper) = unsafe { next.as_ref() } {
         if sleeper.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            sleeper.brief.store(0, Ordering::Relaxed); // was another thread's
             return sleeper;
         }
         next = sleeper.next.load(Ordering::Acquire);
@@ -199,6 +216,7 @@ fn claim() -> &'static Sleeper {
         timer: AtomicI32::new(NO_TIMER),
         interrupting: AtomicU32::new(0),
         depth: AtomicU32::new(0),
+        brief: AtomicU32::new(0),
         generation: AtomicU32::new(fork::generation()),
         next: AtomicPtr::new(ptr::null_mut()),
     }));
@@ -210,5 +228,22 @@ fn claim() -> &'static Sleeper {
             Ok(_) => return made,
             Err(newer) => head = newer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_long_wait_among_brief_ones_is_remembered() {
+        let sleeper = claim();
+        let mut told = Vec::new();
+        for brief in [true, true, true, true, false, true, true, true] {
+            sleeper.remember(brief);
+            told.push(sleeper.waits_briefly());
+        }
+        assert_eq!(told, [false, false, true, true, false, false, false, true]);
+        sleeper.taken.store(false, Ordering::Release);
     }
 }
