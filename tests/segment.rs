@@ -325,7 +325,7 @@ fn open_changed(offset: u64, bytes: &[u8]) -> wigwag::Error {
 fn contradictions_are_found() {
     let error = open_changed(8, &77u32.to_ne_bytes());
     assert!(error.is(Errno::EPROTO), "{error}");
-    assert!(error.reason().contains("layout is 77") && error.reason().contains("library's is 7"), "{error}");
+    assert!(error.reason().contains("layout is 77") && error.reason().contains("library's is 8"), "{error}");
     let error = open_changed(12, &9u32.to_ne_bytes());
     assert!(error.is(Errno::EBADMSG) && error.reason().contains("kind 9"), "{error}");
     let fields = [(16, u64::MAX), (24, u64::MAX), (24, 0), (32, 0), (32, 1 << 40), (40, u64::MAX), (40, 1 << 40)];

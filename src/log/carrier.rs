@@ -11,6 +11,10 @@ use crate::ring::{Ring, RingBorrowed, RingFull, RingOptions};
 use crate::segment::WaitMode;
 use crate::timeout::Timeout;
 
+/// A record of up to 32 bytes less lies in its slot: the path of a source file and a line of text. Those that are longer
+/// look for room besides, which takes longer than all else about sending them.
+const SLOT: usize = 256;
+
 pub(super) enum Carrier {
     Ring(Ring),
     Queue(Queue),
@@ -44,7 +48,7 @@ impl Carrier {
             wait,
             ..Default::default()
         };
-        Ring::open(&part(Scheme::Ring, address, base.id())?, ring).map(Carrier::Ring)
+        Ring::open_with_slots(&part(Scheme::Ring, address, base.id())?, ring, SLOT).map(Carrier::Ring)
     }
 
     /// Removes that of this log.
@@ -109,6 +113,21 @@ impl Carrier {
                 Ok(0)
             }
         }
+    }
+
+    /// Is done with all of these, and then calls those who wait for room: one that is called for the first slot finds no more
+    /// than that, and sleeps again.
+    pub fn release_all<'a>(&'a self, messages: Vec<Carried<'a>>) -> Result<()> {
+        for message in messages {
+            match message {
+                Carried::InRing(message) => message.release_quietly()?,
+                message => message.release()?,
+            }
+        }
+        if let Carrier::Ring(ring) = self {
+            ring.call_producers();
+        }
+        Ok(())
     }
 
     /// Messages that a writer can have in its hand at once.

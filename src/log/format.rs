@@ -77,11 +77,15 @@ impl Formatter {
             integer(out, record.line);
         }
         out.extend_from_slice(b": ");
-        for (n, line) in record.message.split(|byte| *byte == b'\n').enumerate() {
-            if n > 0 {
-                out.extend_from_slice(b"\n\t"); // so that no message can look like another record
+        if is_plain(record.message) {
+            out.extend_from_slice(record.message);
+        } else {
+            for (n, line) in record.message.split(|byte| *byte == b'\n').enumerate() {
+                if n > 0 {
+                    out.extend_from_slice(b"\n\t"); // so that no message can look like another record
+                }
+                escaped(out, line, |character| character == '\t');
             }
-            escaped(out, line, |character| character == '\t');
         }
         for (key, value) in record.fields() {
             out.push(b' ');
@@ -214,18 +218,33 @@ fn pair(out: &mut Vec<u8>, key: &[u8], value: &FieldValue<'_>) {
 
 /// As one word.
 fn bare(out: &mut Vec<u8>, text: &[u8]) {
+    let splits = |byte: &u8| matches!(byte, b' ' | b'=' | b'"');
+    if is_plain(text) && !has_any(text, splits) {
+        return out.extend_from_slice(text);
+    }
     let start = out.len();
     escaped(out, text, |_| false);
     for byte in out.iter_mut().skip(start) {
-        if matches!(byte, b' ' | b'=' | b'"') {
+        if splits(byte) {
             *byte = b'_';
         }
     }
 }
 
+/// Whether there is such a byte. Looks at all of them, which takes less time than to stop at the first: many at once.
+#[inline]
+fn has_any(text: &[u8], such: impl Fn(&u8) -> bool) -> bool {
+    text.iter().fold(false, |any, byte| any | such(byte))
+}
+
+/// Whether it is of printable ASCII characters only.
+fn is_plain(text: &[u8]) -> bool {
+    !has_any(text, |byte| !matches!(byte, 0x20..0x7f))
+}
+
 /// Without control characters, but for those that `keep` names.
 fn escaped(out: &mut Vec<u8>, text: &[u8], keep: impl Fn(char) -> bool) {
-    if text.iter().all(|byte| matches!(byte, 0x20..0x7f)) {
+    if is_plain(text) {
         return out.extend_from_slice(text);
     }
     for chunk in text.utf8_chunks() {

@@ -19,7 +19,7 @@ use crate::sys::SysResult;
 use crate::sys::shared::{Mapping, Places, Record};
 
 /// Records that a writer has in its hands at once.
-pub(super) const BATCH: usize = 256;
+pub(super) const BATCH: usize = 512;
 /// Participants that can wait for an answer, each at its own place.
 pub(super) const ANSWERS: usize = 256;
 /// Messages that a writer has from a message queue at once.

@@ -417,9 +417,7 @@ impl<'a> Writer<'a> {
             let spot = self.place.as_ref().map_or_else(Spot::default, Place::spot);
             base.commit(spot, sums, &identities, &bytes);
             self.own = true;
-            for message in batch {
-                message.release().map_err(Failure::Log)?;
-            }
+            self.shared.carrier.release_all(batch).map_err(Failure::Log)?;
         }
         self.bytes = bytes;
         Ok((marks, dealt))

@@ -138,6 +138,11 @@ impl Ring {
         Ok(count)
     }
 
+    /// Calls those who wait for a slot, or for room, after messages were released quietly. They pass on what they leave.
+    pub(crate) fn call_producers(&self) {
+        self.many.lanes.iter().for_each(|lane| lane.ring_freed(usize::MAX));
+    }
+
     /// One more message, if there is one of at most so many bytes. Whatever is wrong is met by the next call.
     fn take_more(&self, room: usize) -> Option<Held> {
         match self.try_take(room) {

@@ -157,6 +157,15 @@ impl<'a> RingBorrowed<'a> {
     }
 }
 
+impl RingBorrowed<'_> {
+    /// As [`RingBorrowed::release`], but those who wait for a slot or for room are not called: the caller does that once for
+    /// many, by [`Ring::call_producers`].
+    pub(crate) fn release_quietly(mut self) -> Result<()> {
+        let Some(held) = self.0.end() else { return Err(self.0.not_ours("release")) };
+        self.0.ring.many.lane(held.lane).release(&held).map_err(|errno| self.0.error(errno, "release"))
+    }
+}
+
 impl Drop for RingBorrowed<'_> {
     fn drop(&mut self) {
         if let Some(held) = self.0.end() {

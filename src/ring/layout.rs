@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Where messages may be longer than a slot of two lines, slots have two lines, and room for the longer ones lies apart (`room.rs`):
-//! a message then takes what it needs, whatever the largest. Where they may not, slots have the stride of the largest.
+//! a message then takes what it needs, whatever the largest. Where they may not, slots have the stride of the largest. A ring of the
+//! library's own may have longer slots, if it knows what its messages are like.
 
 use std::sync::Arc;
 
@@ -88,8 +89,9 @@ unsafe impl Record for Ends {}
 const PAYLOAD_AT: usize = 16;
 /// The same where there is room besides, with whose it is and where.
 const PAYLOAD_AT_WITH_ROOM: usize = 32;
-/// The stride of slots besides which there is room; without, the largest message may take as much.
-const SLOT: usize = 128;
+/// The stride of slots besides which there is room, unless the maker of the ring knows better; without, the largest message may take
+/// as much.
+pub(super) const SLOT: usize = 128;
 /// So many slots are made where nobody says how many messages there may be, at most; and they take up a part of the capacity only.
 const SLOTS_DEFAULT: u64 = 1 << 16;
 const SLOTS_SHARE: u64 = 4;
@@ -130,8 +132,8 @@ pub(super) struct Parts {
 }
 
 impl Geometry {
-    /// Of a new ring; what is wrong with the options.
-    pub(super) fn of(options: &RingOptions) -> Result<Geometry, &'static str> {
+    /// Of a new ring, whose slots have this stride where there is room besides; what is wrong with the options.
+    pub(super) fn of(options: &RingOptions, slot: usize) -> Result<Geometry, &'static str> {
         let lanes = options.lanes.max(1);
         if lanes > LANES_MAX {
             return Err("a ring has 1 to 8 lanes");
@@ -147,13 +149,13 @@ impl Geometry {
         let stride = (largest + PAYLOAD_AT as u64).next_multiple_of(64);
         let depth = (options.depth != 0).then_some(depth.max(2));
         let capacity = match depth {
-            Some(depth) if options.capacity == 0 => Geometry::for_depth(depth, largest, stride),
+            Some(depth) if options.capacity == 0 => Geometry::for_depth(depth, largest, stride, slot),
             _ => Some(capacity),
         };
         let capacity = capacity.ok_or("no address space is that large; lower the depth")?;
         // Where slots and room for two of the largest are too much, two slots of that size may still fit.
-        let is_tight = || depth.is_none() && capacity / 2 < (SLOT + levels(largest as usize)[0].size) as u64;
-        let geometry = if stride <= SLOT as u64 || is_tight() {
+        let is_tight = || depth.is_none() && capacity / 2 < (slot + levels(largest as usize)[0].size) as u64;
+        let geometry = if stride <= slot as u64 || is_tight() {
             let fit = capacity / stride;
             if fit < 2 {
                 return Err(
@@ -166,21 +168,27 @@ impl Geometry {
             }
             Geometry { slots, lanes, stride: stride as usize, largest: largest as usize, chunks: 0 }
         } else {
-            Geometry::with_room(capacity, lanes, largest as usize, depth)?
+            Geometry::with_room(capacity, lanes, largest as usize, depth, slot)?
         };
         geometry.size().map(|_| geometry).ok_or("no address space is that large; lower the capacity")
     }
 
     /// What so many messages of the largest size take.
-    fn for_depth(depth: u64, largest: u64, stride: u64) -> Option<u64> {
-        let each = if stride <= SLOT as u64 { stride } else { (SLOT + levels(largest as usize)[0].size) as u64 };
+    fn for_depth(depth: u64, largest: u64, stride: u64, slot: usize) -> Option<u64> {
+        let each = if stride <= slot as u64 { stride } else { (slot + levels(largest as usize)[0].size) as u64 };
         depth.checked_mul(each)
     }
 
-    fn with_room(capacity: u64, lanes: u32, largest: usize, depth: Option<u64>) -> Result<Geometry, &'static str> {
+    fn with_room(
+        capacity: u64,
+        lanes: u32,
+        largest: usize,
+        depth: Option<u64>,
+        slot: usize,
+    ) -> Result<Geometry, &'static str> {
         let chunk = levels(largest)[0].size as u64;
         let chunks =
-            |slots: u64| capacity.checked_sub(slots.saturating_mul(SLOT as u64)).map_or(0, |left| left / chunk);
+            |slots: u64| capacity.checked_sub(slots.saturating_mul(slot as u64)).map_or(0, |left| left / chunk);
         let mut slots = match depth {
             Some(depth) => depth,
             None => {
@@ -199,12 +207,13 @@ impl Geometry {
             );
         }
         let chunks = usize::try_from(chunks).map_err(|_| "no address space is that large; lower the capacity")?;
-        Ok(Geometry { slots, lanes, stride: SLOT, largest, chunks })
+        Ok(Geometry { slots, lanes, stride: slot, largest, chunks })
     }
 
     /// The longest message that lies in its slot.
     pub(super) fn inline(&self) -> usize {
-        if self.chunks == 0 { self.largest } else { SLOT - PAYLOAD_AT_WITH_ROOM }
+        // Too short a stride is what `read` refuses.
+        if self.chunks == 0 { self.largest } else { self.stride.saturating_sub(PAYLOAD_AT_WITH_ROOM) }
     }
 
     pub(super) fn payload_at(&self) -> usize {

@@ -70,7 +70,7 @@ use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 use explain::{damaged, fenced, join_error, no_lane};
 use lane::{Held, Taken};
-use layout::{Geometry, KIND};
+use layout::{Geometry, KIND, SLOT};
 use many::Many;
 use waiting::{Side, Wanted};
 use word::{Phase, Word};
@@ -142,10 +142,16 @@ impl Ring {
     ///
     /// System calls: openat, fallocate, linkat, mmap, fcntl.
     pub fn open(address: &Address, options: RingOptions) -> Result<Ring> {
+        Ring::open_with_slots(address, options, SLOT)
+    }
+
+    /// As [`Ring::open`]; if it is made, with slots of so many bytes, a multiple of 64, where longer messages have room
+    /// besides: for what is known to send messages that mostly fit into those.
+    pub(crate) fn open_with_slots(address: &Address, options: RingOptions, slot: usize) -> Result<Ring> {
         address.require(&[Scheme::Ring], "open")?;
         let options = options.with(address)?;
         let text = address.without_options().to_string();
-        let geometry = plan(&options, &text)?;
+        let geometry = plan(&options, &text, slot)?;
         let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, &options);
         let body = geometry.size().unwrap_or(usize::MAX);
         let participants = options.participants;
@@ -169,7 +175,7 @@ impl Ring {
     /// System calls: memfd_create, fallocate, mmap, fcntl.
     pub fn anonymous(options: RingOptions) -> Result<Ring> {
         let options = options.check(ANONYMOUS)?;
-        let geometry = plan(&options, ANONYMOUS)?;
+        let geometry = plan(&options, ANONYMOUS, SLOT)?;
         let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, &options);
         let body = geometry.size().unwrap_or(usize::MAX);
         let plan = Plan { kind: KIND, participants: options.participants, body, mode: 0o600, fill: &fill };
@@ -211,7 +217,7 @@ impl Ring {
     /// `EINVAL` the options do not fit together.
     pub fn size_for(options: &RingOptions) -> Result<usize> {
         let options = options.clone().check(ANONYMOUS)?;
-        let body = plan(&options, ANONYMOUS)?.size().unwrap_or(usize::MAX);
+        let body = plan(&options, ANONYMOUS, SLOT)?.size().unwrap_or(usize::MAX);
         Ok(Segment::size_for(options.participants, body))
     }
 
@@ -506,8 +512,8 @@ impl Ring {
     }
 }
 
-fn plan(options: &RingOptions, address: &str) -> Result<Geometry> {
-    Geometry::of(options).map_err(|reason| Error::new(Errno::EINVAL, "open").on_text(address).because(reason))
+fn plan(options: &RingOptions, address: &str, slot: usize) -> Result<Geometry> {
+    Geometry::of(options, slot).map_err(|reason| Error::new(Errno::EINVAL, "open").on_text(address).because(reason))
 }
 
 impl Drop for Ring {

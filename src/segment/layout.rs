@@ -15,7 +15,7 @@ use crate::sys::shared::Record;
 /// The first eight bytes of every segment.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"wigwag\0\x01");
 /// Changes with every change of any layout, bodies included; for a test of that, two builds can differ.
-pub(crate) const LAYOUT: u32 = 7 + cfg!(wigwag_next_layout) as u32;
+pub(crate) const LAYOUT: u32 = 8 + cfg!(wigwag_next_layout) as u32;
 pub(super) const PARTICIPANTS_AT: usize = 256;
 pub(super) const PARTICIPANTS_MAX: u32 = 256; // as many as a tag can tell apart
 

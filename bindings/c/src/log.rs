@@ -276,7 +276,12 @@ pub struct ww_log_field {
 /// NULL, or a C string that lives as long as what is returned.
 unsafe fn optional<'a>(given: *const c_char) -> Result<std::borrow::Cow<'a, str>> {
     // SAFETY: as the caller promises.
-    if given.is_null() { Ok("".into()) } else { Ok(String::from_utf8_lossy(unsafe { text(given, LOG) }?)) }
+    if given.is_null() { Ok("".into()) } else { Ok(readable(unsafe { text(given, LOG) }?)) }
+}
+
+/// Text as it is where it is UTF-8, as nearly all is and which is told fast; else with what is not replaced.
+fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// Logs a message of this length with fields, unless the level keeps it out; see the macros ww_log_info() and the like.
@@ -302,8 +307,7 @@ pub unsafe extern "C" fn ww_log_write(
     call(|| unsafe {
         let log = object(log, LOG)?.0.begin();
         let (target, file) = (optional(target)?, optional(file)?);
-        let message = bytes(message.cast(), length)?;
-        let message = str::from_utf8(message).map_or_else(|_| String::from_utf8_lossy(message), Cow::Borrowed);
+        let message = readable(bytes(message.cast(), length)?);
         let mut pairs = Vec::new();
         for n in 0..count {
             let field = object(fields.wrapping_add(n), "field")?;
