@@ -1,6 +1,7 @@
 /* Logs. */
 #include "test.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -189,6 +190,58 @@ TEST(crashes_are_logged_and_stay_crashes) {
     OK(ww_log_crashes(crashing));
     ww_log_close(crashing);
     clean_up();
+}
+
+/* How ww_log_info() formats, or as it does where it leaves that to vsnprintf(): 0 if these are the same. */
+WW_PRINTF(2, 3)
+static int formatted(int *own, const char *format, ...) {
+    char ours[1024], theirs[1024];
+    va_list values;
+    int length;
+    va_start(values, format);
+    vsnprintf(theirs, sizeof theirs, format, values);
+    va_end(values);
+    va_start(values, format);
+    length = ww_log_format(ours, sizeof ours - 1, format, values);
+    va_end(values);
+    if (length < 0) return 0;
+    ++*own;
+    ours[length] = 0;
+    if (strcmp(ours, theirs) != 0) fprintf(stderr, "%s instead of %s\n", ours, theirs);
+    return strcmp(ours, theirs);
+}
+
+TEST(a_message_is_as_printf_makes_it) {
+    static const double numbers[] = {0.0,    -0.0,         0.5,           0.05,   0.25,  0.75, -0.95, 99.96,
+                                     0.0005, 1e15 + 0.125, 0.99999999999, -1e300, 1e-300};
+    uint64_t bits = 88172645463325252u;
+    double number;
+    int n, own = 0;
+    OK(formatted(&own, "plain"));
+    OK(formatted(&own, "%s%c%s%%", "hello", 'c', ""));
+    OK(formatted(&own, "%d %i %u %x", -7, INT32_MIN, UINT32_MAX, 255u));
+    OK(formatted(&own, "%ld %lld %lu %llx", LONG_MIN, 0LL, (unsigned long)-1, 255ULL));
+    OK(formatted(&own, "%zd %zu %zx", (ssize_t)-1, sizeof own, (size_t)-1));
+    CHECK_INT(own, 5);
+    for (n = 0; n < (int)(sizeof numbers / sizeof *numbers); n++)
+        OK(formatted(&own, "%.1f %.3f %.9f", numbers[n], numbers[n], numbers[n]));
+    CHECK_INT(own, 5 + 11); /* all but the two that are too large, or too small */
+    for (n = 0; n < 100000; n++) {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        memcpy(&number, &bits, sizeof number);
+        OK(formatted(&own, "%.2f %lu", number, (unsigned long)bits));
+        number = (double)(bits >> 20) / 1024 / 8 / (double)(1 << bits % 24); /* many of them halves of what is printed */
+        OK(formatted(&own, "%.1f %.2f %.3f %.9f", number, -number, number, number));
+    }
+    CHECK(own > 100000);
+    own = 0;
+    OK(formatted(&own, "%5d", 1));
+    OK(formatted(&own, "%.3s", "abcd"));
+    OK(formatted(&own, "%+d%05.1f%.0f%.12f", 2, 1.5, 2.5, 1.5));
+    OK(formatted(&own, "%e%g%o%X", 1.5, 1.5, 8u, 10u));
+    CHECK_INT(own, 0); /* left to vsnprintf() */
 }
 
 TEST(what_does_not_fit_is_refused) {

@@ -46,11 +46,13 @@
 #define WIGWAG_H
 
 #include <errno.h>
+#include <langinfo.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/types.h>
 
 /* What the WW_..._INIT macros stand for: all zeros, but for the size. */
@@ -62,11 +64,13 @@ template <typename options> static inline options ww_init_options() {
 }
 #define WW_INIT(type) ww_init_options<type>()
 #define WW_INT64(n) static_cast<int64_t>(n)
+#define WW_AS(type, n) static_cast<type>(n)
 #define WW_SIZE(n) static_cast<size_t>(n)
 #define WW_CHARS(p) static_cast<char *>(p)
 #else
 #define WW_INIT(type) { .size = sizeof(type) }
 #define WW_INT64(n) ((int64_t)(n))
+#define WW_AS(type, n) ((type)(n))
 #define WW_SIZE(n) ((size_t)(n))
 #define WW_CHARS(p) ((char *)(p))
 #endif
