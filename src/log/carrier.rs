@@ -69,13 +69,7 @@ impl Carrier {
         envelope: impl FnOnce() -> Envelope,
     ) -> Result<()> {
         match self {
-            Carrier::Ring(ring) => {
-                let mut reserved = ring.reserve(parcel.length, room)?;
-                parcel.write(&envelope(), |at, bytes| {
-                    reserved.write(at, bytes);
-                });
-                reserved.commit()
-            }
+            Carrier::Ring(ring) => ring.send_in_pieces(parcel.length, room, |put| parcel.write(&envelope(), put)),
             Carrier::Queue(queue) => queue.send(base, parcel.length, room, |message| {
                 parcel.write(&envelope(), |at, bytes| {
                     if let Some(to) = message.get_mut(at..at + bytes.len()) {

@@ -111,6 +111,9 @@ pub(super) struct Envelope {
 }
 
 fn short(text: &str, most: usize) -> &str {
+    if text.len() <= most {
+        return text;
+    }
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -272,6 +272,25 @@ impl Ring {
         self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
     }
 
+    /// As [`Ring::send`], for a message of so many bytes that lies about in pieces: `fill` hands each over with where it goes,
+    /// once there is room. It must not panic, which would leave the slot behind as one that is still being written.
+    #[inline]
+    pub(crate) fn send_in_pieces(
+        &self,
+        length: usize,
+        timeout: Timeout,
+        fill: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
+    ) -> Result<()> {
+        let mut operation = self.object.operation("send", timeout);
+        let Some(held) = self.claim(&mut operation, self.lane, length)? else {
+            self.drop_newest(1);
+            return Ok(());
+        };
+        let lane = self.many.lane(held.lane);
+        fill(&mut |at, piece| lane.write(&held, at, &piece[..piece.len().min(length.saturating_sub(at))]));
+        self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
+    }
+
     /// Copies the next message out of the ring and is done with it; waits while there is none.
     ///
     /// # Errors

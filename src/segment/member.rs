@@ -32,9 +32,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 
 use super::Segment;
-use super::bell::nanos;
 use super::identity::{Identity, namespace};
 use super::layout::{Header, PARTICIPANTS_AT, Participant};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
@@ -494,7 +495,10 @@ impl Drop for Waiting<'_> {
 
 /// Nanoseconds since 1970.
 pub(crate) fn wall_clock() -> u64 {
-    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    // As in `now`, it cannot fail. A time before 1970 is as good as none.
+    let time = clock_gettime(ClockId::CLOCK_REALTIME).unwrap_or(TimeSpec::new(0, 0));
+    let (seconds, nanos) = (u64::try_from(time.tv_sec()).unwrap_or(0), u64::try_from(time.tv_nsec()).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// From such a number; `None` for 0.
