@@ -4,20 +4,32 @@
 #define WW_PRINTF(at, first)
 #endif
 
-/* Puts the digits of a number in front of `end`; where they begin. */
-static inline char *ww_log_digits(char *end, uint64_t number, unsigned base) {
-    do *--end = "0123456789abcdef"[number % base];
-    while ((number /= base) != 0);
+/* Puts the digits of a number in front of `end`, two at a time; where they begin. */
+static inline char *ww_log_digits(char *end, uint64_t number) {
+    static const char pairs[] =
+        "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+        "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    for (; number >= 100; number /= 100) memcpy(end -= 2, pairs + number % 100 * 2, 2);
+    if (number >= 10) return WW_CHARS(memcpy(end - 2, pairs + number * 2, 2));
+    *--end = pairs[number * 2 + 1];
     return end;
 }
 
-/* The same with so many decimals, 1 to 9; NULL where the number is too large or too small for that. */
+/* The same in base 16. */
+static inline char *ww_log_hex(char *end, uint64_t number) {
+    do *--end = "0123456789abcdef"[number & 15];
+    while ((number >>= 4) != 0);
+    return end;
+}
+
+/* Those of one with so many decimals, 1 to 9; NULL where the number is too large or too small for that. */
 static inline char *ww_log_decimal(char *end, double number, unsigned decimals) {
     const uint64_t half = WW_AS(uint64_t, 1) << 63, low_half = 0xffffffff;
-    uint64_t bits, whole, part, low, high, rest, power = 1;
+    static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000};
+    const uint64_t power = powers[decimals];
+    uint64_t bits, whole, part, low, high, rest;
     double size = number < 0 ? -number : number;
     if (!(size < 9007199254740992.0) || (size < 1.0 / 2048 && size > 0)) return NULL;
-    while (decimals-- > 0) power *= 10;
     /* Nothing is rounded here: the last bit of such a number stands for 2^-63 or more. */
     whole = WW_AS(uint64_t, size);
     part = WW_AS(uint64_t, (size - WW_AS(double, whole)) * 18446744073709551616.0);
@@ -31,9 +43,9 @@ static inline char *ww_log_decimal(char *end, double number, unsigned decimals) 
         high = 0;
         whole++;
     }
-    end = ww_log_digits(end, power + high, 10); /* with a 1 in front, which keeps the zeros */
+    end = ww_log_digits(end, power + high); /* with a 1 in front, which keeps the zeros */
     *end = '.';
-    end = ww_log_digits(end, whole, 10);
+    end = ww_log_digits(end, whole);
     memcpy(&bits, &number, sizeof bits);
     if (bits >> 63 != 0) *--end = '-'; /* also of -0.0 */
     return end;
@@ -65,7 +77,7 @@ static inline int ww_log_format(char *text, size_t size, const char *format, va_
                             : longs == 1 ? va_arg(values, long)
                             : longs == 2 ? va_arg(values, long long)
                                          : va_arg(values, ssize_t);
-            char *first = ww_log_digits(end, given < 0 ? 0 - WW_AS(uint64_t, given) : WW_AS(uint64_t, given), 10);
+            char *first = ww_log_digits(end, given < 0 ? 0 - WW_AS(uint64_t, given) : WW_AS(uint64_t, given));
             if (given < 0) *--first = '-';
             piece = first;
             break;
@@ -76,7 +88,7 @@ static inline int ww_log_format(char *text, size_t size, const char *format, va_
                              : longs == 1 ? va_arg(values, unsigned long)
                              : longs == 2 ? va_arg(values, unsigned long long)
                                           : va_arg(values, size_t);
-            piece = *format == 'u' ? ww_log_digits(end, given, 10) : ww_log_digits(end, given, 16);
+            piece = *format == 'u' ? ww_log_digits(end, given) : ww_log_hex(end, given);
             break;
         }
         case '.':
