@@ -203,7 +203,7 @@ impl Geometry {
         if chunks < 2 {
             return Err(
                 "the capacity must hold, for each lane, two messages of the largest size, each rounded up by an eighth at \
-                        most, and 128 bytes for each message that there may be; lower the depth or the largest size",
+                        most, and 128 bytes (256 in a log) for each message that there may be; lower the depth or the largest size",
             );
         }
         let chunks = usize::try_from(chunks).map_err(|_| "no address space is that large; lower the capacity")?;
@@ -299,6 +299,7 @@ impl Geometry {
             && (1..=LARGEST_MAX).contains(&(geometry.largest as u64))
             && (geometry.chunks == 0 || geometry.slots <= SLOTS_MAX)
             && geometry.stride >= geometry.inline() + geometry.payload_at()
+            && geometry.inline() <= geometry.largest
             && geometry.size().is_some_and(|size| size <= length);
         if !sound {
             return Err(Errno::EBADMSG);
