@@ -4096,6 +4096,8 @@ typedef struct ww_server_statistics {
     /* Answers that nobody was there to take, and messages that were no questions. */
     uint64_t dropped;
     uint64_t foreign;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
 } ww_server_statistics;
 
 /* Adds bytes to an answer. Never blocks. Errors: -EFAULT. */
@@ -4249,6 +4251,8 @@ typedef struct ww_verdict {
     size_t length;
     /* What happened, in words, with what a worker that ended had last written to its standard error. */
     const char *text;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
 } ww_verdict;
 
 /* What a pool has seen, and what it does now: submitted = done + failed + lost + cancelled + poisoned + queued + running. */
@@ -4268,6 +4272,8 @@ typedef struct ww_pool_statistics {
     uint64_t started;
     uint64_t deaths;
     uint64_t workers;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
 } ww_pool_statistics;
 
 /* A worker of a pool. */
@@ -4280,6 +4286,8 @@ typedef struct ww_pool_worker {
     int32_t pid;
     /* The share of its life that it had something to do, in thousandths. */
     uint32_t busy;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
 } ww_pool_worker;
 
 /* Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other

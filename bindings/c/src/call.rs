@@ -177,6 +177,8 @@ pub struct ww_server_statistics {
     /// Answers that nobody was there to take, and messages that were no questions.
     pub dropped: u64,
     pub foreign: u64,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// What the server has met. Never blocks. Errors: -EFAULT.
@@ -185,7 +187,7 @@ pub unsafe extern "C" fn ww_server_get_statistics(server: *const ww_server, out:
     // SAFETY: as above.
     call(|| unsafe {
         let server = object(server, SERVER)?.0.get();
-        put(out, ww_server_statistics { dropped: server.dropped(), foreign: server.foreign() }, "statistics")
+        put(out, ww_server_statistics { dropped: server.dropped(), foreign: server.foreign(), reserved: [0; 4] }, "statistics")
     })
 }
 

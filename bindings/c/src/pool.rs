@@ -153,6 +153,8 @@ pub struct ww_verdict {
     pub length: usize,
     /// What happened, in words, with what a worker that ended had last written to its standard error.
     pub text: *const c_char,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// What a pool has seen, and what it does now: submitted = done + failed + lost + cancelled + poisoned + queued + running.
@@ -173,6 +175,8 @@ pub struct ww_pool_statistics {
     pub started: u64,
     pub deaths: u64,
     pub workers: u64,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// A worker of a pool.
@@ -187,6 +191,8 @@ pub struct ww_pool_worker {
     pub pid: i32,
     /// The share of its life that it had something to do, in thousandths.
     pub busy: u32,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 4],
 }
 
 /// The caller's pointer, which means something to the caller's function alone.
@@ -408,6 +414,7 @@ impl Ended {
             data: std::ptr::null(),
             length: 0,
             text: self.said.as_ptr(),
+            reserved: [0; 4],
         };
         let deaths = match &self.verdict {
             Verdict::Done(result) => {
@@ -499,6 +506,7 @@ pub unsafe extern "C" fn ww_pool_get_statistics(
             started: found.started,
             deaths: found.deaths,
             workers: found.workers.len() as u64,
+            reserved: [0; 4],
         };
         put(out, statistics, "statistics")?;
         let of = |worker: &wigwag::WorkerStatistics| ww_pool_worker {
@@ -506,6 +514,7 @@ pub unsafe extern "C" fn ww_pool_get_statistics(
             memory: worker.memory,
             pid: worker.pid,
             busy: worker.busy,
+            reserved: [0; 4],
         };
         put_list(workers, room, found.workers.iter().map(of));
         Ok(())
