@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -237,11 +238,39 @@ TEST(a_message_is_as_printf_makes_it) {
     }
     CHECK(own > 100000);
     own = 0;
+    OK(formatted(&own, "%lld %ld", LLONG_MIN, LONG_MIN));
+    CHECK_INT(own, 1);
+    own = 0;
+    OK(formatted(&own, "%.1f%.2f%.3f", NAN, INFINITY, -INFINITY));
     OK(formatted(&own, "%5d", 1));
     OK(formatted(&own, "%.3s", "abcd"));
     OK(formatted(&own, "%+d%05.1f%.0f%.12f", 2, 1.5, 2.5, 1.5));
     OK(formatted(&own, "%e%g%o%X", 1.5, 1.5, 8u, 10u));
     CHECK_INT(own, 0); /* left to vsnprintf() */
+    CHECK_INT(ww_log_has_decimal_point(), 1);
+}
+
+/* How long what ww_log_info() formats by itself is, in so much room. */
+static int in_room(size_t room, const char *format, ...) {
+    char text[16] = "...............";
+    va_list values;
+    int length;
+    va_start(values, format);
+    length = ww_log_format(text, room, format, values);
+    va_end(values);
+    CHECK(strspn(text + room, ".") == sizeof text - 1 - room); /* nothing behind it */
+    return length;
+}
+
+TEST(a_message_fills_its_room_and_no_more) {
+    size_t room;
+    for (room = 0; room < 15; room++) {
+        CHECK_INT(in_room(room, "12345"), room < 5 ? -1 : 5);
+        CHECK_INT(in_room(room, "%s", "12345"), room < 5 ? -1 : 5);
+        CHECK_INT(in_room(room, "1%d5", 234), room < 5 ? -1 : 5);
+        CHECK_INT(in_room(room, "%.3f", 1.25), room < 5 ? -1 : 5);
+        CHECK_INT(in_room(room, "1%%%c45", '3'), room < 5 ? -1 : 5);
+    }
 }
 
 TEST(what_does_not_fit_is_refused) {

@@ -46,7 +46,6 @@
 #define WIGWAG_H
 
 #include <errno.h>
-#include <langinfo.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -4419,7 +4418,7 @@ typedef struct ww_log_options {
     size_t size;
     /* The file's path; NULL for the address's file=, or that of the log that there is. */
     const char *file;
-    /* Memory for records that are not written yet, in bytes; 0 for 2048 of the largest size. */
+    /* Memory for records that are not written yet, in bytes; 0 for 1500 of the largest size. */
     uint64_t capacity;
     /* The largest record in bytes, with all that belongs to it, 256 to 1048576; 0 for 4000. What is longer is cut,
      * says so, and is counted. */
@@ -4538,6 +4537,10 @@ int ww_log_set_level(const ww_log *log, uint32_t level);
 int ww_log_write(const ww_log *log, uint32_t level, const char *target, const char *file, uint32_t line,
                  const char *message, size_t length, const ww_log_field *fields, size_t count);
 
+/* 1 if numbers have a point before their decimals in the calling thread's locale, else 0: what ww_log_info() and the like
+ * ask before they format such a number. Never blocks, never fails. */
+int ww_log_has_decimal_point(void);
+
 /* Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of
  * them: the handler that was there runs, or the default action ends the program. Never blocks; a crash waits for 1.5 s
  * at most until it is logged. Once is enough: it holds for children made by fork too, as soon as they have logged
@@ -4597,13 +4600,15 @@ static inline char *ww_log_hex(char *end, uint64_t number) {
     return end;
 }
 
-/* Those of one with so many decimals, 1 to 9; NULL where the number is too large or too small for that. */
+/* Those of one with so many decimals, 1 to 9, rounded to the nearest; NULL where it is none, or too large or too small for that. */
 static inline char *ww_log_decimal(char *end, double number, unsigned decimals) {
     const uint64_t half = WW_AS(uint64_t, 1) << 63, low_half = 0xffffffff;
     static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000};
     const uint64_t power = powers[decimals];
     uint64_t bits, whole, part, low, high, rest;
     double size = number < 0 ? -number : number;
+    memcpy(&bits, &number, sizeof bits);
+    if ((bits >> 52 & 2047) == 2047) return NULL; /* by its bits, as a compiler may be told that there is no such number */
     if (!(size < 9007199254740992.0) || (size < 1.0 / 2048 && size > 0)) return NULL;
     /* Nothing is rounded here: the last bit of such a number stands for 2^-63 or more. */
     whole = WW_AS(uint64_t, size);
@@ -4621,7 +4626,6 @@ static inline char *ww_log_decimal(char *end, double number, unsigned decimals) 
     end = ww_log_digits(end, power + high); /* with a 1 in front, which keeps the zeros */
     *end = '.';
     end = ww_log_digits(end, whole);
-    memcpy(&bits, &number, sizeof bits);
     if (bits >> 63 != 0) *--end = '-'; /* also of -0.0 */
     return end;
 }
@@ -4668,7 +4672,7 @@ static inline int ww_log_format(char *text, size_t size, const char *format, va_
         }
         case '.':
             if (format[1] < '1' || format[1] > '9' || format[2] != 'f') return -1;
-            if (strcmp(nl_langinfo(RADIXCHAR), ".") != 0) return -1; /* another locale's */
+            if (ww_log_has_decimal_point() == 0) return -1;
             piece = ww_log_decimal(end, va_arg(values, double), WW_AS(unsigned, format[1] - '0'));
             format += 2;
             break;

@@ -125,7 +125,8 @@ pub(crate) fn about_now() -> Duration {
 pub(crate) fn about_wall_clock() -> u64 {
     let since = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap_or(TimeSpec::new(0, 0));
     // By hand, as it is read on fast paths: milliseconds of a Duration have 128 bits.
-    (since.tv_sec() as u64).wrapping_mul(1000).wrapping_add(since.tv_nsec() as u64 / 1_000_000)
+    let (seconds, nanos) = (u64::try_from(since.tv_sec()).unwrap_or(0), u64::try_from(since.tv_nsec()).unwrap_or(0));
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
 }
 
 #[cfg(test)]

@@ -123,22 +123,19 @@ impl Connection {
         link.socket = Some(Arc::clone(&socket));
         link.outlet.clear();
         link.sent = 0;
-        link.used = about_now();
         self.current.take_soon().0 = Some(socket);
         self.reconnects.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
         Ok(())
     }
 
-    /// Sees to it that there is a connection, which the receiver has not left.
+    /// Sees to it that there is a connection, which the receiver has not left; what time it is.
     #[inline]
-    fn prepare(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<()> {
+    fn prepare(&self, link: &mut Link, operation: &mut Operation<'_>) -> Result<Duration> {
         let now = about_now();
-        let idle = now.saturating_sub(link.used);
-        link.used = now;
-        match &link.socket {
-            Some(_) if idle < IDLE => Ok(()),
-            _ => self.prepare_anew(link, operation),
+        if link.socket.is_none() || now.saturating_sub(link.used) >= IDLE {
+            self.prepare_anew(link, operation)?;
         }
+        Ok(now)
     }
 
     #[cold]
@@ -239,9 +236,10 @@ impl Transport for Connection {
         }
         let mut link = self.linked(&mut operation)?;
         loop {
-            self.prepare(&mut link, &mut operation)?;
+            let now = self.prepare(&mut link, &mut operation)?;
             match self.try_send(&mut link, message, &mut operation) {
                 Ok(()) => {
+                    link.used = now;
                     link.sent += 1;
                     return Ok(());
                 }

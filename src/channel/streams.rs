@@ -319,6 +319,8 @@ impl Streams {
                 Next::TooLarge(size) => {
                     self.cut_off.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
                     let who = ChannelPeer(Identity::Connection(Arc::clone(&peer.identity))).to_string();
+                    // Another thread may sleep on it, and hold it: this wakes that, and the peer is told now.
+                    let _ = peer.stream.socket.shutdown(ShutdownSide::Both); // fails only if the peer has gone already
                     state.remove(number);
                     return Err(refusal::not_ours(operation.error(Errno::EBADMSG), &who, size, self.frames));
                 }
@@ -397,9 +399,10 @@ impl Transport for Streams {
         if timeout == Timeout::Now {
             return Err(operation.error(Errno::EAGAIN));
         }
-        let gate = self.gate_for_waiting(&operation)?;
-        let announced = gate.announce();
         loop {
+            // Each time: a signal hook that ran meanwhile may have forked, and this may be the child.
+            let gate = self.gate_for_waiting(&operation)?;
+            let announced = gate.announce();
             if let Some(received) = self.look(buffer, &operation, 1)? {
                 return Ok(received);
             }

@@ -112,16 +112,17 @@ impl Carrier {
     /// Is done with all of these, and then calls those who wait for room: one that is called for the first slot finds no more
     /// than that, and sleeps again.
     pub fn release_all<'a>(&'a self, messages: Vec<Carried<'a>>) -> Result<()> {
+        let mut released = Ok(());
         for message in messages {
-            match message {
-                Carried::InRing(message) => message.release_quietly()?,
-                message => message.release()?,
-            }
+            released = released.and(match message {
+                Carried::InRing(message) => message.release_quietly(),
+                message => message.release(),
+            });
         }
         if let Carrier::Ring(ring) = self {
             ring.call_producers();
         }
-        Ok(())
+        released
     }
 
     /// Messages that a writer can have in its hand at once.

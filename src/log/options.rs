@@ -99,7 +99,7 @@ options! {
         format: LogFormat,
         /// What they travel through to the writer.
         through: LogThrough,
-        /// Memory for records that are not written yet, in bytes; 0 for that of 2048 records of the largest size, in which many more
+        /// Memory for records that are not written yet, in bytes; 0 for that of 1500 records of the largest size, in which many more
         /// short ones have room. A message queue has what the system gives, and more only as far as its limits go.
         capacity: u64,
         /// The largest record in bytes, with all that belongs to it, at most 1 MiB; 0 for 4000. What is longer is cut, says so,

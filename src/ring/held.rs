@@ -155,9 +155,7 @@ impl<'a> RingBorrowed<'a> {
         let Some(held) = self.0.end() else { return Err(self.0.not_ours("release")) };
         self.0.ring.release(&held).map_err(|errno| self.0.error(errno, "release"))
     }
-}
 
-impl RingBorrowed<'_> {
     /// As [`RingBorrowed::release`], but those who wait for a slot or for room are not called: the caller does that once for
     /// many, by [`Ring::call_producers`].
     pub(crate) fn release_quietly(mut self) -> Result<()> {

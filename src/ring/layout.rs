@@ -192,6 +192,7 @@ impl Geometry {
         let mut slots = match depth {
             Some(depth) => depth,
             None => {
+                // By the usual stride: who makes longer slots gets as many, and less room besides.
                 let share = (capacity / SLOTS_SHARE / SLOT as u64).clamp(2, SLOTS_DEFAULT);
                 1 << share.ilog2()
             }

@@ -1,7 +1,10 @@
 //! Who sleeps in a receiver hears every source: the one that is aside, those behind the gate, and what moves between.
 
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use wigwag::{Address, Channel, Timeout};
@@ -98,4 +101,27 @@ fn sleepers_hear_senders_that_come_while_others_go() {
         });
         assert_eq!(received.load(Ordering::SeqCst), ROUNDS + ROUNDS.div_ceil(3), "{scheme}");
     }
+}
+
+#[test]
+fn a_sender_that_is_cut_off_hears_of_it_although_others_sleep_on_its_connection() {
+    let (_directory, address) = named("unix");
+    let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+    let mut stranger = UnixStream::connect(address.path()).unwrap();
+    stranger.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stranger.write_all(b"\0\0\0\x05hello").unwrap();
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"hello");
+    std::thread::scope(|scope| {
+        let sleepers = [(); 2].map(|()| scope.spawn(|| receiver.recv_message(GENEROUS).map(|message| message.data)));
+        stranger.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let end = stranger.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{end:?}");
+        let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+        sender.send(b"for the other", GENEROUS).unwrap();
+        let heard = sleepers.map(|sleeper| sleeper.join().unwrap());
+        let errors: Vec<_> = heard.iter().filter_map(|heard| heard.as_ref().err()).collect();
+        assert!(errors.len() == 1 && errors[0].errno() == libc::EBADMSG, "{heard:?}");
+        assert!(heard.iter().flatten().all(|data| data == b"for the other"), "{heard:?}");
+    });
+    assert_eq!(receiver.statistics().cut_off, 1);
 }

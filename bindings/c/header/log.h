@@ -22,13 +22,15 @@ static inline char *ww_log_hex(char *end, uint64_t number) {
     return end;
 }
 
-/* Those of one with so many decimals, 1 to 9; NULL where the number is too large or too small for that. */
+/* Those of one with so many decimals, 1 to 9, rounded to the nearest; NULL where it is none, or too large or too small for that. */
 static inline char *ww_log_decimal(char *end, double number, unsigned decimals) {
     const uint64_t half = WW_AS(uint64_t, 1) << 63, low_half = 0xffffffff;
     static const uint32_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000};
     const uint64_t power = powers[decimals];
     uint64_t bits, whole, part, low, high, rest;
     double size = number < 0 ? -number : number;
+    memcpy(&bits, &number, sizeof bits);
+    if ((bits >> 52 & 2047) == 2047) return NULL; /* by its bits, as a compiler may be told that there is no such number */
     if (!(size < 9007199254740992.0) || (size < 1.0 / 2048 && size > 0)) return NULL;
     /* Nothing is rounded here: the last bit of such a number stands for 2^-63 or more. */
     whole = WW_AS(uint64_t, size);
@@ -46,7 +48,6 @@ static inline char *ww_log_decimal(char *end, double number, unsigned decimals) 
     end = ww_log_digits(end, power + high); /* with a 1 in front, which keeps the zeros */
     *end = '.';
     end = ww_log_digits(end, whole);
-    memcpy(&bits, &number, sizeof bits);
     if (bits >> 63 != 0) *--end = '-'; /* also of -0.0 */
     return end;
 }
@@ -93,7 +94,7 @@ static inline int ww_log_format(char *text, size_t size, const char *format, va_
         }
         case '.':
             if (format[1] < '1' || format[1] > '9' || format[2] != 'f') return -1;
-            if (strcmp(nl_langinfo(RADIXCHAR), ".") != 0) return -1; /* another locale's */
+            if (ww_log_has_decimal_point() == 0) return -1;
             piece = ww_log_decimal(end, va_arg(values, double), WW_AS(unsigned, format[1] - '0'));
             format += 2;
             break;

@@ -46,7 +46,6 @@
 #define WIGWAG_H
 
 #include <errno.h>
-#include <langinfo.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

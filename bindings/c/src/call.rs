@@ -187,7 +187,11 @@ pub unsafe extern "C" fn ww_server_get_statistics(server: *const ww_server, out:
     // SAFETY: as above.
     call(|| unsafe {
         let server = object(server, SERVER)?.0.get();
-        put(out, ww_server_statistics { dropped: server.dropped(), foreign: server.foreign(), reserved: [0; 4] }, "statistics")
+        put(
+            out,
+            ww_server_statistics { dropped: server.dropped(), foreign: server.foreign(), reserved: [0; 4] },
+            "statistics",
+        )
     })
 }
 

@@ -70,7 +70,7 @@ pub struct ww_log_options {
     pub size: usize,
     /// The file's path; NULL for the address's file=, or that of the log that there is.
     pub file: *const c_char,
-    /// Memory for records that are not written yet, in bytes; 0 for 2048 of the largest size.
+    /// Memory for records that are not written yet, in bytes; 0 for 1500 of the largest size.
     pub capacity: u64,
     /// The largest record in bytes, with all that belongs to it, 256 to 1048576; 0 for 4000. What is longer is cut,
     /// says so, and is counted.
@@ -279,7 +279,7 @@ unsafe fn optional<'a>(given: *const c_char) -> Result<std::borrow::Cow<'a, str>
     if given.is_null() { Ok("".into()) } else { Ok(readable(unsafe { text(given, LOG) }?)) }
 }
 
-/// Text as it is where it is UTF-8, else with what is not replaced.
+/// Text as it is where it is UTF-8, else with what is not UTF-8 replaced.
 fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.is_ascii() {
         // SAFETY: ASCII is UTF-8; nearly all text is, and that is told several times as fast.
@@ -321,6 +321,16 @@ pub unsafe extern "C" fn ww_log_write(
         let level = level_of(level)?;
         log.log(&LogRecord { level, target: &target, file: &file, line, message: &message, fields: &pairs })
     })
+}
+
+/// 1 if numbers have a point before their decimals in the calling thread's locale, else 0: what ww_log_info() and the like
+/// ask before they format such a number. Never blocks, never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ww_log_has_decimal_point() -> c_int {
+    // SAFETY: a C string, which stays until the thread's locale is changed, and is looked at before that.
+    let radix = unsafe { libc::nl_langinfo(libc::RADIXCHAR) };
+    // SAFETY: the same; never NULL.
+    c_int::from(unsafe { std::ffi::CStr::from_ptr(radix) } == c".")
 }
 
 /// Has SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT logged until the log is closed, before what would have become of
