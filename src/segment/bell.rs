@@ -63,6 +63,12 @@ impl Bell {
         (seen.unwrap_or_else(|seen| seen) | SLEEPING) & !CALLED
     }
 
+    /// Whether somebody sleeps or is about to. Whoever asks has made what there is to find, and rings if so.
+    #[inline(always)]
+    pub(crate) fn is_slept_on(&self) -> bool {
+        self.word.load(Ordering::SeqCst) & SLEEPING != 0
+    }
+
     /// Wakes one sleeper, if there is any.
     #[inline(always)]
     pub(crate) fn ring(&self) {
@@ -160,6 +166,6 @@ impl Bell {
     }
 }
 
-pub(super) fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -30,7 +30,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, fstat};
 
-pub(crate) use bell::Bell;
+pub(crate) use bell::{Bell, nanos};
 pub(crate) use identity::namespace;
 pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Peer, Standing, Tag, since, wall_clock};
 pub use patience::WaitMode;

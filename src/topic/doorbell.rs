@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::log::Log;
 use super::subscription::Own;
 use crate::doorbell::Listen;
+use crate::segment::ASK_EVERY;
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex};
 
@@ -28,6 +29,15 @@ impl Listen for Listener {
     }
 
     fn wait(&self) -> SysResult<()> {
+        let waited = self.sleep();
+        // Whoever rings may have called this one for all.
+        self.log.control()?.subscribers_bell.0.ring();
+        waited
+    }
+}
+
+impl Listener {
+    fn sleep(&self) -> SysResult<()> {
         loop {
             let bell = &self.log.control()?.subscribers_bell.0;
             let announced = bell.announce();
@@ -35,7 +45,9 @@ impl Listen for Listener {
                 Err(Errno::EAGAIN) => {}
                 looked => return looked,
             }
-            match futex::wait(bell.word(), announced, LONG) {
+            // Another that was called for all may not come, if it is another process's.
+            let most = if self.log.member.has_company()? { ASK_EVERY } else { LONG };
+            match futex::wait(bell.word(), announced, most) {
                 Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
                 Err(errno) => return Err(errno),
             }

@@ -26,9 +26,10 @@ use nix::errno::Errno;
 
 use super::layout::{Control, Geometry, Parts};
 use super::word::{Block, Entry, Phase, behind};
-use crate::segment::{Member, Tag};
+use crate::segment::{Bell, Member, Tag, nanos};
 use crate::sync_atomics::{AtomicU64, Ordering, fence};
 use crate::sys::SysResult;
+use crate::timeout::about_now;
 
 /// So many blocks are looked at before an old message is retired instead.
 const NEAR: u64 = 8;
@@ -42,6 +43,8 @@ pub(super) struct Log {
     shift: u32,
     /// Where this handle looks for free blocks. A hint.
     hand: AtomicU64,
+    /// When this handle last called those who sleep. A hint.
+    called_at: AtomicU64,
 }
 
 /// Blocks in this process's hands, for a message to be made.
@@ -70,7 +73,7 @@ impl Log {
         let (geometry, parts) = Geometry::read(member.segment())?;
         let (body, _) = member.segment().body();
         let shift = parts.index.count().trailing_zeros();
-        Ok(Log { member, geometry, parts, body, shift, hand: AtomicU64::new(0) })
+        Ok(Log { member, geometry, parts, body, shift, hand: AtomicU64::new(0), called_at: AtomicU64::new(0) })
     }
 
     #[inline(always)]
@@ -263,7 +266,7 @@ impl Log {
                         Self::help(&control.head.0, sequence);
                         // A failure: somebody who retired it, or buried this process, did so.
                         self.step(held.block, held.word, held.word.to(Phase::Live));
-                        control.subscribers_bell.0.ring_all();
+                        self.call_subscribers(&control.subscribers_bell.0);
                         return Ok(sequence);
                     }
                 }
@@ -272,6 +275,28 @@ impl Log {
                 _ if control.head.0.load(Ordering::SeqCst) == sequence => return Err(Errno::EBADMSG),
                 _ => {}
             }
+        }
+    }
+
+    /// Tells those who sleep that there is a message. All of them, once in a tick of the clock; for further messages in the same
+    /// tick one, unless it is on its way already, who tells the next: many subscribers who wake for one message each would
+    /// keep the publisher from sending another meanwhile.
+    #[inline(always)]
+    fn call_subscribers(&self, bell: &Bell) {
+        if bell.is_slept_on() {
+            self.call_sleepers(bell);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_sleepers(&self, bell: &Bell) {
+        // Relaxed: a hint of this handle's own. In a model nothing may depend on the clock, and there is more to explore so.
+        let tick = nanos(about_now());
+        if cfg!(loom) || self.called_at.swap(tick, Ordering::Relaxed) == tick {
+            bell.ring_once();
+        } else {
+            bell.ring_all();
         }
     }
 
@@ -412,6 +437,7 @@ impl Log {
     pub(super) fn tidy(&self) -> SysResult<()> {
         // First who holds what, then the fence, then the index: what an entry does not name then, none will.
         let mut suspects = Vec::new();
+        let mut changed = self.member.has_dead()?;
         for block in 0..self.geometry.blocks {
             let word = self.load(block);
             match word.phase() {
@@ -425,25 +451,28 @@ impl Log {
         for (block, word) in suspects {
             let is_named = named.binary_search(&block).is_ok();
             match word.phase() {
-                Phase::Held if is_named => {
-                    self.step(block, word, word.to(Phase::Live));
-                }
+                Phase::Held if is_named => changed |= self.step(block, word, word.to(Phase::Live)),
                 Phase::Held => {
                     let skipped = word.to(Phase::Skipped);
                     if self.step(block, word, skipped) {
                         self.settle(block, skipped);
+                        changed = true;
                     }
                 }
-                Phase::Skipped => self.settle(block, word),
-                // Emptied by one who died before freeing it, or is just about to.
-                _ if !is_named => {
-                    self.step(block, word, word.to(Phase::Free));
+                Phase::Skipped => {
+                    self.settle(block, word);
+                    changed = true;
                 }
+                // Emptied by one who died before freeing it, or is just about to.
+                _ if !is_named => changed |= self.step(block, word, word.to(Phase::Free)),
                 _ => {}
             }
         }
-        self.control()?.publishers_bell.0.ring_all();
-        self.control()?.subscribers_bell.0.ring_all(); // who died may not have come to do it
+        if changed {
+            // Who died may not have come to do it.
+            self.control()?.publishers_bell.0.ring_all();
+            self.control()?.subscribers_bell.0.ring_all();
+        }
         Ok(())
     }
 

@@ -399,6 +399,13 @@ impl Party for Topic {
         explained(error)
     }
 
+    /// Whoever was called for all subscribers may not have come; this publisher waits for all of them.
+    fn before_sleep(&self) {
+        if let Ok(control) = self.log().control() {
+            control.subscribers_bell.0.ring_all();
+        }
+    }
+
     fn look_again(&self) -> Option<Duration> {
         self.log().look_again()
     }

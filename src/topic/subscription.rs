@@ -346,6 +346,13 @@ impl Party for Subscription {
         tidy(self.log())
     }
 
+    /// What one has found is there for the others, too.
+    fn pass_on(&self, in_vain: bool) {
+        let Ok(bell) = self.bell() else { return };
+        // In vain, the bit that says that it was called may still be set.
+        if in_vain { bell.ring() } else { bell.ring_once() }
+    }
+
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {
         Ok(None) // somebody may come and publish
     }

@@ -3,7 +3,7 @@
 use wigwag::modelled::{spawn, victim};
 use wigwag::{SubscribeOptions, Subscription, Timeout, Topic, TopicOptions, TopicReceived, WaitMode};
 
-use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop};
+use crate::checking::{again, holds, holds_at_every_death, holds_at_every_stop, holds_uninterrupted};
 use crate::rings::message;
 
 fn topic_options() -> TopicOptions {
@@ -53,6 +53,32 @@ fn a_topic_passes_messages_on_in_order() {
             ],
         ],
     );
+}
+
+#[test]
+fn all_who_wait_for_a_message_hear_it_although_one_is_called() {
+    let scenario = || {
+        let topic = Topic::anonymous(topic_options()).unwrap();
+        let threads = [(); 2].map(|()| {
+            let subscription = topic.subscribe(SubscribeOptions::default()).unwrap();
+            spawn(move || {
+                assert_eq!(received(&subscription), (1, 7));
+                subscription
+            })
+        });
+        let publisher = spawn(move || {
+            assert_eq!(topic.publish(&message(7), Timeout::Now).unwrap(), 1);
+            topic
+        });
+        // Until both have it, nobody leaves, which would wake a sleeper, too.
+        let subscriptions = threads.map(|thread| thread.join());
+        drop((publisher.join(), subscriptions));
+    };
+    let seed = &[
+        ("segment/bell.rs", "self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced)"),
+        ("segment/bell.rs", "fence(Ordering::SeqCst);"),
+    ];
+    holds_uninterrupted("topic, two subscribers", scenario, &[seed]);
 }
 
 #[test]
