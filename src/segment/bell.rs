@@ -8,7 +8,8 @@
 //!   sleeper for each thing; when fewer were asleep it takes both bits down, which changes the word, so that one who is about to sleep
 //!   does not, and wakes whoever has fallen asleep in between.
 //! * Where many things are made in a row for several sleepers (`ring_once`), it sets bit 1 and wakes one; nobody does so again while that
-//!   bit is set. The one that wakes takes it down, and passes on what it leaves (`Party::pass_on`).
+//!   bit is set. The one that wakes takes it down, and passes on what it leaves (`Party::pass_on`). Where each thing is for all, whoever
+//!   takes that bit down wakes all the others first (`Party::relay`).
 //!
 //! No wake-up is lost: what is made is made by a SeqCst exchange, and the bits are looked at after it; the bits are set, and
 //! what was made is looked at after that, with a SeqCst fence in between. So either the sleeper finds what was made, or
@@ -54,19 +55,32 @@ impl Bell {
 
     /// Says that the caller is about to sleep; the value to sleep on.
     pub(crate) fn announce(&self) -> u32 {
+        self.announce_and_tell().0
+    }
+
+    /// The same, and whether this has taken down that somebody was called, perhaps another: nobody else will know of it.
+    pub(crate) fn announce_and_tell(&self) -> (u32, bool) {
         // SeqCst pairs with the load in `ring`: if that one misses the bit, it comes before this in the one order of all
         // SeqCst accesses, and the exchange that it follows does too; the fence then makes what that exchange wrote visible
         // to the look that follows here, whose loads are only Acquire.
         let announced = |seen: u32| Some((seen | SLEEPING) & !CALLED);
         let seen = self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, announced);
         fence(Ordering::SeqCst);
-        (seen.unwrap_or_else(|seen| seen) | SLEEPING) & !CALLED
+        let seen = seen.unwrap_or_else(|seen| seen);
+        ((seen | SLEEPING) & !CALLED, seen & CALLED != 0)
     }
 
     /// Whether somebody sleeps or is about to. Whoever asks has made what there is to find, and rings if so.
     #[inline(always)]
     pub(crate) fn is_slept_on(&self) -> bool {
         self.word.load(Ordering::SeqCst) & SLEEPING != 0
+    }
+
+    /// Has all sleepers look again if one was called who may not tell them.
+    pub(crate) fn ring_all_if_called(&self) {
+        if self.word.load(Ordering::SeqCst) & CALLED != 0 {
+            self.wake_all();
+        }
     }
 
     /// Wakes one sleeper, if there is any.

@@ -77,6 +77,10 @@ pub(crate) trait Party {
     /// leaves without having announced itself since it was called.
     fn pass_on(&self, _in_vain: bool) {}
 
+    /// Wakes all others, for bells that are rung once for what is there for all of them: the caller has taken down that somebody
+    /// was called.
+    fn relay(&self) {}
+
     /// A last word before the caller sleeps.
     fn before_sleep(&self) {}
 
@@ -289,7 +293,10 @@ impl Patience {
         for _ in 0..u32::MAX {
             look_around(party).map_err(|errno| fail(operation, errno))?;
             let bell = party.bell().map_err(|errno| fail(operation, errno))?;
-            let announced = bell.announce();
+            let (announced, was_called) = bell.announce_and_tell();
+            if was_called {
+                party.relay();
+            }
             certain |= party.settle();
             // All that follows is looked at after the announcement: who changes it from now on rings. First whether the
             // others have gone, then for what they may have left.

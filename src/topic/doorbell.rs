@@ -1,7 +1,6 @@
 //! How a helper thread waits for the next message of a subscription.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -11,9 +10,6 @@ use crate::doorbell::Listen;
 use crate::segment::ASK_EVERY;
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex};
-
-/// Nothing but a message, or being cut off, ends this wait; the kernel is asked for so long at a time.
-const LONG: Duration = Duration::from_secs(3600);
 
 pub(super) struct Listener {
     pub(super) log: Arc<Log>,
@@ -30,8 +26,7 @@ impl Listen for Listener {
 
     fn wait(&self) -> SysResult<()> {
         let waited = self.sleep();
-        // Whoever rings may have called this one for all.
-        self.log.control()?.subscribers_bell.0.ring();
+        self.log.control()?.subscribers_bell.0.ring_all_if_called();
         waited
     }
 }
@@ -40,14 +35,15 @@ impl Listener {
     fn sleep(&self) -> SysResult<()> {
         loop {
             let bell = &self.log.control()?.subscribers_bell.0;
-            let announced = bell.announce();
+            let (announced, was_called) = bell.announce_and_tell();
+            if was_called {
+                bell.ring_all(); // as a subscription does: what there is, is there for all
+            }
             match self.look() {
                 Err(Errno::EAGAIN) => {}
                 looked => return looked,
             }
-            // Another that was called for all may not come, if it is another process's.
-            let most = if self.log.member.has_company()? { ASK_EVERY } else { LONG };
-            match futex::wait(bell.word(), announced, most) {
+            match futex::wait(bell.word(), announced, ASK_EVERY) {
                 Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
                 Err(errno) => return Err(errno),
             }

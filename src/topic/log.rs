@@ -267,6 +267,7 @@ impl Log {
                         // A failure: somebody who retired it, or buried this process, did so.
                         self.step(held.block, held.word, held.word.to(Phase::Live));
                         self.call_subscribers(&control.subscribers_bell.0);
+                        control.publishers_bell.0.ring_all(); // what was reserved only can be retired now
                         return Ok(sequence);
                     }
                 }
@@ -279,8 +280,8 @@ impl Log {
     }
 
     /// Tells those who sleep that there is a message. All of them, once in a tick of the clock; for further messages in the same
-    /// tick one, unless it is on its way already, who tells the next: many subscribers who wake for one message each would
-    /// keep the publisher from sending another meanwhile.
+    /// tick one, unless it is on its way already, who tells all the others: to wake them for each message would keep the
+    /// publisher from sending another meanwhile.
     #[inline(always)]
     fn call_subscribers(&self, bell: &Bell) {
         if bell.is_slept_on() {
@@ -433,11 +434,11 @@ impl Log {
 
     // --- whoever comes by ---
 
-    /// Takes from the dead what they held.
-    pub(super) fn tidy(&self) -> SysResult<()> {
+    /// Takes from the dead what they held, when their places are `freed`.
+    pub(super) fn tidy(&self, freed: bool) -> SysResult<()> {
         // First who holds what, then the fence, then the index: what an entry does not name then, none will.
         let mut suspects = Vec::new();
-        let mut changed = self.member.has_dead()?;
+        let mut changed = freed || self.member.has_dead()?;
         for block in 0..self.geometry.blocks {
             let word = self.load(block);
             match word.phase() {
@@ -468,11 +469,14 @@ impl Log {
                 _ => {}
             }
         }
-        if changed {
-            // Who died may not have come to do it.
-            self.control()?.publishers_bell.0.ring_all();
-            self.control()?.subscribers_bell.0.ring_all();
-        }
+        // Who died may not have come to do it.
+        if changed { self.ring_all() } else { Ok(()) }
+    }
+
+    /// Has all who sleep look again.
+    pub(super) fn ring_all(&self) -> SysResult<()> {
+        self.control()?.publishers_bell.0.ring_all();
+        self.control()?.subscribers_bell.0.ring_all();
         Ok(())
     }
 

@@ -151,7 +151,9 @@ impl Topic {
         let part = Arc::new(Part { log: Arc::new(log) });
         let topic = Topic { object, part, patience: Patience::new(options.wait), wait: options.wait };
         // What the dead hold is best taken back by those who come, as nobody else may ever have a reason to look.
-        look_around(&topic).map_err(|errno| explained(topic.object.error(errno, "open")))?;
+        look_around(&topic)
+            .and_then(|_| topic.log().ring_all())
+            .map_err(|errno| explained(topic.object.error(errno, "open")))?;
         Ok(topic)
     }
 
@@ -374,8 +376,8 @@ fn number(sequence: u64) -> u64 {
 }
 
 fn tidy(log: &Log) -> SysResult<()> {
-    log.tidy_places();
-    log.tidy()
+    let freed = log.tidy_places();
+    log.tidy(freed)
 }
 
 impl Party for Topic {

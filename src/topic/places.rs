@@ -279,13 +279,15 @@ impl Log {
     // --- whoever comes by ---
 
     /// Frees the places of the dead.
-    pub(super) fn tidy_places(&self) {
+    pub(super) fn tidy_places(&self) -> bool {
+        let mut freed = false;
         for place in 0..self.geometry.places {
             let word = self.load_place(place);
             if word.seat() != Seat::Free && !self.member.is_current(word.owner()) {
-                self.step_place(place, word, word.to(Seat::Free));
+                freed |= self.step_place(place, word, word.to(Seat::Free));
             }
         }
+        freed
     }
 
     /// Those who have subscribed.

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -14,7 +15,7 @@ use super::{Part, doorbell, explained, number, tidy};
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
 use crate::lender::Lender;
-use crate::segment::{Bell, Member, Party, Patience, WaitMode};
+use crate::segment::{ASK_EVERY, Bell, Member, Party, Patience, WaitMode};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
@@ -346,11 +347,22 @@ impl Party for Subscription {
         tidy(self.log())
     }
 
-    /// What one has found is there for the others, too.
     fn pass_on(&self, in_vain: bool) {
-        let Ok(bell) = self.bell() else { return };
-        // In vain, the bit that says that it was called may still be set.
-        if in_vain { bell.ring() } else { bell.ring_once() }
+        if in_vain && let Ok(bell) = self.bell() {
+            bell.ring_all_if_called();
+        }
+    }
+
+    /// What a publisher has called one for is there for the others, too, also if this one has it already.
+    fn relay(&self) {
+        if let Ok(bell) = self.bell() {
+            bell.ring_all();
+        }
+    }
+
+    /// Whoever was called may not have come to tell, also if it is another thread of this process.
+    fn look_again(&self) -> Option<Duration> {
+        Some(ASK_EVERY)
     }
 
     fn over(&self) -> SysResult<Option<(Errno, &'static str)>> {

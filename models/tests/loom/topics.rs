@@ -1,5 +1,7 @@
 //! Topics.
 
+use std::sync::Arc;
+
 use wigwag::modelled::{spawn, victim};
 use wigwag::{SubscribeOptions, Subscription, Timeout, Topic, TopicOptions, TopicReceived, WaitMode};
 
@@ -79,6 +81,33 @@ fn all_who_wait_for_a_message_hear_it_although_one_is_called() {
         ("segment/bell.rs", "fence(Ordering::SeqCst);"),
     ];
     holds_uninterrupted("topic, two subscribers", scenario, &[seed]);
+}
+
+/// One that is called may find that another thread of its subscription has what there was. The last to hear of the first
+/// message sends the second.
+#[test]
+fn who_is_called_in_vain_tells_the_others() {
+    let scenario = || {
+        let topic = Arc::new(Topic::anonymous(topic_options()).unwrap());
+        let [shared, own] = [(); 2].map(|()| Arc::new(topic.subscribe(SubscribeOptions::default()).unwrap()));
+        let threads = [(); 2].map(|()| {
+            let shared = Arc::clone(&shared);
+            spawn(move || received(&shared).0)
+        });
+        let answering = {
+            let (topic, own) = (Arc::clone(&topic), Arc::clone(&own));
+            spawn(move || {
+                assert_eq!(received(&own), (1, 7));
+                assert_eq!(topic.publish(&message(8), Timeout::Now).unwrap(), 2);
+            })
+        };
+        loom::thread::yield_now(); // so that they sleep
+        assert_eq!(topic.publish(&message(7), Timeout::Now).unwrap(), 1);
+        assert_eq!(threads.map(|thread| thread.join().unwrap()).iter().sum::<u64>(), 3);
+        answering.join();
+        drop((topic, shared, own));
+    };
+    holds_uninterrupted("topic, called in vain", scenario, &[]);
 }
 
 #[test]
