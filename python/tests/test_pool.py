@@ -449,6 +449,19 @@ def alive(pid):
         return False
 
 
+def until_asleep(pid):
+    """Python loses a signal that comes just before a lock is waited for, until that wait is over."""
+    deadline = time.monotonic() + 60
+    for _ in range(3):
+        while True:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "S":
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.01)
+
+
 def test_a_program_that_ends_without_shutdown_finishes_its_tasks():
     text = """
     from test_pool import ProcessPool, nap
@@ -481,6 +494,7 @@ def test_ctrl_c_ends_everything_without_a_storm():
     )
     worker = int(child.stdout.readline())
     assert child.stdout.readline() == "waiting\n"
+    until_asleep(child.pid)
     os.killpg(child.pid, signal.SIGINT)  # as the terminal does
     out, err = child.communicate(timeout=60)
     assert out == "interrupted True\n" and "Traceback" not in err, err
