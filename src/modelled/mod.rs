@@ -2,8 +2,8 @@
 //! the memory model lets a load have. Only there with `--cfg loom`; for this project's own tests.
 //!
 //! What runs is the shipping source, over real segments. An atomic in a segment is looked up by where it lies in which
-//! file, so that two mappings of a segment share it, and is one of loom's; all others are what they always are, as no
-//! two threads of a model share a handle. Bytes that are copied in and out are relaxed words. A futex is modelled
+//! file, so that two mappings of a segment share it, and is one of loom's; all others are what they always are, as
+//! the threads of a model share no handle, or only one within which none is interrupted. Bytes that are copied in and out are relaxed words. A futex is modelled
 //! (`futex.rs`), time stands still but for looks at who is alive, and a sleeper that nobody wakes is found as a deadlock.
 //!
 //! Loom knows sequentially consistent fences, but no such accesses. A store or exchange is modelled as one with a fence

@@ -259,6 +259,10 @@ impl Log {
         if noted & !u64::from(u32::MAX) != here || noted == 0 {
             let note = here | u64::from(now);
             let _ = self.stuck(place).compare_exchange(noted, note, Ordering::Relaxed, Ordering::Relaxed);
+            if let Ok(control) = self.control() {
+                // It may sleep, as the one that was called to tell it has not come: that is not to count against it.
+                control.subscribers_bell.0.ring_all();
+            }
             return false;
         }
         let stuck = u64::from(now.wrapping_sub(noted as u32));
