@@ -123,10 +123,21 @@ pub(crate) fn about_now() -> Duration {
 
 /// Milliseconds since 1970, behind by a few at most.
 pub(crate) fn about_wall_clock() -> u64 {
-    let since = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap_or(TimeSpec::new(0, 0));
-    // By hand, as it is read on fast paths: milliseconds of a Duration have 128 bits.
-    let (seconds, nanos) = (u64::try_from(since.tv_sec()).unwrap_or(0), u64::try_from(since.tv_nsec()).unwrap_or(0));
+    let (seconds, nanos) = since_1970(ClockId::CLOCK_REALTIME_COARSE);
     seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn wall_clock() -> u64 {
+    let (seconds, nanos) = since_1970(ClockId::CLOCK_REALTIME);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+/// Seconds and nanoseconds by one of the wall clocks, which cannot fail; a time before 1970 is as good as none. Not a Duration, as
+/// this is read on fast paths, and that counts in 128 bits.
+fn since_1970(clock: ClockId) -> (u64, u64) {
+    let time = clock_gettime(clock).unwrap_or(TimeSpec::new(0, 0));
+    (u64::try_from(time.tv_sec()).unwrap_or(0), u64::try_from(time.tv_nsec()).unwrap_or(0))
 }
 
 #[cfg(test)]

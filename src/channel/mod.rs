@@ -15,11 +15,11 @@ mod peer;
 mod pipes;
 mod queues;
 mod refusal;
+mod scratch;
 mod streams;
 mod transport;
 mod way_back;
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -48,33 +48,6 @@ use pipes::{PipeReceiver, PipeSender};
 use queues::{Posix, SystemV};
 use streams::Streams;
 use transport::Transport;
-
-/// Room for a message whose size is not known.
-const USUAL: usize = 4096;
-
-thread_local! {
-    /// Where messages of unknown size are received, before they get memory of their own.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Keeps memory for the next message of this thread, unless it is much.
-fn keep(data: Vec<u8>) {
-    if data.len() == USUAL {
-        let _ = SCRATCH.try_with(|scratch| scratch.set(data)); // the thread ends: nobody needs it
-    }
-}
-
-/// The first bytes of `data`: in as much memory as they need, since they may be kept for long, or in all there is.
-fn handed_over(mut data: Vec<u8>, length: usize) -> Vec<u8> {
-    let mut own = Vec::new();
-    if data.len() > USUAL || own.try_reserve_exact(length).is_err() {
-        data.truncate(length);
-        return data;
-    }
-    own.extend_from_slice(&data[..length]);
-    keep(data);
-    own
-}
 
 /// What was received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -425,22 +398,19 @@ impl Channel {
         recv: impl Fn(&mut [u8], Timeout) -> Result<ChannelReceived>,
     ) -> Result<ChannelMessage> {
         let deadline = crate::timeout::Deadline::after(timeout);
-        // Absent only while the thread ends.
-        let mut data = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        if data.is_empty() {
-            data.try_reserve_exact(USUAL).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
-            data.resize(USUAL, 0);
-        }
+        let mut data = scratch::taken().map_err(|errno| self.error(errno, "recv"))?;
         loop {
             match recv(&mut data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
-                Ok(received) => return Ok(ChannelMessage { data: handed_over(data, received.length), received }),
+                Ok(received) => {
+                    return Ok(ChannelMessage { data: scratch::handed_over(data, received.length), received });
+                }
                 Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > data.len() => {
                     let more = error.true_size() - data.len();
                     data.try_reserve_exact(more).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
                     data.resize(data.len() + more, 0);
                 }
                 Err(error) => {
-                    keep(data);
+                    scratch::keep(data);
                     return Err(error);
                 }
             }

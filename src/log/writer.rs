@@ -14,10 +14,9 @@ use super::place::{Place, moved_away, set_aside, written_at};
 use super::record::{Arrived, HEADER, MARK};
 use super::{BLOCK_BITS, Shared};
 use crate::error::{Error, Result};
-use crate::segment::wall_clock;
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::timeout::{Timeout, now};
+use crate::timeout::{Timeout, now, wall_clock};
 
 /// So long a file may be locked by a writer that is just dying.
 const LOCKED_FOR: Duration = Duration::from_secs(1);

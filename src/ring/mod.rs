@@ -69,7 +69,7 @@ use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 use explain::{damaged, fenced, join_error, no_lane};
-use lane::{Held, Taken};
+use lane::{Held, Lane, Taken};
 use layout::{Geometry, KIND, SLOT};
 use many::Many;
 use waiting::{Side, Wanted};
@@ -263,13 +263,7 @@ impl Ring {
     /// As [`Ring::send`]; `EINVAL` there is no such lane.
     #[inline]
     pub fn send_in_lane(&self, lane: u32, message: &[u8], timeout: Timeout) -> Result<()> {
-        let mut operation = self.object.operation("send", timeout);
-        let Some(held) = self.claim(&mut operation, lane, message.len())? else {
-            self.drop_newest(1);
-            return Ok(());
-        };
-        self.many.lane(held.lane).write(&held, 0, message);
-        self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
+        self.send_by(lane, message.len(), timeout, |lane, held| lane.write(held, 0, message))
     }
 
     /// As [`Ring::send`], for a message of so many bytes that lies about in pieces: `fill` hands each over with where it goes,
@@ -281,13 +275,19 @@ impl Ring {
         timeout: Timeout,
         fill: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
     ) -> Result<()> {
+        self.send_by(self.lane, length, timeout, |lane, held| {
+            fill(&mut |at, piece| lane.write(held, at, &piece[..piece.len().min(length.saturating_sub(at))]));
+        })
+    }
+
+    #[inline(always)]
+    fn send_by(&self, lane: u32, length: usize, timeout: Timeout, write: impl FnOnce(&Lane, &Held)) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
-        let Some(held) = self.claim(&mut operation, self.lane, length)? else {
+        let Some(held) = self.claim(&mut operation, lane, length)? else {
             self.drop_newest(1);
             return Ok(());
         };
-        let lane = self.many.lane(held.lane);
-        fill(&mut |at, piece| lane.write(&held, at, &piece[..piece.len().min(length.saturating_sub(at))]));
+        write(self.many.lane(held.lane), &held);
         self.commit(&held).map_err(|errno| fenced(operation.error(errno)))
     }
 

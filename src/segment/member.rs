@@ -32,8 +32,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_gettime};
 
 use super::Segment;
 use super::identity::{Identity, namespace};
@@ -43,7 +41,7 @@ use crate::sys::SysResult;
 use crate::sys::fork;
 use crate::sys::not_inherited::NotInherited;
 use crate::sys::shared::Kept;
-use crate::timeout::about_now;
+use crate::timeout::{about_now, wall_clock};
 
 /// Roles: what a participant does with the segment.
 pub(crate) const PRODUCER: u32 = 1;
@@ -493,15 +491,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Nanoseconds since 1970.
-pub(crate) fn wall_clock() -> u64 {
-    // As in `now`, it cannot fail. A time before 1970 is as good as none.
-    let time = clock_gettime(ClockId::CLOCK_REALTIME).unwrap_or(TimeSpec::new(0, 0));
-    let (seconds, nanos) = (u64::try_from(time.tv_sec()).unwrap_or(0), u64::try_from(time.tv_nsec()).unwrap_or(0));
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
-
-/// From such a number; `None` for 0.
+/// From nanoseconds since 1970; `None` for 0.
 pub(crate) fn since(wall_clock: u64) -> Option<SystemTime> {
     (wall_clock != 0).then(|| UNIX_EPOCH + Duration::from_nanos(wall_clock))
 }

@@ -32,7 +32,7 @@ use nix::sys::stat::{FileStat, fstat};
 
 pub(crate) use bell::{Bell, nanos};
 pub(crate) use identity::namespace;
-pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Peer, Standing, Tag, since, wall_clock};
+pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Peer, Standing, Tag, since};
 pub use patience::WaitMode;
 pub(crate) use patience::{Party, Patience, look_around};
 pub(crate) use place::path_of;

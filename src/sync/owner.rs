@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 
 use super::word::{Owner, Phase, Word};
-use crate::segment::{Bell, Member, since, wall_clock};
+use crate::segment::{Bell, Member, since};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::{SysResult, fork};
+use crate::timeout::wall_clock;
 
 #[repr(C, align(128))]
 pub(super) struct OwnerLine {

@@ -19,10 +19,10 @@ use nix::errno::Errno;
 use super::log::Log;
 use super::options::SubscribeOptions;
 use super::word::{Mark, Place, Seat, behind};
-use crate::segment::{ASK_EVERY, Tag, wall_clock};
+use crate::segment::{ASK_EVERY, Tag};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::timeout::about_now;
+use crate::timeout::{about_now, wall_clock};
 
 /// Publishers look at the cursors once for such a part of the depth.
 const AHEAD: u64 = 16;

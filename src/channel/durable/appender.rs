@@ -14,8 +14,8 @@ use super::fault::{Fault, Outcome};
 use super::folder::{Folder, Listed, this_boot};
 use super::format::{HEADING, Head, Heading, Identity, RECORD, Unfit, padding};
 use super::segment::{Segment, Window};
-use crate::segment::wall_clock;
 use crate::sys::file_size;
+use crate::timeout::wall_clock;
 use crate::wait::Forked;
 use std::os::fd::AsFd;
 

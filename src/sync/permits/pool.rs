@@ -14,12 +14,13 @@ use super::Control;
 use super::queue::Queue;
 use super::word::{Holding, PERMITS_MAX, Pool, Standing};
 use crate::error::Error;
-use crate::segment::{Bell, Member, Party, Tag, since, wall_clock};
+use crate::segment::{Bell, Member, Party, Tag, since};
 use crate::sync::core::{Core, explained};
 use crate::sync::doorbell::Ready;
 use crate::sync_atomics::Ordering;
 use crate::sys::SysResult;
 use crate::sys::shared::Places;
+use crate::timeout::wall_clock;
 
 /// Whoever fails an exchange so often is not the only one who works, or somebody keeps no rules.
 const TRIES: u32 = 10_000;
