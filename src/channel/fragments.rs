@@ -104,7 +104,7 @@ impl Assembler {
                 self.make_place();
                 self.unfinished.insert(writer, Unfinished { bytes: Vec::new(), size, seen: self.pieces });
             }
-            let Some(message) = self.unfinished.get_mut(&writer) else { continue }; // its beginning was dropped, and counted
+            let Some(message) = self.unfinished.get_mut(&writer) else { continue }; // its beginning was dropped, and counted, or went to a receiver before
             if message.bytes.len() != at || message.size != size {
                 self.drop_unfinished(writer);
                 continue;
@@ -172,17 +172,17 @@ impl Assembler {
         }
     }
 
-    /// Has `read` fill some room, at least a piece's, and adds what it gave.
-    pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
-        const ROOM: usize = 16 * PIPE_ATOMIC;
-        if self.bytes.is_empty() {
-            self.bytes.try_reserve_exact(ROOM).map_err(|_| Errno::ENOMEM)?;
-            self.bytes.resize(ROOM, 0);
-        }
+    /// Has `read` fill so much room, or more, and adds what it gave.
+    pub fn fill(&mut self, room: usize, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
+        }
+        let missing = (self.end + room).saturating_sub(self.bytes.len());
+        if missing > 0 {
+            self.bytes.try_reserve_exact(missing).map_err(|_| Errno::ENOMEM)?;
+            self.bytes.resize(self.bytes.len() + missing, 0);
         }
         let length = read(&mut self.bytes[self.end..])?;
         self.end = (self.end + length).min(self.bytes.len());
@@ -230,7 +230,7 @@ mod tests {
                 Next::More if rest.is_empty() => return garbage,
                 Next::More => {
                     assembler
-                        .fill(|room| {
+                        .fill(PIPE_ATOMIC, |room| {
                             let give = rest.len().min(room.len()).min(777);
                             room[..give].copy_from_slice(&rest[..give]);
                             rest = &rest[give..];

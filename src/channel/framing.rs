@@ -183,22 +183,27 @@ impl Decoder {
 
     /// Has `read` fill some room and adds what it gave; `ENOMEM` if there is no memory.
     pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
-        let room = self.make_room()?;
+        self.fill_by(CHUNK, read)
+    }
+
+    /// As [`Decoder::fill`], with so much room if the next message's length is not known.
+    pub fn fill_by(&mut self, chunk: usize, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
+        let room = self.make_room(chunk)?;
         let length = read(&mut self.bytes[room])?;
         self.filled.end = (self.filled.end + length).min(self.bytes.len());
         Ok(length)
     }
 
     /// Room behind what has come: for the rest of the message under way, but no more than as much again as has come.
-    fn make_room(&mut self) -> SysResult<Range<usize>> {
+    fn make_room(&mut self, chunk: usize) -> SysResult<Range<usize>> {
         let come = self.filled.len();
         let rest = match self.bytes[self.filled.clone()].first_chunk::<PREFIX>() {
             Some(prefix) if self.frames.framing == Framing::Length => {
                 (u32::from_be_bytes(*prefix) as usize).min(self.frames.largest) + PREFIX - come.min(PREFIX)
             }
-            _ => CHUNK,
+            _ => chunk,
         };
-        let room = rest.min(come.max(CHUNK)).max(CHUNK / 16);
+        let room = rest.min(come.max(chunk)).max(chunk / 16);
         if self.bytes.len() - self.filled.end < room && self.filled.start > 0 {
             self.bytes.copy_within(self.filled.clone(), 0);
             self.searched -= self.filled.start;
@@ -206,12 +211,12 @@ impl Decoder {
         }
         let wanted = self.filled.end + room;
         if self.bytes.len() < wanted {
-            let more = wanted.max(CHUNK) - self.bytes.len();
+            let more = wanted.max(chunk) - self.bytes.len();
             self.bytes.try_reserve_exact(more).map_err(|_| Errno::ENOMEM)?;
             self.bytes.resize(self.bytes.len() + more, 0);
-        } else if come == 0 && self.bytes.len() > 16 * CHUNK {
+        } else if come == 0 && self.bytes.len() > 16 * chunk {
             // One large message does not keep its memory for ever.
-            self.bytes.truncate(CHUNK);
+            self.bytes.truncate(chunk);
             self.bytes.shrink_to_fit();
         }
         Ok(self.filled.end..self.bytes.len())

@@ -1,7 +1,8 @@
 //! A channel over `pipe:` and `fifo:`: many writers, whose messages never mix; one reader.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -19,10 +20,22 @@ use crate::sys::{SysResult, copy_descriptor, direct, nosigpipe, pipe_reader};
 use crate::timeout::Timeout;
 use crate::wait::{Forked, Object, Operation, Turns};
 
+/// Bytes that a pipe holds unless somebody says otherwise.
+const USUAL: usize = 1 << 16;
+
 /// Either kind of pipe.
 pub(super) enum End {
     Pipe(Pipe),
     Fifo(Fifo),
+}
+
+impl End {
+    fn capacity(&self) -> Result<usize> {
+        match self {
+            End::Pipe(pipe) => pipe.capacity(),
+            End::Fifo(fifo) => fifo.capacity(),
+        }
+    }
 }
 
 impl AsFd for End {
@@ -176,14 +189,18 @@ fn too_long(operation: &Operation<'_>, frames: Frames, message: &[u8], why: fram
 pub(super) struct PipeReceiver {
     object: Object,
     end: End,
-    gate: Gate,
-    /// Whether the pipe is in the gate; else it is aside.
-    is_gated: AtomicBool,
+    /// Bytes that the pipe can hold. A read with so much room ends where some write has ended; a shorter one could leave
+    /// the rest of a message to the next receiver, should this one be killed.
+    pipeful: AtomicUsize,
     state: Turns<State>,
     garbage: AtomicU64,
 }
 
 struct State {
+    /// `None` in a child made by fork, until it is needed: an epoll set would be shared with the parent.
+    gate: Option<Arc<Gate>>,
+    /// Whether the pipe is in the gate; else it is aside.
+    is_gated: bool,
     found: Found,
     frames: Frames,
     /// What a look ahead has found.
@@ -220,7 +237,28 @@ impl State {
             Framing::Length => Found::Pieces(Assembler::new(frames.largest)),
             _ => Found::Stream(Decoder::new(frames)),
         };
-        State { found, frames, upcoming: None, rung: false, ended: false }
+        State { gate: None, is_gated: false, found, frames, upcoming: None, rung: false, ended: false }
+    }
+
+    fn gate(&mut self) -> SysResult<Arc<Gate>> {
+        if let Some(gate) = &self.gate {
+            return Ok(Arc::clone(gate));
+        }
+        let gate = Arc::new(Gate::new()?);
+        self.gate = Some(Arc::clone(&gate));
+        Ok(gate)
+    }
+
+    fn ring(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.ring(&mut self.rung);
+        }
+    }
+
+    fn quiet(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.quiet(&mut self.rung);
+        }
     }
 
     /// Whether a call would find something without reading.
@@ -264,10 +302,10 @@ impl State {
         }
     }
 
-    fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
+    fn fill(&mut self, room: usize, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
         match &mut self.found {
-            Found::Pieces(assembler) => assembler.fill(read),
-            Found::Stream(decoder) => decoder.fill(read),
+            Found::Pieces(assembler) => assembler.fill(room, read),
+            Found::Stream(decoder) => decoder.fill_by(room, read),
         }
     }
 
@@ -307,9 +345,26 @@ impl PipeReceiver {
     pub fn over(end: End, address: &Address) -> Result<PipeReceiver> {
         let object = Object::new(address.to_string());
         let failed = |errno| explain_descriptors(object.error(errno, "open for receiving"));
-        let gate = Gate::new().map_err(failed)?;
-        let state = Turns::new(State::new(frames(address)));
-        Ok(PipeReceiver { object, end, gate, is_gated: AtomicBool::new(false), state, garbage: AtomicU64::new(0) })
+        let mut state = State::new(frames(address));
+        state.gate().map_err(failed)?;
+        let pipeful = AtomicUsize::new(end.capacity()?.max(USUAL));
+        Ok(PipeReceiver { object, end, pipeful, state: Turns::new(state), garbage: AtomicU64::new(0) })
+    }
+
+    fn read(&self, state: &mut State) -> SysResult<usize> {
+        let pipeful = self.pipeful.load(Ordering::Relaxed); // a size: orders nothing
+        let length = state.fill(pipeful, |room| direct::read(self.end.as_fd(), room))?;
+        if length >= pipeful {
+            // Somebody may have made it larger.
+            self.pipeful.fetch_max(self.end.capacity().unwrap_or(pipeful), Ordering::Relaxed);
+        }
+        Ok(length)
+    }
+
+    fn gate_for_waiting(&self, operation: &Operation<'_>) -> Result<(Arc<Gate>, bool)> {
+        let mut state = self.state.take_soon();
+        let gate = state.gate().map_err(|errno| explain_descriptors(operation.error(errno)))?;
+        Ok((gate, state.is_gated))
     }
 
     fn look(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
@@ -318,15 +373,15 @@ impl PipeReceiver {
             match state.next().map_err(|errno| operation.error(errno))? {
                 Next::Message(length) => {
                     let Some(room) = buffer.get_mut(..length) else {
-                        self.gate.ring(&mut state.rung);
+                        state.ring();
                         return Err(refusal::does_not_fit(operation.error(Errno::EMSGSIZE), length, buffer.len()));
                     };
                     room.copy_from_slice(state.message(length));
                     state.take(length);
                     if state.look_ahead() {
-                        self.gate.ring(&mut state.rung);
+                        state.ring();
                     } else {
-                        self.gate.quiet(&mut state.rung);
+                        state.quiet();
                     }
                     return Ok(Some(ChannelReceived { length, ..Default::default() }));
                 }
@@ -344,11 +399,11 @@ impl PipeReceiver {
                 }
                 Next::More => {}
             }
-            match state.fill(|room| direct::read(self.end.as_fd(), room)) {
+            match self.read(&mut state) {
                 Ok(0) => state.end(),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
-                    self.gate.quiet(&mut state.rung);
+                    state.quiet();
                     return Ok(None);
                 }
                 Err(errno) => return Err(operation.error(errno)),
@@ -370,13 +425,15 @@ impl Transport for PipeReceiver {
         if timeout == Timeout::Now {
             return Err(operation.error(Errno::EAGAIN));
         }
-        let announced = self.gate.announce();
         loop {
+            // Each time: a signal hook that ran meanwhile may have forked, and this may be the child.
+            let (gate, is_gated) = self.gate_for_waiting(&operation)?;
+            let announced = gate.announce();
             if let Some(received) = self.look(buffer, &operation)? {
                 return Ok(received);
             }
-            // Relaxed: the one who has it gated meanwhile loses nothing if it is polled here too.
-            let aside = (!self.is_gated.load(Ordering::Relaxed)).then(|| self.end.as_fd());
+            // If somebody has it gated meanwhile, nothing is lost by polling it here too.
+            let aside = (!is_gated).then(|| self.end.as_fd());
             announced.sleep(aside, &mut operation)?;
         }
     }
@@ -392,16 +449,14 @@ impl Transport for PipeReceiver {
     fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
         let failed = |errno| explain_descriptors(self.object.error(errno, "descriptor"));
         let mut state = self.state.take_soon();
-        let shown = self.gate.show().map_err(failed)?;
-        if !self.is_gated.load(Ordering::Relaxed) {
-            match self.gate.add(self.end.as_fd(), libc::EPOLLIN.cast_unsigned(), 0) {
-                Ok(()) | Err(Errno::EEXIST) => {} // or by a relative made by fork, whose set it is as well
-                Err(errno) => return Err(failed(errno)),
-            }
-            self.is_gated.store(true, Ordering::Relaxed); // the turn orders it
+        let gate = state.gate().map_err(failed)?;
+        let shown = gate.show().map_err(failed)?;
+        if !state.is_gated {
+            gate.add(self.end.as_fd(), libc::EPOLLIN.cast_unsigned(), 0).map_err(failed)?;
+            state.is_gated = true;
         }
         if state.look_ahead() {
-            self.gate.ring(&mut state.rung);
+            state.ring();
         }
         Ok((shown, PollFlags::POLLIN))
     }

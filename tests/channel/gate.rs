@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use wigwag::{Address, Channel, Timeout};
 
-use crate::support::GENEROUS;
+use crate::support::{GENEROUS, fork};
 
 fn named(scheme: &str) -> (tempfile::TempDir, Address) {
     let directory = tempfile::tempdir().unwrap();
@@ -61,6 +61,25 @@ fn a_pipe_goes_behind_the_gate_while_somebody_sleeps_on_it() {
         sender.send(b"heard", GENEROUS).unwrap();
         assert_eq!(sleeper.join().unwrap(), b"heard");
     });
+}
+
+#[test]
+fn a_killed_child_leaves_no_bell_rung() {
+    let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+    sender.send(b"one", GENEROUS).unwrap();
+    sender.send(b"two", GENEROUS).unwrap();
+    let child = fork(|| {
+        assert!(is_ready(&receiver, 30_000u16));
+        assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"one");
+        assert!(is_ready(&receiver, 0u16), "the other is in its memory");
+        // SAFETY: a plain system call.
+        unsafe { libc::raise(libc::SIGKILL) };
+    });
+    assert!(libc::WIFSIGNALED(child.wait()));
+    assert!(!is_ready(&receiver, 0u16));
+    sender.send(b"three", GENEROUS).unwrap();
+    assert!(is_ready(&receiver, 30_000u16));
+    assert_eq!(receiver.recv_message(Timeout::Now).unwrap().data, b"three");
 }
 
 /// Senders come and go, one at a time and two at a time, while several threads sleep in the receiver and one looks

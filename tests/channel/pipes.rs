@@ -85,3 +85,27 @@ fn sending_without_a_receiver_is_epipe() {
     drop(receiver);
     assert_eq!(sender.send(b"x", Timeout::Now).unwrap_err().errno(), libc::EPIPE);
 }
+
+#[test]
+fn a_killed_receiver_leaves_whole_messages_to_the_next() {
+    for scheme in ["fifo?capacity=262144", "fifo?framing=line&capacity=262144"] {
+        let ends = open(scheme);
+        let message = |number: u32| format!("{number:0>999}").into_bytes();
+        let sent = (0..).take_while(|number| ends.sender.send(&message(*number), Timeout::Now).is_ok()).count() as u32;
+        assert!(sent > 100, "{scheme}: more than a usual pipe holds");
+        let receiver = fork(|| {
+            assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, message(0));
+            // SAFETY: a plain system call.
+            unsafe { libc::raise(libc::SIGKILL) };
+        });
+        assert!(libc::WIFSIGNALED(receiver.wait()));
+        ends.sender.send(&message(sent), GENEROUS).unwrap();
+        let first = ends.receiver.recv_message(GENEROUS).unwrap().data;
+        let number = std::str::from_utf8(&first).unwrap().parse().unwrap();
+        assert_eq!(first, message(number), "{scheme}");
+        for number in number + 1..=sent {
+            assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, message(number), "{scheme}");
+        }
+        assert_eq!(ends.receiver.statistics().garbage, 0);
+    }
+}
