@@ -16,7 +16,7 @@ const MESSAGES: usize = 1 << 24;
 #[repr(C)]
 struct Notes {
     next: AtomicU64,
-    /// For each message: bit 0, sending has returned; bit 1, it came.
+    /// For each message: bit 0, sending has returned; bit 1, it came; bit 2, sending has failed.
     messages: [AtomicU8; MESSAGES],
 }
 
@@ -38,12 +38,13 @@ impl Notes {
         self.messages[id as usize].fetch_or(2, Ordering::SeqCst) & 2 != 0
     }
 
-    /// How many came, and how many did not though sending had returned.
+    /// How many came, and how many did not though sending had returned; what was not sent did not.
     fn count(&self) -> (u64, u64) {
         let ids = self.next.load(Ordering::SeqCst) as usize;
         let found = |what: fn(u8) -> bool| {
             self.messages[..ids].iter().filter(|note| what(note.load(Ordering::SeqCst))).count() as u64
         };
+        assert_eq!(found(|note| note & 6 == 6), 0, "came, though sending failed");
         (found(|note| note & 2 != 0), found(|note| note == 1))
     }
 }
@@ -56,9 +57,9 @@ fn message(sender: u64, id: u64) -> Vec<u8> {
 
 fn produce(channel: &Channel, notes: &Notes, timeout: Timeout) -> wigwag::Result<()> {
     let id = notes.next.fetch_add(1, Ordering::SeqCst);
-    channel.send(&message(std::process::id().into(), id), timeout).map(|()| {
-        notes.messages[id as usize].fetch_or(1, Ordering::SeqCst);
-    })
+    let sent = channel.send(&message(std::process::id().into(), id), timeout);
+    notes.messages[id as usize].fetch_or(if sent.is_ok() { 1 } else { 4 }, Ordering::SeqCst);
+    sent
 }
 
 /// Producers and consumers are killed.

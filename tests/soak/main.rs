@@ -14,6 +14,7 @@ mod locks;
 mod log;
 mod one;
 mod pool;
+mod receivers;
 mod ring;
 mod tokens;
 mod topic;
