@@ -86,13 +86,38 @@ fn pools() {
 
 #[test]
 fn pools_over_a_posix_queue() {
-    workers_are_killed(&format!("mq:/{}?depth=8&size=512", fresh("soak")));
+    let name = fresh("soak");
+    workers_are_killed(&format!("mq:/{name}?depth=8&size=512"));
+    for part in ["results", "0", "1", "2"] {
+        let queue = format!("mq:/{name}-{part}").parse().unwrap();
+        assert_eq!(wigwag::Mq::remove(&queue).unwrap_err().errno(), libc::ENOENT, "{part} was left");
+    }
+}
+
+#[test]
+fn pools_over_system_v_queues() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = std::ffi::CString::new(file.path().as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the path is live.
+    let keys: HashSet<i32> = (1..=255).map(|id| unsafe { libc::ftok(path.as_ptr(), id) }).collect();
+    let left = || {
+        let queues = std::fs::read_to_string("/proc/sysvipc/msg").unwrap();
+        let key = |queue: &str| queue.split_whitespace().next().and_then(|key| key.parse().ok());
+        queues.lines().filter(|queue| key(queue).is_some_and(|key| keys.contains(&key))).count()
+    };
+    let other = format!("sysv-mq:{}#255", file.path().display()).parse().unwrap();
+    wigwag::SysvMq::create(&other, &Default::default()).unwrap();
+    workers_are_killed(&format!("sysv-mq:{}#1", file.path().display()));
+    assert_eq!(left(), 1);
+    wigwag::SysvMq::remove(&other).unwrap();
+    assert_eq!(left(), 0);
 }
 
 #[test]
 fn pools_over_a_ring() {
     let directory = tempfile::tempdir().unwrap();
     workers_are_killed(&format!("ring:{}?largest=4096", directory.path().join("pool").display()));
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0, "a ring was left");
 }
 
 #[test]
