@@ -1,8 +1,8 @@
 //! Messages of any size over a pipe with many writers: in pieces that the kernel never tears or mixes.
 //!
-//! A piece is one write of up to PIPE_BUF bytes: magic, the writer's number, the message's size, where in it the piece
-//! begins (32 bits each, most significant byte first), then the bytes. A message that is not finished, because its writer
-//! died or gave up, is dropped and counted when its writer begins another one, or at the end.
+//! A piece is magic, the writer's number, the message's size, where in it the piece begins (32 bits each, most significant
+//! byte first), then the bytes; a write is up to PIPE_BUF bytes: one piece, or several whole messages. A message that is not
+//! finished, because its writer died or gave up, is dropped and counted when its writer begins another one, or at the end.
 
 use std::collections::HashMap;
 
@@ -19,11 +19,9 @@ pub(super) const PIECE: usize = PIPE_ATOMIC - HEADER;
 /// Unfinished messages at a time; one more drops the one that has waited longest.
 const UNFINISHED: usize = 64;
 
-/// Writes the header of the piece of `message` that begins at `at` and the piece itself to `out`; where the next one
-/// begins.
+/// Adds the header of the piece of `message` that begins at `at` and the piece itself to `out`; where the next one begins.
 pub(super) fn write_piece(out: &mut Vec<u8>, writer: u32, message: &[u8], at: usize) -> usize {
     let end = message.len().min(at + PIECE);
-    out.clear();
     // A message has at most 2^32 - 1 bytes: checked against the channel's largest before.
     for word in [MAGIC, writer, message.len() as u32, at as u32] {
         out.extend_from_slice(&word.to_be_bytes());

@@ -11,7 +11,7 @@ use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::ring::{Ring, RingOptions};
 use crate::sys::copy_descriptor;
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 use crate::topic::{SubscribeOptions, Subscription, Topic, TopicOptions};
 use crate::wait::Object;
 
@@ -32,6 +32,19 @@ impl Transport for Ring {
     #[inline]
     fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
         Ring::send(self, message, timeout).map_err(|error| explained(error, Scheme::Ring, message.len()))
+    }
+
+    fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
+        let deadline = Deadline::after(timeout);
+        let mut done = 0;
+        while done < messages.len() {
+            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
+            match Ring::send_batch(self, &messages[done..], left) {
+                Ok(sent) => done += sent,
+                Err(error) => return (done, Err(explained(error, Scheme::Ring, messages[done].len()))),
+            }
+        }
+        (done, Ok(()))
     }
 
     #[inline]

@@ -344,10 +344,18 @@ impl Channel {
     /// As [`Channel::send`] for the first that could not be sent; [`Error::done`] tells how many were, which may be all of
     /// them over `file:` with `fsync=every`, where they are in the log but may not be on the disk (`EIO`).
     pub fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<()> {
-        self.require(Direction::Out, "send")?;
+        let (done, result) = self.send_counted(messages, timeout);
+        result.map_err(|error| if error.is(Errno::EMSGSIZE) { error } else { error.after(done) })
+    }
+
+    /// As [`Channel::send_batch`]; how many were sent, whatever has stopped it.
+    pub(crate) fn send_counted(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
+        if let Err(error) = self.require(Direction::Out, "send") {
+            return (0, Err(error));
+        }
         let (done, result) = self.transport.send_batch(messages, timeout);
         self.sent.fetch_add(done as u64, Ordering::Relaxed); // a count for people: orders nothing
-        result.map_err(|error| if error.is(Errno::EMSGSIZE) { error } else { error.after(done) })
+        (done, result)
     }
 
     /// Receives one message into the caller's memory; waits for one.
@@ -389,32 +397,6 @@ impl Channel {
     /// As [`Channel::recv`], but for `EMSGSIZE`; `ENOMEM`.
     pub fn recv_message(&self, timeout: Timeout) -> Result<ChannelMessage> {
         self.grown(timeout, |buffer, timeout| self.recv(buffer, timeout))
-    }
-
-    /// Receives by `recv` into memory that grows as it has to.
-    fn grown(
-        &self,
-        timeout: Timeout,
-        recv: impl Fn(&mut [u8], Timeout) -> Result<ChannelReceived>,
-    ) -> Result<ChannelMessage> {
-        let deadline = crate::timeout::Deadline::after(timeout);
-        let mut data = scratch::taken().map_err(|errno| self.error(errno, "recv"))?;
-        loop {
-            match recv(&mut data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
-                Ok(received) => {
-                    return Ok(ChannelMessage { data: scratch::handed_over(data, received.length), received });
-                }
-                Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > data.len() => {
-                    let more = error.true_size() - data.len();
-                    data.try_reserve_exact(more).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
-                    data.resize(data.len() + more, 0);
-                }
-                Err(error) => {
-                    scratch::keep(data);
-                    return Err(error);
-                }
-            }
-        }
     }
 
     /// Receives up to `most` messages: waits for the first, and takes those that are there besides.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::fragments::{self, Assembler, write_piece};
+use super::fragments::{self, Assembler, HEADER, write_piece};
 use super::framing::{self, Decoder, Frames, Framing};
 use super::gate::Gate;
 use super::transport::Transport;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
 use crate::pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 use crate::sys::{SysResult, copy_descriptor, direct, nosigpipe, pipe_reader};
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 use crate::wait::{Forked, Object, Operation, Turns};
 
 /// Bytes that a pipe holds unless somebody says otherwise.
@@ -122,6 +122,32 @@ impl PipeSender {
     }
 }
 
+impl PipeSender {
+    /// How many of these, from the first on, one write keeps together.
+    fn fit_one_write(&self, messages: &[&[u8]]) -> usize {
+        if self.frames.framing != Framing::Length {
+            return 0;
+        }
+        let mut size = 0;
+        let fits = |message: &&&[u8]| {
+            size += HEADER + message.len();
+            message.len() <= self.frames.largest && size <= PIPE_ATOMIC
+        };
+        messages.iter().take_while(fits).count()
+    }
+
+    fn send_together(&self, messages: &[&[u8]], timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("send", timeout);
+        let mut writing = self.turns.take(&mut operation)?;
+        let writing = &mut *writing;
+        writing.piece.clear();
+        for message in messages {
+            write_piece(&mut writing.piece, writing.number, message, 0);
+        }
+        self.write(&writing.piece, &mut operation)
+    }
+}
+
 impl Transport for PipeSender {
     fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
         let mut operation = self.object.operation("send", timeout);
@@ -136,12 +162,32 @@ impl Transport for PipeSender {
         }
         let mut at = 0;
         loop {
+            writing.piece.clear();
             at = write_piece(&mut writing.piece, writing.number, message, at);
             self.write(&writing.piece, &mut operation)?;
             if at == message.len() {
                 return Ok(());
             }
         }
+    }
+
+    /// As many small messages as a write keeps together go in one.
+    fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
+        let deadline = Deadline::after(timeout);
+        let mut done = 0;
+        while done < messages.len() {
+            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
+            let together = self.fit_one_write(&messages[done..]);
+            let sent = match together {
+                0 | 1 => self.send(messages[done], 0, left),
+                _ => self.send_together(&messages[done..done + together], left),
+            };
+            if let Err(error) = sent {
+                return (done, Err(error));
+            }
+            done += together.max(1);
+        }
+        (done, Ok(()))
     }
 
     fn recv(&self, _: &mut [u8], _: Timeout) -> Result<ChannelReceived> {

@@ -276,7 +276,10 @@ fn a_second_receiver_works_or_is_refused(kind: &str) {
 
 fn batches_are_many_messages(kind: &str) {
     let ends = open(kind);
-    let messages: Vec<_> = (0..6).map(|number| message(3, number, 20)).collect();
+    // Some that fit together into one write to a pipe, one that nearly fills it, and none for the mechanism to refuse.
+    let sizes = [20, 20, 4070, 20, 0, 2000, 2100, 20, 20];
+    let largest = Channel::capabilities(&ends.address).unwrap().largest.unwrap_or(usize::MAX);
+    let messages: Vec<_> = (0..).zip(sizes).map(|(number, size)| message(3, number, size.min(largest - 16))).collect();
     let borrowed: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
     ends.sender.send_batch(&borrowed, GENEROUS).unwrap();
     let mut found = Vec::new();

@@ -109,3 +109,23 @@ fn a_killed_receiver_leaves_whole_messages_to_the_next() {
         assert_eq!(ends.receiver.statistics().garbage, 0);
     }
 }
+
+#[test]
+fn a_batch_without_room_says_how_many_went() {
+    for kind in ["pipe?capacity=4096", "fifo", "ring?capacity=65536", "mq", "unix-dgram", "unix"] {
+        let ends = open(kind);
+        let messages: Vec<_> =
+            (0..40_000_u64).map(|number| number.to_le_bytes().repeat(1 + number as usize % 7)).collect();
+        let borrowed: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+        let error = ends.sender.send_batch(&borrowed, Timeout::Now).unwrap_err();
+        assert_eq!(error.errno(), libc::EAGAIN, "{kind}: {error}");
+        let sent = error.done();
+        assert!(sent > 0, "{kind}");
+        for message in &messages[..sent] {
+            assert!(ends.receiver.recv_message(GENEROUS).unwrap().data == *message, "{kind}");
+        }
+        assert_eq!(ends.receiver.recv_message(Timeout::Now).unwrap_err().errno(), libc::EAGAIN, "{kind}");
+        ends.sender.send_batch(&borrowed[sent..sent + 1], GENEROUS).unwrap();
+        assert!(ends.receiver.recv_message(GENEROUS).unwrap().data == messages[sent], "{kind}");
+    }
+}
