@@ -1,5 +1,5 @@
 //! A pool of two workers that do nothing, beside the least that two processes can do: two bounded queues in shared memory.
-//! `cargo bench --bench pool`
+//! `cargo bench --bench pool`, or of some addresses alone: `cargo bench --bench pool -- ring:`
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -12,7 +12,7 @@ use wigwag::{Handler, Pool, PoolOptions, TaskOptions, Timeout, Verdict};
 
 const WORKERS: usize = 2;
 const TASKS: usize = 4000;
-const ROUNDS: usize = 41;
+const ROUNDS: usize = 401;
 const SLOTS: usize = 1024;
 const STOP: u64 = u64::MAX;
 const GENEROUS: Timeout = Timeout::After(Duration::from_secs(60));
@@ -212,18 +212,26 @@ fn rate(work: impl FnOnce()) -> f64 {
 
 fn main() {
     let own = std::process::id();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let addresses = ["pipe:".to_string(), format!("ring:wigwag-bench-{own}"), format!("mq:/wigwag-bench-{own}")];
+    let addresses: Vec<_> = addresses
+        .iter()
+        .filter(|address| wanted.is_empty() || wanted.iter().any(|name| address.starts_with(name.as_str())))
+        .collect();
     let bare = Bare::start();
-    let pools = addresses.each_ref().map(|address| {
-        let nothing = Handler::new("nothing", |_: &[u8]| Ok(Vec::new()));
-        let address = Some(address.parse().unwrap());
-        let options = PoolOptions { address, workers: WORKERS as u32, collects: true, ..Default::default() };
-        Pool::start(options, vec![nothing]).unwrap()
-    });
-    let mut rates = [const { Vec::new() }; 4];
+    let pools: Vec<_> = addresses
+        .iter()
+        .map(|address| {
+            let nothing = Handler::new("nothing", |_: &[u8]| Ok(Vec::new()));
+            let address = Some(address.parse().unwrap());
+            let options = PoolOptions { address, workers: WORKERS as u32, collects: true, ..Default::default() };
+            Pool::start(options, vec![nothing]).unwrap()
+        })
+        .collect();
+    let mut rates = vec![Vec::new(); 1 + pools.len()];
     for round in 0..=ROUNDS {
-        let found =
-            [rate(|| bare.burst()), rate(|| burst(&pools[0])), rate(|| burst(&pools[1])), rate(|| burst(&pools[2]))];
+        let found: Vec<_> =
+            [rate(|| bare.burst())].into_iter().chain(pools.iter().map(|pool| rate(|| burst(pool)))).collect();
         if round > 0 {
             // The first warms up.
             for (rates, rate) in rates.iter_mut().zip(found) {
@@ -235,7 +243,9 @@ fn main() {
     println!("| | tasks/s | least | most | ÷ bare | to reach |");
     println!("| --- | --: | --: | --: | --: | --: |");
     let mut limit = None;
-    for (name, rates) in ["bare queues", "pipe:", "ring:", "mq:"].iter().zip(&mut rates) {
+    let names =
+        ["bare queues"].into_iter().chain(addresses.iter().filter_map(|address| address.split_inclusive(':').next()));
+    for (name, rates) in names.zip(&mut rates) {
         rates.sort_by(f64::total_cmp);
         let [least, median, most] = [rates[0], rates[ROUNDS / 2], rates[ROUNDS - 1]];
         let limit = *limit.get_or_insert(median);

@@ -9,21 +9,22 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
-use super::engine::{Engine, News, Ticket};
+use super::engine::{Engine, News};
 use super::launch::PoolLauncher;
 use super::options::{PoolOptions, TaskOptions};
+use super::queue::Ticket;
 use super::reaper::Reaper;
 use super::seat::{Claims, WorkerSeat, open, part};
 use super::signal::Changes;
 use super::verdict::Verdict;
-use super::wire::Report;
+use super::wire::{Batch, Report};
 use super::{RESTART, closed};
 use crate::address::{Address, Scheme};
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::sys::child::{self, End};
 use crate::sys::{background, fork};
-use crate::timeout::{Deadline, Timeout};
+use crate::timeout::{Deadline, Timeout, about_now};
 use crate::wait::Object;
 
 /// Results taken in under one lock.
@@ -31,6 +32,7 @@ const BATCH: usize = 256;
 /// What a pipe holds unless its address says otherwise, in bytes.
 const PIPE_CAPACITY: usize = 65536;
 /// While all workers have tasks ahead, results are taken in together: to wake a thread for each would cost more than the tasks.
+/// Not those of a ring, where a result that comes while others are taken in wakes nobody.
 const PAUSE: Duration = Duration::from_micros(100);
 /// How soon workers that shall stop are looked at again.
 const ENDING: Duration = Duration::from_millis(5);
@@ -96,6 +98,7 @@ impl Shared {
             reports,
             address,
             launcher,
+            received: Batch::default(),
             restart: RESTART.0,
             retry_at: None,
         };
@@ -207,8 +210,11 @@ impl Shared {
         loop {
             let seen = self.completed.seen();
             let found = self.with(|engine, _| {
-                let count = most.min(engine.completed.len());
-                let found: Vec<_> = engine.completed.drain(..count).collect();
+                let found = if most < engine.completed.len() {
+                    engine.completed.drain(..most).collect()
+                } else {
+                    Vec::from(std::mem::take(&mut engine.completed))
+                };
                 (!found.is_empty() || engine.closing && engine.is_done()).then_some(found)
             });
             match found {
@@ -271,6 +277,8 @@ struct Manager {
     reports: Channel,
     address: Address,
     launcher: Box<dyn PoolLauncher>,
+    /// Reports that are being taken in.
+    received: Batch,
     /// How long to wait after a worker that could not be started.
     restart: Duration,
     retry_at: Option<Deadline>,
@@ -296,7 +304,7 @@ impl Manager {
             if over {
                 break;
             }
-            if supplied {
+            if supplied && self.address.scheme() != Scheme::Ring {
                 std::thread::sleep(PAUSE);
             }
             let retry = self.retry_at.and_then(Deadline::remaining);
@@ -320,9 +328,9 @@ impl Manager {
 
     /// Waits for a report, and takes in those that are there.
     fn take_in(&mut self, timeout: Timeout) {
-        let mut received = Vec::new();
-        match self.reports.recv_message(timeout) {
-            Ok(first) => received.push(first.data),
+        self.received.clear();
+        match self.receive(BATCH, timeout) {
+            Ok(()) => {}
             Err(error) if [Errno::ETIMEDOUT, Errno::EAGAIN].iter().any(|errno| error.is(*errno)) => {}
             Err(error) => {
                 // A stranger's message in a named queue was skipped; anything else may come again at once.
@@ -330,18 +338,10 @@ impl Manager {
                 std::thread::sleep(RESTART.0);
             }
         }
-        while !received.is_empty() && received.len() < BATCH {
-            match self.reports.recv_message(Timeout::Now) {
-                Ok(message) => received.push(message.data),
-                Err(_) => break,
-            }
-        }
         // News come after the reports that the dead had sent: those are in the channel before.
         let news_of_workers = self.reaper.news();
         if !news_of_workers.ended.is_empty() {
-            while let Ok(message) = self.reports.recv_message(Timeout::Now) {
-                received.push(message.data);
-            }
+            while self.receive(usize::MAX, Timeout::Now).is_ok() {}
         }
         news_of_workers.ended.iter().for_each(|pid| self.reaper.hear_out(*pid));
         let ends: Vec<_> = news_of_workers
@@ -352,11 +352,13 @@ impl Manager {
                 (*pid, child::reap(*pid).ok().or_else(foreign))
             })
             .collect();
+        let now = about_now();
+        let received = &self.received;
         self.shared.with(|engine, news| {
-            for message in &received {
+            for message in received.iter() {
                 match Report::read(message) {
-                    Some(Report::Done { seat, index, payload }) => engine.report(seat, index, Ok(payload), news),
-                    Some(Report::Failed { seat, index, reason }) => engine.report(seat, index, Err(reason), news),
+                    Some(Report::Done { seat, index, payload }) => engine.report(seat, index, Ok(payload), now, news),
+                    Some(Report::Failed { seat, index, reason }) => engine.report(seat, index, Err(reason), now, news),
                     Some(Report::Wake) | None => {}
                 }
             }
@@ -365,6 +367,11 @@ impl Manager {
                 engine.ended(pid, end, news);
             }
         });
+    }
+
+    fn receive(&mut self, most: usize, timeout: Timeout) -> Result<()> {
+        let received = &mut self.received;
+        self.reports.recv_each(most, timeout, |report| received.push(|bytes| bytes.extend_from_slice(report)))
     }
 
     fn start_workers(&mut self) {

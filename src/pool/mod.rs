@@ -4,7 +4,9 @@ mod engine;
 mod launch;
 mod manager;
 mod options;
+mod place;
 mod program;
+mod queue;
 mod reaper;
 mod seat;
 mod signal;
@@ -26,10 +28,10 @@ pub use worker::{HandlerResult, WorkerTask};
 
 use crate::error::{Error, Result};
 use crate::timeout::Timeout;
-use engine::Ticket;
 use launch::Forked;
 use manager::Shared;
 use program::Program;
+use queue::Ticket;
 
 /// A pool of worker processes.
 ///

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
-use super::wire::Order;
 use crate::address::{Address, Scheme};
 use crate::channel::Channel;
 use crate::error::{Error, Result};
@@ -157,16 +156,6 @@ pub(super) fn open(address: &Address) -> Result<(Channel, Channel)> {
         _ => Err(Error::new(Errno::ENOTSUP, "pool")
             .on_text(address.to_string())
             .because("a pool's tasks travel over pipe:, mq:, sysv-mq: or ring:")),
-    }
-}
-
-/// Sends an order without waiting; false if there is no room now.
-pub(super) fn order(channel: &Channel, order: &Order<'_>, scratch: &mut Vec<u8>) -> Result<bool> {
-    order.write(scratch);
-    match channel.send(scratch, Timeout::Now) {
-        Ok(()) => Ok(true),
-        Err(error) if error.is(Errno::EAGAIN) => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

@@ -30,8 +30,8 @@ pub(super) enum Report<'a> {
 }
 
 impl Order<'_> {
+    /// Adds it to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.clear();
         match self {
             Order::Task { index, handler, task, payload } => {
                 out.extend_from_slice(&index.to_le_bytes());
@@ -56,13 +56,13 @@ impl Order<'_> {
 }
 
 impl Report<'_> {
+    /// Adds it to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (seat, index, kind, payload) = match self {
             Report::Done { seat, index, payload } => (*seat, *index, 0_u32, *payload),
             Report::Failed { seat, index, reason } => (*seat, *index, 1, *reason),
             Report::Wake => (NOBODY, 0, 0, &b""[..]),
         };
-        out.clear();
         out.extend_from_slice(&seat.to_le_bytes());
         out.extend_from_slice(&index.to_le_bytes());
         out.extend_from_slice(&kind.to_le_bytes());
@@ -82,6 +82,36 @@ impl Report<'_> {
     }
 }
 
+/// Several messages, one behind the other in memory.
+#[derive(Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Adds the message that `write` adds to the bytes.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// All of them, in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).map(|(begin, end)| self.bytes.get(*begin..*end).unwrap_or_default())
+    }
+}
+
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.first_chunk().map(|four| u32::from_le_bytes(*four))
 }
@@ -94,6 +124,7 @@ mod tests {
     fn what_is_written_is_read() {
         let mut bytes = Vec::new();
         for order in [Order::Task { index: 3, handler: 7, task: 1 << 40, payload: b"hello" }, Order::Stop] {
+            bytes.clear();
             order.write(&mut bytes);
             assert_eq!(Order::read(&bytes), Some(order));
         }
@@ -102,6 +133,7 @@ mod tests {
             Report::Failed { seat: 1, index: 2, reason: b"why" },
             Report::Wake,
         ] {
+            bytes.clear();
             report.write(&mut bytes);
             assert_eq!(Report::read(&bytes), Some(report));
         }

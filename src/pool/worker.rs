@@ -33,10 +33,11 @@ impl WorkerSeat {
     /// # Errors
     /// As [`WorkerSeat::next`].
     pub fn serve(&self, mut run: impl FnMut(u32, u64, &[u8]) -> HandlerResult) -> Result<()> {
+        let mut out = Vec::new();
         while let Some(task) = self.next(Timeout::Forever)? {
             let outcome = catch_unwind(AssertUnwindSafe(|| run(task.handler, task.task, &task.payload)))
                 .unwrap_or_else(|panic| Err(format!("the handler panicked: {}", said(&*panic))));
-            self.report(task.index, &outcome)?;
+            self.report_by(&mut out, task.index, &outcome)?;
         }
         Ok(())
     }
@@ -61,7 +62,7 @@ impl WorkerSeat {
         let deadline = crate::timeout::Deadline::after(timeout);
         loop {
             let left = if timeout == Timeout::Now { timeout } else { deadline.left() };
-            let message = match self.orders.recv_message(left) {
+            let mut message = match self.orders.recv_message(left) {
                 Ok(message) => message.data,
                 Err(error) if error.is(Errno::EPIPE) => return Ok(None),
                 Err(error) => return Err(error),
@@ -69,8 +70,10 @@ impl WorkerSeat {
             match Order::read(&message) {
                 Some(Order::Stop) => return Ok(None),
                 Some(Order::Task { index, handler, task, payload }) => {
+                    let head = message.len() - payload.len();
                     if self.claims.claim(index)? {
-                        return Ok(Some(WorkerTask { index, handler, task, payload: payload.to_vec() }));
+                        message.drain(..head);
+                        return Ok(Some(WorkerTask { index, handler, task, payload: message }));
                     }
                 }
                 None => {
@@ -88,16 +91,23 @@ impl WorkerSeat {
     /// # Errors
     /// What the channel gives: the pool is gone.
     pub fn report(&self, index: u32, outcome: &HandlerResult) -> Result<()> {
-        let (seat, mut out) = (self.number, Vec::new());
+        self.report_by(&mut Vec::new(), index, outcome)
+    }
+
+    /// As [`WorkerSeat::report`], in memory that is used again.
+    fn report_by(&self, out: &mut Vec<u8>, index: u32, outcome: &HandlerResult) -> Result<()> {
+        let seat = self.number;
+        out.clear();
         match outcome {
-            Ok(payload) => Report::Done { seat, index, payload }.write(&mut out),
-            Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(&mut out),
+            Ok(payload) => Report::Done { seat, index, payload }.write(out),
+            Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(out),
         }
-        match self.reports.send(&out, Timeout::Forever) {
+        match self.reports.send(out, Timeout::Forever) {
             Err(error) if error.is(Errno::EMSGSIZE) => {
                 let reason = format!("the result has {} bytes: {error}", out.len());
-                Report::Failed { seat, index, reason: reason.as_bytes() }.write(&mut out);
-                self.reports.send(&out, Timeout::Forever)
+                out.clear();
+                Report::Failed { seat, index, reason: reason.as_bytes() }.write(out);
+                self.reports.send(out, Timeout::Forever)
             }
             outcome => outcome,
         }

@@ -1,0 +1,158 @@
+//! A worker's place in the pool's books: the worker in it, and the tasks that it has been sent.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::queue::Task;
+use super::seat::Claims;
+use super::verdict::DeathReason;
+use super::wire::{Batch, Order};
+use crate::channel::Channel;
+use crate::sys::child;
+use crate::timeout::{Timeout, about_now};
+
+/// Orders are sent together up to so many bytes.
+const TOGETHER: usize = 32768;
+
+pub(super) struct Place {
+    pub number: u32,
+    /// Tasks that a worker does before it is replaced; 0 for any number.
+    pub limit: u64,
+    pub state: PlaceState,
+    /// Tasks it has, with their indices, oldest first.
+    pub sent: VecDeque<(u32, Task)>,
+    /// How many of these, the last, are about to be sent.
+    assigned: usize,
+    pub next_index: u32,
+    /// When the first of `sent` came to be the first.
+    pub head_since: Duration,
+    pub idle_since: Duration,
+    pub done: u64,
+    pub busy: Duration,
+    pub started: Duration,
+    pub killed_for: Option<DeathReason>,
+    /// Orders on their way.
+    orders: Batch,
+}
+
+pub(super) enum PlaceState {
+    Empty,
+    /// Being started, outside of the lock.
+    Starting,
+    Working(Worker),
+}
+
+pub(super) struct Worker {
+    pub pid: i32,
+    pub orders: Channel,
+    pub claims: Claims,
+    /// It was told to end.
+    pub stopping: bool,
+    /// It shall be told so.
+    pub ends: bool,
+    /// Its channel has no more room for now.
+    pub full: bool,
+    /// How many tasks its channel seems to have room for: as many as there were when it was full, and one more with each
+    /// result.
+    pub room: usize,
+}
+
+impl Place {
+    pub fn new(number: u32, limit: u64) -> Place {
+        Place {
+            number,
+            limit,
+            state: PlaceState::Empty,
+            sent: VecDeque::new(),
+            assigned: 0,
+            next_index: 1,
+            head_since: Duration::ZERO,
+            idle_since: Duration::ZERO,
+            done: 0,
+            busy: Duration::ZERO,
+            started: Duration::ZERO,
+            killed_for: None,
+            orders: Batch::default(),
+        }
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        match &self.state {
+            PlaceState::Working(worker) => Some(worker.pid),
+            _ => None,
+        }
+    }
+
+    /// Whether it can be sent one more task.
+    pub fn takes(&self, depth: usize) -> bool {
+        let PlaceState::Working(worker) = &self.state else { return false };
+        let is_fresh = self.limit == 0 || self.done + (self.sent.len() as u64) < self.limit;
+        self.sent.len() < depth.min(worker.room) && !worker.stopping && !worker.full && is_fresh
+    }
+
+    /// Puts a task behind those it has; [`Place::send`] sends it.
+    pub fn assign(&mut self, task: Task) {
+        if self.sent.is_empty() {
+            self.head_since = about_now();
+        }
+        self.sent.push_back((self.next_index, task));
+        self.next_index += 1;
+        self.assigned += 1;
+    }
+
+    /// Sends what was assigned, and gives those back that there was no room for.
+    pub fn send(&mut self) -> impl Iterator<Item = Task> + use<> {
+        let mut done = self.sent.len() - std::mem::take(&mut self.assigned);
+        while let PlaceState::Working(worker) = &mut self.state
+            && done < self.sent.len()
+        {
+            self.orders.clear();
+            for (index, task) in self.sent.range(done..) {
+                let order =
+                    Order::Task { index: *index, handler: task.handler, task: task.number, payload: &task.payload };
+                self.orders.push(|bytes| order.write(bytes));
+                if self.orders.size() >= TOGETHER {
+                    break;
+                }
+            }
+            let orders: Vec<_> = self.orders.iter().collect();
+            let (sent, ended) = worker.orders.send_counted(&orders, Timeout::Now);
+            done += sent;
+            if ended.is_err() {
+                // No room: a result makes some, or the worker as it skips what was taken back. An error: it is gone.
+                worker.full = true;
+                worker.room = done.max(1);
+                break;
+            }
+        }
+        let back = self.sent.split_off(done);
+        self.next_index -= u32::try_from(back.len()).unwrap_or(0); // the worker has not seen these
+        back.into_iter().map(|(_, task)| task)
+    }
+
+    pub fn stop(&mut self) {
+        if let PlaceState::Working(worker) = &mut self.state
+            && !worker.stopping
+        {
+            // One whose channel is full is told again: see `Engine::tell_again`.
+            worker.ends = true;
+            let mut stop = Vec::new();
+            Order::Stop.write(&mut stop);
+            worker.stopping = match worker.orders.send(&stop, Timeout::Now) {
+                Err(error) => !error.is(Errno::EAGAIN), // anything else: it is gone
+                Ok(()) => true,
+            };
+        }
+    }
+
+    pub fn kill(&mut self, reason: DeathReason) -> bool {
+        let Some(pid) = self.pid() else { return false };
+        if self.killed_for.is_none() {
+            self.killed_for = Some(reason);
+            child::kill(pid);
+        }
+        true
+    }
+}
