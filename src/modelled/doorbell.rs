@@ -1,4 +1,4 @@
-//! A ring's doorbell whose helper is a thread of the model, with a counter of the model's in the place of the kernel's.
+//! A doorbell whose helper is a thread of the model, with a counter of the model's in the place of the kernel's.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::words::{map, unmap};
 use crate::doorbell::{Counter, Listen, Ringing};
 use crate::ring::Ring;
+use crate::topic::Subscription;
 
 #[derive(Default)]
 struct State {
@@ -49,7 +50,7 @@ impl Counter for Modelled {
     }
 }
 
-/// The consumer's side.
+/// The side of who polls.
 pub struct Doorbell {
     ringing: Arc<Ringing<Modelled>>,
     /// What tells its word from those of segments.
@@ -65,10 +66,24 @@ pub struct Helper {
 impl Doorbell {
     /// One that rings while there is a message.
     pub fn of_messages(ring: &Ring) -> (Doorbell, Helper) {
+        Doorbell::over(ring.message_listener())
+    }
+
+    /// One that rings while there is room in the first lane.
+    pub fn of_room(ring: &Ring) -> (Doorbell, Helper) {
+        Doorbell::over(ring.room_listener())
+    }
+
+    /// One that rings while there is a message.
+    pub fn of_subscription(subscription: &Subscription) -> (Doorbell, Helper) {
+        Doorbell::over(subscription.listener())
+    }
+
+    fn over(listener: Box<dyn Listen>) -> (Doorbell, Helper) {
         let ringing = Arc::new(Ringing::new(Modelled::default()));
         let identity = memfd_create(c"doorbell", MFdFlags::MFD_CLOEXEC).unwrap();
         map(Arc::as_ptr(&ringing) as usize, size_of::<Ringing<Modelled>>(), &identity);
-        let helper = Helper { ringing: Arc::clone(&ringing), listener: ring.message_listener() };
+        let helper = Helper { ringing: Arc::clone(&ringing), listener };
         (Doorbell { ringing, _identity: identity }, helper)
     }
 

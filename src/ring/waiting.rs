@@ -127,6 +127,11 @@ impl Ring {
         Listener::of(&self.many, Wanted::Message)
     }
 
+    #[cfg(loom)]
+    pub(crate) fn room_listener(&self) -> Box<dyn Listen> {
+        Listener::of(&self.many, Wanted::Slot(0))
+    }
+
     fn bell(&self, wanted: Wanted) -> Result<BorrowedFd<'_>> {
         self.many.member.tag().map_err(|errno| fenced(self.object.error(errno, "doorbell")))?;
         self.bells.get(wanted, &self.object, || Ok(Listener::of(&self.many, wanted)))

@@ -12,7 +12,7 @@ use super::options::TopicReceived;
 use super::places::Seated;
 use super::word::behind;
 use super::{Part, doorbell, explained, number, tidy};
-use crate::doorbell::Doorbells;
+use crate::doorbell::{Doorbells, Listen};
 use crate::error::{Error, Result};
 use crate::lender::Lender;
 use crate::segment::{ASK_EVERY, Bell, Member, Party, Patience, WaitMode};
@@ -196,9 +196,7 @@ impl Subscription {
     ///
     /// System calls: eventfd2, clone; in the helper futex.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        let (log, own) = (&self.part.log, &self.own);
-        let listener = || doorbell::Listener { log: Arc::clone(log), own: Arc::clone(own) };
-        self.bells.get((), &self.object, || Ok(Box::new(listener())))
+        self.bells.get((), &self.object, || Ok(self.listener()))
     }
 
     /// The descriptors that were asked for in this process, for those who have to forget them before they go. Never
@@ -218,6 +216,10 @@ impl Subscription {
     }
 
     // --- what the calls are made of ---
+
+    pub(crate) fn listener(&self) -> Box<dyn Listen> {
+        Box::new(doorbell::Listener { log: Arc::clone(&self.part.log), own: Arc::clone(&self.own) })
+    }
 
     #[inline(always)]
     pub(super) fn log(&self) -> &Log {

@@ -30,7 +30,7 @@ pub fn rings() -> [Ring; 2] {
     [ring, producer]
 }
 
-fn receive(ring: &Ring, timeout: Timeout) -> u64 {
+pub fn receive(ring: &Ring, timeout: Timeout) -> u64 {
     let mut bytes = [0; 8];
     assert_eq!(ring.recv(&mut bytes, timeout).unwrap().length, 8);
     u64::from_ne_bytes(bytes)
@@ -245,7 +245,7 @@ fn a_one_to_one_ring_passes_messages_on_in_order() {
 }
 
 /// One more who sends.
-fn producer_of(ring: &Ring) -> Ring {
+pub fn producer_of(ring: &Ring) -> Ring {
     let producer = Ring::from_fd(again(ring), ring_options()).unwrap();
     drop(producer.reserve(8, Timeout::Now).unwrap());
     producer

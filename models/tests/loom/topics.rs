@@ -13,7 +13,7 @@ fn topic_options() -> TopicOptions {
 }
 
 /// A topic with two publishers, and a lossless subscription.
-fn topics() -> ([Topic; 2], Subscription) {
+pub fn topics() -> ([Topic; 2], Subscription) {
     let topic = Topic::anonymous(topic_options()).unwrap();
     let other = Topic::from_fd(again(&topic), topic_options()).unwrap();
     let subscription = topic.subscribe(SubscribeOptions::default()).unwrap();
@@ -21,7 +21,7 @@ fn topics() -> ([Topic; 2], Subscription) {
 }
 
 /// The next message, and which one it is.
-fn received(subscription: &Subscription) -> (u64, u64) {
+pub fn received(subscription: &Subscription) -> (u64, u64) {
     let mut bytes = [0; 8];
     let received = subscription.recv(&mut bytes, Timeout::Forever).unwrap();
     assert_eq!((received.length, received.missed), (8, 0));
