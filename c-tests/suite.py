@@ -20,6 +20,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CI = os.environ.get("CI") == "true"
 #: Of the core: all, so that it is built once for all that is in Rust.
 FEATURES = ["--features", "wigwag/log,wigwag/tracing,wigwag/tokio"]
+#: The Python tests wait for most of their time: one process more than there are processors.
+PYTEST = ["-W", "error", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--numprocesses={1 + (os.cpu_count() or 1)}",
+          "--dist=worksteal"]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 INCLUDE = f"-I{ROOT / 'include'}"
 SHARED = [f"-L{BUILD / 'lib'}", f"-Wl,-rpath,{BUILD / 'lib'}", "-lwigwag"]
