@@ -120,9 +120,7 @@ impl PipeSender {
             .until_ready(self.end.as_fd(), PollFlags::POLLOUT, || nosigpipe::write(self.end.as_fd(), bytes))
             .map(drop)
     }
-}
 
-impl PipeSender {
     /// How many of these, from the first on, one write keeps together.
     fn fit_one_write(&self, messages: &[&[u8]]) -> usize {
         if self.frames.framing != Framing::Length {
