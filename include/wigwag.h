@@ -4830,8 +4830,8 @@ typedef struct ww_channel_statistics {
     /* Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
      * brought to the disk. */
     uint64_t unconfirmed;
-    /* Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were
-     * cut, by all its users. */
+    /* Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
+     * died; over file:, torn tails of the log that were cut, by all its users. */
     uint64_t torn;
     /* Senders that were cut off because of what they sent; times that something else than messages was in a pipe. */
     uint64_t cut_off;

@@ -85,6 +85,15 @@ impl Deadline {
         Timeout::from(self.remaining())
     }
 
+    /// What is left of this timeout, for a call that is part of the one that was given it: a wait that is over stays one that has
+    /// timed out.
+    pub(crate) fn left_of(self, timeout: Timeout) -> Timeout {
+        match timeout {
+            Timeout::After(_) => self.remaining().map_or(Timeout::Forever, Timeout::After),
+            simple => simple,
+        }
+    }
+
     pub(crate) fn has_passed(self) -> bool {
         self.remaining().is_some_and(|left| left.is_zero())
     }

@@ -59,6 +59,8 @@ struct Unfinished {
     size: usize,
     /// When its last piece came, in pieces.
     seen: u64,
+    /// A part of it is missing, which has been counted: the rest is passed over.
+    is_torn: bool,
 }
 
 impl Assembler {
@@ -99,17 +101,26 @@ impl Assembler {
             self.pieces += 1;
             if at == 0 {
                 self.drop_unfinished(writer);
-                self.make_place();
-                self.unfinished.insert(writer, Unfinished { bytes: Vec::new(), size, seen: self.pieces });
+                self.begin(writer, size, false);
+            } else if !self.unfinished.contains_key(&writer) {
+                // Its beginning went with a receiver before this one, or was dropped for want of a place.
+                self.torn += 1;
+                self.begin(writer, size, true);
             }
-            let Some(message) = self.unfinished.get_mut(&writer) else { continue }; // its beginning was dropped, and counted, or went to a receiver before
-            if message.bytes.len() != at || message.size != size {
-                self.drop_unfinished(writer);
+            let Some(message) = self.unfinished.get_mut(&writer) else { continue };
+            message.seen = self.pieces;
+            if !message.is_torn && (message.bytes.len() != at || message.size != size) {
+                self.torn += 1;
+                (message.is_torn, message.bytes) = (true, Vec::new());
+            }
+            if message.is_torn {
+                if at + length == size {
+                    self.unfinished.remove(&writer);
+                }
                 continue;
             }
             message.bytes.try_reserve(length).map_err(|_| Errno::ENOMEM)?;
             message.bytes.extend_from_slice(&self.bytes[piece]);
-            message.seen = self.pieces;
             if message.bytes.len() == size {
                 self.whole = self.unfinished.remove(&writer).map(|message| message.bytes);
                 return Ok(Next::Message(size));
@@ -143,16 +154,17 @@ impl Assembler {
         if self.unfinished.is_empty() {
             return; // as nearly always: no need to look for the writer
         }
-        self.torn += u64::from(self.unfinished.remove(&writer).is_some());
+        self.torn += u64::from(self.unfinished.remove(&writer).is_some_and(|message| !message.is_torn));
     }
 
-    fn make_place(&mut self) {
+    fn begin(&mut self, writer: u32, size: usize, is_torn: bool) {
         if self.unfinished.len() >= UNFINISHED {
             let oldest = self.unfinished.iter().min_by_key(|(_, message)| message.seen).map(|(writer, _)| *writer);
             if let Some(oldest) = oldest {
                 self.drop_unfinished(oldest);
             }
         }
+        self.unfinished.insert(writer, Unfinished { bytes: Vec::new(), size, seen: self.pieces, is_torn });
     }
 
     /// The message of `length` bytes that [`Assembler::next`] has found.
@@ -189,12 +201,13 @@ impl Assembler {
 
     /// Every writer has gone: what is unfinished stays so.
     pub fn end(&mut self) {
-        self.torn += self.unfinished.len() as u64 + u64::from(self.start < self.end);
+        let unfinished = self.unfinished.values().filter(|message| !message.is_torn).count();
+        self.torn += unfinished as u64 + u64::from(self.start < self.end);
         self.unfinished.clear();
         (self.start, self.end) = (0, 0);
     }
 
-    /// Messages that were dropped unfinished.
+    /// Messages of which a part is missing.
     pub fn torn(&self) -> u64 {
         self.torn
     }
@@ -271,6 +284,22 @@ mod tests {
         feed(&mut assembler, &pieces(7, &[3; 9000]).concat(), &mut found);
         assert_eq!(found, [vec![2; 5], vec![3; 9000]]);
         assert_eq!(assembler.torn(), 1);
+    }
+
+    #[test]
+    fn a_message_without_its_beginning_is_counted_once() {
+        let (mut assembler, mut found) = (Assembler::new(1 << 20), Vec::new());
+        let long = pieces(7, &[1; 20_000]);
+        feed(&mut assembler, &long[1..].concat(), &mut found);
+        feed(&mut assembler, &pieces(7, &[2; 9000]).concat(), &mut found);
+        assert_eq!((found.len(), assembler.torn()), (1, 1));
+        // One in the middle, and an end that does not come.
+        feed(&mut assembler, &[&long[..1], &long[2..]].concat().concat(), &mut found);
+        feed(&mut assembler, &[&long[..1], &long[2..3]].concat().concat(), &mut found);
+        feed(&mut assembler, &pieces(7, &[3; 10]).concat(), &mut found);
+        assert_eq!((found.len(), assembler.torn()), (2, 3));
+        assembler.end();
+        assert_eq!(assembler.torn(), 3);
     }
 
     #[test]

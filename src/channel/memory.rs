@@ -38,8 +38,7 @@ impl Transport for Ring {
         let deadline = Deadline::after(timeout);
         let mut done = 0;
         while done < messages.len() {
-            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
-            match Ring::send_batch(self, &messages[done..], left) {
+            match Ring::send_batch(self, &messages[done..], deadline.left_of(timeout)) {
                 Ok(sent) => done += sent,
                 Err(error) => return (done, Err(explained(error, Scheme::Ring, messages[done].len()))),
             }

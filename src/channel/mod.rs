@@ -16,13 +16,14 @@ mod pipes;
 mod queues;
 mod refusal;
 mod scratch;
+mod shown;
 mod streams;
 mod transport;
 mod way_back;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -46,6 +47,7 @@ use durable::{FileReceiver, FileSender};
 use memory::{ring, subscription, topic};
 use pipes::{PipeReceiver, PipeSender};
 use queues::{Posix, SystemV};
+use shown::Shown;
 use streams::Streams;
 use transport::Transport;
 
@@ -91,8 +93,8 @@ pub struct ChannelStatistics {
     /// Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
     /// brought to the disk.
     pub unconfirmed: u64,
-    /// Messages that came in part, because their sender died or broke off; over `file:`, torn tails of the log that were
-    /// cut, by all its users.
+    /// Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
+    /// died; over `file:`, torn tails of the log that were cut, by all its users.
     pub torn: u64,
     /// Senders that were cut off because of what they sent.
     pub cut_off: u64,
@@ -152,7 +154,7 @@ pub struct Channel {
     local: Option<Address>,
     sent: AtomicU64,
     received: AtomicU64,
-    shown: OnceLock<(OwnedFd, PollFlags)>,
+    shown: Shown,
 }
 
 impl Channel {
@@ -282,7 +284,7 @@ impl Channel {
             local,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            shown: OnceLock::new(),
+            shown: Shown::default(),
         }
     }
 
@@ -460,19 +462,13 @@ impl Channel {
     }
 
     /// A descriptor to poll before the next call, and what for: that it is ready means that the call is worth trying
-    /// with a timeout of zero. It belongs to the channel. From then on each message over a connection or a pipe costs its
+    /// with a timeout of zero. It belongs to the channel, and to this process: a child made by fork asks anew. From then on each message over a connection or a pipe costs its
     /// sender a little more, as the set behind the descriptor has to be woken.
     ///
     /// # Errors
     /// `ENOTSUP` there is nothing to poll; `EMFILE`, `ENFILE` no descriptor is left.
     pub fn descriptor(&self) -> Result<(BorrowedFd<'_>, Interest)> {
-        let (fd, events) = match self.shown.get() {
-            Some(shown) => shown,
-            None => {
-                let made = self.transport.descriptor(self.direction)?;
-                self.shown.get_or_init(|| made)
-            }
-        };
+        let (fd, events) = self.shown.get(|| self.transport.descriptor(self.direction))?;
         let interest = if events.contains(PollFlags::POLLOUT) { Interest::WRITABLE } else { Interest::READABLE };
         Ok((fd.as_fd(), interest))
     }

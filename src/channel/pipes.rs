@@ -75,7 +75,7 @@ pub(super) struct PipeSender {
     turns: Turns<Writing>,
 }
 
-/// One message at a time goes out.
+/// One write at a time.
 struct Writing {
     number: u32,
     piece: Vec<u8>,
@@ -174,16 +174,21 @@ impl Transport for PipeSender {
         let deadline = Deadline::after(timeout);
         let mut done = 0;
         while done < messages.len() {
-            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
-            let together = self.fit_one_write(&messages[done..]);
-            let sent = match together {
-                0 | 1 => self.send(messages[done], 0, left),
-                _ => self.send_together(&messages[done..done + together], left),
-            };
-            if let Err(error) = sent {
+            let left = deadline.left_of(timeout);
+            let mut together = self.fit_one_write(&messages[done..]).max(1);
+            if together > 1 {
+                match self.send_together(&messages[done..done + together], left) {
+                    Ok(()) => {}
+                    Err(error) if error.is(Errno::EAGAIN) => together = 1, // there may be room for fewer
+                    Err(error) => return (done, Err(error)),
+                }
+            }
+            if together == 1
+                && let Err(error) = self.send(messages[done], 0, left)
+            {
                 return (done, Err(error));
             }
-            done += together.max(1);
+            done += together;
         }
         (done, Ok(()))
     }
@@ -431,6 +436,9 @@ impl PipeReceiver {
                 }
                 Next::Garbage => {
                     self.garbage.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                    if state.look_ahead() {
+                        state.ring(); // others may sleep, and the pipe be empty
+                    }
                     return Err(operation.error(Errno::EBADMSG).because(
                         "somebody writes something else to it, or messages larger than largest=; what cannot be read \
                          was skipped and counted (framing=line and framing=none are for programs that know nothing of \

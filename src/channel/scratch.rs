@@ -70,7 +70,7 @@ impl Channel {
     ) -> Result<ChannelReceived> {
         let deadline = Deadline::after(timeout);
         loop {
-            match recv(data, if timeout == Timeout::Now { timeout } else { deadline.left() }) {
+            match recv(data, deadline.left_of(timeout)) {
                 Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > data.len() => {
                     let more = error.true_size() - data.len();
                     data.try_reserve_exact(more).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;

@@ -17,9 +17,7 @@ pub(super) trait Transport: Send + Sync {
     fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
         let deadline = Deadline::after(timeout);
         for (done, message) in messages.iter().enumerate() {
-            // The first gets the timeout as it is; later ones what is left of it.
-            let left = if done == 0 || timeout == Timeout::Now { timeout } else { deadline.left() };
-            if let Err(error) = self.send(message, 0, left) {
+            if let Err(error) = self.send(message, 0, deadline.left_of(timeout)) {
                 return (done, Err(error));
             }
         }

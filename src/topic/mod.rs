@@ -213,11 +213,7 @@ impl Topic {
     pub fn publish_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<usize> {
         let deadline = crate::timeout::Deadline::after(timeout);
         for (done, message) in messages.iter().enumerate() {
-            let timeout = match timeout {
-                Timeout::After(_) => deadline.remaining().map_or(Timeout::Forever, Timeout::from),
-                timeout => timeout,
-            };
-            match self.publish(message, timeout) {
+            match self.publish(message, deadline.left_of(timeout)) {
                 Ok(_) => {}
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => return Ok(done),

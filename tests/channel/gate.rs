@@ -68,6 +68,7 @@ fn a_killed_child_leaves_no_bell_rung() {
     let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
     sender.send(b"one", GENEROUS).unwrap();
     sender.send(b"two", GENEROUS).unwrap();
+    assert!(is_ready(&receiver, 30_000u16), "what the child asks for is its own all the same");
     let child = fork(|| {
         assert!(is_ready(&receiver, 30_000u16));
         assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"one");

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use wigwag::{Channel, Timeout};
 
 use super::{open, told};
@@ -49,6 +50,23 @@ fn what_another_program_writes_is_skipped_and_said() {
     };
     assert_eq!(message.data, b"a message");
     assert_eq!(ends.receiver.statistics().garbage, garbage);
+}
+
+#[test]
+fn what_is_read_with_garbage_is_told_to_those_who_wait() {
+    let ends = open("fifo");
+    let fd = ends.receiver.descriptor().unwrap().0;
+    let is_ready = || {
+        let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
+        poll(&mut polled, 0u16).unwrap() == 1
+    };
+    let mut other = std::fs::OpenOptions::new().write(true).open(ends.address.path()).unwrap();
+    other.write_all(b"garbage").unwrap();
+    ends.sender.send(b"a message", GENEROUS).unwrap();
+    assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap_err().errno(), libc::EBADMSG);
+    assert!(is_ready(), "the pipe is empty, and the message in memory");
+    assert_eq!(ends.receiver.recv_message(Timeout::Now).unwrap().data, b"a message");
+    assert!(!is_ready());
 }
 
 #[test]

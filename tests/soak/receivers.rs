@@ -89,6 +89,10 @@ impl View<'_> {
         let (me, mut before) = (std::process::id(), 0);
         loop {
             let id = self.notes.next.fetch_add(1, Ordering::SeqCst);
+            if id >= MESSAGES as u64 {
+                std::thread::sleep(Duration::from_millis(10)); // there is a note for so many
+                continue;
+            }
             let brief = seat.dice.brief();
             let sent = sender.send(&message(me, before, id, self.is_line), brief);
             self.notes.messages[id as usize].fetch_or(if sent.is_ok() { SENT } else { REFUSED }, Ordering::SeqCst);

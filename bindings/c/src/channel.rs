@@ -100,8 +100,8 @@ pub struct ww_channel_statistics {
     /// Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
     /// brought to the disk.
     pub unconfirmed: u64,
-    /// Messages that came in part, because their sender died or broke off; over file:, torn tails of the log that were
-    /// cut, by all its users.
+    /// Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
+    /// died; over file:, torn tails of the log that were cut, by all its users.
     pub torn: u64,
     /// Senders that were cut off because of what they sent; times that something else than messages was in a pipe.
     pub cut_off: u64,
