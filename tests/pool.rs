@@ -277,6 +277,15 @@ fn what_is_too_large_is_said() {
 }
 
 #[test]
+fn an_address_that_drops_is_refused() {
+    let address = format!("ring:{}?full=drop-newest", fresh("pool"));
+    let error =
+        Pool::start(PoolOptions { address: Some(address.parse().unwrap()), ..options() }, Vec::new()).err().unwrap();
+    assert_eq!(error.errno(), libc::EINVAL);
+    assert!(error.to_string().contains("full="), "{error}");
+}
+
+#[test]
 fn what_is_taken_fits_whatever_its_size() {
     let pool = pool(PoolOptions { workers: 1, ..options() });
     // As much as a pipe holds in pieces, but for the head.

@@ -117,13 +117,11 @@ impl Engine {
                 return;
             }
             for place in &mut self.places {
-                let mut back = place.send().peekable();
-                if place.sent.is_empty()
-                    && let Some(first) = back.peek_mut()
-                {
-                    first.refused += 1;
-                }
-                for task in back {
+                // The last first, as each then comes to stand before those that wait.
+                let mut back = place.send().rev().peekable();
+                while let Some(mut task) = back.next() {
+                    let is_first = back.peek().is_none();
+                    task.refused += u32::from(is_first && place.sent.is_empty());
                     if task.refused > REFUSALS { self.hopeless.push(task) } else { self.queue.insert(task) }
                 }
             }
@@ -241,7 +239,7 @@ impl Engine {
         let Ok(claimed) = worker.claims.take_back(place.next_index) else { return };
         let begun = place.sent.iter().take_while(|(index, _)| *index <= claimed).count();
         let back: Vec<_> = place.sent.drain(begun..).map(|(_, task)| task).collect();
-        back.into_iter().for_each(|task| self.queue.insert(task));
+        back.into_iter().rev().for_each(|task| self.queue.insert(task));
     }
 
     /// Lets a worker finish what it runs, and go.
@@ -264,7 +262,7 @@ impl Engine {
         let (had_done, stopping) = (place.done, worker.stopping);
         let status = end.as_ref().map(|end| end.status);
         let mut begun = None;
-        for (index, task) in sent {
+        for (index, task) in sent.into_iter().rev() {
             if index == claimed { begun = Some(task) } else { self.queue.insert(task) }
         }
         if begun.is_none() && !stopping && had_done == 0 {
@@ -312,14 +310,20 @@ impl Engine {
 
     /// Cancels a task, one that runs too if `running`; false if it has its verdict, or runs on.
     pub fn cancel(&mut self, task: u64, running: bool, news: &mut News) -> bool {
-        if let Some(number) = self.place_of(task) {
+        let mut waiting = self.queue.remove(task);
+        if waiting.is_none()
+            && let Some(number) = self.place_of(task)
+        {
             self.take_back(number);
-            if self.place_of(task).is_some() {
+            waiting = self.queue.remove(task);
+            if waiting.is_none() {
                 let place = self.places.get_mut(number as usize);
-                return running && place.is_some_and(|place| place.kill(DeathReason::Cancel));
+                let killed = running && place.is_some_and(|place| place.kill(DeathReason::Cancel));
+                self.dispatch(); // what was behind it
+                return killed;
             }
         }
-        let Some(task) = self.queue.remove(task) else { return false };
+        let Some(task) = waiting else { return false };
         self.conclude(task, Verdict::Cancelled, news);
         self.dispatch();
         true

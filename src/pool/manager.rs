@@ -64,6 +64,11 @@ impl Shared {
             Some(address) => address.clone(),
             None => Address::parse("pipe:")?,
         };
+        if address.option("full").is_some_and(|full| full != b"wait") {
+            return Err(Error::new(Errno::EINVAL, "pool")
+                .on_text(address.to_string())
+                .because("a task or a result that is dropped would have no verdict: leave out full="));
+        }
         let results = part(&address, "results")?;
         part(&address, &(options.workers - 1).to_string())?; // the last of them has an address, too
         let mut largest = Channel::capabilities(&results)?.largest.unwrap_or(usize::MAX);
@@ -341,7 +346,12 @@ impl Manager {
         // News come after the reports that the dead had sent: those are in the channel before.
         let news_of_workers = self.reaper.news();
         if !news_of_workers.ended.is_empty() {
-            while self.receive(usize::MAX, Timeout::Now).is_ok() {}
+            // What a stranger wrote in between is skipped.
+            let goes_on = |received: Result<()>| match received {
+                Ok(()) => true,
+                Err(error) => error.is(Errno::EBADMSG),
+            };
+            while goes_on(self.receive(usize::MAX, Timeout::Now)) {}
         }
         news_of_workers.ended.iter().for_each(|pid| self.reaper.hear_out(*pid));
         let ends: Vec<_> = news_of_workers

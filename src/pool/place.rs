@@ -88,8 +88,9 @@ impl Place {
     /// Whether it can be sent one more task.
     pub fn takes(&self, depth: usize) -> bool {
         let PlaceState::Working(worker) = &self.state else { return false };
+        let stays = !worker.stopping && self.killed_for.is_none();
         let is_fresh = self.limit == 0 || self.done + (self.sent.len() as u64) < self.limit;
-        self.sent.len() < depth.min(worker.room) && !worker.stopping && !worker.full && is_fresh
+        self.sent.len() < depth.min(worker.room) && stays && !worker.full && is_fresh
     }
 
     /// Puts a task behind those it has; [`Place::send`] sends it.
@@ -103,7 +104,7 @@ impl Place {
     }
 
     /// Sends what was assigned, and gives those back that there was no room for.
-    pub fn send(&mut self) -> impl Iterator<Item = Task> + use<> {
+    pub fn send(&mut self) -> impl DoubleEndedIterator<Item = Task> + use<> {
         let mut done = self.sent.len() - std::mem::take(&mut self.assigned);
         while let PlaceState::Working(worker) = &mut self.state
             && done < self.sent.len()

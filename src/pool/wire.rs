@@ -90,8 +90,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Leaves no more memory than most batches need.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        reuse(&mut self.bytes);
         self.ends.clear();
     }
 
@@ -110,6 +111,13 @@ impl Batch {
         let begins = std::iter::once(&0).chain(&self.ends);
         begins.zip(&self.ends).map(|(begin, end)| self.bytes.get(*begin..*end).unwrap_or_default())
     }
+}
+
+/// Empties memory for messages that is used again; what one large message has taken is given back.
+pub(super) fn reuse(bytes: &mut Vec<u8>) {
+    const USUAL: usize = 1 << 16;
+    bytes.clear();
+    bytes.shrink_to(USUAL);
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

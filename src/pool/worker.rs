@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::launch::Handler;
 use super::seat::WorkerSeat;
-use super::wire::{Order, Report};
+use super::wire::{Order, Report, reuse};
 use crate::error::Result;
 use crate::timeout::Timeout;
 
@@ -97,7 +97,7 @@ impl WorkerSeat {
     /// As [`WorkerSeat::report`], in memory that is used again.
     fn report_by(&self, out: &mut Vec<u8>, index: u32, outcome: &HandlerResult) -> Result<()> {
         let seat = self.number;
-        out.clear();
+        reuse(out);
         match outcome {
             Ok(payload) => Report::Done { seat, index, payload }.write(out),
             Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(out),
