@@ -334,7 +334,7 @@ fn segments() {
     }
     // Two descriptors each; some are left for what else the process has.
     let most = usize::try_from(limit.rlim_max.saturating_sub(100) / 2).unwrap_or(usize::MAX).min(10_000);
-    for count in [1usize, 10, 100, 1000, most] {
+    for count in [1, 10, 100, 1000, 10_000].map(|count| most.min(count)) {
         let options =
             RingOptions { capacity: 16 << 10, largest: 64, participants: 4, persistent: true, ..Default::default() };
         let start = Instant::now();

@@ -234,7 +234,7 @@ def old_kernel(totals):
             return suite.run_rust(program, wrapper, without=without.get(f"rust/{suite.name_of(program)}", []))
 
         chosen = [program for program in rust if answer == "ENOSYS" or not suite.goes_everywhere(program)]
-        for program, result in zip(chosen, suite.parallel(one, chosen)):
+        for program, result in zip(chosen, suite.parallel(one, chosen, suite.TESTS_AT_ONCE)):
             totals.add(f"{answer} rust", program, result)
 
 

@@ -20,8 +20,9 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CI = os.environ.get("CI") == "true"
 #: Of the core: all, so that it is built once for all that is in Rust.
 FEATURES = ["--features", "wigwag/log,wigwag/tracing,wigwag/tokio"]
-#: The Python tests wait for most of their time: one process more than there are processors.
-PYTEST = ["-W", "error", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--numprocesses={1 + (os.cpu_count() or 1)}",
+#: Tests wait for much of their time: one process more than there are processors.
+TESTS_AT_ONCE = 1 + (os.cpu_count() or 1)
+PYTEST = ["-W", "error", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--numprocesses={TESTS_AT_ONCE}",
           "--dist=worksteal"]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 INCLUDE = f"-I{ROOT / 'include'}"
@@ -50,8 +51,8 @@ def have(tool, purpose):
     return False
 
 
-def parallel(function, items):
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+def parallel(function, items, at_once=os.cpu_count()):
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(function, items))
 
 
@@ -158,7 +159,7 @@ class Totals:
             print(trouble, flush=True)
 
     def run_all(self, label, programs, wrapper=(), environment=None):
-        results = parallel(lambda program: run(program, wrapper, environment), programs)
+        results = parallel(lambda program: run(program, wrapper, environment), programs, TESTS_AT_ONCE)
         for program, result in zip(programs, results):
             self.add(label, program, result)
 

@@ -1,6 +1,8 @@
 import gc
 import itertools
 import os
+import sys
+import warnings
 
 import pytest
 
@@ -16,6 +18,19 @@ _count = itertools.count()
 def fresh():
     """Gives names that no other test and no other run uses."""
     return lambda prefix: f"wwpytest-{prefix}-{os.getpid()}-{next(_count)}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Of several processes that run tests, each treats warnings as this one was told to, and so do those that it starts."""
+    node.workerinput["warnoptions"] = sys.warnoptions
+
+
+def pytest_configure(config):
+    options = getattr(config, "workerinput", {}).get("warnoptions", [])
+    sys.warnoptions[:] = sys.warnoptions or options
+    if "error" in options:
+        warnings.simplefilter("error")
 
 
 @pytest.fixture(autouse=True)
