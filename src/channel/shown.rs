@@ -32,8 +32,8 @@ impl Shown {
             place = &one.next;
         }
         let (fd, events) = make()?;
-        // Another thread may have been faster.
-        let one = place.0.get_or_init(|| Box::new(One { fd, events, generation, next: Shown::default() }));
+        let made = Box::new(One { fd, events, generation, next: Shown::default() });
+        let one = place.0.get_or_init(|| made); // another thread may have been faster
         Ok((&one.fd, one.events))
     }
 }
