@@ -24,9 +24,11 @@ const AHEAD_MOST: usize = 256;
 const SUPPLY: usize = 32;
 /// A worker that has held its first task for so long is not going to get to the others soon.
 const STUCK: Duration = Duration::from_millis(5);
-/// How soon a worker is tried again that had no room, and how often before its channel is found to be too small.
+/// How soon a worker is tried again that had no room, and how often before its channel is found to be too small: for a minute,
+/// as what was taken back from it may fill the channel, and it may be stopped; one that has read all counts for more.
 const ROOM_AGAIN: Duration = Duration::from_millis(5);
-const REFUSALS: u32 = 1000;
+const REFUSALS: u32 = 12_000;
+const REFUSAL_BY_EMPTY: u32 = 12;
 /// Workers that end before they have done anything, one after the other, until a task is failed for it.
 const FALSE_STARTS: u32 = 3;
 /// The most indices that one worker is sent.
@@ -121,7 +123,9 @@ impl Engine {
                 let mut back = place.send().rev().peekable();
                 while let Some(mut task) = back.next() {
                     let is_first = back.peek().is_none();
-                    task.refused += u32::from(is_first && place.sent.is_empty());
+                    if is_first && place.sent.is_empty() {
+                        task.refused += if place.has_read_all() { REFUSAL_BY_EMPTY } else { 1 };
+                    }
                     if task.refused > REFUSALS { self.hopeless.push(task) } else { self.queue.insert(task) }
                 }
             }
@@ -192,6 +196,7 @@ impl Engine {
         let took = now.saturating_sub(place.head_since);
         place.busy += took;
         place.done += 1;
+        place.reported = index;
         (place.head_since, place.idle_since) = (now, now);
         if let PlaceState::Working(worker) = &mut place.state {
             worker.full = false;

@@ -26,6 +26,8 @@ pub(super) struct Place {
     /// How many of these, the last, are about to be sent.
     assigned: usize,
     pub next_index: u32,
+    /// The index that it reported on last.
+    pub reported: u32,
     /// When the first of `sent` came to be the first.
     pub head_since: Duration,
     pub idle_since: Duration,
@@ -68,6 +70,7 @@ impl Place {
             sent: VecDeque::new(),
             assigned: 0,
             next_index: 1,
+            reported: 0,
             head_since: Duration::ZERO,
             idle_since: Duration::ZERO,
             done: 0,
@@ -91,6 +94,11 @@ impl Place {
         let stays = !worker.stopping && self.killed_for.is_none();
         let is_fresh = self.limit == 0 || self.done + (self.sent.len() as u64) < self.limit;
         self.sent.len() < depth.min(worker.room) && stays && !worker.full && is_fresh
+    }
+
+    /// Whether it has read all that it was ever sent, what was taken back included, so that its channel is empty.
+    pub fn has_read_all(&self) -> bool {
+        self.reported.checked_add(1) == Some(self.next_index)
     }
 
     /// Puts a task behind those it has; [`Place::send`] sends it.
@@ -155,5 +163,40 @@ impl Place {
             child::kill(pid);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(number: u64) -> Task {
+        Task {
+            number,
+            handler: 0,
+            payload: Vec::new(),
+            options: Default::default(),
+            deaths: Vec::new(),
+            refused: 0,
+            ticket: None,
+        }
+    }
+
+    #[test]
+    fn a_worker_has_read_all_once_it_reports_on_the_last_it_was_sent() {
+        let mut place = Place::new(0, 0);
+        assert!(place.has_read_all());
+        (1..=3).for_each(|number| place.assign(task(number)));
+        place.assigned = 0; // as if they were sent
+        assert!(!place.has_read_all());
+        place.sent.clear(); // taken back
+        place.reported = 1;
+        assert!(!place.has_read_all(), "the others may lie in its channel");
+        place.assign(task(4));
+        (place.assigned, place.reported) = (0, 4);
+        assert!(place.has_read_all());
+        place.assign(task(5));
+        assert_eq!(place.send().map(|task| task.number).collect::<Vec<_>>(), [5], "there is no worker");
+        assert!(place.has_read_all());
     }
 }
