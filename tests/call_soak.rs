@@ -1,7 +1,7 @@
 //! Processes ask and answer, and are killed at random: every answer is the answer to its own question, every call ends, the books are
 //! exact, and nothing is left behind.
 //!
-//! Two seconds with the other tests, most of a minute with `WIGWAG_TORTURE=1`.
+//! Two seconds with the other tests, most of a minute with `WIGWAG_TORTURE=1`; longer where the machine stood still.
 
 mod support;
 
@@ -15,6 +15,10 @@ use wigwag::{Address, Caller, Channel, Server, Timeout};
 
 const CALLERS: usize = 4;
 const QUESTIONS: usize = 1 << 24;
+
+/// A soak with fewer kills has shown nothing, however long it took.
+const KILLS_LEAST: u64 = 30;
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What became of a question.
 const HANDLED: u8 = 1;
@@ -163,9 +167,11 @@ fn soak(address: &Address, servers: usize, directory: &Path) {
     };
     let mut workers: Vec<Child> = (0..servers + CALLERS).map(|place| start_one(place, &mut dice)).collect();
     let (mut kills, mut queues) = (0, Vec::new());
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(if long { 40 } else { 2 }) && notes.failures.load(Ordering::SeqCst) == 0
-    {
+    let (start, time) = (Instant::now(), Duration::from_secs(if long { 40 } else { 2 }));
+    let has_failed = || notes.failures.load(Ordering::SeqCst) > 0;
+    let is_answered = || notes.answered.load(Ordering::SeqCst) > 0;
+    while !has_failed() && (start.elapsed() < time || kills < KILLS_LEAST || !is_answered()) {
+        assert!(start.elapsed() < time + LONGEST, "{kills} killed, and nobody got an answer");
         std::thread::sleep(Duration::from_micros(dice.roll(20_000)));
         let place = dice.roll(workers.len() as u64) as usize;
         workers[place].kill(libc::SIGSTOP);

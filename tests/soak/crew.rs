@@ -10,6 +10,9 @@ use crate::support::{Child, fork};
 
 pub const WORKERS: usize = 6;
 
+/// A soak with fewer has shown nothing: the machine may have stood still for all its time.
+const KILLS_LEAST: u64 = 100;
+
 const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
 
 /// Small, quick and the same in every run with the same seed.
@@ -118,7 +121,7 @@ pub fn soak(what: &str, work: impl Fn(Seat)) -> &'static Board {
     let mut workers: Vec<Child> = (0..WORKERS).map(|number| worker(number, &mut dice)).collect();
     let (mut kills, mut stops) = (0, 0);
     let start = Instant::now();
-    while start.elapsed() < time_to_soak() && !board.has_failed() {
+    while (start.elapsed() < time_to_soak() || kills < KILLS_LEAST) && !board.has_failed() {
         std::thread::sleep(Duration::from_micros(dice.roll(3000)));
         let victim = dice.roll(WORKERS as u64) as usize;
         if dice.roll(3) == 0 {
