@@ -26,6 +26,10 @@ def echo(array):
     return array
 
 
+def make_another(array):
+    return array + 1
+
+
 class Executor:
     """What has the interface of concurrent.futures."""
 
@@ -79,6 +83,11 @@ def arrays(pool):
         assert pool.one(echo, ARRAY)[-1] == ARRAY[-1]
 
 
+def other_arrays(pool):
+    for _ in range(30):
+        assert pool.one(make_another, ARRAY)[-1] == ARRAY[-1] + 1
+
+
 #: Name, what is done, for how many tasks it stands, and how often as many per second as each of the others are to be reached.
 ROWS = [
     ("submit + result", submit_and_result, 500, 2, None),
@@ -86,6 +95,7 @@ ROWS = [
     ("map, chunksize 1", lambda pool: mapped(pool, 4000, 1), 4000, 10, None),
     ("map, chunksize 100", lambda pool: mapped(pool, 50000, 100), 50000, None, None),
     ("1 MiB array there and back", arrays, 30, 20, None),
+    ("1 MiB array there, another one back", other_arrays, 30, None, None),
 ]
 
 

@@ -95,6 +95,42 @@ def environment():
     return os.environ["WWTEST_POOL"]
 
 
+def memory_of_results():
+    """Bytes in the files in memory that this worker has: the smaller one is what its results went through."""
+    names = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")}
+    files = {os.stat(f"/proc/self/fd/{fd}").st_ino: int(fd) for fd, name in names.items() if "memfd:wigwag-pool" in name}
+    return min(os.fstat(fd).st_size for fd in files.values())
+
+
+put_aside = []
+
+
+def put_aside_and_return(array):
+    put_aside.append(array)
+    return array
+
+
+def what_was_put_aside():
+    return put_aside[-1].sum()
+
+
+def add_in_place(array):
+    array += 1
+    return array
+
+
+def halves(array):
+    return array[: len(array) // 2], array[len(array) // 2 :]
+
+
+def all_but_one(array):
+    return array[1:], array[:-1]
+
+
+def last_ten(array):
+    return array[-10:]
+
+
 def double(array):
     return array * 2
 
@@ -354,6 +390,47 @@ def test_results_are_views_and_their_memory_is_used_again():
         del first
         found = {pool.submit(double, array).result(GENEROUS).ctypes.data for _ in range(10)}
         assert len(found | {address}) <= 4
+
+
+@ours
+def test_a_result_that_is_part_of_the_argument_goes_back_in_place(kind):
+    array = numpy.arange(200_000, dtype=float)
+    with ProcessPool(1, kind) as pool:
+        same = pool.submit(identity, array).result(GENEROUS)
+        assert numpy.array_equal(same, array) and not numpy.shares_memory(same, array)
+        assert same.flags.writeable
+        one, two = pool.submit(halves, array).result(GENEROUS)
+        assert numpy.array_equal(numpy.concatenate([one, two]), array)
+        kept = [pool.submit(add_in_place, array + n).result(GENEROUS) for n in range(10)]
+        assert pool.submit(memory_of_results).result(GENEROUS) == 0
+        same[:] = -1
+    assert all(numpy.array_equal(result, array + n + 1) for n, result in enumerate(kept))
+
+
+def test_its_memory_is_used_again():
+    with ProcessPool(1) as pool:
+        array = numpy.ones(200_000)
+        found = {pool.submit(identity, array).result(GENEROUS).ctypes.data for _ in range(10)}
+        assert len(found) <= 2
+        assert pool.submit(memory_of_results).result(GENEROUS) == 0
+
+
+def test_a_result_that_somebody_else_has_or_that_is_little_is_copied():
+    array = numpy.arange(200_000, dtype=float)
+    with ProcessPool(1) as pool:
+        result = pool.submit(put_aside_and_return, array).result(GENEROUS)
+        result[:] = 0
+        assert pool.submit(what_was_put_aside).result(GENEROUS) == array.sum()
+        assert pool.submit(memory_of_results).result(GENEROUS) > 0
+    with ProcessPool(1) as pool:
+        one, two = pool.submit(all_but_one, array).result(GENEROUS)
+        one[:] = 0
+        assert numpy.array_equal(two, array[:-1])
+        assert pool.submit(memory_of_results).result(GENEROUS) > 0
+    with ProcessPool(1) as pool:
+        little = pool.submit(last_ten, array).result(GENEROUS)
+        assert numpy.array_equal(little, array[-10:])
+        assert pool.submit(memory_of_results).result(GENEROUS) > 0
 
 
 def test_odd_tasks():

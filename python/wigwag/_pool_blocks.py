@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from typing import Dict, List, Tuple, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 from . import _wigwag
 
@@ -17,6 +17,7 @@ _SMALLEST = 1 << 16
 _HEADER = 64  # bytes; the first is 1 while the reader uses the block, the second while the writer keeps it for another reader
 
 Part = Union[bytes, memoryview]
+Place = Tuple[int, int]  # start and length in a block
 
 
 def make_file() -> int:
@@ -89,15 +90,30 @@ class Reader:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._file = _wigwag.BlockFile(fd)
+        #: Offset and size of the block that was read last; whoever wants to know whether it was this time sets it to None before.
+        self.last: Optional[Tuple[int, int]] = None
 
     def read(self, offset: int, size: int, lengths: List[int]) -> List[memoryview]:
         """Views of the parts of a block; what is made of them keeps the block until it is gone."""
-        views, at = [], _HEADER
-        whole = memoryview(self._file.block(offset, size))
+        places, at = [], _HEADER
         for length in lengths:
-            views.append(whole[at : at + length])
+            places.append((at, length))
             at += _padded(length)
-        return views
+        self.last = offset, size
+        return self.read_at(offset, size, places)
+
+    def read_at(self, offset: int, size: int, places: List[Place]) -> List[memoryview]:
+        """As ``read``, for parts that are anywhere in the block."""
+        whole = memoryview(self._file.block(offset, size))
+        return [whole[start : start + length] for start, length in places]
+
+    def places(self, offset: int, parts: List[memoryview]) -> Optional[List[Place]]:
+        """Where in the block the parts are, if they are in it and are a good deal of it, none over another."""
+        return self._file.places(offset, parts)
+
+    def is_in_use(self, offset: int) -> bool:
+        """Whether anybody in this process has something that is made of the block."""
+        return self._file.is_in_use(offset)
 
     def close(self) -> None:
         """Let go of the file; what was made of views lives on."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import struct
 import types
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple, Union
 
-from ._pool_blocks import Part, Reader, Writer
+from ._pool_blocks import Part, Place, Reader, Writer
 
 # Up to so many bytes it is cheaper to send them along.
 _INLINE = 32 * 1024
@@ -23,20 +24,57 @@ def pack(head: bytes, value: Any, writer: Writer, keep: bool = False) -> Tuple[b
     pickled = pickle.dumps(value, 5, buffer_callback=buffers.append)
     if not buffers and len(pickled) <= _INLINE:
         return head + b"i" + pickled, None
-    parts: List[Part] = [pickled]
-    parts.extend(buffer.raw() for buffer in buffers)
+    return _in_block(head, [pickled, *(buffer.raw() for buffer in buffers)], writer, keep)
+
+
+def _in_block(head: bytes, parts: List[Part], writer: Writer, keep: bool = False) -> Tuple[bytes, int]:
     offset, size = writer.write(parts, keep)
     lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
     return head + b"b" + _BLOCK.pack(offset, size, len(parts)) + lengths, offset
 
 
-def unpack(message: bytes, start: int, reader: Reader) -> Any:
-    """The object of a message, behind `start` bytes of head."""
-    if message[start : start + 1] == b"i":
+class Returned:
+    """A result whose buffers are parts of what the task was given: they go back where they are, unless somebody keeps them."""
+
+    def __init__(self, head: bytes, pickled: bytes, block: Tuple[int, int], places: List[Place]) -> None:
+        self._head, self._pickled, self._block, self._places = head, pickled, block, places
+
+    def message(self, reader: Reader, writer: Writer) -> bytes:
+        """The result's message, when the task's arguments and its result have gone here."""
+        offset, size = self._block
+        if reader.is_in_use(offset):  # the function has put them aside, and they are no longer the caller's alone
+            return _in_block(self._head, [self._pickled, *reader.read_at(offset, size, self._places)], writer)[0]
+        places = struct.pack(f"<{2 * len(self._places)}Q", *itertools.chain.from_iterable(self._places))
+        return self._head + b"r" + _BLOCK.pack(offset, size, len(self._places)) + places + self._pickled
+
+
+def pack_result(head: bytes, value: Any, reader: Reader, writer: Writer) -> Union[bytes, Returned]:
+    """The message of a task's result behind `head`, or what makes it when the task's arguments and the result have gone."""
+    buffers: List[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(value, 5, buffer_callback=buffers.append)
+    if not buffers and len(pickled) <= _INLINE:
+        return head + b"i" + pickled
+    views = [buffer.raw() for buffer in buffers]
+    block = reader.last
+    if views and block and len(pickled) <= _INLINE:
+        places = reader.places(block[0], views)
+        if places is not None:
+            return Returned(head, pickled, block, places)
+    return _in_block(head, [pickled, *views], writer)[0]
+
+
+def unpack(message: bytes, start: int, reader: Reader, own: Optional[Reader] = None) -> Any:
+    """The object of a message, behind `start` bytes of head; with `own`, it may be in a block that this side has written."""
+    kind = message[start : start + 1]
+    if kind == b"i":
         return pickle.loads(message[start + 1 :])  # small: a copy costs less than a view
     offset, size, count = _BLOCK.unpack_from(message, start + 1)
-    lengths = list(struct.unpack_from(f"<{count}Q", message, start + 1 + _BLOCK.size))
-    views = reader.read(offset, size, lengths)
+    start += 1 + _BLOCK.size
+    if kind == b"r" and own is not None:
+        numbers = struct.unpack_from(f"<{2 * count}Q", message, start)
+        views = own.read_at(offset, size, list(zip(numbers[::2], numbers[1::2])))
+        return pickle.loads(message[start + 16 * count :], buffers=views)
+    views = reader.read(offset, size, list(struct.unpack_from(f"<{count}Q", message, start)))
     return pickle.loads(views[0], buffers=views[1:])
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Tuple
 
 from . import _wigwag
 from ._pool_blocks import Reader, Writer
-from ._pool_message import Calls, pack
+from ._pool_message import Calls, pack, pack_result
 
 # Before a result: the worker's number, and whether it is one.
 HEAD = struct.Struct("<Ic")
@@ -83,11 +83,13 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
         if found is None:
             return
         index, message = found
+        reader.last = None
         try:
             task, args, kwargs = calls.unpack(message, reader)
             result = task(*args, **kwargs)
-            report, _ = pack(done, result, writer)
+            packed = pack_result(done, result, reader, writer)
             del task, args, kwargs, result
+            report = packed if isinstance(packed, bytes) else packed.message(reader, writer)
         except BaseException as error:
             report = _failure(failed, error, writer)
         seat.report(index, report)

@@ -260,7 +260,8 @@ class ProcessPool(Executor):
     Each task has a verdict of its own: a worker that is killed, exits, has too much memory or runs for too long fails its
     task alone (TaskLost, TaskMemory, TaskTimeout), is replaced, and all other tasks go on. A task runs at most once, or with
     ``retries`` again on other workers, until it is set aside (TaskPoison). Large arguments and results (bytes, NumPy and
-    Arrow arrays: pickle protocol 5, buffers out of band) go through shared memory once and are views of it on arrival.
+    Arrow arrays: pickle protocol 5, buffers out of band) go through shared memory once and are views of it on arrival; results
+    that are what the task was given, or good parts of it, stay where they are.
 
     ``max_workers`` is one per processor by default; ``mp_context`` a multiprocessing context or a start method, forkserver by
     default, as that is safe in threaded programs; ``initializer(*initargs)`` runs first in each worker;
@@ -297,6 +298,8 @@ class ProcessPool(Executor):
         self._futures: Dict[int, TaskFuture] = {}
         self._early: Dict[int, Tuple[int, Any]] = {}
         self._writer = Writer(make_file())
+        #: For results that are parts of what their tasks were given.
+        self._given: Optional[Reader] = Reader(self._writer.fd)
         self._calls = Calls()
         self._workers = _Workers(mp_context, self._writer.fd, initializer, tuple(initargs))
         self._raised = 0
@@ -451,7 +454,7 @@ class ProcessPool(Executor):
         if kind == 0:
             try:
                 number, outcome = HEAD.unpack_from(what)
-                result = unpack(what, HEAD.size, self._workers.readers[number][1])
+                result = unpack(what, HEAD.size, self._workers.readers[number][1], self._given)
                 if outcome == b"e":
                     error, text = result
                     self._raised += 1
@@ -521,6 +524,7 @@ class ProcessPool(Executor):
                 self._workers.close()
                 self._writer.close()
                 self._writer.fd = -1
+                self._given = None
 
     def __reduce__(self) -> Any:
         raise TypeError("a pool cannot be pickled: it belongs to the process that made it")

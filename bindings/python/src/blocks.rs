@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -17,8 +18,26 @@ use crate::support::raise;
 #[pyclass(frozen, module = "wigwag._wigwag")]
 pub struct BlockFile {
     fd: OwnedFd,
-    /// Kept, as the same blocks come again and again.
-    blocks: Mutex<HashMap<u64, Arc<Mapping>>>,
+    blocks: Mutex<HashMap<u64, Arc<Known>>>,
+}
+
+/// A block that was read before; still mapped, as the same ones come again and again.
+struct Known {
+    memory: Mapping,
+    users: Mutex<usize>,
+}
+
+impl Known {
+    fn users(&self) -> MutexGuard<'_, usize> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where in the block these bytes are; None if they are not all in it.
+    fn place_of(&self, bytes: &PyBuffer<u8>) -> Option<(usize, usize)> {
+        let length = bytes.len_bytes();
+        let at = (bytes.buf_ptr() as usize).checked_sub(self.memory.as_ptr() as usize)?;
+        (at.checked_add(length)? <= self.memory.len()).then_some((at, length))
+    }
 }
 
 #[pymethods]
@@ -36,30 +55,59 @@ impl BlockFile {
 
     /// The block at ``offset``, of ``size`` bytes, as an object to take memoryviews of. Raises OSError.
     fn block(&self, py: Python<'_>, offset: u64, size: usize) -> PyResult<Block> {
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(memory) = blocks.get(&offset).filter(|memory| memory.len() == size) {
-            return Ok(Block::new(Arc::clone(memory)));
+        let mut blocks = self.blocks();
+        if let Some(known) = blocks.get(&offset).filter(|known| known.memory.len() == size) {
+            return Ok(Block::new(Arc::clone(known)));
         }
         let options = MapOptions { offset, length: size, ..Default::default() };
-        let memory = Arc::new(Mapping::from_fd(&self.fd, &options).map_err(|error| raise(py, error))?);
-        blocks.insert(offset, Arc::clone(&memory));
-        Ok(Block::new(memory))
+        let memory = Mapping::from_fd(&self.fd, &options).map_err(|error| raise(py, error))?;
+        let known = Arc::new(Known { memory, users: Mutex::new(0) });
+        blocks.insert(offset, Arc::clone(&known));
+        Ok(Block::new(known))
+    }
+
+    /// Whether anybody in this process uses the block at ``offset``.
+    fn is_in_use(&self, offset: u64) -> bool {
+        self.blocks().get(&offset).is_some_and(|known| *known.users() > 0)
+    }
+
+    /// Where in the block at ``offset`` these bytes are, as ``(start, length)`` each. None unless all of them are in it, none
+    /// overlaps another, and they are a good part of it.
+    fn places(&self, offset: u64, buffers: Vec<PyBuffer<u8>>) -> Option<Vec<(usize, usize)>> {
+        let blocks = self.blocks();
+        let known = blocks.get(&offset)?;
+        let places: Option<Vec<_>> = buffers.iter().map(|bytes| known.place_of(bytes)).collect();
+        let mut in_order = places.clone()?;
+        in_order.sort_unstable();
+        let overlap = in_order.windows(2).any(|pair| pair[0].0 + pair[0].1 > pair[1].0);
+        let total: usize = in_order.iter().map(|(_, length)| length).sum();
+        // Whoever keeps it keeps the whole block.
+        places.filter(|_| !overlap && total >= known.memory.len() / 4)
     }
 }
 
-/// A block in use. Its writer may use it again when this object, and every view of it, has gone.
-#[pyclass(frozen, module = "wigwag._wigwag")]
-pub struct Block {
-    memory: Arc<Mapping>,
+impl BlockFile {
+    fn blocks(&self) -> MutexGuard<'_, HashMap<u64, Arc<Known>>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
+/// A block in use. Its writer may use it again when this object, others of the same block, and every view have gone.
+#[pyclass(frozen, module = "wigwag._wigwag")]
+pub struct Block(Arc<Known>);
+
 impl Block {
-    fn new(memory: Arc<Mapping>) -> Block {
-        // Relaxed: set already, unless another reader had it before, and then its writer keeps it until this one is done.
-        if let Ok(mark) = memory.atomic_u8(0) {
+    fn new(known: Arc<Known>) -> Block {
+        let mut users = known.users();
+        *users += 1;
+        if *users == 1
+            && let Ok(mark) = known.memory.atomic_u8(0)
+        {
+            // Relaxed: set already, unless another reader had it before, and then its writer keeps it until this one is done.
             mark.store(1, Ordering::Relaxed);
         }
-        Block { memory }
+        drop(users);
+        Block(known)
     }
 }
 
@@ -68,7 +116,7 @@ impl Block {
     /// # Safety
     /// Python's own call, which keeps this object alive as long as the view.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        let memory = &slf.get().memory;
+        let memory = &slf.get().0.memory;
         let length = ffi::Py_ssize_t::try_from(memory.len())
             .map_err(|_| PyBufferError::new_err("the block is larger than a buffer can be"));
         // SAFETY: mapped for as long as this object lives, to which the view holds a reference. Its writer leaves it alone
@@ -87,8 +135,12 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // Release: what was read here was read before the writer sees the block as free.
-        if let Ok(mark) = self.memory.atomic_u8(0) {
+        let mut users = self.0.users();
+        *users -= 1;
+        if *users == 0
+            && let Ok(mark) = self.0.memory.atomic_u8(0)
+        {
+            // Release: what was read here was read before the writer sees the block as free.
             mark.store(0, Ordering::Release);
         }
     }
