@@ -147,6 +147,15 @@ def test_options_are_checked(place):
             wigwag.Log.open(place.address, format="json")
 
 
+def test_a_handler_that_cannot_be_made_leaves_nothing_to_logging(place):
+    with pytest.raises(OSError, match="add file=") as caught:
+        wigwag.log.Handler(place.name)
+    # The exception keeps what was half made, which logging would flush and close at the end.
+    known = [reference() for reference in logging._handlerList]
+    assert not [one for one in known if isinstance(one, wigwag.log.Handler) and not hasattr(one, "log")]
+    assert caught.value.errno == errno.EINVAL
+
+
 def test_no_room(place):
     options = {"capacity": 8192, "writer": "never"}
     with wigwag.Log.open(place.address, timeout=SHORT, **options) as log, \

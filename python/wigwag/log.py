@@ -48,12 +48,12 @@ class Handler(logging.Handler):
         crashes: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(level)
+        self.log = Log.open(address, **options)
+        super().__init__(level)  # which has logging flush and close this at the end
         self.flush_timeout = flush_timeout
         self._fields = tuple(fields)
         self._crashes = crashes
         self._options = options
-        self.log = Log.open(address, **options)
         self._log_record = self.log.log_record
         if crashes:
             self.log.log_crashes()
