@@ -6,6 +6,7 @@ import itertools
 import pickle
 import struct
 import types
+from pickle import dumps, loads
 from typing import Any, List, Optional, Tuple, Union
 
 from ._pool_blocks import Part, Place, Reader, Writer
@@ -13,6 +14,8 @@ from ._pool_blocks import Part, Place, Reader, Writer
 # Up to so many bytes it is cheaper to send them along.
 _INLINE = 32 * 1024
 _BLOCK = struct.Struct("<QQI")  # offset, size, parts; then a 64-bit length for each part
+# What an object's message begins with: it is small and follows, is in a block, or in the block that its task was given.
+SMALL, _BLOCKED, _RETURNED = b"i", b"b", b"r"
 # Before a call: how many bytes its function's pickled name has that follows; 0 if the function is pickled with the rest.
 _NAME = struct.Struct("<I")
 _NO_NAME = _NAME.pack(0)
@@ -21,16 +24,16 @@ _NO_NAME = _NAME.pack(0)
 def pack(head: bytes, value: Any, writer: Writer, keep: bool = False) -> Tuple[bytes, Optional[int]]:
     """The message of an object behind `head`, and the block that it is in, if it is in one; `keep` as for the writer."""
     buffers: List[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(value, 5, buffer_callback=buffers.append)
+    pickled = dumps(value, 5, buffer_callback=buffers.append)
     if not buffers and len(pickled) <= _INLINE:
-        return head + b"i" + pickled, None
+        return head + SMALL + pickled, None
     return _in_block(head, [pickled, *(buffer.raw() for buffer in buffers)], writer, keep)
 
 
 def _in_block(head: bytes, parts: List[Part], writer: Writer, keep: bool = False) -> Tuple[bytes, int]:
     offset, size = writer.write(parts, keep)
     lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
-    return head + b"b" + _BLOCK.pack(offset, size, len(parts)) + lengths, offset
+    return head + _BLOCKED + _BLOCK.pack(offset, size, len(parts)) + lengths, offset
 
 
 class Returned:
@@ -45,15 +48,15 @@ class Returned:
         if reader.is_in_use(offset):  # the function has put them aside, and they are no longer the caller's alone
             return _in_block(self._head, [self._pickled, *reader.read_at(offset, size, self._places)], writer)[0]
         places = struct.pack(f"<{2 * len(self._places)}Q", *itertools.chain.from_iterable(self._places))
-        return self._head + b"r" + _BLOCK.pack(offset, size, len(self._places)) + places + self._pickled
+        return self._head + _RETURNED + _BLOCK.pack(offset, size, len(self._places)) + places + self._pickled
 
 
 def pack_result(head: bytes, value: Any, reader: Reader, writer: Writer) -> Union[bytes, Returned]:
     """The message of a task's result behind `head`, or what makes it when the task's arguments and the result have gone."""
     buffers: List[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(value, 5, buffer_callback=buffers.append)
+    pickled = dumps(value, 5, buffer_callback=buffers.append)
     if not buffers and len(pickled) <= _INLINE:
-        return head + b"i" + pickled
+        return head + SMALL + pickled
     views = [buffer.raw() for buffer in buffers]
     block = reader.last
     if views and block and len(pickled) <= _INLINE:
@@ -66,16 +69,16 @@ def pack_result(head: bytes, value: Any, reader: Reader, writer: Writer) -> Unio
 def unpack(message: bytes, start: int, reader: Reader, own: Optional[Reader] = None) -> Any:
     """The object of a message, behind `start` bytes of head; with `own`, it may be in a block that this side has written."""
     kind = message[start : start + 1]
-    if kind == b"i":
-        return pickle.loads(message[start + 1 :])  # small: a copy costs less than a view
+    if kind == SMALL:
+        return loads(message[start + 1 :])  # small: a copy costs less than a view
     offset, size, count = _BLOCK.unpack_from(message, start + 1)
     start += 1 + _BLOCK.size
-    if kind == b"r" and own is not None:
+    if kind == _RETURNED and own is not None:
         numbers = struct.unpack_from(f"<{2 * count}Q", message, start)
         views = own.read_at(offset, size, list(zip(numbers[::2], numbers[1::2])))
-        return pickle.loads(message[start + 16 * count :], buffers=views)
+        return loads(message[start + 16 * count :], buffers=views)
     views = reader.read(offset, size, list(struct.unpack_from(f"<{count}Q", message, start)))
-    return pickle.loads(views[0], buffers=views[1:])
+    return loads(views[0], buffers=views[1:])
 
 
 class Calls:
@@ -84,7 +87,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._sent: Tuple[Any, bytes] = (self, b"")  # no function yet
-        self._received: Tuple[bytes, Any] = (b"", None)  # no name has no bytes
+        self._received: Tuple[Optional[bytes], Any] = (None, None)  # the head of a small call, and its function
 
     def pack(self, fn: Any, args: Tuple[Any, ...], kwargs: Any, writer: Writer) -> Tuple[bytes, Optional[int]]:
         """The message of a call, and the block that it is in, if it is in one."""
@@ -92,21 +95,23 @@ class Calls:
         if known is not fn:
             if type(fn) is not types.FunctionType:  # what it is pickled as may be another thing at the next call
                 return pack(_NO_NAME, (fn, args, kwargs), writer, keep=True)
-            name = pickle.dumps(fn, 5)
+            name = dumps(fn, 5)
             head = _NAME.pack(len(name)) + name
             self._sent = fn, head
         return pack(head, (args, kwargs), writer, keep=True)
 
     def unpack(self, message: bytes, reader: Reader) -> Tuple[Any, Tuple[Any, ...], Any]:
         """Function, arguments, and arguments by name."""
+        head, fn = self._received
+        if head is not None and message.startswith(head):
+            args, kwargs = loads(message[len(head) :])
+            return fn, args, kwargs
         (length,) = _NAME.unpack_from(message)
         if length == 0:
             return unpack(message, _NAME.size, reader)  # type: ignore[no-any-return]
         start = _NAME.size + length
-        name, fn = self._received
-        if len(name) != length or not message.startswith(name, _NAME.size):
-            name = message[_NAME.size : start]
-            fn = pickle.loads(name)
-            self._received = name, fn
+        if head is None or len(head) != start + 1 or not message.startswith(head[:-1]):
+            fn = loads(message[_NAME.size : start])
+            self._received = message[:start] + SMALL, fn
         args, kwargs = unpack(message, start, reader)
         return fn, args, kwargs

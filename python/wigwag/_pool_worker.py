@@ -13,10 +13,12 @@ from typing import Any, Callable, Optional, Tuple
 
 from . import _wigwag
 from ._pool_blocks import Reader, Writer
-from ._pool_message import Calls, pack, pack_result
+from ._pool_message import SMALL, Calls, pack, pack_result
 
 # Before a result: the worker's number, and whether it is one.
 HEAD = struct.Struct("<Ic")
+#: What a small result begins with behind the number.
+SMALL_RESULT = b"d" + SMALL
 
 Initializer = Optional[Callable[..., object]]
 

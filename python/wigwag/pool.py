@@ -15,14 +15,19 @@ import warnings
 import weakref
 from concurrent.futures import CancelledError, Executor, Future, TimeoutError as FutureTimeoutError
 from concurrent.futures import _base
+from pickle import loads
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import _wigwag
 from ._pool_blocks import Reader, Writer, make_file
 from ._pool_message import Calls, unpack
-from ._pool_worker import HEAD, RemoteTraceback, Seat, main
+from ._pool_worker import HEAD, SMALL_RESULT, RemoteTraceback, Seat, main
 
 _BATCH = 512
+#: Where in a result's message its outcome is, and a small result.
+_OUTCOME = HEAD.size - 1
+_SMALL_RESULT = _OUTCOME + len(SMALL_RESULT)
+_OPEN = (_base.PENDING, _base.RUNNING)
 
 
 class TaskLost(RuntimeError):
@@ -87,11 +92,13 @@ def _death(fields: Tuple[Any, ...]) -> TaskLost:
 
 #: Guards the ends of futures for which nobody has waited yet.
 _settling = threading.RLock()  # a signal handler or a finalizer may come in between, and end another one
+#: This process, not those that it is forked into: cheaper to compare than to ask for its pid.
+_this_process = object()
 
 
 def _after_fork() -> None:
-    global _settling
-    _settling = threading.RLock()
+    global _settling, _this_process
+    _settling, _this_process = threading.RLock(), object()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -106,13 +113,15 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _state = _base.PENDING
     _result: Any = None
     _exception: Optional[BaseException] = None
+    _is_awaited = False
 
-    def __init__(self) -> None:
-        """What the base class makes is made when somebody asks for it: most tasks of a burst end before that."""
+    # What the base class makes is made when somebody asks for it: most tasks of a burst end before that.
+    __init__ = object.__init__
 
     def __getattr__(self, name: str) -> Any:
         if name == "_condition":
             with _settling:
+                self._is_awaited = True
                 return self.__dict__.setdefault(name, threading.Condition())
         if name in ("_waiters", "_done_callbacks"):
             return self.__dict__.setdefault(name, [])
@@ -127,21 +136,22 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     def _settle(self, state: str, result: Any, error: Optional[BaseException]) -> None:
         """The end, once; whoever waits is told."""
         with _settling:
-            waited_for = self.__dict__.get("_condition")
-            if waited_for is None and self._state in (_base.PENDING, _base.RUNNING):
+            waited_for = self._condition if self._is_awaited else None
+            if waited_for is None and self._state in _OPEN:
                 # Whoever begins to wait finds the state.
-                self._result, self._exception = result, error
+                self._result = result
+                if error is not None:
+                    self._exception = error
                 self._state = state
-                waited_for = self.__dict__.get("_condition")
-                if waited_for is not None:  # a signal handler of this thread has begun to, in the middle of this
-                    with waited_for:
-                        waited_for.notify_all()
+                if self._is_awaited:  # a signal handler of this thread has begun to, in the middle of this
+                    with self._condition:
+                        self._condition.notify_all()
                     self._invoke_callbacks()  # type: ignore[attr-defined]
                 return
         if waited_for is None:
             return
         with waited_for:
-            if self._state not in (_base.PENDING, _base.RUNNING):
+            if self._state not in _OPEN:
                 return
             self._result, self._exception = result, error
             self._state = state
@@ -307,7 +317,7 @@ class ProcessPool(Executor):
         self._over = False
         self._letting_go = threading.Lock()
         self._collector_lets_go = False
-        self._pid = os.getpid()
+        self._process = _this_process
         try:
             self._core = _wigwag.PoolCore(
                 self._workers.launch,
@@ -366,7 +376,7 @@ class ProcessPool(Executor):
     ) -> TaskFuture:
         if self._over:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if self._pid != os.getpid():
+        if self._process is not _this_process:
             raise RuntimeError("this pool belongs to the process that made it; make another one here")
         future = TaskFuture()
         future._pool = self
@@ -451,7 +461,12 @@ class ProcessPool(Executor):
 
     def _settle(self, future: TaskFuture, kind: int, what: Any) -> None:
         result, error = None, None
-        if kind == 0:
+        if kind == 0 and what.startswith(SMALL_RESULT, _OUTCOME):
+            try:
+                result = loads(what[_SMALL_RESULT:])
+            except BaseException as why:
+                error = why
+        elif kind == 0:
             try:
                 number, outcome = HEAD.unpack_from(what)
                 result = unpack(what, HEAD.size, self._workers.readers[number][1], self._given)
@@ -489,7 +504,7 @@ class ProcessPool(Executor):
         With ``wait``, returns when the workers are gone; ``timeout`` is how many seconds running tasks have until then, after
         which they are cancelled and their workers killed (None: as long as they take).
         """
-        if self._pid != os.getpid():
+        if self._process is not _this_process:
             return
         already, self._over = self._over, True
         if not wait:
