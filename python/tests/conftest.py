@@ -1,6 +1,7 @@
 import gc
 import itertools
 import os
+import signal
 import sys
 import warnings
 
@@ -12,6 +13,7 @@ GENEROUS = 30.0
 SHORT = 0.02
 
 _count = itertools.count()
+_REAL_TIME = range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
 
 
 @pytest.fixture
@@ -27,6 +29,12 @@ def pytest_configure_node(node):
 
 
 def pytest_configure(config):
+    # A process whose tests are run by others has a thread beside that of the tests, made before this; if both took
+    # real-time signals, they would come in no order. It inherits what is blocked here.
+    if hasattr(config, "workerinput"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _REAL_TIME)
+    elif config.getoption("numprocesses", None):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _REAL_TIME)
     options = getattr(config, "workerinput", {}).get("warnoptions", [])
     sys.warnoptions[:] = sys.warnoptions or options
     if "error" in options:
