@@ -2426,8 +2426,8 @@ int ww_ring_room_fd(const ww_ring *ring, uint32_t lane);
 /* Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
  * may be empty.
  *
- * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE the last consumer has gone (never
- * with a persistent ring); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
+ * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the last
+ * consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
  * -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 int ww_ring_send(const ww_ring *ring, const void *data, size_t size, int64_t timeout_ns);
 
@@ -4237,7 +4237,7 @@ typedef struct ww_verdict {
     int32_t pid;
     /* The signal that ended it; 0 for none. */
     int32_t signal;
-    /* What it exited with; -1 if a signal ended it. */
+    /* What it exited with; -1 if a signal ended it, or, with signal 0, if that is not known. */
     int32_t exit_code;
     /* How many workers the task has ended. */
     uint32_t deaths;
@@ -4891,7 +4891,7 @@ int ww_channel_remove(const char *address);
  * by ww_channel_get_capabilities().
  *
  * Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
- * gone, and none can come (pipe:, fifo:, ring:); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
+ * gone (pipe:, fifo:, and ring: where there is no room; over the last two another may come); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
  * the framing cannot carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
  * -EFAULT. With the message in the log all the same: -EIO, -ENOSPC, -EDQUOT it may not be on the disk (file: with
  * ?fsync=every). */
@@ -4915,7 +4915,8 @@ int ww_channel_send_batch(const ww_channel *channel, const ww_bytes *messages, s
  * known; *true_size its size, also where the buffer is too small for it. The end that sends over a socket receives
  * answers with this.
  *
- * Errors: -EMSGSIZE the buffer is too small, and the message stays; -EPIPE the last sender has gone and everything is
+ * Errors: -EMSGSIZE the buffer is too small, and the message stays (mq: with this handle, for its next call, and is lost if
+ * it is closed before); -EPIPE the last sender has gone and everything is
  * received, where the mechanism tells; -EBADMSG a sender sent something else: it was cut off, or what it wrote was
  * skipped, and counted; -EBADF this end sends, and there are no answers; what the mechanism gives; -EAGAIN, -ETIMEDOUT,
  * -ECANCELED; -EFAULT. */

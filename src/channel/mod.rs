@@ -315,7 +315,7 @@ impl Channel {
     ///
     /// # Errors
     /// `EMSGSIZE` larger than the mechanism or the address allows, see [`Error::true_size`]; `EPIPE` the last receiver has
-    /// gone, and none can come (`pipe:`, `fifo:`, `ring:`); `ECONNRESET` what was sent before over a connection may be
+    /// gone (`pipe:`, `fifo:`, and `ring:` where there is no room; over the last two another may come); `ECONNRESET` what was sent before over a connection may be
     /// lost, and this message was not sent; `EINVAL` the framing cannot carry it; `EBADF` this end receives; `EAGAIN`,
     /// `ETIMEDOUT`, `ECANCELED` with nothing sent; what the mechanism gives.
     #[inline]
@@ -365,7 +365,8 @@ impl Channel {
     /// The end that sends over a socket receives answers with it.
     ///
     /// # Errors
-    /// `EMSGSIZE` the message is larger than the buffer: it stays, and [`Error::true_size`] tells how much room it needs;
+    /// `EMSGSIZE` the message is larger than the buffer: it stays (`mq:` with this channel, for its next call, and is lost
+    /// if it is dropped before), and [`Error::true_size`] tells how much room it needs;
     /// `EPIPE` the last sender has gone and everything is received, where the mechanism tells; `EBADMSG` a sender sent
     /// something else: it was cut off, or what it wrote was skipped, and counted; `EBADF` this end sends, and there are
     /// no answers; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the mechanism gives.

@@ -247,8 +247,8 @@ impl Ring {
     /// Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise.
     ///
     /// # Errors
-    /// `EMSGSIZE` it is larger than the ring's largest, which is the error's true size; `EPIPE` the last consumer has
-    /// gone (never with a persistent ring); `ESTALE` this handle was declared dead because its lock was closed;
+    /// `EMSGSIZE` it is larger than the ring's largest, which is the error's true size; `EPIPE` there is no room and the
+    /// last consumer has gone (never with a persistent ring, [`RingFull::Fail`] or [`RingFull::DropNewest`]); `ESTALE` this handle was declared dead because its lock was closed;
     /// `EBADMSG` the ring is damaged; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere, with nothing sent.
     ///
     /// System calls: futex, if somebody sleeps or it has to wait.

@@ -245,7 +245,7 @@ pub unsafe extern "C" fn ww_channel_remove(address: *const c_char) -> c_int {
 /// by ww_channel_get_capabilities().
 ///
 /// Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
-/// gone, and none can come (pipe:, fifo:, ring:); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
+/// gone (pipe:, fifo:, and ring: where there is no room; over the last two another may come); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
 /// the framing cannot carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
 /// -EFAULT. With the message in the log all the same: -EIO, -ENOSPC, -EDQUOT it may not be on the disk (file: with
 /// ?fsync=every).
@@ -320,7 +320,8 @@ pub unsafe extern "C" fn ww_channel_send_batch(
 /// known; *true_size its size, also where the buffer is too small for it. The end that sends over a socket receives
 /// answers with this.
 ///
-/// Errors: -EMSGSIZE the buffer is too small, and the message stays; -EPIPE the last sender has gone and everything is
+/// Errors: -EMSGSIZE the buffer is too small, and the message stays (mq: with this handle, for its next call, and is lost if
+/// it is closed before); -EPIPE the last sender has gone and everything is
 /// received, where the mechanism tells; -EBADMSG a sender sent something else: it was cut off, or what it wrote was
 /// skipped, and counted; -EBADF this end sends, and there are no answers; what the mechanism gives; -EAGAIN, -ETIMEDOUT,
 /// -ECANCELED; -EFAULT.

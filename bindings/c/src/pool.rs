@@ -140,7 +140,7 @@ pub struct ww_verdict {
     pub pid: i32,
     /// The signal that ended it; 0 for none.
     pub signal: i32,
-    /// What it exited with; -1 if a signal ended it.
+    /// What it exited with; -1 if a signal ended it, or, with signal 0, if that is not known.
     pub exit_code: i32,
     /// How many workers the task has ended.
     pub deaths: u32,

@@ -255,8 +255,8 @@ pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring, lane: u32) -> c_i
 /// Copies a message into the ring; waits while the ring is full, unless the handle's options say otherwise. A message
 /// may be empty.
 ///
-/// Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE the last consumer has gone (never
-/// with a persistent ring); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
+/// Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the last
+/// consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
 /// -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_send(

@@ -20,9 +20,9 @@ pyo3::create_exception!(
 
 /// The asking side of a channel: sends questions, and gets the answers to its own.
 ///
-/// Works over ``tcp:``, ``udp:``, ``unix:``, ``unix-dgram:``, ``unix-seqpacket:``, ``mq:``, ``ring:`` and ``fifo:``. Opening it
-/// waits for a server where the mechanism needs one, for as long as ``timeout`` says. One question is under way at a time; other
-/// threads wait for their turn. An answer that comes after its question was given up is dropped, and counted in ``late``.
+/// Works over ``tcp:``, ``udp:``, ``unix:``, ``unix-dgram:``, ``unix-seqpacket:``, ``mq:``, ``sysv-mq:``, ``ring:`` and ``fifo:``.
+/// Opening it waits for a server where the mechanism needs one, for as long as ``timeout`` says. One question is under way at a
+/// time; other threads wait for their turn. An answer that comes after its question was given up is dropped, and counted in ``late``.
 /// Belongs to the process that opened it; pickles as its address. Raises OSError as ``Channel.open_sender()`` does, and ENOTSUP:
 /// no way leads back over this mechanism.
 #[pyclass(frozen, module = "wigwag")]

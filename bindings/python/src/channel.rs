@@ -211,8 +211,8 @@ impl Channel {
     /// Send one message; waits for room. Higher priorities are received first, where the mechanism has any. A message that is
     /// sent has been handed to the mechanism; what outlives what is told by ``Channel.capabilities()``.
     ///
-    /// Raises TimeoutError, BlockingIOError with a timeout of 0, BrokenPipeError: the last receiver has gone and none can
-    /// come, ConnectionResetError: what was sent before may be lost and this was not sent, OSError (EMSGSIZE: larger than the
+    /// Raises TimeoutError, BlockingIOError with a timeout of 0, BrokenPipeError: the last receiver has gone (over
+    /// ``ring:``, and there is no room), ConnectionResetError: what was sent before may be lost and this was not sent, OSError (EMSGSIZE: larger than the
     /// mechanism allows; EINVAL: the framing cannot carry it; ENOTSUP: there are no priorities; EBADF: this end receives).
     #[pyo3(signature = (data, timeout = None, *, priority = 0))]
     fn send(&self, py: Python<'_>, data: Bytes<'_>, timeout: Option<f64>, priority: u32) -> PyResult<()> {
