@@ -433,6 +433,17 @@ def test_a_result_that_somebody_else_has_or_that_is_little_is_copied():
         assert pool.submit(memory_of_results).result(GENEROUS) > 0
 
 
+@pytest.mark.parametrize("address", ["ring:{}?largest=256&capacity=16384", "mq:/{}?depth=4&size=512"])
+def test_what_the_address_does_not_carry_goes_through_shared_memory(fresh, address):
+    text = "x" * 3000
+    with ProcessPool(2, "fork", address=address.format(fresh("pool"))) as pool:
+        assert pool.submit(identity, text).result(GENEROUS) == text
+        assert pool.submit(fail, text).exception(GENEROUS).args == (text,)
+        array = numpy.arange(200_000, dtype=float)
+        assert numpy.array_equal(pool.submit(identity, array).result(GENEROUS), array)
+        assert list(pool.map(add, range(500))) == list(range(500))
+
+
 def test_odd_tasks():
     with ProcessPool(2) as pool:
         assert pool.submit(fork_in_task).result(GENEROUS) == 0

@@ -14,6 +14,8 @@ from typing import Dict, List, Optional, Tuple, Union
 from . import _wigwag
 
 _SMALLEST = 1 << 16
+# Up to so many bytes it is cheaper to send them along than to put them into a block.
+_INLINE = 32 * 1024
 _HEADER = 64  # bytes; the first is 1 while the reader uses the block, the second while the writer keeps it for another reader
 
 Part = Union[bytes, memoryview]
@@ -26,10 +28,12 @@ def make_file() -> int:
 
 
 class Writer:
-    """The side that writes: blocks by their offset in the file."""
+    """The side that writes: blocks by their offset in the file. What has more than ``inline`` bytes belongs into one."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, largest: int) -> None:
+        """``largest``: as many bytes as the channel carries."""
         self.fd = fd
+        self.inline = min(_INLINE, largest)
         self._end = 0
         self._free: Dict[int, List[Tuple[int, mmap.mmap]]] = {}
         self._used: Dict[int, mmap.mmap] = {}

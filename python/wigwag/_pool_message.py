@@ -11,8 +11,6 @@ from typing import Any, List, Optional, Tuple, Union
 
 from ._pool_blocks import Part, Place, Reader, Writer
 
-# Up to so many bytes it is cheaper to send them along.
-_INLINE = 32 * 1024
 _BLOCK = struct.Struct("<QQI")  # offset, size, parts; then a 64-bit length for each part
 # What an object's message begins with: it is small and follows, is in a block, or in the block that its task was given.
 SMALL, _BLOCKED, _RETURNED = b"i", b"b", b"r"
@@ -25,7 +23,7 @@ def pack(head: bytes, value: Any, writer: Writer, keep: bool = False) -> Tuple[b
     """The message of an object behind `head`, and the block that it is in, if it is in one; `keep` as for the writer."""
     buffers: List[pickle.PickleBuffer] = []
     pickled = dumps(value, 5, buffer_callback=buffers.append)
-    if not buffers and len(pickled) <= _INLINE:
+    if not buffers and len(pickled) + len(head) < writer.inline:
         return head + SMALL + pickled, None
     return _in_block(head, [pickled, *(buffer.raw() for buffer in buffers)], writer, keep)
 
@@ -55,13 +53,13 @@ def pack_result(head: bytes, value: Any, reader: Reader, writer: Writer) -> Unio
     """The message of a task's result behind `head`, or what makes it when the task's arguments and the result have gone."""
     buffers: List[pickle.PickleBuffer] = []
     pickled = dumps(value, 5, buffer_callback=buffers.append)
-    if not buffers and len(pickled) <= _INLINE:
+    if not buffers and len(pickled) + len(head) < writer.inline:
         return head + SMALL + pickled
     views = [buffer.raw() for buffer in buffers]
     block = reader.last
-    if views and block and len(pickled) <= _INLINE:
+    if views and block:
         places = reader.places(block[0], views)
-        if places is not None:
+        if places is not None and len(head) + 1 + _BLOCK.size + 16 * len(places) + len(pickled) <= writer.inline:
             return Returned(head, pickled, block, places)
     return _in_block(head, [pickled, *views], writer)[0]
 

@@ -77,9 +77,9 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     if initializer is not None:
         initializer(*arguments)
-    reader, writer, calls = Reader(place.tasks), Writer(place.results), Calls()
-    done, failed = HEAD.pack(number, b"d"), HEAD.pack(number, b"e")
     seat = place.seat
+    reader, writer, calls = Reader(place.tasks), Writer(place.results, seat.largest), Calls()
+    done, failed = HEAD.pack(number, b"d"), HEAD.pack(number, b"e")
     while True:
         found = seat.next()
         if found is None:

@@ -307,11 +307,9 @@ class ProcessPool(Executor):
             mp_context = multiprocessing.get_context(mp_context or "forkserver")
         self._futures: Dict[int, TaskFuture] = {}
         self._early: Dict[int, Tuple[int, Any]] = {}
-        self._writer = Writer(make_file())
-        #: For results that are parts of what their tasks were given.
-        self._given: Optional[Reader] = Reader(self._writer.fd)
         self._calls = Calls()
-        self._workers = _Workers(mp_context, self._writer.fd, initializer, tuple(initargs))
+        tasks = make_file()
+        self._workers = _Workers(mp_context, tasks, initializer, tuple(initargs))
         self._raised = 0
         self._last: Optional[Dict[str, Any]] = None
         self._over = False
@@ -334,8 +332,11 @@ class ProcessPool(Executor):
             )
         except BaseException:
             self._workers.close()
-            self._writer.close()
+            os.close(tasks)
             raise
+        self._writer = Writer(tasks, self._core.largest)
+        #: For results that are parts of what their tasks were given.
+        self._given: Optional[Reader] = Reader(tasks)
         self._collector = threading.Thread(
             target=_collect, args=(weakref.ref(self), self._core), name="wigwag-collector", daemon=True
         )

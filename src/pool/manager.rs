@@ -17,7 +17,7 @@ use super::reaper::Reaper;
 use super::seat::{Claims, WorkerSeat, open, part};
 use super::signal::Changes;
 use super::verdict::Verdict;
-use super::wire::{Batch, Report};
+use super::wire::{Batch, Report, TASK_HEAD};
 use super::{RESTART, closed};
 use crate::address::{Address, Scheme};
 use crate::channel::Channel;
@@ -160,6 +160,11 @@ impl Shared {
         }
     }
 
+    /// The largest task that the address carries; a result may have as many bytes at least.
+    pub fn largest(&self) -> usize {
+        self.largest.saturating_sub(TASK_HEAD)
+    }
+
     pub fn submit(
         &self,
         handler: u32,
@@ -168,11 +173,11 @@ impl Shared {
         ticket: Option<Arc<Ticket>>,
         timeout: Timeout,
     ) -> Result<u64> {
-        if payload.len() > self.largest.saturating_sub(16) {
+        if payload.len() > self.largest() {
             return Err(self.error(Errno::EMSGSIZE, "submit").with_true_size(payload.len()).because_found(format!(
                 "the task has {} bytes, and the address carries {}; give it a larger largest=, capacity= (pipe:) or size=",
                 payload.len(),
-                self.largest.saturating_sub(16)
+                self.largest()
             )));
         }
         if self.generation != fork::generation() {
@@ -420,7 +425,7 @@ impl Manager {
         let claims = Claims::new()?;
         let shared_claims = claims.again()?;
         let (words, error) = words()?;
-        let seat = WorkerSeat { number, orders, reports, claims: shared_claims };
+        let seat = WorkerSeat { number, orders, reports, claims: shared_claims, largest: self.shared.largest() };
         let pid = self.launcher.launch(seat, error)?;
         self.reaper.watch(pid, Some(words)).inspect_err(|_| self.dismiss(pid))?;
         Ok((pid, sender, claims))

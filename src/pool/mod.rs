@@ -169,6 +169,11 @@ impl Pool {
         self.shared.with(|engine, _| engine.has_begun(task))
     }
 
+    /// As many bytes as a task may have, and its result, with what the pool was started over. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.shared.largest()
+    }
+
     /// What it has seen, and what it does now. Never blocks.
     pub fn statistics(&self) -> PoolStatistics {
         self.shared.with(|engine, _| engine.statistics())

@@ -87,6 +87,7 @@ pub struct WorkerSeat {
     pub(super) orders: Channel,
     pub(super) reports: Channel,
     pub(super) claims: Claims,
+    pub(super) largest: usize,
 }
 
 impl WorkerSeat {
@@ -106,6 +107,11 @@ impl WorkerSeat {
         self.orders.address()
     }
 
+    /// As many bytes as a result may have. Never blocks.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
     /// A seat whose descriptors were handed over. Never blocks.
     ///
     /// # Errors
@@ -118,6 +124,7 @@ impl WorkerSeat {
             orders: Channel::from_pipe(address, orders)?,
             reports: Channel::from_pipe(address, reports)?,
             claims: Claims::over(Arc::new(page))?,
+            largest: usize::MAX, // a pipe takes messages of any length in pieces
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What pool and workers say to each other: one message per task, one per result.
 
 /// Bytes before a task's payload.
-const TASK_HEAD: usize = 16;
+pub(super) const TASK_HEAD: usize = 16;
 /// Bytes before a result's payload.
 const RESULT_HEAD: usize = 12;
 /// The index of no task: the worker is to end.

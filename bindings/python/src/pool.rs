@@ -155,6 +155,12 @@ impl PoolCore {
         Ok(self.0.get()?.has_begun(number))
     }
 
+    /// As many bytes as a task may have, and its result.
+    #[getter]
+    fn largest(&self) -> PyResult<usize> {
+        Ok(self.0.get()?.largest())
+    }
+
     /// What the pool has seen.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let found = self.0.get()?.statistics();
@@ -230,6 +236,12 @@ impl WorkerSeat {
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<(u32, Bound<'py, PyBytes>)>> {
         let task = wait(py, None, |timeout| self.0.next(timeout))?;
         Ok(task.map(|task| (task.index, PyBytes::new(py, &task.payload))))
+    }
+
+    /// As many bytes as a result may have.
+    #[getter]
+    fn largest(&self) -> usize {
+        self.0.largest()
     }
 
     /// Report the result of the task with this index.
