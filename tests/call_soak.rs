@@ -171,7 +171,7 @@ fn soak(address: &Address, servers: usize, directory: &Path) {
     let has_failed = || notes.failures.load(Ordering::SeqCst) > 0;
     let is_answered = || notes.answered.load(Ordering::SeqCst) > 0;
     while !has_failed() && (start.elapsed() < time || kills < KILLS_LEAST || !is_answered()) {
-        assert!(start.elapsed() < time + LONGEST, "{kills} killed, and nobody got an answer");
+        assert!(start.elapsed() < time + LONGEST, "{kills} killed; an answer: {}", is_answered());
         std::thread::sleep(Duration::from_micros(dice.roll(20_000)));
         let place = dice.roll(workers.len() as u64) as usize;
         workers[place].kill(libc::SIGSTOP);

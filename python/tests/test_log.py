@@ -154,6 +154,8 @@ def test_a_handler_that_cannot_be_made_leaves_nothing_to_logging(place):
     known = [reference() for reference in logging._handlerList]
     assert not [one for one in known if isinstance(one, wigwag.log.Handler) and not hasattr(one, "log")]
     assert caught.value.errno == errno.EINVAL
+    with pytest.raises(ValueError, match="Unknown level"):
+        wigwag.log.Handler(place.name, "LOUD", file=place.file)
 
 
 def test_no_room(place):

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import signal
 import subprocess
@@ -123,12 +124,37 @@ def halves(array):
     return array[: len(array) // 2], array[len(array) // 2 :]
 
 
+def fork_and_return(array, go):
+    if os.fork() == 0:
+        os.read(go, 1)
+        del array
+        gc.collect()
+        os._exit(0)
+    return array
+
+
+def fail_with(array):
+    raise ValueError(array[0])
+
+
+def many(count):
+    return [numpy.full(1, float(number)) for number in range(count)]
+
+
 def all_but_one(array):
     return array[1:], array[:-1]
 
 
 def last_ten(array):
     return array[-10:]
+
+
+def wait_for_children():
+    os.wait()
+
+
+def sum_of(arrays):
+    return sum(array.sum() for array in arrays)
 
 
 def double(array):
@@ -405,6 +431,65 @@ def test_a_result_that_is_part_of_the_argument_goes_back_in_place(kind):
         assert pool.submit(memory_of_results).result(GENEROUS) == 0
         same[:] = -1
     assert all(numpy.array_equal(result, array + n + 1) for n, result in enumerate(kept))
+
+
+def blocks_in_use(pool):
+    pool._writer.write([b""])  # which looks for what is free
+    return len(pool._writer._used) - 1
+
+
+def test_children_made_by_fork_free_nothing():
+    array = numpy.ones(200_000)
+    reader, writer = os.pipe()
+    os.set_inheritable(reader, True)
+    with ProcessPool(1, "fork") as pool:
+        result = pool.submit(identity, array).result(GENEROUS)
+        kept = pool.submit(double, array).result(GENEROUS)
+        again = pool.submit(fork_and_return, array, reader).result(GENEROUS)
+        pid = os.fork()
+        if pid == 0:
+            del result, kept
+            gc.collect()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        os.write(writer, b"x")
+        assert pool.submit(wait_for_children).result(GENEROUS) is None
+        for _ in range(4):
+            pool.submit(add_in_place, array + 5).result(GENEROUS)
+            pool.submit(double, array + 5).result(GENEROUS)
+        assert (result == 1).all() and (kept == 2).all() and (again == 1).all()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_what_workers_have_kept_is_free_when_they_have_gone():
+    array = numpy.ones(200_000)
+    with ProcessPool(1, "fork", max_tasks_per_child=1) as pool:
+        for _ in range(12):
+            pool.submit(put_aside_and_return, array).result(GENEROUS)
+        assert blocks_in_use(pool) < 8
+
+
+def test_a_task_that_raised_keeps_nothing():
+    with ProcessPool(1, "fork") as pool:
+        with pytest.raises(ValueError):
+            pool.submit(fail_with, numpy.ones(200_000)).result(GENEROUS)
+        assert blocks_in_use(pool) == 0
+
+
+@pytest.mark.parametrize("address, count", [("pipe:", 9000), ("mq:/{}?depth=4&size=512", 200)])
+def test_any_number_of_buffers(fresh, address, count):
+    with ProcessPool(1, "fork", address=address.format(fresh("many"))) as pool:
+        assert pool.submit(sum_of, many(count)).result(GENEROUS) == sum(range(count))
+        assert sum_of(pool.submit(many, count).result(GENEROUS)) == sum(range(count))
+        assert blocks_in_use(pool) == 0
+
+
+def test_an_empty_array_beside_a_large_one():
+    with ProcessPool(1, "fork") as pool:
+        one, two = pool.submit(identity, (numpy.empty(0), numpy.ones(200_000))).result(GENEROUS)
+        assert one.size == 0 and two.sum() == 200_000
+        assert pool.submit(memory_of_results).result(GENEROUS) == 0
 
 
 def test_its_memory_is_used_again():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import threading
 from typing import Dict, List, Optional, Tuple, Union
 
@@ -16,7 +17,11 @@ from . import _wigwag
 _SMALLEST = 1 << 16
 # Up to so many bytes it is cheaper to send them along than to put them into a block.
 _INLINE = 32 * 1024
-_HEADER = 64  # bytes; the first is 1 while the reader uses the block, the second while the writer keeps it for another reader
+# Bytes; the first is 1 while the reader uses the block, the second while the writer keeps it for another reader, and the four
+# behind the fourth are the reader's number.
+_HEADER = 64
+_NUMBER = struct.Struct("<I")
+_NUMBER_AT = 4
 
 Part = Union[bytes, memoryview]
 Place = Tuple[int, int]  # start and length in a block
@@ -76,12 +81,18 @@ class Writer:
 
     def let_go(self, offset: int, unread: bool) -> None:
         """Keep a block no longer; ``unread``: nobody is going to read it, or look at what he has read."""
-        with self._lock:
-            block = self._used.get(offset)
-            if block is not None:
-                block[1] = 0
-                if unread:
-                    block[0] = 0
+        # Without the lock, which whom a signal handler keeps from writing may have. It is among those in use until this.
+        block = self._used.get(offset)
+        if block is not None:
+            if unread:
+                block[0] = 0
+            block[1] = 0
+
+    def forget(self, number: int) -> None:
+        """The reader of this number has gone: what it has not given back is free."""
+        for block in list(self._used.values()):
+            if block[1] == 0 and _NUMBER.unpack_from(block, _NUMBER_AT)[0] == number:
+                block[0] = 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -91,9 +102,10 @@ class Writer:
 class Reader:
     """The side that reads blocks in place."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, number: int) -> None:
+        """``number``: this reader's, by which its blocks are told from those of others."""
         self.fd = fd
-        self._file = _wigwag.BlockFile(fd)
+        self._file = _wigwag.BlockFile(fd, number)
         #: Offset and size of the block that was read last; whoever wants to know whether it was this time sets it to None before.
         self.last: Optional[Tuple[int, int]] = None
 

@@ -12,8 +12,9 @@ from typing import Any, List, Optional, Tuple, Union
 from ._pool_blocks import Part, Place, Reader, Writer
 
 _BLOCK = struct.Struct("<QQI")  # offset, size, parts; then a 64-bit length for each part
-# What an object's message begins with: it is small and follows, is in a block, or in the block that its task was given.
-SMALL, _BLOCKED, _RETURNED = b"i", b"b", b"r"
+# What an object's message begins with: it is small and follows, is in a block (with the lengths of its parts, where these are
+# too many for the message), or in the block that its task was given.
+SMALL, _BLOCKED, _TABLED, _RETURNED = b"i", b"b", b"t", b"r"
 # Before a call: how many bytes its function's pickled name has that follows; 0 if the function is pickled with the rest.
 _NAME = struct.Struct("<I")
 _NO_NAME = _NAME.pack(0)
@@ -29,9 +30,13 @@ def pack(head: bytes, value: Any, writer: Writer, keep: bool = False) -> Tuple[b
 
 
 def _in_block(head: bytes, parts: List[Part], writer: Writer, keep: bool = False) -> Tuple[bytes, int]:
-    offset, size = writer.write(parts, keep)
-    lengths = struct.pack(f"<{len(parts)}Q", *map(len, parts))
-    return head + _BLOCKED + _BLOCK.pack(offset, size, len(parts)) + lengths, offset
+    count = len(parts)
+    lengths = struct.pack(f"<{count}Q", *map(len, parts))
+    if len(head) + 1 + _BLOCK.size + len(lengths) <= writer.inline:
+        offset, size = writer.write(parts, keep)
+        return head + _BLOCKED + _BLOCK.pack(offset, size, count) + lengths, offset
+    offset, size = writer.write([lengths, *parts], keep)
+    return head + _TABLED + _BLOCK.pack(offset, size, count), offset
 
 
 class Returned:
@@ -75,7 +80,11 @@ def unpack(message: bytes, start: int, reader: Reader, own: Optional[Reader] = N
         numbers = struct.unpack_from(f"<{2 * count}Q", message, start)
         views = own.read_at(offset, size, list(zip(numbers[::2], numbers[1::2])))
         return loads(message[start + 16 * count :], buffers=views)
-    views = reader.read(offset, size, list(struct.unpack_from(f"<{count}Q", message, start)))
+    if kind == _TABLED:
+        (table,) = reader.read(offset, size, [8 * count])
+        views = reader.read(offset, size, [8 * count, *struct.unpack(f"<{count}Q", table)])[1:]
+    else:
+        views = reader.read(offset, size, list(struct.unpack_from(f"<{count}Q", message, start)))
     return loads(views[0], buffers=views[1:])
 
 

@@ -78,7 +78,7 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
     if initializer is not None:
         initializer(*arguments)
     seat = place.seat
-    reader, writer, calls = Reader(place.tasks), Writer(place.results, seat.largest), Calls()
+    reader, writer, calls = Reader(place.tasks, number), Writer(place.results, seat.largest), Calls()
     done, failed = HEAD.pack(number, b"d"), HEAD.pack(number, b"e")
     while True:
         found = seat.next()
@@ -94,6 +94,7 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
             report = packed if isinstance(packed, bytes) else packed.message(reader, writer)
         except BaseException as error:
             report = _failure(failed, error, writer)
+            task = args = kwargs = result = None  # what they were made of is free
         seat.report(index, report)
 
 

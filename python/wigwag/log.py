@@ -49,7 +49,11 @@ class Handler(logging.Handler):
         **options: Any,
     ) -> None:
         self.log = Log.open(address, **options)
-        super().__init__(level)  # which has logging flush and close this at the end
+        try:
+            super().__init__(level)  # which has logging flush and close this at the end
+        except BaseException:
+            self.log.close()
+            raise
         self.flush_timeout = flush_timeout
         self._fields = tuple(fields)
         self._crashes = crashes

@@ -90,15 +90,13 @@ def _death(fields: Tuple[Any, ...]) -> TaskLost:
     return kind(text, fields)
 
 
-#: Guards the ends of futures for which nobody has waited yet.
-_settling = threading.RLock()  # a signal handler or a finalizer may come in between, and end another one
 #: This process, not those that it is forked into: cheaper to compare than to ask for its pid.
 _this_process = object()
 
 
 def _after_fork() -> None:
-    global _settling, _this_process
-    _settling, _this_process = threading.RLock(), object()
+    global _this_process
+    _this_process = object()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -113,18 +111,20 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _state = _base.PENDING
     _result: Any = None
     _exception: Optional[BaseException] = None
-    _is_awaited = False
 
     # What the base class makes is made when somebody asks for it: most tasks of a burst end before that.
     __init__ = object.__init__
 
     def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
         if name == "_condition":
-            with _settling:
-                self._is_awaited = True
-                return self.__dict__.setdefault(name, threading.Condition())
+            claim = own.setdefault("_claim", threading.Condition())
+            if type(claim) is tuple:  # it has ended, and whoever ends it may not have come to say so
+                self._end(*claim)
+                claim = threading.Condition()
+            return own.setdefault(name, claim)
         if name in ("_waiters", "_done_callbacks"):
-            return self.__dict__.setdefault(name, [])
+            return own.setdefault(name, [])
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def result(self, timeout: Optional[float] = None) -> Any:
@@ -133,28 +133,27 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             return self._result
         return super().result(timeout)
 
+    def _end(self, state: str, result: Any, error: Optional[BaseException]) -> None:
+        self._result = result
+        if error is not None:
+            self._exception = error
+        self._state = state  # last: whoever finds it finds the others
+
     def _settle(self, state: str, result: Any, error: Optional[BaseException]) -> None:
         """The end, once; whoever waits is told."""
-        with _settling:
-            waited_for = self._condition if self._is_awaited else None
-            if waited_for is None and self._state in _OPEN:
-                # Whoever begins to wait finds the state.
-                self._result = result
-                if error is not None:
-                    self._exception = error
-                self._state = state
-                if self._is_awaited:  # a signal handler of this thread has begun to, in the middle of this
-                    with self._condition:
-                        self._condition.notify_all()
-                    self._invoke_callbacks()  # type: ignore[attr-defined]
-                return
-        if waited_for is None:
+        # Between who ends it and who begins to wait the first entry decides, without a lock that a signal handler or a
+        # finalizer, which may itself wait for a task, could find taken.
+        end = (state, result, error)
+        claim = self.__dict__.setdefault("_claim", end)
+        if claim is end:
+            self._end(state, result, error)
             return
-        with waited_for:
+        if type(claim) is tuple:
+            return
+        with claim:
             if self._state not in _OPEN:
                 return
-            self._result, self._exception = result, error
-            self._state = state
+            self._end(state, result, error)
             for waiter in self._waiters:
                 if state != _base.FINISHED:
                     waiter.add_cancelled(self)
@@ -162,7 +161,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
-            waited_for.notify_all()
+            claim.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def cancel(self) -> bool:
@@ -199,6 +198,8 @@ class _Workers:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._processes: Dict[int, Any] = {}
         self.readers: Dict[int, Tuple[Any, Reader]] = {}
+        #: What tasks are written by, once the pool is there.
+        self.writer: Optional[Writer] = None
         #: How often everything that was ready has been collected; and how often it had been when a worker was found gone.
         self.collected = 0
         self._gone: Dict[int, int] = {}
@@ -229,7 +230,7 @@ class _Workers:
         # The pool reaps its workers, and must not find that somebody has done so.
         multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
         self._processes[process.pid] = process
-        self.readers[number] = (process, Reader(results))
+        self.readers[number] = (process, Reader(results, 0))
         return int(process.pid)
 
     def end_of(self, pid: int) -> Optional[int]:
@@ -250,6 +251,8 @@ class _Workers:
                 seen = self._gone.setdefault(number, self.collected)
                 if self.collected >= seen + 2:
                     del self.readers[number], self._gone[number]
+                    if self.writer is not None:
+                        self.writer.forget(number)
                     self._processes.pop(process.pid, None)
                     reader.close()
 
@@ -269,7 +272,7 @@ class ProcessPool(Executor):
 
     Each task has a verdict of its own: a worker that is killed, exits, has too much memory or runs for too long fails its
     task alone (TaskLost, TaskMemory, TaskTimeout), is replaced, and all other tasks go on. A task runs at most once, or with
-    ``retries`` again on other workers, until it is set aside (TaskPoison). Large arguments and results (bytes, NumPy and
+    ``retries`` again on other workers, until it is set aside (TaskPoison); what it has changed in place of its arrays stays. Large arguments and results (bytes, NumPy and
     Arrow arrays: pickle protocol 5, buffers out of band) go through shared memory once and are views of it on arrival; results
     that are what the task was given, or good parts of it, stay where they are.
 
@@ -317,6 +320,8 @@ class ProcessPool(Executor):
         self._collector_lets_go = False
         self._process = _this_process
         try:
+            #: For results that are parts of what their tasks were given.
+            self._given: Optional[Reader] = Reader(tasks, 0)
             self._core = _wigwag.PoolCore(
                 self._workers.launch,
                 self._workers.end_of,
@@ -334,9 +339,7 @@ class ProcessPool(Executor):
             self._workers.close()
             os.close(tasks)
             raise
-        self._writer = Writer(tasks, self._core.largest)
-        #: For results that are parts of what their tasks were given.
-        self._given: Optional[Reader] = Reader(tasks)
+        self._writer = self._workers.writer = Writer(tasks, self._core.largest)
         self._collector = threading.Thread(
             target=_collect, args=(weakref.ref(self), self._core), name="wigwag-collector", daemon=True
         )
@@ -380,13 +383,13 @@ class ProcessPool(Executor):
         if self._process is not _this_process:
             raise RuntimeError("this pool belongs to the process that made it; make another one here")
         future = TaskFuture()
-        future._pool = self
         try:
             message, block = self._calls.pack(fn, args, kwargs, self._writer)
         except Exception as error:
             # Where concurrent.futures says so, too: in the future of the task that cannot be sent.
             future.set_exception(error)
             return future
+        future._pool = self
         if block is not None:
             future._block = block
         try:

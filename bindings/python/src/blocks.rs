@@ -14,17 +14,24 @@ use wigwag::{MapOptions, Mapping};
 
 use crate::support::raise;
 
-/// A file of blocks that another process writes. Each block's first byte is 1 while its reader uses it.
+/// A file of blocks that another process writes. Each block's first byte is 1 while its reader uses it, whose number is in
+/// the four bytes behind the fourth.
 #[pyclass(frozen, module = "wigwag._wigwag")]
 pub struct BlockFile {
     fd: OwnedFd,
+    number: u32,
     blocks: Mutex<HashMap<u64, Arc<Known>>>,
 }
+
+/// Where in a block its reader's number is.
+const NUMBER_AT: usize = 4;
 
 /// A block that was read before; still mapped, as the same ones come again and again.
 struct Known {
     memory: Mapping,
     users: Mutex<usize>,
+    /// A child made by fork has the same memory, and what it lets go of its parent may still look at.
+    process: u32,
 }
 
 impl Known {
@@ -32,9 +39,27 @@ impl Known {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has its writer know that it is used by the reader of this number, or by nobody.
+    fn mark(&self, reader: Option<u32>) {
+        if self.process != std::process::id() {
+            return;
+        }
+        if let (Some(number), Ok(word)) = (reader, self.memory.atomic_u32(NUMBER_AT)) {
+            word.store(number, Ordering::Relaxed);
+        }
+        if let Ok(mark) = self.memory.atomic_u8(0) {
+            // Release: its number was written, and what was read here was read, before the writer sees this. What is marked as
+            // used is so already, unless another reader had it before, and then its writer keeps it until this one is done.
+            mark.store(reader.is_some().into(), Ordering::Release);
+        }
+    }
+
     /// Where in the block these bytes are; None if they are not all in it.
     fn place_of(&self, bytes: &PyBuffer<u8>) -> Option<(usize, usize)> {
         let length = bytes.len_bytes();
+        if length == 0 {
+            return Some((0, 0));
+        }
         let at = (bytes.buf_ptr() as usize).checked_sub(self.memory.as_ptr() as usize)?;
         (at.checked_add(length)? <= self.memory.len()).then_some((at, length))
     }
@@ -42,28 +67,28 @@ impl Known {
 
 #[pymethods]
 impl BlockFile {
-    /// The file of this descriptor, which stays the caller's. Raises OSError.
+    /// The file of this descriptor, which stays the caller's, for the reader of this number. Raises OSError.
     #[new]
-    fn new(fd: i32) -> PyResult<BlockFile> {
+    fn new(fd: i32, number: u32) -> PyResult<BlockFile> {
         if fd < 0 {
             return Err(PyValueError::new_err("not a descriptor"));
         }
         // SAFETY: not -1; borrowed for the next call only, which refuses a number that is not open.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
-        Ok(BlockFile { fd, blocks: Mutex::default() })
+        Ok(BlockFile { fd, number, blocks: Mutex::default() })
     }
 
     /// The block at ``offset``, of ``size`` bytes, as an object to take memoryviews of. Raises OSError.
     fn block(&self, py: Python<'_>, offset: u64, size: usize) -> PyResult<Block> {
         let mut blocks = self.blocks();
         if let Some(known) = blocks.get(&offset).filter(|known| known.memory.len() == size) {
-            return Ok(Block::new(Arc::clone(known)));
+            return Ok(Block::new(Arc::clone(known), self.number));
         }
         let options = MapOptions { offset, length: size, ..Default::default() };
         let memory = Mapping::from_fd(&self.fd, &options).map_err(|error| raise(py, error))?;
-        let known = Arc::new(Known { memory, users: Mutex::new(0) });
+        let known = Arc::new(Known { memory, users: Mutex::new(0), process: std::process::id() });
         blocks.insert(offset, Arc::clone(&known));
-        Ok(Block::new(known))
+        Ok(Block::new(known, self.number))
     }
 
     /// Whether anybody in this process uses the block at ``offset``.
@@ -97,14 +122,11 @@ impl BlockFile {
 pub struct Block(Arc<Known>);
 
 impl Block {
-    fn new(known: Arc<Known>) -> Block {
+    fn new(known: Arc<Known>, number: u32) -> Block {
         let mut users = known.users();
         *users += 1;
-        if *users == 1
-            && let Ok(mark) = known.memory.atomic_u8(0)
-        {
-            // Relaxed: set already, unless another reader had it before, and then its writer keeps it until this one is done.
-            mark.store(1, Ordering::Relaxed);
+        if *users == 1 {
+            known.mark(Some(number));
         }
         drop(users);
         Block(known)
@@ -137,11 +159,8 @@ impl Drop for Block {
     fn drop(&mut self) {
         let mut users = self.0.users();
         *users -= 1;
-        if *users == 0
-            && let Ok(mark) = self.0.memory.atomic_u8(0)
-        {
-            // Release: what was read here was read before the writer sees the block as free.
-            mark.store(0, Ordering::Release);
+        if *users == 0 {
+            self.0.mark(None);
         }
     }
 }
