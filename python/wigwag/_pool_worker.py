@@ -79,6 +79,9 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
         initializer(*arguments)
     seat = place.seat
     reader, writer, calls = Reader(place.tasks, number), Writer(place.results, seat.largest), Calls()
+    task: Any
+    args: Any
+    kwargs: Any
     done, failed = HEAD.pack(number, b"d"), HEAD.pack(number, b"e")
     while True:
         found = seat.next()
