@@ -101,7 +101,12 @@ impl<K: PartialEq> Doorbells<K> {
             ringing: Ringing::new(EventFd::new().map_err(failed)?),
         });
         let (of_helper, listener) = (Arc::clone(&bell), listener()?);
-        background::spawn("wigwag-doorbell", background::SMALL_STACK, move || of_helper.listen(&*listener))
+        let help = move || {
+            of_helper.listen(&*listener);
+            drop(listener); // before the bell, which `drop` waits for: what it listens to has gone then, too
+            drop(of_helper);
+        };
+        background::spawn("wigwag-doorbell", background::SMALL_STACK, help)
             .map_err(|errno| explained(object.error(errno, "doorbell")))?;
         Ok(self.push(key, bell).descriptor())
     }
@@ -256,14 +261,6 @@ mod tests {
         }
     }
 
-    fn eventually(condition: impl Fn() -> bool) {
-        let start = std::time::Instant::now();
-        while !condition() {
-            assert!(start.elapsed() < Duration::from_secs(30));
-            std::thread::yield_now();
-        }
-    }
-
     #[test]
     fn rings_and_is_quieted_again_and_again() {
         let (queue, set) = (Queue::new(), WaitSet::new().unwrap());
@@ -330,9 +327,35 @@ mod tests {
                 let _ = queue.doorbell();
                 let reader = Arc::clone(&queue.reader);
                 drop(queue);
-                eventually(|| Arc::strong_count(&reader) == 1);
+                assert_eq!(Arc::strong_count(&reader), 1, "it listens still");
             }
         }
+    }
+
+    #[test]
+    fn what_it_listens_to_has_gone_when_the_bell_has() {
+        struct Reluctant {
+            waiter: Waiter,
+            _part: Arc<()>,
+        }
+        impl Listen for Reluctant {
+            fn look(&self) -> SysResult<()> {
+                self.waiter.look()
+            }
+            fn wait(&self) -> SysResult<()> {
+                self.waiter.wait()
+            }
+        }
+        impl Drop for Reluctant {
+            fn drop(&mut self) {
+                std::thread::sleep(Duration::from_millis(20)); // before its own parts go
+            }
+        }
+        let (queue, part) = (Queue::new(), Arc::new(()));
+        let listener = Reluctant { waiter: Waiter(Arc::clone(&queue.reader)), _part: Arc::clone(&part) };
+        queue.bells.get(0, &queue.object, || Ok(Box::new(listener))).unwrap();
+        drop(queue);
+        assert_eq!(Arc::strong_count(&part), 1);
     }
 
     #[test]
