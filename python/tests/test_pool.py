@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import gc
 import os
 import signal
 import subprocess
@@ -11,11 +10,13 @@ import tempfile
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, as_completed
 
 import numpy
 import pytest
 
+from wigwag._pool_blocks import Reader, Writer, make_file
 from wigwag.pool import ProcessPool, TaskLost, TaskMemory, TaskPoison, TaskTimeout
 
 GENEROUS = 60
@@ -124,12 +125,14 @@ def halves(array):
     return array[: len(array) // 2], array[len(array) // 2 :]
 
 
-def fork_and_return(array, go):
+def fork_and_return(holder, reader, writer):
+    array = holder.pop()
     if os.fork() == 0:
-        os.read(go, 1)
+        os.close(writer)
+        os.read(reader, 1)
+        gone = weakref.ref(array)
         del array
-        gc.collect()
-        os._exit(0)
+        os._exit(gone() is not None)
     return array
 
 
@@ -149,8 +152,8 @@ def last_ten(array):
     return array[-10:]
 
 
-def wait_for_children():
-    os.wait()
+def wait_for_child():
+    return os.wait()[1]
 
 
 def sum_of(arrays):
@@ -441,19 +444,18 @@ def blocks_in_use(pool):
 def test_children_made_by_fork_free_nothing():
     array = numpy.ones(200_000)
     reader, writer = os.pipe()
-    os.set_inheritable(reader, True)
     with ProcessPool(1, "fork") as pool:
         result = pool.submit(identity, array).result(GENEROUS)
         kept = pool.submit(double, array).result(GENEROUS)
-        again = pool.submit(fork_and_return, array, reader).result(GENEROUS)
+        again = pool.submit(fork_and_return, [array], reader, writer).result(GENEROUS)
         pid = os.fork()
         if pid == 0:
+            gone = weakref.ref(result), weakref.ref(kept)
             del result, kept
-            gc.collect()
-            os._exit(0)
+            os._exit(any(one() is not None for one in gone))
         assert os.waitpid(pid, 0)[1] == 0
         os.write(writer, b"x")
-        assert pool.submit(wait_for_children).result(GENEROUS) is None
+        assert pool.submit(wait_for_child).result(GENEROUS) == 0
         for _ in range(4):
             pool.submit(add_in_place, array + 5).result(GENEROUS)
             pool.submit(double, array + 5).result(GENEROUS)
@@ -470,6 +472,26 @@ def test_what_workers_have_kept_is_free_when_they_have_gone():
         assert blocks_in_use(pool) < 8
 
 
+def test_a_block_is_free_when_nobody_reads_it_any_more():
+    fd = make_file()
+    writer, reader = Writer(fd, 1 << 16), Reader(fd, 3)
+
+    def written():
+        return writer.write([bytes(70_000)], keep=True)
+
+    first, size = written()
+    assert written()[0] != first
+    writer.let_go(first, unread=False)  # by nobody: its task failed before
+    assert written()[0] == first
+    views = reader.read(first, size, [70_000])
+    writer.let_go(first, unread=False)
+    assert written()[0] != first
+    writer.forget(3)
+    assert written()[0] == first
+    assert reader.is_in_use(first) and len(views[0]) == 70_000
+    writer.close()
+
+
 def test_a_task_that_raised_keeps_nothing():
     with ProcessPool(1, "fork") as pool:
         with pytest.raises(ValueError):
@@ -483,6 +505,17 @@ def test_any_number_of_buffers(fresh, address, count):
         assert pool.submit(sum_of, many(count)).result(GENEROUS) == sum(range(count))
         assert sum_of(pool.submit(many, count).result(GENEROUS)) == sum(range(count))
         assert blocks_in_use(pool) == 0
+
+
+def a_function_whose_name_is_longer_than_the_messages_of_its_address_are_which_is_no_reason_for_it_not_to_run(array):
+    return array.sum()
+
+
+def test_a_long_name_over_small_messages(fresh):
+    function = a_function_whose_name_is_longer_than_the_messages_of_its_address_are_which_is_no_reason_for_it_not_to_run
+    with ProcessPool(1, "fork", address=f"mq:/{fresh('name')}?depth=4&size=128") as pool:
+        assert pool.submit(function, numpy.ones(200_000)).result(GENEROUS) == 200_000
+        assert pool.submit(function, numpy.ones(3)).result(GENEROUS) == 3
 
 
 def test_an_empty_array_beside_a_large_one():

@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import threading
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, Optional, Set, Tuple, Union
 
 from . import _wigwag
 
@@ -18,10 +18,13 @@ _SMALLEST = 1 << 16
 # Up to so many bytes it is cheaper to send them along than to put them into a block.
 _INLINE = 32 * 1024
 # Bytes; the first is 1 while the reader uses the block, the second while the writer keeps it for another reader, and the four
-# behind the fourth are the reader's number.
+# behind the fourth are the number of who has read it last, 0 for nobody.
 _HEADER = 64
-_NUMBER = struct.Struct("<I")
+_NUMBER = struct.Struct("=I")
 _NUMBER_AT = 4
+
+#: The number of the process that has the pool; its workers count from 1.
+OWN = 0xFFFF_FFFF
 
 Part = Union[bytes, memoryview]
 Place = Tuple[int, int]  # start and length in a block
@@ -42,6 +45,7 @@ class Writer:
         self._end = 0
         self._free: Dict[int, List[Tuple[int, mmap.mmap]]] = {}
         self._used: Dict[int, mmap.mmap] = {}
+        self._gone: Set[int] = set()
         self._lock = threading.Lock()
 
     def write(self, parts: List[Part], keep: bool = False) -> Tuple[int, int]:
@@ -56,8 +60,9 @@ class Writer:
             self._reclaim()
             free = self._free.get(size)
             offset, block = free.pop() if free else self._make(size)
-            self._used[offset] = block
+            _NUMBER.pack_into(block, _NUMBER_AT, 0)
             block[0], block[1] = 1, keep
+            self._used[offset] = block
         at = _HEADER
         for part in parts:
             block[at : at + len(part)] = part
@@ -65,10 +70,15 @@ class Writer:
         return offset, size
 
     def _reclaim(self) -> None:
+        gone, still_used = set(self._gone), set()
         for offset, block in list(self._used.items()):
-            if block[0] == 0 and block[1] == 0:
+            (number,) = _NUMBER.unpack_from(block, _NUMBER_AT)
+            if block[1] == 0 and (block[0] == 0 or number in gone):
                 del self._used[offset]
                 self._free.setdefault(len(block), []).append((offset, block))
+            else:
+                still_used.add(number)
+        self._gone -= gone - still_used
 
     def _make(self, size: int) -> Tuple[int, mmap.mmap]:
         offset = self._end
@@ -81,18 +91,16 @@ class Writer:
 
     def let_go(self, offset: int, unread: bool) -> None:
         """Keep a block no longer; ``unread``: nobody is going to read it, or look at what he has read."""
-        # Without the lock, which whom a signal handler keeps from writing may have. It is among those in use until this.
+        # Without the lock: a signal handler may have interrupted the thread that has it, and wait for this.
         block = self._used.get(offset)
         if block is not None:
-            if unread:
+            if unread or _NUMBER.unpack_from(block, _NUMBER_AT)[0] == 0:
                 block[0] = 0
             block[1] = 0
 
     def forget(self, number: int) -> None:
         """The reader of this number has gone: what it has not given back is free."""
-        for block in list(self._used.values()):
-            if block[1] == 0 and _NUMBER.unpack_from(block, _NUMBER_AT)[0] == number:
-                block[0] = 0
+        self._gone.add(number)
 
     def close(self) -> None:
         """Let go of the file."""

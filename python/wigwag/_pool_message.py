@@ -104,6 +104,8 @@ class Calls:
                 return pack(_NO_NAME, (fn, args, kwargs), writer, keep=True)
             name = dumps(fn, 5)
             head = _NAME.pack(len(name)) + name
+            if len(head) + 1 + _BLOCK.size > writer.inline:  # even if all the rest is in a block
+                return pack(_NO_NAME, (fn, args, kwargs), writer, keep=True)
             self._sent = fn, head
         return pack(head, (args, kwargs), writer, keep=True)
 

@@ -50,6 +50,8 @@ class Handler(logging.Handler):
     ) -> None:
         self.log = Log.open(address, **options)
         try:
+            if crashes:
+                self.log.log_crashes()
             super().__init__(level)  # which has logging flush and close this at the end
         except BaseException:
             self.log.close()
@@ -59,8 +61,6 @@ class Handler(logging.Handler):
         self._crashes = crashes
         self._options = options
         self._log_record = self.log.log_record
-        if crashes:
-            self.log.log_crashes()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As every handler, but without its lock: several threads may log at once."""

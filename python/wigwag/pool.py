@@ -19,7 +19,7 @@ from pickle import loads
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import _wigwag
-from ._pool_blocks import Reader, Writer, make_file
+from ._pool_blocks import OWN, Reader, Writer, make_file
 from ._pool_message import Calls, unpack
 from ._pool_worker import HEAD, SMALL_RESULT, RemoteTraceback, Seat, main
 
@@ -141,8 +141,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _settle(self, state: str, result: Any, error: Optional[BaseException]) -> None:
         """The end, once; whoever waits is told."""
-        # Between who ends it and who begins to wait the first entry decides, without a lock that a signal handler or a
-        # finalizer, which may itself wait for a task, could find taken.
+        # Between who ends it and who begins to wait the first entry decides, without a lock. Once somebody waits there is
+        # his, with all that concurrent.futures says of it.
         end = (state, result, error)
         claim = self.__dict__.setdefault("_claim", end)
         if claim is end:
@@ -230,7 +230,7 @@ class _Workers:
         # The pool reaps its workers, and must not find that somebody has done so.
         multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
         self._processes[process.pid] = process
-        self.readers[number] = (process, Reader(results, 0))
+        self.readers[number] = (process, Reader(results, OWN))
         return int(process.pid)
 
     def end_of(self, pid: int) -> Optional[int]:
@@ -272,9 +272,10 @@ class ProcessPool(Executor):
 
     Each task has a verdict of its own: a worker that is killed, exits, has too much memory or runs for too long fails its
     task alone (TaskLost, TaskMemory, TaskTimeout), is replaced, and all other tasks go on. A task runs at most once, or with
-    ``retries`` again on other workers, until it is set aside (TaskPoison); what it has changed in place of its arrays stays. Large arguments and results (bytes, NumPy and
+    ``retries`` again on other workers, until it is set aside (TaskPoison); its arrays keep
+    what a dead attempt has changed in them. Large arguments and results (bytes, NumPy and
     Arrow arrays: pickle protocol 5, buffers out of band) go through shared memory once and are views of it on arrival; results
-    that are what the task was given, or good parts of it, stay where they are.
+    that are what the task was given, or a quarter of it at least, stay where they are.
 
     ``max_workers`` is one per processor by default; ``mp_context`` a multiprocessing context or a start method, forkserver by
     default, as that is safe in threaded programs; ``initializer(*initargs)`` runs first in each worker;
@@ -321,7 +322,7 @@ class ProcessPool(Executor):
         self._process = _this_process
         try:
             #: For results that are parts of what their tasks were given.
-            self._given: Optional[Reader] = Reader(tasks, 0)
+            self._given: Optional[Reader] = Reader(tasks, OWN)
             self._core = _wigwag.PoolCore(
                 self._workers.launch,
                 self._workers.end_of,
