@@ -324,9 +324,41 @@ fn who_keeps_one_for_later_hears_that_it_is_wanted() {
     let lease = pool.acquire(Timeout::Now).unwrap();
     let child = fork(|| drop(pool.acquire(GENEROUS).unwrap()));
     pool.wait_wanted(GENEROUS).unwrap();
+    for _ in 0..3 {
+        pool.wait_wanted(Timeout::Now).unwrap();
+    }
     assert!(lease.is_wanted());
     drop(lease);
     child.join();
+}
+
+#[test]
+fn who_polls_has_what_is_kept_for_its_group_while_others_wait_in_line() {
+    let groups = vec![group("cron", 1)];
+    let pool = LeasePool::anonymous(LeaseOptions { slots: 2, fair: true, groups, ..Default::default() }).unwrap();
+    let common = pool.acquire(Timeout::Now).unwrap();
+    let child = fork(|| drop(pool.acquire(GENEROUS).unwrap()));
+    pool.wait_wanted(GENEROUS).unwrap();
+    for _ in 0..3 {
+        drop(pool.acquire_for(&of("cron"), Timeout::Now).unwrap());
+    }
+    assert!(pool.acquire(Timeout::Now).unwrap_err().is(Errno::EAGAIN));
+    drop(common);
+    child.join();
+}
+
+#[test]
+fn who_polls_has_what_has_expired() {
+    let expires = Duration::from_millis(1);
+    let pool = LeasePool::anonymous(LeaseOptions { slots: 1, expires, ..Default::default() }).unwrap();
+    for _ in 0..3 {
+        let lease = pool.acquire(GENEROUS).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let next = pool.acquire(Timeout::Now).unwrap();
+        assert!(next.is_dirty());
+        std::mem::forget(lease);
+        drop(next);
+    }
 }
 
 #[test]

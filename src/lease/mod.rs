@@ -59,10 +59,11 @@ use word::Word;
 /// A number of slots that all processes of a host share, each with what its holders keep about it: connections to a
 /// database, licences, ports.
 ///
-/// Named (`lease:db?slots=20`), or anonymous and inherited by children or passed as a descriptor. A lease belongs to the
-/// handle that has taken it. When its process dies, at whatever instruction, the slot comes back marked dirty, at once if
-/// somebody waits for one and the kernel tells (pidfd_open), within two seconds otherwise: whoever gets it first makes sure that nothing is left of what the
-/// dead had begun, and learns from the slot's information what that was.
+/// Named (`lease:db?slots=20`), or anonymous and inherited by children or passed as a descriptor. A lease belongs to
+/// the handle that has taken it. When its process dies, at whatever instruction, the slot comes back marked dirty, at
+/// once if somebody waits for one and the kernel tells (pidfd_open), within two seconds otherwise: whoever gets it
+/// first makes sure that nothing is left of what the dead had begun, and learns from the slot's information what that
+/// was.
 ///
 /// Taking and releasing are an exchange each and no system call while nobody waits.
 ///
@@ -256,12 +257,15 @@ impl LeasePool {
     /// if somebody does.
     ///
     /// # Errors
-    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere.
+    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere; `ESTALE` as [`LeasePool::acquire`].
     ///
     /// System calls: futex.
     pub fn wait_wanted(&self, timeout: Timeout) -> Result<()> {
         let shared = &*self.core;
         let mut operation = shared.object.operation("wait_wanted", timeout);
+        if shared.waiting(None) > 0 {
+            return Ok(()); // who polls tries only now and then below
+        }
         let attempt = || Ok((shared.waiting(None) > 0).then_some(()));
         shared.patience.wait(&Wanted(shared), &mut operation, attempt)
     }
@@ -368,6 +372,12 @@ impl LeasePool {
             waiting.found_nothing(purpose.group, swept.next_expiry.into_iter().chain(soon).min());
             Ok(None)
         };
+        // Who polls tries only now and then below.
+        if timeout == Timeout::Now
+            && let Some(taken) = attempt().map_err(|errno| explained(operation.error(errno)))?
+        {
+            return Ok(taken);
+        }
         let taken = shared.patience.wait(&waiting, &mut operation, attempt);
         match &taken {
             Ok(_) if timeout != Timeout::Now => count_wait(&shared.control.counts.waits, now().saturating_sub(began)),
