@@ -1157,13 +1157,13 @@ int ww_signal_off(const ww_signal *signal, uint64_t id);
 /* Waits for a signal and runs the callbacks for it and for those that came meanwhile, in this thread; how many signals
  * that were. Signals without a callback are taken too.
  *
- * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks;
- * -EFAULT. */
+ * Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks; in
+ * a child made by fork -EMFILE, -ENFILE; -EFAULT. */
 ssize_t ww_signal_dispatch(const ww_signal *signal, int64_t timeout_ns);
 
 /* Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
  *
- * Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT. */
+ * Errors: -EALREADY it runs already; -ENOMEM no thread can be had; in a child made by fork -EMFILE, -ENFILE; -EFAULT. */
 int ww_signal_start(const ww_signal *signal);
 
 /* Stops the dispatcher thread; waits for a callback that is running (unless it is the caller). Nothing happens if there is
@@ -1173,8 +1173,8 @@ int ww_signal_stop(const ww_signal *signal);
 /* How many signals came and were lost because the queue was full. Never blocks. Errors: -EFAULT. */
 ssize_t ww_signal_lost(const ww_signal *signal);
 
-/* The descriptor, to poll: readable while there is a signal to take. It stays the handle's; in a child made by fork,
- * call a function that waits first, which makes it the child's own. Never blocks. Errors: -EFAULT. */
+/* The descriptor, to poll: readable while there is a signal to take. It stays the handle's; in a child made by fork
+ * this makes it the child's own. Never blocks. Errors: -EFAULT. */
 int ww_signal_fd(const ww_signal *signal);
 
 /* Has a function called inside the handler of a signal, in whatever thread the kernel chose, beside other
@@ -1465,7 +1465,7 @@ typedef struct ww_shm ww_shm;
  *
  * Errors: -EEXIST there is one of this name; -EINVAL no length, or an option; -ENOSPC /dev/shm is full, the text names
  * its size; -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -EPERM lock is
- * refused; -ENOTSUP huge pages; -EMFILE, -ENFILE; -EFAULT. */
+ * refused; -EACCES /dev/shm does not let this user make files; -ENOTSUP huge pages; -EMFILE, -ENFILE; -EFAULT. */
 int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *options);
 
 /* Opens the object that exists. Waits while it has no size yet, because its creator, another program, is between
@@ -1473,6 +1473,7 @@ int ww_shm_create(ww_shm **out, const char *address, const ww_memory_options *op
  *
  * Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
  * asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
+ * with populate -ENOSPC /dev/shm is full, -ENOMEM;
  * -ELOOP a symbolic link; -EMFILE, -ENFILE; -EFAULT. */
 int ww_shm_open(ww_shm **out, const char *address, const ww_memory_options *options, int64_t timeout_ns);
 
@@ -1637,8 +1638,9 @@ int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
 /* Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
  * same address. No other thread may use the handle meanwhile. Never blocks.
  *
- * Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
- * mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT. */
+ * Errors, with nothing changed: -EPERM it is sealed against further seals, or its descriptor was opened read-only;
+ * -EBUSY for WW_SEAL_WRITE, somebody has it mapped writable, such as a child forked since; -EINVAL not a seal, or this
+ * kernel does not know it; -EFAULT. */
 int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
 
 
@@ -2068,8 +2070,8 @@ int ww_sysv_sem_wait_zero(const ww_sysv_sem *set, uint32_t number, int64_t timeo
  * the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
  * the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
  *
- * Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
- * -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
+ * Errors: -EINVAL the change is above 0, or -32768; -ERANGE it is below that; -EFBIG, -EIDRM, -EACCES as
+ * ww_sysv_sem_acquire(); -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT. */
 int ww_sysv_sem_doorbell(const ww_sysv_sem *set, uint32_t number, int change);
 
 /* Does all of count operations at one moment, waiting until all can be done; none is done if one fails.
@@ -2271,7 +2273,8 @@ typedef struct ww_bytes {
  *
  * A process killed at any instruction loses nothing that it had sent and hangs nobody: what it was writing is skipped
  * and counted; what it had taken and not released is delivered again, marked. May be shared between threads. A child
- * made by fork joins as itself when it first uses the handle; loans stay the parent's. */
+ * made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE, -ENFILE if it cannot); loans stay the
+ * parent's. */
 typedef struct ww_ring ww_ring;
 
 /* How a ring is opened or made; initialise with WW_RING_OPTIONS_INIT. capacity, largest, depth, participants, mode,
@@ -2427,8 +2430,9 @@ int ww_ring_room_fd(const ww_ring *ring, uint32_t lane);
  * may be empty.
  *
  * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the last
- * consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
- * -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ * consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was
+ * declared dead because its lock was closed: open the ring anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EFAULT. */
 int ww_ring_send(const ww_ring *ring, const void *data, size_t size, int64_t timeout_ns);
 
 /* Copies the next message out of the ring, is done with it, and returns its size; waits while there is none.
@@ -2742,10 +2746,10 @@ typedef struct ww_cell_participant {
  * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_cell_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_cell_open(ww_cell **out, const char *address, const ww_cell_options *options);
 
 /* Makes a cell without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -2842,8 +2846,8 @@ typedef struct ww_subscription ww_subscription;
 /* A topic (topic:name): each message to every subscriber, through shared memory, in which it lies once.
  *
  * Many may publish; all subscribers see all messages in one order. A publisher that dies or stops half-way holds up
- * nobody. May be shared between threads. A child made by fork joins as itself when it first uses the handle; loans stay
- * the parent's. */
+ * nobody. May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS,
+ * -EMFILE, -ENFILE if it cannot); loans stay the parent's. */
 typedef struct ww_topic ww_topic;
 
 /* How a topic is opened or made; initialise with WW_TOPIC_OPTIONS_INIT. All but wait count when it is made and are the
@@ -2930,10 +2934,10 @@ typedef struct ww_topic_subscriber {
  * a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_topic_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_topic_open(ww_topic **out, const char *address, const ww_topic_options *options);
 
 /* Makes a topic without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3085,8 +3089,8 @@ typedef struct ww_sync_participant {
 /* A mutex (mutex:name): a lock that knows who holds it, down to the thread, and passes on to the next when that one
  * dies, or its thread ends.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
- * nothing of its parent's. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot), and holds nothing of its parent's. */
 typedef struct ww_mutex ww_mutex;
 
 /* How a mutex is opened or made; initialise with WW_MUTEX_OPTIONS_INIT. participants and mode count when it is made;
@@ -3122,10 +3126,10 @@ typedef struct ww_mutex_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_mutex_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_mutex_open(ww_mutex **out, const char *address, const ww_mutex_options *options);
 
 /* Makes a mutex without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3222,8 +3226,8 @@ int ww_mutex_get_statistics(const ww_mutex *mutex, ww_mutex_statistics *statisti
 /* Permits (permits:name): a counting semaphore whose permits come back when their holder dies or closes its handle.
  * They belong to the handle that has taken them, whichever of its threads did.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
- * nothing of its parent's. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot), and holds nothing of its parent's. */
 typedef struct ww_permits ww_permits;
 
 /* How a set of permits is opened or made; initialise with WW_PERMITS_OPTIONS_INIT. All but wait count when they are
@@ -3265,10 +3269,10 @@ typedef struct ww_permits_statistics {
  * with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_permits_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_permits_open(ww_permits **out, const char *address, const ww_permits_options *options);
 
 /* Makes a set of permits without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3344,7 +3348,8 @@ int ww_permits_get_statistics(const ww_permits *permits, ww_permits_statistics *
 
 /* An event (event:name): a flag that processes set, take back and wait for. It has no owner: a death changes nothing.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot). */
 typedef struct ww_event ww_event;
 
 /* How an event is opened or made; initialise with WW_EVENT_OPTIONS_INIT. All but wait count when it is made. Zero
@@ -3381,10 +3386,10 @@ typedef struct ww_event_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_event_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_event_open(ww_event **out, const char *address, const ww_event_options *options);
 
 /* Makes an event without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3461,7 +3466,8 @@ int ww_event_get_statistics(const ww_event *event, ww_event_statistics *statisti
 /* A condition (condition:name): waiting under a ww_mutex until somebody else, of any process, has changed what it
  * guards and notifies.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot). */
 typedef struct ww_condition ww_condition;
 
 /* How a condition is opened or made; initialise with WW_CONDITION_OPTIONS_INIT. All but wait count when it is made.
@@ -3494,10 +3500,10 @@ typedef struct ww_condition_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_condition_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_condition_open(ww_condition **out, const char *address, const ww_condition_options *options);
 
 /* Makes a condition without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3544,7 +3550,8 @@ int ww_condition_segment_fd(const ww_condition *condition);
  * mutex was taken over from the dead, else 0.
  *
  * The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
- * not held after the other errors: -ENOLCK it could not be had again in time; -ENOTRECOVERABLE it was given up for good;
+ * not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
+ * scope this is has fired or the mutex was closed, without waiting; -ENOTRECOVERABLE it was given up for good;
  * -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
  * ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
  * timeout; -EFAULT. */
@@ -3569,11 +3576,12 @@ int ww_condition_get_statistics(const ww_condition *condition, ww_condition_stat
 /* ---- Read-write lock: for many readers or one writer, in shared memory ---- */
 
 /* A lock (rwlock:name) that many may hold for reading, or one for writing. A reader's death leaves nothing behind;
- * whoever comes after a writer that died is told. A writer that waits keeps new readers out, so a thread that reads
- * must not read again. Read locks belong to the handle, the lock for writing to the thread.
+ * whoever comes after a writer that died is told. A writer that waits keeps new readers out, and waits for all
+ * readers, those of its own handle too: a thread that reads must neither read again nor write, or it waits for itself; no
+ * -EDEADLK tells of that. Read locks belong to the handle, the lock for writing to the thread.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
- * nothing of its parent's. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot), and holds nothing of its parent's. */
 typedef struct ww_rwlock ww_rwlock;
 
 /* How a read-write lock is opened or made; initialise with WW_RWLOCK_OPTIONS_INIT. All but wait count when it is
@@ -3610,10 +3618,10 @@ typedef struct ww_rwlock_statistics {
  * with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_rwlock_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_rwlock_open(ww_rwlock **out, const char *address, const ww_rwlock_options *options);
 
 /* Makes a read-write lock without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3710,7 +3718,8 @@ int ww_rwlock_get_statistics(const ww_rwlock *rwlock, ww_rwlock_statistics *stat
 /* A point (barrier:name) where a number of threads, of any processes, wait for each other. It breaks when a process
  * dies that has it open, arrived or not: all who wait then and later get -EOWNERDEAD until somebody resets it.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot). */
 typedef struct ww_barrier ww_barrier;
 
 /* How a barrier is opened or made; initialise with WW_BARRIER_OPTIONS_INIT. All but wait count when it is made. Zero
@@ -3749,10 +3758,10 @@ typedef struct ww_barrier_statistics {
  * slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_barrier_close().
  *
  * Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
- * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
- * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
- * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
- * another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+ * and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+ * tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+ * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_barrier_open(ww_barrier **out, const char *address, const ww_barrier_options *options);
 
 /* Makes a barrier without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3837,8 +3846,8 @@ typedef struct ww_lease ww_lease;
 /* A pool of leases (lease:name): slots that all processes of a host share, each with what its holders keep about it.
  * The slot of a holder that dies comes back marked dirty.
  *
- * May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
- * nothing of its parent's. */
+ * May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+ * -ENFILE if it cannot), and holds nothing of its parent's. */
 typedef struct ww_lease_pool ww_lease_pool;
 
 /* How a pool is opened or made; initialise with WW_LEASE_POOL_OPTIONS_INIT. Zero means what the address says, or else
@@ -3848,7 +3857,8 @@ typedef struct ww_lease_pool_options {
     size_t size;
     /* How many slots there are, at most 4096; 0 for 8. */
     uint32_t slots;
-    /* How many it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes. */
+    /* How many it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes, of as
+     * many as the next power of two. */
     uint32_t room;
     /* 1: first come, first served; 0: whoever comes may be faster than those who wait, until one has waited for 0.4 ms. */
     uint32_t fair;
@@ -3921,11 +3931,12 @@ typedef struct ww_lease_holder {
 /* Opens the pool of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a
  * path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_lease_pool_close().
  *
- * Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with, which
- * are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's, or the mode does not allow it;
- * -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a
- * name (a tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
- * incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT. */
+ * Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with,
+ * which are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's, or the mode does not
+ * allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make and remove it all the time; -ELOOP a symbolic
+ * link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+ * under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+ * another participant; -EMFILE, -ENFILE; -EFAULT. */
 int ww_lease_pool_open(ww_lease_pool **out, const char *address, const ww_lease_pool_options *options);
 
 /* Makes a pool without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -3979,7 +3990,7 @@ int ww_lease_pool_waiting(const ww_lease_pool *pool);
 
 /* Waits until somebody waits in line for a slot: for those who keep one that they do not need just now.
  *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the timeout; -EFAULT. */
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE as ww_lease_pool_acquire(); -EINVAL the timeout; -EFAULT. */
 int ww_lease_pool_wait_wanted(const ww_lease_pool *pool, int64_t timeout_ns);
 
 /* Makes the pool larger or smaller, for all who have it open. Slots beyond the new size stay with their holders until these

@@ -272,10 +272,10 @@ class ProcessPool(Executor):
 
     Each task has a verdict of its own: a worker that is killed, exits, has too much memory or runs for too long fails its
     task alone (TaskLost, TaskMemory, TaskTimeout), is replaced, and all other tasks go on. A task runs at most once, or with
-    ``retries`` again on other workers, until it is set aside (TaskPoison); its arrays keep
-    what a dead attempt has changed in them. Large arguments and results (bytes, NumPy and
-    Arrow arrays: pickle protocol 5, buffers out of band) go through shared memory once and are views of it on arrival; results
-    that are what the task was given, or a quarter of it at least, stay where they are.
+    ``retries`` again on other workers, until it is set aside (TaskPoison); its arrays keep what a dead attempt has changed in
+    them. Large arguments and results (bytes, NumPy and Arrow arrays: pickle protocol 5, buffers out of band) go through shared
+    memory once and are views of it on arrival; results that are what the task was given, or a quarter of it at least, stay
+    where they are.
 
     ``max_workers`` is one per processor by default; ``mp_context`` a multiprocessing context or a start method, forkserver by
     default, as that is safe in threaded programs; ``initializer(*initargs)`` runs first in each worker;

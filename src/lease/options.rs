@@ -21,7 +21,8 @@ options! {
     LeaseOptions {
         /// How many slots there are, at most 4096; 0 for 8.
         slots: u32,
-        /// How many slots it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes.
+        /// How many slots it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes,
+        /// of as many as the next power of two.
         room: u32,
         /// First come, first served. By default whoever comes may be faster than those who wait, until one of these has
         /// waited for 0.4 ms.

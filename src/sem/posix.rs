@@ -99,7 +99,8 @@ impl Sem {
     /// Whoever makes it publishes it with its value, so that no other process ever sees it without. The options count
     /// only for the one who makes it.
     ///
-    /// Errors and system calls: as [`Sem::open`] and [`Sem::create`], without `ENOENT` and `EEXIST`.
+    /// Errors and system calls: as [`Sem::open`] and [`Sem::create`], without `EEXIST`, and with `ENOENT` only where
+    /// there is no /dev/shm; `EBUSY` others make and remove it all the time.
     pub fn open_or_create(address: &Address, options: &SemOptions) -> Result<Sem> {
         let (object, name) = named(address)?;
         let options = filled(&object, address, options)?;

@@ -142,8 +142,9 @@ impl Memfd {
     /// Adds seals, for good. With [`Seals::WRITE`] this mapping becomes read-only, at the same address.
     ///
     /// # Errors
-    /// `EPERM` it is sealed against further seals; `EBUSY` for [`Seals::WRITE`], somebody has it mapped writable,
-    /// such as a child forked since; `EINVAL` a seal that this kernel does not know. Nothing has changed then.
+    /// `EPERM` it is sealed against further seals, or its descriptor was opened read-only; `EBUSY` for
+    /// [`Seals::WRITE`], somebody has it mapped writable, such as a child forked since; `EINVAL` a seal that this kernel
+    /// does not know. Nothing has changed then.
     ///
     /// System calls: fcntl with F_ADD_SEALS; mmap for [`Seals::WRITE`].
     pub fn seal(&mut self, seals: Seals) -> Result<()> {

@@ -192,7 +192,8 @@ impl Condition {
     /// whole, and is held as often as before again.
     ///
     /// # Errors
-    /// The guard is gone after any of these: `ENOLCK` the mutex could not be had again in time; `ECANCELED` as everywhere;
+    /// The guard is gone after any of these: `ENOLCK` the mutex could not be had again in time, or, once a cancel in
+    /// scope has fired or the mutex's waits were ended, without waiting; `ECANCELED` as everywhere;
     /// `ENOTRECOVERABLE` it was given up for good meanwhile; `EPERM` the guard is that of the process that this one was
     /// forked from; `ESTALE` this handle or the mutex's was declared dead; `EBADMSG` one of them is damaged.
     ///

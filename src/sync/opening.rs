@@ -48,7 +48,9 @@ macro_rules! opening {
             /// # Errors
             /// `EINVAL` the options do not fit together; `ENOSPC` the memory is not free; `EACCES` the directory is somebody
             /// else's; `EBADMSG` there is something else under that name, or it is damaged; `EPROTO` it was made by an
-            /// incompatible version; `EUSERS` it has no room for another participant; `EMFILE`, `ENFILE`.
+            /// incompatible version; `EUSERS` it has no room for another participant; `ENOENT`, `ENOTDIR` no such directory;
+            /// `ELOOP` a symbolic link; `ENOTSUP` the file system cannot make files without a name; `EBUSY` others make and
+            /// remove it all the time; `EMFILE`, `ENFILE`.
             ///
             /// System calls: openat, fallocate, linkat, mmap, fcntl.
             pub fn open(address: &$crate::Address, options: $options) -> $crate::Result<$name> {

@@ -13,7 +13,8 @@ use crate::sync::{place, put_participants, ww_sync_participant};
 /// A point (barrier:name) where a number of threads, of any processes, wait for each other. It breaks when a process
 /// dies that has it open, arrived or not: all who wait then and later get -EOWNERDEAD until somebody resets it.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot).
 pub struct ww_barrier(Barrier);
 
 /// How a barrier is opened or made; initialise with WW_BARRIER_OPTIONS_INIT. All but wait count when it is made. Zero
@@ -53,10 +54,10 @@ unsafe fn barrier_options(given: *const ww_barrier_options) -> Result<BarrierOpt
 /// slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_barrier_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_barrier_open(
     out: *mut *mut ww_barrier,

@@ -17,7 +17,8 @@ use crate::sync::{place, put_participants, ww_sync_participant};
 /// A condition (condition:name): waiting under a ww_mutex until somebody else, of any process, has changed what it
 /// guards and notifies.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot).
 pub struct ww_condition(Condition);
 
 /// How a condition is opened or made; initialise with WW_CONDITION_OPTIONS_INIT. All but wait count when it is made.
@@ -54,10 +55,10 @@ unsafe fn condition_options(given: *const ww_condition_options) -> Result<Condit
 /// slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_condition_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_condition_open(
     out: *mut *mut ww_condition,
@@ -175,7 +176,8 @@ pub unsafe extern "C" fn ww_condition_segment_fd(condition: *const ww_condition)
 /// mutex was taken over from the dead, else 0.
 ///
 /// The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
-/// not held after the other errors: -ENOLCK it could not be had again in time; -ENOTRECOVERABLE it was given up for good;
+/// not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
+/// scope this is has fired or the mutex was closed, without waiting; -ENOTRECOVERABLE it was given up for good;
 /// -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
 /// ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
 /// timeout; -EFAULT.

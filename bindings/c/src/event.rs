@@ -14,7 +14,8 @@ use crate::sync::{place, put_participants, ww_sync_participant};
 
 /// An event (event:name): a flag that processes set, take back and wait for. It has no owner: a death changes nothing.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot).
 pub struct ww_event(Event);
 
 /// How an event is opened or made; initialise with WW_EVENT_OPTIONS_INIT. All but wait count when it is made. Zero
@@ -54,10 +55,10 @@ unsafe fn event_options(given: *const ww_event_options) -> Result<EventOptions> 
 /// slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_event_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_event_open(
     out: *mut *mut ww_event,

@@ -29,8 +29,8 @@ pub const WW_LEASE_WAITS: usize = 24;
 /// A pool of leases (lease:name): slots that all processes of a host share, each with what its holders keep about it.
 /// The slot of a holder that dies comes back marked dirty.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
-/// nothing of its parent's.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot), and holds nothing of its parent's.
 pub struct ww_lease_pool(Counted<Arc<LeasePool>>);
 
 /// One slot, from ww_lease_pool_acquire() to ww_lease_release(), ww_lease_abandon() or ww_lease_close(). It keeps its pool
@@ -46,7 +46,8 @@ pub struct ww_lease_pool_options {
     pub size: usize,
     /// How many slots there are, at most 4096; 0 for 8.
     pub slots: u32,
-    /// How many it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes.
+    /// How many it can be resized to, at most 4096; 0 for twice as many, and 64 at least. Each takes 2176 bytes, of as
+    /// many as the next power of two.
     pub room: u32,
     /// 1: first come, first served; 0: whoever comes may be faster than those who wait, until one has waited for 0.4 ms.
     pub fair: u32,
@@ -120,11 +121,12 @@ unsafe fn optional_text<'a>(given: *const c_char) -> Result<&'a str> {
 /// Opens the pool of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a
 /// path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_lease_pool_close().
 ///
-/// Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with, which
-/// are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's, or the mode does not allow it;
-/// -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a
-/// name (a tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
-/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
+/// Errors: -EINVAL the address, or options that do not fit together, or that the pool that there is was not made with,
+/// which are named; -ENOSPC the memory is not free; -EACCES the directory is somebody else's, or the mode does not
+/// allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make and remove it all the time; -ELOOP a symbolic
+/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
+/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
+/// another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_open(
     out: *mut *mut ww_lease_pool,
@@ -262,7 +264,7 @@ pub unsafe extern "C" fn ww_lease_pool_waiting(pool: *const ww_lease_pool) -> c_
 
 /// Waits until somebody waits in line for a slot: for those who keep one that they do not need just now.
 ///
-/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the timeout; -EFAULT.
+/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -ESTALE as ww_lease_pool_acquire(); -EINVAL the timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_pool_wait_wanted(pool: *const ww_lease_pool, timeout_ns: i64) -> c_int {
     // SAFETY: as above.

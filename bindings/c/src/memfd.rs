@@ -158,8 +158,9 @@ pub unsafe extern "C" fn ww_memfd_seals(memfd: *const ww_memfd, seals: *mut u32)
 /// Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
 /// same address. No other thread may use the handle meanwhile. Never blocks.
 ///
-/// Errors, with nothing changed: -EPERM it is sealed against further seals; -EBUSY for WW_SEAL_WRITE, somebody has it
-/// mapped writable, such as a child forked since; -EINVAL not a seal, or this kernel does not know it; -EFAULT.
+/// Errors, with nothing changed: -EPERM it is sealed against further seals, or its descriptor was opened read-only;
+/// -EBUSY for WW_SEAL_WRITE, somebody has it mapped writable, such as a child forked since; -EINVAL not a seal, or this
+/// kernel does not know it; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_seal(memfd: *mut ww_memfd, seals: u32) -> c_int {
     // SAFETY: as above.

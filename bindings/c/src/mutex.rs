@@ -15,8 +15,8 @@ use crate::sync::{inherited, lock_state, place, put_participants, ww_sync_partic
 /// A mutex (mutex:name): a lock that knows who holds it, down to the thread, and passes on to the next when that one
 /// dies, or its thread ends.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
-/// nothing of its parent's.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot), and holds nothing of its parent's.
 pub struct ww_mutex(pub(crate) Mutex);
 
 /// How a mutex is opened or made; initialise with WW_MUTEX_OPTIONS_INIT. participants and mode count when it is made;
@@ -56,10 +56,10 @@ unsafe fn mutex_options(given: *const ww_mutex_options) -> Result<MutexOptions> 
 /// slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_mutex_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_open(
     out: *mut *mut ww_mutex,

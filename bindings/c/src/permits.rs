@@ -15,8 +15,8 @@ use crate::sync::{place, put_participants, ww_sync_participant};
 /// Permits (permits:name): a counting semaphore whose permits come back when their holder dies or closes its handle.
 /// They belong to the handle that has taken them, whichever of its threads did.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
-/// nothing of its parent's.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot), and holds nothing of its parent's.
 pub struct ww_permits(Permits);
 
 /// How a set of permits is opened or made; initialise with WW_PERMITS_OPTIONS_INIT. All but wait count when they are
@@ -63,10 +63,10 @@ unsafe fn permits_options(given: *const ww_permits_options) -> Result<PermitsOpt
 /// with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_permits_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_permits_open(
     out: *mut *mut ww_permits,

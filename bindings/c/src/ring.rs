@@ -36,7 +36,8 @@ pub const WW_RING_CONSUMER: u32 = 2;
 ///
 /// A process killed at any instruction loses nothing that it had sent and hangs nobody: what it was writing is skipped
 /// and counted; what it had taken and not released is delivered again, marked. May be shared between threads. A child
-/// made by fork joins as itself when it first uses the handle; loans stay the parent's.
+/// made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE, -ENFILE if it cannot); loans stay the
+/// parent's.
 pub struct ww_ring {
     pub(crate) ring: Arc<Ring>,
     reserved: Loans<RingReserved<'static>>,
@@ -256,8 +257,9 @@ pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring, lane: u32) -> c_i
 /// may be empty.
 ///
 /// Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the last
-/// consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was declared dead because its lock was closed: open the ring anew;
-/// -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
+/// consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was
+/// declared dead because its lock was closed: open the ring anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT,
+/// -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_send(
     ring: *const ww_ring,

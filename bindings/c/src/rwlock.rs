@@ -13,11 +13,12 @@ use crate::segment::wait_mode;
 use crate::sync::{inherited, lock_state, place, put_participants, ww_sync_participant};
 
 /// A lock (rwlock:name) that many may hold for reading, or one for writing. A reader's death leaves nothing behind;
-/// whoever comes after a writer that died is told. A writer that waits keeps new readers out, so a thread that reads
-/// must not read again. Read locks belong to the handle, the lock for writing to the thread.
+/// whoever comes after a writer that died is told. A writer that waits keeps new readers out, and waits for all
+/// readers, those of its own handle too: a thread that reads must neither read again nor write, or it waits for itself; no
+/// -EDEADLK tells of that. Read locks belong to the handle, the lock for writing to the thread.
 ///
-/// May be shared between threads. A child made by fork joins as itself when it first uses the handle, and holds
-/// nothing of its parent's.
+/// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
+/// -ENFILE if it cannot), and holds nothing of its parent's.
 pub struct ww_rwlock(RwLock);
 
 /// How a read-write lock is opened or made; initialise with WW_RWLOCK_OPTIONS_INIT. All but wait count when it is
@@ -54,10 +55,10 @@ unsafe fn rwlock_options(given: *const ww_rwlock_options) -> Result<RwLockOption
 /// with a slash is a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_rwlock_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_rwlock_open(
     out: *mut *mut ww_rwlock,

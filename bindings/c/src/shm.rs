@@ -22,7 +22,7 @@ pub struct ww_shm(Shm);
 ///
 /// Errors: -EEXIST there is one of this name; -EINVAL no length, or an option; -ENOSPC /dev/shm is full, the text names
 /// its size; -ENOMEM no memory, or RLIMIT_MEMLOCK is too low for lock; -EFBIG more than a file can have; -EPERM lock is
-/// refused; -ENOTSUP huge pages; -EMFILE, -ENFILE; -EFAULT.
+/// refused; -EACCES /dev/shm does not let this user make files; -ENOTSUP huge pages; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_create(
     out: *mut *mut ww_shm,
@@ -41,6 +41,7 @@ pub unsafe extern "C" fn ww_shm_create(
 ///
 /// Errors: -ENOENT there is none of this name; -EACCES its mode does not allow this access; -EINVAL it is smaller than
 /// asked for, or not shared memory; -EAGAIN, -ETIMEDOUT it has no size; -ECANCELED; -ENOMEM, -EPERM lock is refused;
+/// with populate -ENOSPC /dev/shm is full, -ENOMEM;
 /// -ELOOP a symbolic link; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_open(

@@ -364,8 +364,8 @@ pub unsafe extern "C" fn ww_signal_off(signal: *const ww_signal, id: u64) -> c_i
 /// Waits for a signal and runs the callbacks for it and for those that came meanwhile, in this thread; how many signals
 /// that were. Signals without a callback are taken too.
 ///
-/// Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks;
-/// -EFAULT.
+/// Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EDEADLK it is called by one of those callbacks; in
+/// a child made by fork -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_dispatch(signal: *const ww_signal, timeout_ns: i64) -> ssize_t {
     // SAFETY: as above. A callback may close the handle: it is not touched after dispatch has begun.
@@ -374,7 +374,7 @@ pub unsafe extern "C" fn ww_signal_dispatch(signal: *const ww_signal, timeout_ns
 
 /// Starts a thread that dispatches from now on, with all signals blocked in it. Never blocks.
 ///
-/// Errors: -EALREADY it runs already; -ENOMEM no thread can be had; -EFAULT.
+/// Errors: -EALREADY it runs already; -ENOMEM no thread can be had; in a child made by fork -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_start(signal: *const ww_signal) -> c_int {
     // SAFETY: as above.
@@ -399,8 +399,8 @@ pub unsafe extern "C" fn ww_signal_lost(signal: *const ww_signal) -> ssize_t {
     call(|| unsafe { Ok(usize::try_from(object(signal, "signal")?.0.lost()).unwrap_or(usize::MAX)) })
 }
 
-/// The descriptor, to poll: readable while there is a signal to take. It stays the handle's; in a child made by fork,
-/// call a function that waits first, which makes it the child's own. Never blocks. Errors: -EFAULT.
+/// The descriptor, to poll: readable while there is a signal to take. It stays the handle's; in a child made by fork
+/// this makes it the child's own. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_fd(signal: *const ww_signal) -> c_int {
     // SAFETY: as above.

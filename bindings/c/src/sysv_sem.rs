@@ -281,8 +281,8 @@ pub unsafe extern "C" fn ww_sysv_sem_wait_zero(set: *const ww_sysv_sem, number: 
 /// the helper is woken two switches of context and a few system calls. The helper takes and gives back in one operation:
 /// the value never moves, but the helper counts in ww_sysv_sem_waiting(), and shows as the last pid.
 ///
-/// Errors: -EINVAL the change is above 0; -ERANGE it is below -32767; -EFBIG, -EIDRM, -EACCES as ww_sysv_sem_acquire();
-/// -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT.
+/// Errors: -EINVAL the change is above 0, or -32768; -ERANGE it is below that; -EFBIG, -EIDRM, -EACCES as
+/// ww_sysv_sem_acquire(); -ENOMEM no helper thread can be had; -EMFILE, -ENFILE no descriptor is left; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_sysv_sem_doorbell(set: *const ww_sysv_sem, number: u32, change: c_int) -> c_int {
     // SAFETY: as above.

@@ -19,8 +19,8 @@ use crate::segment::{Loans, wait_mode, ww_loan};
 /// A topic (topic:name): each message to every subscriber, through shared memory, in which it lies once.
 ///
 /// Many may publish; all subscribers see all messages in one order. A publisher that dies or stops half-way holds up
-/// nobody. May be shared between threads. A child made by fork joins as itself when it first uses the handle; loans stay
-/// the parent's.
+/// nobody. May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS,
+/// -EMFILE, -ENFILE if it cannot); loans stay the parent's.
 pub struct ww_topic {
     topic: Arc<Topic>,
     reserved: Loans<TopicReserved<'static>>,
@@ -119,10 +119,10 @@ unsafe fn hand_out(out: *mut *mut ww_topic, topic: Topic) -> Result<()> {
 /// a path on a tmpfs. NULL options mean defaults. Never blocks. Close it with ww_topic_close().
 ///
 /// Errors: -EINVAL the address, or options that do not fit together; -ENOSPC the memory is not free; -EACCES the
-/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -ELOOP a symbolic
-/// link; -ENOTSUP the file system cannot make files without a name (a tmpfs can); -EBADMSG there is something else
-/// under that name, or it is damaged; -EPROTO it was made by an incompatible version; -EUSERS it has no room for
-/// another participant; -EMFILE, -ENFILE; -EFAULT.
+/// directory is somebody else's, or the mode does not allow it; -ENOENT, -ENOTDIR no such directory; -EBUSY others make
+/// and remove it all the time; -ELOOP a symbolic link; -ENOTSUP the file system cannot make files without a name (a
+/// tmpfs can); -EBADMSG there is something else under that name, or it is damaged; -EPROTO it was made by an
+/// incompatible version; -EUSERS it has no room for another participant; -EMFILE, -ENFILE; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_topic_open(
     out: *mut *mut ww_topic,

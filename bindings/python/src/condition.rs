@@ -63,7 +63,8 @@ impl Condition {
         Ok(Condition(Handle::new("Condition", joined), mutex))
     }
 
-    /// Join a condition in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError as there.
+    /// Join a condition in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError
+    /// as there.
     #[staticmethod]
     #[pyo3(signature = (memory, offset, size = None, *, mutex, participants = 0, wait = Waiting::default()))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
@@ -122,10 +123,11 @@ impl Condition {
 
     /// Release the mutex, wait to be notified, and take it again; True, or False if the time has passed.
     ///
-    /// Taking it again may take as long as the timeout, and at least a second, once more; it is held again also when the wait
-    /// was ended early, by Ctrl-C or close. Raises PermissionError: this thread does not hold the mutex. After these the mutex
-    /// is not held: OSError (ENOLCK: it could not be had again in time; ENOTRECOVERABLE: it was given up for good; ESTALE,
-    /// EBADMSG).
+    /// Taking it again may take as long as the timeout, and at least a second, once more; it is held again also when
+    /// the wait was ended early, by Ctrl-C or close. Raises PermissionError: this thread does not hold the mutex. After
+    /// these the mutex is not held: OSError (ENOLCK: it could not be had again in time, or, after a cancel, without
+    /// waiting; ENOTRECOVERABLE: it was given up for good; ESTALE, EBADMSG about the mutex: if these are about the
+    /// condition, it is held still).
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let (condition, mutex, timeout) = (self.0.get()?, self.1.get().core()?, support::timeout(timeout)?);

@@ -15,10 +15,10 @@ use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 /// lock.writing():``.
 ///
 /// A reader's death leaves nothing behind; after a writer that died ``lock.inherited`` is true, for readers as well,
-/// until a writer calls ``consistent()``, or ``give_up()``. A writer that waits keeps new readers out, so a thread that
-/// reads must not read again. Works across processes, which open it by its address or inherit it. Read locks belong to
-/// the handle, the lock for writing to the thread. Made by ``RwLock.open()``, ``RwLock.anonymous()`` and
-/// ``RwLock.from_fd()``.
+/// until a writer calls ``consistent()``, or ``give_up()``. A writer that waits keeps new readers out, and waits for
+/// all, those of its own handle too: a thread that reads must neither read again nor write, or it waits for itself.
+/// Works across processes, which open it by its address or inherit it. Read locks belong to the handle, the lock for
+/// writing to the thread. Made by ``RwLock.open()``, ``RwLock.anonymous()`` and ``RwLock.from_fd()``.
 #[pyclass(frozen, module = "wigwag")]
 pub struct RwLock(Handle<wigwag::RwLock>);
 
@@ -58,7 +58,8 @@ impl RwLock {
         Ok(RwLock(Handle::new("RwLock", joined)))
     }
 
-    /// Join a read-write lock in a range of memory that the caller brought, or make it there: see Mutex.place. Raises OSError as there.
+    /// Join a read-write lock in a range of memory that the caller brought, or make it there: see Mutex.place. Raises
+    /// OSError as there.
     #[staticmethod]
     #[pyo3(signature = (memory, offset, size = None, *, participants = 0, wait = Waiting::default()))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
@@ -172,7 +173,8 @@ impl RwLock {
         self.0.get()?.give_up().map_err(|error| raise(py, error))
     }
 
-    /// A descriptor that is readable while the lock could be taken for reading; a helper thread sleeps behind it from the first call on.
+    /// A descriptor that is readable while the lock could be taken for reading; a helper thread sleeps behind it from
+    /// the first call on.
     ///
     /// It stays the object's; a child made by fork asks for its own. Raises OSError (EMFILE, ENFILE).
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
@@ -196,7 +198,8 @@ impl RwLock {
         Ok(self.0.get()?.address().to_owned())
     }
 
-    /// Close it; threads that wait on it get OSError with errno ECANCELED. Its read locks end; if a thread writes, the lock passes on as from the dead. Closing twice is fine.
+    /// Close it; threads that wait on it get OSError with errno ECANCELED. Its read locks end; if a thread writes, the
+    /// lock passes on as from the dead. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.0.close(py, |_| None, wigwag::RwLock::end_waits)
     }

@@ -84,7 +84,8 @@ memory_class! {
 
         /// Attach the segment with this id, as another program got it from shmget and passed it on.
         ///
-        /// Raises FileNotFoundError, PermissionError.
+        /// Raises OSError (EIDRM: there is none, or not any more; EINVAL: it is smaller than asked for; ENOMEM),
+        /// PermissionError.
         #[staticmethod]
         #[pyo3(signature = (id, size = 0, *, readonly = false, populate = false, lock = false))]
         fn from_id(

@@ -54,9 +54,10 @@ unsafe impl Record for Control {}
 /// behind. Whoever takes the lock after a writer that died is told ([`Locked::Inherited`]), readers as well, until a writer
 /// makes good ([`consistent`](RwLockWriteGuard::consistent)) or gives the lock up for good.
 ///
-/// A writer that waits keeps new readers out, so a thread that reads must not read again: the two would wait for each
-/// other. The lock for writing belongs to the thread, whose end counts as its death; read locks belong to the handle, and
-/// end with it. Readers do not write to each other's memory; reading is one exchange.
+/// A writer that waits keeps new readers out, and waits for all readers, those of its own handle too: a thread that
+/// reads must neither read again nor write, or it waits for itself; no `EDEADLK` tells of that. The lock for writing
+/// belongs to the thread, whose end counts as its death; read locks belong to the handle, and end with it. Readers do
+/// not write to each other's memory; reading is one exchange.
 ///
 /// ```
 /// use wigwag::{RwLock, RwLockOptions, Timeout};
