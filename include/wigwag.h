@@ -4342,7 +4342,8 @@ int ww_pool_submit_to(const ww_pool *pool, ww_pool_task **out, uint32_t function
 
 /* Waits for a task's verdict. May be called again, also by several threads.
  *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -EINVAL the timeout; -EFAULT. */
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -ENOTSUP in a child of the pool's process; -EINVAL the
+ * timeout; -EFAULT. */
 int ww_pool_task_wait(const ww_pool_task *task, ww_verdict *out, int64_t timeout_ns);
 
 /* Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its

@@ -30,6 +30,11 @@ fn handlers() -> Vec<Handler> {
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
             Ok(Vec::new())
         }),
+        Handler::new("chatter", |_: &[u8]| {
+            loop {
+                std::io::Write::write_all(&mut std::io::stderr(), &[b'.'; 4096]).unwrap();
+            }
+        }),
         Handler::new("exit", |code: &[u8]| std::process::exit(number(code) as i32)),
         Handler::new("panic", |_: &[u8]| panic!("on purpose")),
         Handler::new("fill", |megabytes: &[u8]| {
@@ -133,6 +138,40 @@ fn a_killed_worker_fails_its_task_alone_and_says_what_happened() {
     assert_eq!((found.done, found.lost, found.deaths), (100, 1, 1));
     let Verdict::Lost(death) = run(&pool, "exit", "3") else { panic!("no death") };
     assert_eq!((death.signal, death.exit_code), (None, Some(3)));
+}
+
+#[test]
+fn a_worker_that_talks_without_end_holds_up_nobody() {
+    let child = fork(|| {
+        let nowhere = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        nix::unistd::dup2_stderr(&nowhere).unwrap(); // where the pool passes it on to
+        let pool = pool(options());
+        let chatter = submit(&pool, "chatter", "");
+        for _ in 0..3 {
+            assert!(matches!(run(&pool, "kill", ""), Verdict::Lost(_)));
+            assert_eq!(done(run(&pool, "upper", "a")), b"A");
+        }
+        assert!(chatter.cancel(true));
+        assert!(matches!(chatter.wait(GENEROUS).unwrap(), Verdict::Cancelled));
+        pool.shutdown(false, GENEROUS).unwrap();
+    });
+    child.join();
+}
+
+#[test]
+fn a_child_made_by_fork_is_told_that_the_pool_is_its_parents() {
+    let pool = pool(options());
+    let task = submit(&pool, "upper", "a");
+    let child = fork(|| {
+        assert_eq!(task.wait(Timeout::Forever).unwrap_err().errno(), libc::ENOTSUP);
+        assert_eq!(pool.collect(1, Timeout::Forever).unwrap_err().errno(), libc::ENOTSUP);
+        assert!(!task.cancel(true) && !pool.cancel(task.number(), true) && !pool.has_begun(task.number()));
+        assert_eq!(pool.statistics(), PoolStatistics::default());
+    });
+    child.join();
+    assert_eq!(done(task.wait(GENEROUS).unwrap()), b"A");
+    let child = fork(move || drop(pool));
+    child.join();
 }
 
 #[test]

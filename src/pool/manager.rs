@@ -122,13 +122,32 @@ impl Shared {
 
     /// Returns when the pool's thread, which has come to its end, has let go of everything.
     pub fn wait_for_thread(&self, thread: &Arc<()>) {
-        if self.with(|engine, _| engine.closed) {
+        if self.is_own() && self.with(|engine, _| engine.closed) {
             background::wait_until_released(thread, self.generation);
         }
     }
 
     pub fn error(&self, errno: Errno, operation: &'static str) -> Error {
         self.object.error(errno, operation)
+    }
+
+    /// Whether this process made the pool. A child made by fork has a copy of its books, which a thread that it does not have may
+    /// have locked, and nobody works on them.
+    pub fn is_own(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    fn require_own(&self, operation: &'static str) -> Result<()> {
+        if self.is_own() {
+            return Ok(());
+        }
+        let error = self.error(Errno::ENOTSUP, operation);
+        Err(error.because("a pool belongs to the process that made it; make one of its own in the child"))
+    }
+
+    /// As [`Shared::with`], and nothing in a child made by fork.
+    pub fn with_own<T: Default>(&self, work: impl FnOnce(&mut Engine, &mut News) -> T) -> T {
+        if self.is_own() { self.with(work) } else { T::default() }
     }
 
     /// Works on the books, and tells those whom it concerns.
@@ -180,11 +199,7 @@ impl Shared {
                 self.largest()
             )));
         }
-        if self.generation != fork::generation() {
-            return Err(self
-                .error(Errno::ENOTSUP, "submit")
-                .because("a pool belongs to the process that made it; make one of its own in the child"));
-        }
+        self.require_own("submit")?;
         let mut operation = self.object.operation("submit", timeout);
         let (mut payload, mut ticket) = (Some(payload), ticket);
         loop {
@@ -215,7 +230,24 @@ impl Shared {
         }
     }
 
+    /// Waits for the verdict that comes to `ticket`.
+    pub fn wait(&self, ticket: &Ticket, timeout: Timeout) -> Result<Verdict> {
+        self.require_own("wait for task")?;
+        let mut operation = self.object.operation("wait for task", timeout);
+        loop {
+            let seen = ticket.changes.seen();
+            if let Some(verdict) = ticket.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+                return Ok(verdict);
+            }
+            if timeout == Timeout::Now {
+                return Err(operation.error(Errno::EAGAIN));
+            }
+            ticket.changes.wait(seen, &mut operation)?;
+        }
+    }
+
     pub fn collect(&self, most: usize, timeout: Timeout) -> Result<Vec<(u64, Verdict)>> {
+        self.require_own("collect")?;
         let mut operation = self.object.operation("collect", timeout);
         loop {
             let seen = self.completed.seen();
@@ -236,7 +268,7 @@ impl Shared {
     }
 
     pub fn shutdown(&self, cancel_queued: bool, timeout: Timeout) -> Result<()> {
-        if self.generation != fork::generation() {
+        if !self.is_own() {
             return Ok(()); // the parent's, which sees to it
         }
         let mut operation = self.object.operation("shut down", timeout);

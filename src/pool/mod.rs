@@ -15,7 +15,7 @@ mod wire;
 mod worker;
 
 use std::ffi::OsString;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -153,7 +153,7 @@ impl Pool {
     /// all: the pool is shut down and everything was collected.
     ///
     /// # Errors
-    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
+    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; `ENOTSUP` the pool is another process's.
     pub fn collect(&self, most: usize, timeout: Timeout) -> Result<Vec<(u64, Verdict)>> {
         self.shared.collect(most, timeout)
     }
@@ -161,12 +161,12 @@ impl Pool {
     /// Cancels a task by number, one that runs too if `running`: its worker is killed for it. False if it has its verdict
     /// already, or runs on. Never blocks.
     pub fn cancel(&self, task: u64, running: bool) -> bool {
-        self.shared.with(|engine, news| engine.cancel(task, running, news))
+        self.shared.with_own(|engine, news| engine.cancel(task, running, news))
     }
 
     /// Whether a worker has begun a task that has no verdict yet. Never blocks.
     pub fn has_begun(&self, task: u64) -> bool {
-        self.shared.with(|engine, _| engine.has_begun(task))
+        self.shared.with_own(|engine, _| engine.has_begun(task))
     }
 
     /// As many bytes as a task may have, and its result, with what the pool was started over. Never blocks.
@@ -174,9 +174,9 @@ impl Pool {
         self.shared.largest()
     }
 
-    /// What it has seen, and what it does now. Never blocks.
+    /// What it has seen, and what it does now; nothing in a child made by fork. Never blocks.
     pub fn statistics(&self) -> PoolStatistics {
-        self.shared.with(|engine, _| engine.statistics())
+        self.shared.with_own(|engine, _| engine.statistics())
     }
 
     /// Ends the pool: no more tasks are taken, those that it has are finished (with `cancel_queued`, those that have not
@@ -211,24 +211,14 @@ impl PoolTask {
     /// Waits for the verdict.
     ///
     /// # Errors
-    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED`: it has none yet.
+    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED`: it has none yet; `ENOTSUP` the pool is another process's.
     pub fn wait(&self, timeout: Timeout) -> Result<Verdict> {
-        let mut operation = self.shared.object.operation("wait for task", timeout);
-        loop {
-            let seen = self.ticket.changes.seen();
-            if let Some(verdict) = self.ticket.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-                return Ok(verdict);
-            }
-            if timeout == Timeout::Now {
-                return Err(operation.error(Errno::EAGAIN));
-            }
-            self.ticket.changes.wait(seen, &mut operation)?;
-        }
+        self.shared.wait(&self.ticket, timeout)
     }
 
     /// Cancels it, also if it runs and `running` says so. False if it has its verdict already, or runs on. Never blocks.
     pub fn cancel(&self, running: bool) -> bool {
-        self.shared.with(|engine, news| engine.cancel(self.number, running, news))
+        self.shared.with_own(|engine, news| engine.cancel(self.number, running, news))
     }
 }
 

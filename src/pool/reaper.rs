@@ -14,6 +14,8 @@ use crate::waitset::{Interest, WaitSet, WaitSetEvent};
 
 /// Bytes of last words that are kept per worker.
 const KEPT: usize = 4096;
+/// What a pipe holds, in pieces as they are read: no more at once, for a worker, or what it has started, may say more without end.
+const PIECES: usize = 16;
 /// How often memory is looked at.
 const MEMORY_PERIOD: Duration = Duration::from_millis(50);
 
@@ -119,7 +121,11 @@ impl Reaper {
     /// The last words of a worker that has ended; it is watched no more. What it has said that [`Reaper::hear_out`] has not passed on
     /// is not passed on.
     pub fn forget(&self, pid: i32) -> String {
-        while self.hear(token(pid) | WORDS).is_some() {}
+        for _ in 0..PIECES {
+            if self.hear(token(pid) | WORDS).is_none() {
+                break;
+            }
+        }
         let Some(watched) = lock(&self.watched).remove(&token(pid)) else { return String::new() };
         if watched.words.is_some() {
             let _ = self.set.remove(token(pid) | WORDS); // at its end it is out already
@@ -137,10 +143,11 @@ impl Reaper {
         let _ = self.stop.add(1, Timeout::Now); // full only if it was stopped before
     }
 
-    /// Passes on what a worker says.
+    /// Passes on what a worker says; if there is more, the next look at the set says so.
     fn listen(&self, token: u64) {
         let _one_at_a_time = lock(&self.speaks);
-        while let Some(words) = self.hear(token) {
+        for _ in 0..PIECES {
+            let Some(words) = self.hear(token) else { break };
             let mut rest = &words[..];
             // Not by the standard library's handle: a worker that is forked meanwhile would find it locked for ever.
             while let Ok(length @ 1..) = nix::unistd::write(std::io::stderr(), rest) {

@@ -385,7 +385,8 @@ unsafe fn task_options(given: *const ww_task_options) -> Result<TaskOptions> {
 
 /// Waits for a task's verdict. May be called again, also by several threads.
 ///
-/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -EINVAL the timeout; -EFAULT.
+/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -ENOTSUP in a child of the pool's process; -EINVAL the
+/// timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_task_wait(task: *const ww_pool_task, out: *mut ww_verdict, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
