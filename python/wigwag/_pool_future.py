@@ -7,7 +7,7 @@ from concurrent.futures import Future, _base
 from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
-    from .pool import ProcessPool
+    from .pool import ProcessPool as _ProcessPool
 
 _OPEN = (_base.PENDING, _base.RUNNING)
 
@@ -15,7 +15,7 @@ _OPEN = (_base.PENDING, _base.RUNNING)
 class TaskFuture(Future):  # type: ignore[type-arg]
     """The future of a task: one of concurrent.futures, which can also end a task that runs."""
 
-    _pool: "Optional[ProcessPool]" = None
+    _pool: Optional[_ProcessPool] = None
     _number = 0
     _block: Optional[int] = None
     _state = _base.PENDING
