@@ -532,6 +532,25 @@ fn many_threads_drain_at_once() {
 }
 
 #[test]
+fn a_drain_ends_while_others_log_without_end() {
+    let place = Place::new();
+    let options = LogOptions { capacity: 16 << 10, largest: 1000, writer: LogWriter::Never, ..place.options() };
+    let log = Log::open(&place.address(), options).unwrap();
+    log.info("the first").unwrap();
+    let _children = [0, 1].map(|_| {
+        fork(|| {
+            loop {
+                log.info("and on").unwrap(); // waits for room, which only a drain makes
+            }
+        })
+    });
+    for _ in 0..20 {
+        log.drain(GENEROUS).unwrap();
+    }
+    assert_eq!(place.messages()[0], "the first");
+}
+
+#[test]
 fn a_crash_is_logged_and_stays_one() {
     let place = Place::new();
     let log = place.open();

@@ -12,7 +12,7 @@ use super::{Base, Shared};
 use crate::error::{Error, Result};
 use crate::segment::{Bell, Member, Party};
 use crate::sync::core::explained;
-use crate::sync_atomics::{AtomicU64, Ordering};
+use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, fork};
 use crate::timeout::{Deadline, Timeout};
 use crate::wait::Operation;
@@ -25,6 +25,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Who drains looks again whether there is a writer still.
 const WRITER_THERE: Duration = Duration::from_millis(100);
+/// Who drains waits so long for room to say so.
+const NAP: Duration = Duration::from_millis(1);
 /// Who closes the last handle writes for at most so many steps, should others go on logging.
 const LAST_STEPS: u32 = 1 << 20;
 
@@ -57,7 +59,11 @@ impl Shared {
             }
         }
         // Trouble with the file stays in the statistics, and the records in memory.
-        let _ = self.write_what_is_there(LAST_STEPS);
+        let mut steps = 0;
+        let _ = self.write_what_is_there(Timeout::Forever, || {
+            steps += 1;
+            steps > LAST_STEPS
+        });
     }
 
     /// Sleeps, unless the handle is closed meanwhile.
@@ -80,7 +86,7 @@ impl Shared {
         if inherited {
             guard.consistent()?; // the journal says all that there is to know
         }
-        let mut writer = Writer::new(self, inherited)?;
+        let Some(mut writer) = Writer::new(self, inherited, operation.left())? else { return Ok(0) };
         let mut dealt = 0;
         let served = self.keep_writing(&mut writer, &mut operation, &mut dealt);
         // A failure is for the next writer to meet.
@@ -109,8 +115,9 @@ impl Shared {
         error.operation() == "write" && !error.is(Errno::ESTALE)
     }
 
-    /// Writes what there is, if nobody else is the writer; whether it was done.
-    fn write_what_is_there(&self, most: u32) -> Result<bool> {
+    /// Writes what there is, or `enough` of it, if nobody else is the writer and the last one's messages come back in time;
+    /// whether it was done.
+    fn write_what_is_there(&self, timeout: Timeout, mut enough: impl FnMut() -> bool) -> Result<bool> {
         let locked = match self.lock.lock(Timeout::Now) {
             Err(error) if error.is(Errno::EAGAIN) => {
                 self.lock.look_for_dead()?;
@@ -123,17 +130,14 @@ impl Shared {
         if inherited {
             guard.consistent()?;
         }
-        let mut writer = Writer::new(self, inherited)?;
-        for _ in 0..most {
-            if writer.step()? == Step::Nothing {
-                break;
-            }
-        }
+        let Some(mut writer) = Writer::new(self, inherited, timeout)? else { return Ok(false) };
+        while !enough() && writer.step()? != Step::Nothing {}
         writer.sync().map_err(|errno| self.in_trouble(errno))?;
         Ok(true)
     }
 
     pub(super) fn drain(&self, timeout: Timeout) -> Result<()> {
+        let deadline = Deadline::after(timeout);
         let mut operation = self.base.core.object.operation("drain", timeout);
         let _turn = self.drains.take(&mut operation)?;
         let core = &self.base.core;
@@ -142,37 +146,39 @@ impl Shared {
         let answer = self.next_identity();
         let mark = mark(place, answer);
         let failures = core.control.progress.failures.load(Ordering::Relaxed);
-        // There may be no room for the mark, and nobody to make some.
+        // There may be no room for the mark, and nobody to make some; what there is, others may take.
+        let mut so_far = Ok(());
         loop {
             match self.carrier.send_mark(&self.base, &mark) {
                 Ok(()) => break,
-                Err(error) if error.is(Errno::EAGAIN) => {}
+                Err(error) if error.is(Errno::EAGAIN) => so_far.map_err(|errno| operation.error(errno))?,
                 Err(error) => return Err(error),
             }
-            if !self.write_what_is_there(1)? {
-                let most = operation.left();
-                let some = if let Timeout::After(left) = most { left.min(WRITER_THERE) } else { WRITER_THERE };
-                if most == Timeout::Now {
-                    return Err(operation.error(if timeout == Timeout::Now {
-                        Errno::EAGAIN
-                    } else {
-                        Errno::ETIMEDOUT
-                    }));
-                }
+            let mut steps = 0;
+            let one = || std::mem::replace(&mut steps, 1) == 1;
+            let written = self.write_what_is_there(operation.left(), one)?;
+            so_far = operation.wait().check().map_err(|errno| match timeout {
+                Timeout::Now if errno == Errno::ETIMEDOUT => Errno::EAGAIN,
+                _ => errno,
+            });
+            if !written && so_far.is_ok() {
                 self.trouble(failures)?;
-                operation.wait().check().map_err(|errno| operation.error(errno))?;
-                std::thread::sleep(some.min(Duration::from_millis(1)));
+                std::thread::sleep(NAP);
             }
         }
         let attempt = || -> SysResult<Option<Result<()>>> {
             // SeqCst pairs with the store of the writer's answer, see `Bell`.
-            let answered = |word: &AtomicU64| word.load(Ordering::SeqCst) == answer;
-            if core.control.answers.get(place as usize).is_none_or(answered) {
+            let answered =
+                || core.control.answers.get(place as usize).is_none_or(|word| word.load(Ordering::SeqCst) == answer);
+            if answered() {
                 return Ok(Some(Ok(())));
             }
-            match self.write_what_is_there(u32::MAX) {
+            // Others may go on logging: not to the end of what there is. Who only tries has no more to write than was there
+            // before the mark.
+            let enough = || answered() || (timeout != Timeout::Now && deadline.has_passed());
+            match self.write_what_is_there(deadline.left_of(timeout), enough) {
                 Err(error) => return Ok(Some(Err(error))),
-                Ok(true) if core.control.answers.get(place as usize).is_none_or(answered) => return Ok(Some(Ok(()))),
+                Ok(true) if answered() => return Ok(Some(Ok(()))),
                 Ok(_) => {}
             }
             Ok(self.trouble(failures).err().map(Err))

@@ -16,7 +16,7 @@ use super::{BLOCK_BITS, Shared};
 use crate::error::{Error, Result};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
-use crate::timeout::{Timeout, now, wall_clock};
+use crate::timeout::{Deadline, Timeout, now, wall_clock};
 
 /// So long a file may be locked by a writer that is just dying.
 const LOCKED_FOR: Duration = Duration::from_secs(1);
@@ -86,24 +86,25 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Takes over from whoever was the writer before. `inherited`: that one died.
-    pub fn new(shared: &'a Shared, inherited: bool) -> Result<Writer<'a>> {
-        // A dead writer's messages come back to the ring one way, its lock another: what has not come back yet would be
-        // unknown as soon as the next journal is in force. Only a writer takes messages, so it is over soon.
-        let since = now();
-        while shared.carrier.others_hold()? > 0 {
-            if shared.ending.is_fired() && now().saturating_sub(since) > LOCKED_FOR {
-                return Err(shared.base.core.error(Errno::ECANCELED, "take over"));
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
+    /// Takes over from whoever was the writer before; not if that one's messages do not come back in time. `inherited`: it
+    /// died.
+    pub fn new(shared: &'a Shared, inherited: bool, timeout: Timeout) -> Result<Option<Writer<'a>>> {
         let progress = &shared.base.core.control.progress;
         if inherited {
             progress.taken_over.fetch_add(1, Ordering::Relaxed);
         }
+        // A dead writer's messages come back to the ring one way, its lock another: what has not come back yet would be
+        // unknown as soon as the next journal is in force. Only a writer takes messages, so it is over soon.
+        let (end, end_of_handle) = (Deadline::after(timeout), Deadline::after(LOCKED_FOR.into()));
+        while shared.carrier.others_hold()? > 0 {
+            if end.has_passed() || (shared.ending.is_fired() && end_of_handle.has_passed()) {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
         let trouble = Some(progress.trouble.load(Ordering::Relaxed)).filter(|errno| *errno != 0);
         let trouble = trouble.map(|errno| Errno::from_raw(errno.cast_signed()));
-        Ok(Writer {
+        Ok(Some(Writer {
             shared,
             waiting: VecDeque::new(),
             more: true,
@@ -119,7 +120,7 @@ impl<'a> Writer<'a> {
             pack_from: Duration::ZERO,
             packing: None,
             vain: 0,
-        })
+        }))
     }
 
     /// Deals with what there is, up to one journal full.
