@@ -350,6 +350,18 @@ fn shutdown_at_its_deadline_ends_what_runs() {
 }
 
 #[test]
+fn a_pool_that_is_given_up_leaves_no_worker_that_was_being_started() {
+    let pool = pool(PoolOptions { workers: 8, retries: u32::MAX, ..options() });
+    let dying = submit(&pool, "kill", "");
+    let running: Vec<_> = (0..8).map(|_| submit(&pool, "sleep", "60000")).collect();
+    assert_eq!(pool.shutdown(false, Timeout::Now).unwrap_err().errno(), libc::EAGAIN);
+    assert!(pool.statistics().workers.is_empty());
+    for task in running.iter().chain([&dying]) {
+        assert_eq!(task.wait(GENEROUS).unwrap(), Verdict::Cancelled);
+    }
+}
+
+#[test]
 fn workers_end_with_a_parent_that_is_killed() {
     let (done, tell) = nix::unistd::pipe().unwrap();
     let parent = fork(|| {

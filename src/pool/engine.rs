@@ -40,6 +40,8 @@ pub(super) struct Engine {
     places: Vec<Place>,
     next_task: u64,
     pub closing: bool,
+    /// Nobody waits for what is not done yet: see [`Engine::give_up`].
+    given_up: bool,
     /// The manager has ended.
     pub closed: bool,
     /// Time that a task takes, on average.
@@ -69,6 +71,7 @@ impl Engine {
             places,
             next_task: 0,
             closing: false,
+            given_up: false,
             closed: false,
             average: Duration::from_millis(1),
             false_starts: 0,
@@ -140,7 +143,7 @@ impl Engine {
 
     /// Workers that shall be started now; their places are set aside for it.
     pub fn wanted(&mut self) -> Vec<u32> {
-        if self.closing && self.queue.is_empty() {
+        if self.given_up || self.closing && self.queue.is_empty() {
             return Vec::new();
         }
         let live = self.places.iter().filter(|place| !matches!(place.state, PlaceState::Empty)).count();
@@ -358,6 +361,9 @@ impl Engine {
 
     /// What is due now, and when to look again.
     pub fn tick(&mut self, news: &mut News) -> Option<Duration> {
+        if self.given_up {
+            self.end_all(news);
+        }
         let now = about_now();
         for task in std::mem::take(&mut self.hopeless) {
             let reason = format!(
@@ -432,8 +438,15 @@ impl Engine {
         self.places.iter().any(untold)
     }
 
-    /// Ends all workers.
-    pub fn kill_all(&mut self) {
+    /// Cancels all tasks and ends all workers: those there are, and with the next ticks those that are just being started
+    /// and the tasks that come back from the dead.
+    pub fn give_up(&mut self, news: &mut News) {
+        self.given_up = true;
+        self.end_all(news);
+    }
+
+    fn end_all(&mut self, news: &mut News) {
+        self.cancel_queued(news);
         self.places.iter_mut().for_each(|place| {
             place.kill(DeathReason::Cancel);
         });

@@ -115,6 +115,7 @@ impl Shared {
         };
         background::spawn("wigwag-pool", 1024 * 1024, run).map_err(|errno| {
             reaper.stop();
+            let _ = Channel::remove(&results); // a pipe has no name
             Error::new(errno, "pool").because("no thread can be had (memory, ulimit -u)")
         })?;
         Ok((shared, thread))
@@ -283,10 +284,7 @@ impl Shared {
         self.wake();
         let ended = self.until_over(&mut operation);
         if ended.is_err() {
-            self.with(|engine, news| {
-                engine.cancel_queued(news);
-                engine.kill_all();
-            });
+            self.with(Engine::give_up);
             self.wake();
             // Killed processes end without anybody's help.
             let object = Object::new("");
