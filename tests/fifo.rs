@@ -56,11 +56,17 @@ fn opening_alone_is_bounded_both_ways() {
     }
 }
 
+/// Runs `body` in a process of its own: the children that other tests fork meanwhile would hold copies of its ends, and
+/// whoever finds one of those does not wait for ours.
+fn alone(body: impl FnOnce()) {
+    fork(body).join();
+}
+
 #[test]
 fn each_side_waits_for_the_other() {
     let (_directory, address) = place();
     let greet = |writer: &Fifo| writer.write_all(b"Hello FIFO", GENEROUS).unwrap();
-    for reader_first in [true, false] {
+    let meet = |reader_first| {
         let options = FifoOptions { create: true, ..Default::default() };
         let other = fork(|| {
             if reader_first {
@@ -82,6 +88,9 @@ fn each_side_waits_for_the_other() {
             greet(&Fifo::open_writer(&address, &options, GENEROUS).unwrap());
         }
         other.join();
+    };
+    for reader_first in [true, false] {
+        alone(|| meet(reader_first));
     }
 }
 
@@ -161,9 +170,7 @@ fn a_killed_peer_is_the_end_or_a_broken_pipe() {
 fn a_writer_that_leaves_at_once_is_not_missed() {
     let (_directory, address) = place();
     Fifo::create(&address, &plain()).unwrap();
-    // In a process of its own: the children that other tests fork meanwhile would hold copies of the reader, and a writer
-    // that finds one of those is not waiting for ours.
-    let alone = fork(|| {
+    alone(|| {
         for _ in 0..50 {
             let writer = fork(|| {
                 let writer = Fifo::open_writer(&address, &plain(), GENEROUS).unwrap();
@@ -174,7 +181,6 @@ fn a_writer_that_leaves_at_once_is_not_missed() {
             writer.join();
         }
     });
-    alone.join();
 }
 
 #[test]

@@ -3,14 +3,15 @@
 mod support;
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use support::{GENEROUS, eventually, fork, fork_without};
 use wigwag::{
-    Cancel, EventFd, Ring, RingOptions, Signal, Signals, SocketAddress, Timeout, WaitMode, set_interrupt_hook,
+    Barrier, BarrierOptions, Cancel, EventFd, Permits, PermitsOptions, Ring, RingOptions, Signal, Signals,
+    SocketAddress, Timeout, WaitMode, set_interrupt_hook,
 };
 
 #[test]
@@ -67,12 +68,23 @@ fn a_long_wait_after_brief_ones_ends_although_all_signals_are_blocked() {
     });
 }
 
+/// Has `hook` called in waits that SIGUSR1 interrupts. In a process of its own.
+fn interrupt_with(hook: fn() -> bool) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: a handler that does nothing, in a child that has no other.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+    }
+    set_interrupt_hook(hook);
+}
+
 static EVENTS: LazyLock<EventFd> = LazyLock::new(|| EventFd::new().unwrap());
 static RAN: AtomicBool = AtomicBool::new(false);
 
 #[test]
 fn a_signal_hook_may_end_the_very_wait_that_it_interrupts() {
-    extern "C" fn nothing(_: libc::c_int) {}
     fn hook() -> bool {
         if !RAN.swap(true, Ordering::SeqCst) {
             EVENTS.end_waits(); // as a handler does that closes the object
@@ -80,13 +92,7 @@ fn a_signal_hook_may_end_the_very_wait_that_it_interrupts() {
         false
     }
     fork(|| {
-        // SAFETY: a handler that does nothing, in a child that has no other.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = nothing as *const () as usize;
-            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
-        }
-        set_interrupt_hook(hook);
+        interrupt_with(hook);
         let (pid, thread) = (nix::unistd::getpid().as_raw(), Signal::this_thread());
         std::thread::scope(|threads| {
             threads.spawn(|| {
@@ -99,6 +105,80 @@ fn a_signal_hook_may_end_the_very_wait_that_it_interrupts() {
         });
     })
     .join();
+}
+
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+/// Has a signal handler fork in the middle of `wait`, looks after the child's end whether the parent still waits, and lets
+/// it `go` on.
+fn fork_in(wait: impl FnOnce() -> wigwag::Result<()>, waits: impl Fn() -> bool + Sync, go: impl FnOnce() + Send) {
+    fn hook() -> bool {
+        if CHILD.load(Ordering::SeqCst) == 0 {
+            // SAFETY: the child unwinds to where it leaves, below.
+            CHILD.store(unsafe { libc::fork() }, Ordering::SeqCst);
+        }
+        false
+    }
+    fork(|| {
+        interrupt_with(hook);
+        let (pid, thread) = (nix::unistd::getpid().as_raw(), Signal::this_thread());
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                eventually("it waits", &waits);
+                while CHILD.load(Ordering::SeqCst) == 0 {
+                    let _ = Signal::USR1.send_to_thread(pid, thread);
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                let mut status = 0;
+                // SAFETY: a child of this process; status is a live local.
+                unsafe { libc::waitpid(CHILD.load(Ordering::SeqCst), &raw mut status, 0) };
+                assert_eq!(status, 0, "the child's wait ends with EINTR");
+                assert!(waits());
+                go();
+            });
+            let waited = wait();
+            if nix::unistd::getpid().as_raw() != pid {
+                let ended = waited.is_err_and(|error| error.is(Errno::EINTR) && error.reason().contains("forked"));
+                // SAFETY: the child has nothing to tidy up.
+                unsafe { libc::_exit(i32::from(!ended)) };
+            }
+            waited.unwrap();
+        });
+    })
+    .join();
+}
+
+#[test]
+fn a_child_made_in_the_middle_of_a_wait_leaves_the_wait_to_its_parent() {
+    let seen = |participants: &[wigwag::SyncParticipant]| participants.iter().any(|found| found.waiting == 1);
+
+    let permits = Permits::anonymous(PermitsOptions { count: 1, fair: true, ..Default::default() }).unwrap();
+    fork_in(
+        || {
+            std::mem::forget(permits.acquire(1, GENEROUS)?);
+            permits.acquire(1, GENEROUS).map(drop)
+        },
+        || seen(&permits.statistics().unwrap().participants),
+        || permits.release(1).unwrap(),
+    );
+
+    let barrier = Barrier::anonymous(BarrierOptions { parties: 2, ..Default::default() }).unwrap();
+    fork_in(
+        || barrier.wait(GENEROUS).map(drop),
+        || barrier.statistics().is_ok_and(|found| found.arrived == 1 && seen(&found.participants)),
+        || barrier.wait(GENEROUS).map(drop).unwrap(),
+    );
+
+    let ring = Ring::anonymous(RingOptions { capacity: 1 << 10, largest: 400, ..Default::default() }).unwrap();
+    let fill = || while ring.send(&[1; 300], Timeout::Now).is_ok() {};
+    fork_in(
+        || {
+            fill();
+            ring.send(&[2; 300], GENEROUS)
+        },
+        || ring.statistics().unwrap().participants.iter().any(|found| found.waiting == 1),
+        || assert_eq!(ring.recv(&mut [0; 400], GENEROUS).unwrap().length, 300),
+    );
 }
 
 #[test]

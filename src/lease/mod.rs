@@ -42,7 +42,7 @@ use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
 use crate::lender::Lender;
 use crate::segment::look_around;
-use crate::sync::core::{self, Common, Core, Kind};
+use crate::sync::core::{self, Common, Core, Kind, Part};
 use crate::sync::doorbell::Listener;
 use crate::sync::opening::opening_at;
 use crate::sync_atomics::{AtomicU32, Ordering};
@@ -83,7 +83,7 @@ pub struct LeasePool {
     bells: Doorbells<()>,
     /// The same.
     watch: Watch,
-    core: Arc<Shared>,
+    core: Part<Shared>,
 }
 
 opening_at!(LeasePool, Lease, LeaseOptions, "lease:", "pool of leases");
@@ -147,7 +147,7 @@ impl Kind for LeasePool {
         };
         // What the dead hold is best taken back by those who come, as nobody else may have a reason to look.
         look_around(&shared)?;
-        Ok(LeasePool { bells: Doorbells::default(), watch: Watch::default(), core: Arc::new(shared) })
+        Ok(LeasePool { bells: Doorbells::default(), watch: Watch::default(), core: Part::new(shared) })
     }
 }
 
@@ -304,7 +304,7 @@ impl LeasePool {
     ///
     /// System calls: eventfd2, clone; in the helper futex.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(&self.core)))))
+        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(self.core.shared())))))
     }
 
     // --- what the calls are made of ---
@@ -366,7 +366,7 @@ impl LeasePool {
             } else if now().saturating_sub(began) < WORTH_IT {
                 Some(WORTH_IT)
             } else {
-                self.watch.keep(shared);
+                self.watch.keep(shared.shared());
                 None
             };
             waiting.found_nothing(purpose.group, swept.next_expiry.into_iter().chain(soon).min());

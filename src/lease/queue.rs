@@ -249,6 +249,9 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let place = self.shared.parts.waiters.word::<0>(self.index);
+        if !self.shared.member.is_settled() {
+            return; // a copy in a child
+        }
         // A failure: this handle was declared dead, and the place may be somebody else's.
         if place.compare_exchange(self.waiter.0, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             self.shared.pass_on(); // it may have been called, and leave for another reason

@@ -82,7 +82,9 @@ impl Ring {
         match furnished {
             Ok(()) => Ok(held),
             Err(error) => {
-                lane.forgo(&held);
+                if self.many.member.is_settled() {
+                    lane.forgo(&held);
+                }
                 Err(error)
             }
         }

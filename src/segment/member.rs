@@ -366,7 +366,7 @@ impl Member {
         if participant.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             participant.waiting_since.store(wall_clock(), Ordering::Relaxed);
         }
-        Ok(Some(Waiting(participant)))
+        Ok(Some(Waiting { member: self, participant }))
     }
 
     /// Takes on roles, seen by all from then on.
@@ -479,14 +479,23 @@ impl Member {
 }
 
 /// See [`Member::waiting`].
-pub(super) struct Waiting<'a>(&'a Participant);
+pub(super) struct Waiting<'a> {
+    member: &'a Member,
+    participant: &'a Participant,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        if !self.member.is_settled() {
+            return;
+        }
         // Not below 0: should this member have been declared dead, the place may be another's, who counts anew.
-        let less = self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| waiting.checked_sub(1));
+        let less = self
+            .participant
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| waiting.checked_sub(1));
         if less == Ok(1) {
-            self.0.waiting_since.store(0, Ordering::Relaxed);
+            self.participant.waiting_since.store(0, Ordering::Relaxed);
         }
     }
 }

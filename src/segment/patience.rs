@@ -275,7 +275,8 @@ impl Patience {
         let _seen_waiting = party.member().waiting().map_err(|errno| fail(operation, errno))?;
         let mut slept = false;
         let result = self.sleep_until(party, operation, attempt, &mut slept);
-        if slept {
+        // In a child that was made meanwhile it is the parent that waits, here and wherever something is taken back.
+        if slept && party.member().is_settled() {
             party.pass_on(result.is_err());
         }
         result
@@ -313,6 +314,12 @@ impl Patience {
             let before = bell.before_sleep();
             *slept = true;
             let woken = operation.wait().futex(bell.word(), announced, most).map_err(|errno| operation.error(errno))?;
+            if operation.wait().is_parents() {
+                return Err(operation.error(Errno::EINTR).because(
+                    "this process was forked by a signal handler in the middle of the call, which is the parent's; call \
+                     again",
+                ));
+            }
             if woken {
                 bell.learn(before);
             }

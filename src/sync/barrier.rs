@@ -1,10 +1,8 @@
 //! A meeting point.
 
-use std::sync::Arc;
-
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, explained};
+use super::core::{Common, Core, Kind, Part, SyncParticipant, explained};
 use super::opening::{opening, options};
 use super::roster::{PLACE, Roster};
 use crate::address::Address;
@@ -88,7 +86,7 @@ impl Word {
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 pub struct Barrier {
-    core: Arc<Shared>,
+    core: Part<Shared>,
     parties: u32,
 }
 
@@ -143,7 +141,7 @@ impl Kind for Barrier {
             return Err(Errno::EBADMSG);
         }
         let roster = Roster::new(segment.memory(), body + size_of::<Control>(), segment.participants())?;
-        let core = Arc::new(Shared { core, roster });
+        let core = Part::new(Shared { core, roster });
         look_around(&*core)?;
         core.enter()?;
         Ok(Barrier { core, parties })
@@ -201,7 +199,7 @@ impl Barrier {
         let waited = self.core.patience.wait(&*self.core, &mut operation, || self.look(round));
         match waited {
             Ok(()) => Ok(number),
-            Err(error) if self.take_back(round) => Err(error),
+            Err(error) if !self.core.member.is_settled() || self.take_back(round) => Err(error),
             // The round is over: all had arrived before it could be taken back, or it broke.
             Err(error) => match self.look(round) {
                 Ok(Some(())) => Ok(number),

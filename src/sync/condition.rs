@@ -1,11 +1,10 @@
 //! Waiting under a mutex until somebody else has changed something.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, explained};
+use super::core::{Common, Core, Kind, Part, SyncParticipant, explained};
 use super::mutex::{Locked, Mutex, MutexGuard};
 use super::opening::{opening, options};
 use super::roster::{PLACE, Roster};
@@ -114,7 +113,7 @@ impl Word {
 /// # Ok::<(), wigwag::Error>(())
 /// ```
 pub struct Condition {
-    core: Arc<Shared>,
+    core: Part<Shared>,
 }
 
 struct Shared {
@@ -157,7 +156,7 @@ impl Kind for Condition {
             return Err(Errno::EBADMSG);
         }
         let roster = Roster::new(segment.memory(), body + size_of::<Control>(), segment.participants())?;
-        let core = Arc::new(Shared { core, roster });
+        let core = Part::new(Shared { core, roster });
         look_around(&*core)?;
         Ok(Condition { core })
     }
@@ -232,6 +231,11 @@ impl Condition {
             Ok(None) => self.core.patience.wait(&*self.core, &mut operation, called),
             first => first.map(drop).map_err(fail),
         };
+        if waited.is_err() && !self.core.member.is_settled() {
+            return Err(fail(Errno::ENOLCK).because(
+                "this process was forked by a signal handler in the middle of the wait; the mutex is not held",
+            ));
+        }
         let ended = match waited {
             Err(_) if !self.core.give_back(ticket) => Ok(()), // called at the last moment
             ended => ended,

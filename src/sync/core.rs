@@ -1,6 +1,6 @@
 //! What all of them have in common: a segment with a control record, a part in it, and how calls wait.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::segment::{Member, Patience, Peer, Plan, Segment, WaitMode};
+use crate::segment::{Member, Party, Patience, Peer, Plan, Segment, WaitMode};
 use crate::sys::SysResult;
 use crate::sys::shared::{Kept, Mapping, Record};
 use crate::wait::Object;
@@ -202,11 +202,34 @@ impl<C> Core<C> {
     }
 }
 
-impl<C> Drop for Core<C> {
+/// What a handle has of its core. The part in the segment ends with the handle: others may hold on to the core a moment
+/// longer, and in a child the helper of a doorbell, which has no thread there, for ever.
+pub(crate) struct Part<S: Party>(Arc<S>);
+
+impl<S: Party> Part<S> {
+    pub fn new(core: S) -> Part<S> {
+        Part(Arc::new(core))
+    }
+
+    pub fn shared(&self) -> &Arc<S> {
+        &self.0
+    }
+}
+
+impl<S: Party> Deref for Part<S> {
+    type Target = S;
+
+    #[inline(always)]
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<S: Party> Drop for Part<S> {
     fn drop(&mut self) {
         // A child that has not used the handle has no part in it, and none to give up.
-        if self.member.is_settled() {
-            self.member.leave();
+        if self.0.member().is_settled() {
+            self.0.member().leave();
         }
     }
 }

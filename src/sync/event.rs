@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, explained};
+use super::core::{Common, Core, Kind, Part, SyncParticipant, explained};
 use super::doorbell::{Listener, Ready};
 use super::opening::{opening, options};
 use crate::address::Address;
@@ -61,7 +61,7 @@ unsafe impl Record for Control {}
 pub struct Event {
     /// Before `core`: its helper ends before what it looks at.
     bells: Doorbells<()>,
-    core: Arc<Core<Control>>,
+    core: Part<Core<Control>>,
     auto_reset: bool,
 }
 
@@ -93,7 +93,7 @@ impl Kind for Event {
         // Relaxed: constant since before the segment could be seen.
         let auto_reset = core.control.auto_reset.load(Ordering::Relaxed) != 0;
         look_around(&core)?; // the places of the dead are free again
-        Ok(Event { bells: Doorbells::default(), core: Arc::new(core), auto_reset })
+        Ok(Event { bells: Doorbells::default(), core: Part::new(core), auto_reset })
     }
 }
 
@@ -172,7 +172,7 @@ impl Event {
     ///
     /// System calls: eventfd2, clone; in the helper futex.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(&self.core)))))
+        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(self.core.shared())))))
     }
 
     /// Whether it is set, and who waits. Never blocks.

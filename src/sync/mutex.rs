@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, lock_explained};
+use super::core::{Common, Core, Kind, Part, SyncParticipant, lock_explained};
 use super::doorbell::{Listener, Ready};
 use super::opening::{opening, options};
 use super::owner::{Holding, OwnerLine};
@@ -64,7 +64,7 @@ pub struct Mutex {
     /// Before `core`: ended before what they look at.
     _entry: Entry,
     bells: Doorbells<()>,
-    core: Arc<Core<Control>>,
+    core: Part<Core<Control>>,
     recursive: bool,
     /// How often its holder has taken it again; written by the holder only.
     again: AtomicU32,
@@ -92,9 +92,9 @@ impl Kind for Mutex {
     fn fill(_options: &MutexOptions, _control: &Control) {}
 
     fn of(core: Core<Control>, options: &MutexOptions) -> SysResult<Mutex> {
-        let core = Arc::new(core);
+        let core = Part::new(core);
         look_around(&*core)?; // whoever comes finds what the dead have left
-        // SAFETY: in an Arc, which `core` keeps and which is dropped after the entry.
+        // SAFETY: in an Arc, which `core` holds and which is dropped after the entry.
         #[allow(unsafe_code)]
         let entry = unsafe { Entry::new(&*core) };
         let again = AtomicU32::new(0);
@@ -242,7 +242,7 @@ impl Mutex {
     ///
     /// System calls: eventfd2, clone; in the helper futex.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(&self.core)))))
+        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(self.core.shared())))))
     }
 
     /// Who holds it and who waits. Never blocks.

@@ -23,7 +23,7 @@ use sleeper::Sleeper;
 pub(crate) use turn::{Forked, Turn, Turns};
 
 use crate::sync_atomics::AtomicU32;
-use crate::sys::{SysResult, background, futex, wake_signal};
+use crate::sys::{SysResult, background, fork, futex, wake_signal};
 use crate::timeout::{Deadline, Timeout, about_now};
 
 /// Without a timer that could interrupt it, a wait looks around this often.
@@ -66,6 +66,7 @@ pub(crate) struct Wait<'a> {
     armed: std::cell::Cell<bool>,
     /// When it first slept, if it was taken for a long one.
     slept: std::cell::Cell<Option<Duration>>,
+    generation: u32,
 }
 
 impl<'a> Wait<'a> {
@@ -84,7 +85,13 @@ impl<'a> Wait<'a> {
             block_again: std::cell::Cell::new(None),
             armed: std::cell::Cell::new(false),
             slept: std::cell::Cell::new(None),
+            generation: fork::generation_in_handler(),
         }
+    }
+
+    /// Whether this process is a child that a signal's handler, run by the hook, has made in the middle of it.
+    pub(crate) fn is_parents(&self) -> bool {
+        self.generation != fork::generation_in_handler()
     }
 
     /// Lets the wake signal through for as long as this wait lasts. A system call, so not for waits that may be short.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, explained};
+use super::core::{Common, Core, Kind, Part, SyncParticipant, explained};
 use super::doorbell::Listener;
 use super::opening::{opening, options};
 use crate::address::Address;
@@ -99,7 +99,7 @@ unsafe impl Record for Control {}
 pub struct Permits {
     /// Before `core`: its helper ends before what it looks at.
     bells: Doorbells<()>,
-    core: Arc<Shared>,
+    core: Part<Shared>,
 }
 
 opening!(Permits, PermitsOptions, "permits:", "set of permits");
@@ -152,7 +152,7 @@ impl Kind for Permits {
         let at = at + places as usize * HOLDING;
         let queue = Places::new(segment.memory(), at, size_of::<AtomicU64>(), 2 * places).ok_or(Errno::EBADMSG)?;
         let queue = is_fair.then(|| Queue::new(queue, core.control.clone()));
-        let shared = Arc::new(Shared { core, holdings, queue, total });
+        let shared = Part::new(Shared { core, holdings, queue, total });
         // What the dead hold is best taken back by those who come, as nobody else may have a reason to look.
         crate::segment::look_around(&*shared)?;
         Ok(Permits { bells: Doorbells::default(), core: shared })
@@ -241,7 +241,7 @@ impl Permits {
     ///
     /// System calls: eventfd2, clone; in the helper futex.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(&self.core)))))
+        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(self.core.shared())))))
     }
 
     /// Who holds how many, and who waits. Never blocks. Of different instants while others are at work.
@@ -313,7 +313,7 @@ impl Permits {
                         participants",
                     )
                 };
-                Some(queue.join(me).ok_or_else(full)?)
+                Some(queue.join(me, &self.core.member).ok_or_else(full)?)
             }
             _ => None,
         };

@@ -16,6 +16,7 @@ pub(super) struct Queue {
 /// A place in the queue, as its word says.
 pub(super) struct Turn<'a> {
     queue: &'a Queue,
+    member: &'a Member,
     index: u64,
     word: u64,
 }
@@ -42,7 +43,7 @@ impl Queue {
     }
 
     /// Takes a place at the end; `None` if all are taken.
-    pub fn join(&self, me: Tag) -> Option<Turn<'_>> {
+    pub fn join<'a>(&'a self, me: Tag, member: &'a Member) -> Option<Turn<'a>> {
         let arrival = self.control.rare.arrivals.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let word = arrival << Tag::BITS | me.bits();
         let free = (0..self.places.count()).find(|index| {
@@ -50,7 +51,7 @@ impl Queue {
             place.load(Ordering::Relaxed) == 0
                 && place.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         });
-        free.map(|index| Turn { queue: self, index, word })
+        free.map(|index| Turn { queue: self, member, index, word })
     }
 
     /// Clears the places of those who are not current; whether there were any.
@@ -77,6 +78,9 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let place = self.queue.places.word::<0>(self.index);
+        if !self.member.is_settled() {
+            return; // a copy in a child
+        }
         // A failure: this handle was declared dead, and the place may be somebody else's.
         if place.compare_exchange(self.word, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             self.queue.control.pool.bell.ring_all(); // for whoever is next now

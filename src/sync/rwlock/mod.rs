@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::core::{Common, Core, Kind, SyncParticipant, lock_explained};
+use super::core::{Common, Core, Kind, Part, SyncParticipant, lock_explained};
 use super::doorbell::{Listener, Ready};
 use super::mutex::{Locked, MutexState};
 use super::opening::{opening, options};
@@ -74,7 +74,7 @@ pub struct RwLock {
     /// Before `core`: ended before what they look at.
     _entry: Entry,
     bells: Doorbells<()>,
-    core: Arc<Shared>,
+    core: Part<Shared>,
 }
 
 struct Shared {
@@ -118,9 +118,9 @@ impl Kind for RwLock {
         }
         let count = u64::from(segment.participants().next_power_of_two());
         let places = Places::new(segment.memory(), body + size_of::<Control>(), PLACE, count).ok_or(Errno::EBADMSG)?;
-        let core = Arc::new(Shared { core, readers: Readers::new(places) });
+        let core = Part::new(Shared { core, readers: Readers::new(places) });
         look_around(&*core)?;
-        // SAFETY: in an Arc, which `core` keeps and which is dropped after the entry.
+        // SAFETY: in an Arc, which `core` holds and which is dropped after the entry.
         #[allow(unsafe_code)]
         let entry = unsafe { Entry::new(&*core) };
         Ok(RwLock { _entry: entry, bells: Doorbells::default(), core })
@@ -254,7 +254,7 @@ impl RwLock {
     ///
     /// System calls: eventfd2, clone; in the helper futex.
     pub fn doorbell(&self) -> Result<BorrowedFd<'_>> {
-        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(&self.core)))))
+        self.bells.get((), &self.core.object, || Ok(Box::new(Listener(Arc::clone(self.core.shared())))))
     }
 
     /// Who reads, writes and waits. Never blocks. Of different instants while others are at work.
