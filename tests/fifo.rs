@@ -33,33 +33,35 @@ fn errno_of<T: std::fmt::Debug>(result: wigwag::Result<T>) -> i32 {
     result.unwrap_err().errno()
 }
 
-#[test]
-fn opening_alone_is_bounded_both_ways() {
-    let (_directory, address) = place();
-    Fifo::create(&address, &plain()).unwrap();
-    for open in [Fifo::open_reader, Fifo::open_writer] {
-        assert_eq!(errno_of(open(&address, &plain(), Timeout::Now)), libc::EAGAIN);
-        let start = Instant::now();
-        let error = open(&address, &plain(), SHORT).unwrap_err();
-        assert_eq!(error.errno(), libc::ETIMEDOUT);
-        assert!(start.elapsed() >= Duration::from_millis(20));
-        assert!(error.to_string().ends_with("f: ETIMEDOUT: the deadline passed"), "{error}");
-        let cancel = Cancel::new();
-        std::thread::scope(|threads| {
-            threads.spawn(|| {
-                std::thread::sleep(Duration::from_millis(10));
-                cancel.fire();
-            });
-            let _scope = cancel.enter();
-            assert_eq!(errno_of(open(&address, &plain(), Timeout::Forever)), libc::ECANCELED);
-        });
-    }
-}
-
 /// Runs `body` in a process of its own: the children that other tests fork meanwhile would hold copies of its ends, and
 /// whoever finds one of those does not wait for ours.
 fn alone(body: impl FnOnce()) {
     fork(body).join();
+}
+
+#[test]
+fn opening_alone_is_bounded_both_ways() {
+    let (_directory, address) = place();
+    Fifo::create(&address, &plain()).unwrap();
+    alone(|| {
+        for open in [Fifo::open_reader, Fifo::open_writer] {
+            assert_eq!(errno_of(open(&address, &plain(), Timeout::Now)), libc::EAGAIN);
+            let start = Instant::now();
+            let error = open(&address, &plain(), SHORT).unwrap_err();
+            assert_eq!(error.errno(), libc::ETIMEDOUT);
+            assert!(start.elapsed() >= Duration::from_millis(20));
+            assert!(error.to_string().ends_with("f: ETIMEDOUT: the deadline passed"), "{error}");
+            let cancel = Cancel::new();
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(10));
+                    cancel.fire();
+                });
+                let _scope = cancel.enter();
+                assert_eq!(errno_of(open(&address, &plain(), Timeout::Forever)), libc::ECANCELED);
+            });
+        }
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 pub mod spoiling;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,7 @@ pub struct Child {
 /// The child may use this library and allocate (glibc keeps its allocator usable over fork); it must not touch the test
 /// harness. A watchdog ends it should the body hang.
 pub fn fork(body: impl FnOnce()) -> Child {
+    show_panics_of_children();
     // SAFETY: the child runs `body` and leaves by _exit, so nothing of the harness runs twice.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
@@ -91,16 +93,25 @@ pub fn fork(body: impl FnOnce()) -> Child {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 libc::alarm(60);
             }
-            // What the harness catches of a child's output it never shows.
-            std::panic::set_hook(Box::new(|panic| {
-                write_at_once(2, &format!("child {}: {panic}\n", std::process::id()))
-            }));
             let code = if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 };
             // SAFETY: ends the process without destructors of the harness.
             unsafe { libc::_exit(code) }
         }
         pid => Child { pid, reaped: false },
     }
+}
+
+/// What the harness catches of a child's output it never shows. Set up before the fork: another thread may hold the lock of
+/// the panic hook at that moment, and a child's copy of it would stay locked.
+fn show_panics_of_children() {
+    static SET_UP: Once = Once::new();
+    SET_UP.call_once(|| {
+        let (harness, before) = (std::process::id(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| match std::process::id() {
+            own if own == harness => before(panic),
+            child => write_at_once(2, &format!("child {child}: {panic}\n")),
+        }));
+    });
 }
 
 impl Child {
