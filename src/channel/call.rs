@@ -6,9 +6,8 @@
 //! caller's number: what a peer sends is never taken for an address.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -74,7 +73,7 @@ pub struct Server {
     questions: Channel,
     answers: Option<Address>,
     horizon: Horizon,
-    callers: Mutex<HashMap<CallerNumber, Channel>>,
+    callers: Mutex<HashMap<CallerNumber, Arc<Channel>>>,
     dropped: AtomicU64,
     foreign: AtomicU64,
 }
@@ -276,25 +275,36 @@ impl Server {
             let peer = peer.ok_or_else(|| self.object.error(Errno::ENOTCONN, "answer"))?;
             return self.questions.reply(peer, answer, PATIENCE);
         };
+        let channel = self.channel_to(caller, base)?;
+        // Not under the lock: a caller that has no room holds up nobody but itself.
+        let sent = channel.send(answer, PATIENCE);
+        if sent.as_ref().is_err_and(|error| !error.is(Errno::EMSGSIZE)) {
+            let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+            if callers.get(&caller).is_some_and(|kept| Arc::ptr_eq(kept, &channel)) {
+                callers.remove(&caller); // it may have been closed
+            }
+        }
+        sent
+    }
+
+    fn channel_to(&self, caller: CallerNumber, base: &Address) -> Result<Arc<Channel>> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if self.horizon.is_gone(caller) {
             callers.remove(&caller);
             let _ = Channel::remove(&address_of(base, caller)?); // there may be nothing, as it was closed
             return Err(self.object.error(Errno::EPIPE, "answer"));
         }
-        if !callers.contains_key(&caller) {
-            self.forget_the_dead(base, &mut callers);
-            callers.insert(caller, Channel::existing_sender(&address_of(base, caller)?)?);
+        if let Some(channel) = callers.get(&caller) {
+            return Ok(Arc::clone(channel));
         }
-        let sent = callers.get(&caller).map_or(Ok(()), |channel| channel.send(answer, PATIENCE));
-        if sent.as_ref().is_err_and(|error| !error.is(Errno::EMSGSIZE)) {
-            callers.remove(&caller); // it may have been closed
-        }
-        sent
+        self.forget_the_dead(base, &mut callers);
+        let channel = Arc::new(Channel::existing_sender(&address_of(base, caller)?)?);
+        callers.insert(caller, Arc::clone(&channel));
+        Ok(channel)
     }
 
     /// When somebody new has come: lets go of those who have died since, and removes what they have left.
-    fn forget_the_dead(&self, base: &Address, callers: &mut HashMap<CallerNumber, Channel>) {
+    fn forget_the_dead(&self, base: &Address, callers: &mut HashMap<CallerNumber, Arc<Channel>>) {
         callers.retain(|caller, _| {
             let gone = self.horizon.is_gone(*caller);
             if gone {
