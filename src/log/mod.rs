@@ -357,7 +357,8 @@ impl Log {
         self.shared.base.core.control.line.level.store(level as u32, Ordering::Relaxed);
     }
 
-    /// Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
+    /// Waits until all that was logged before, by whatever process, is in the file, and so is how many records had been dropped;
+    /// writes it itself if nobody else does.
     ///
     /// # Errors
     /// `ENOSPC` and the like: the file cannot be written at present; what is logged is kept, and written when it can be.

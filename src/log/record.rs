@@ -224,10 +224,11 @@ fn header(envelope: &Envelope, parcel: &Parcel<'_>, level: u8) -> [u8; HEADER] {
     bytes
 }
 
-/// The message of a mark.
-pub(super) fn mark(place: u32, answer: u64) -> [u8; HEADER] {
+/// The message of a mark. `dropped`: as in a record, so that what was dropped before is told before it is answered.
+pub(super) fn mark(place: u32, answer: u64, dropped: u64) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     bytes[8..16].copy_from_slice(&answer.to_ne_bytes());
+    bytes[16..24].copy_from_slice(&dropped.to_ne_bytes());
     bytes[24..28].copy_from_slice(&place.to_ne_bytes());
     bytes[51] = MARK;
     bytes

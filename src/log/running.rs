@@ -144,7 +144,7 @@ impl Shared {
         let tag = core.member.tag().map_err(|errno| core.error(errno, "drain"))?;
         let place = tag.index();
         let answer = self.next_identity();
-        let mark = mark(place, answer);
+        let mark = mark(place, answer, core.control.line.dropped.load(Ordering::Relaxed));
         let failures = core.control.progress.failures.load(Ordering::Relaxed);
         // There may be no room for the mark, and nobody to make some; what there is, others may take.
         let mut so_far = Ok(());

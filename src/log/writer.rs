@@ -368,14 +368,25 @@ impl<'a> Writer<'a> {
                 continue;
             };
             let envelope = arrived.envelope;
+            let (start, told) = (bytes.len(), sums.told);
+            let untold = envelope.dropped > sums.told && envelope.dropped <= dropped;
             if arrived.kind == MARK {
+                if untold {
+                    self.tell_dropped(&mut bytes, &mut sums, wall_clock(), envelope.dropped);
+                }
+                if bytes.len() > base.room && start > 0 {
+                    bytes.truncate(start);
+                    sums.told = told;
+                    self.scratch = scratch;
+                    self.waiting.push_front(message);
+                    break;
+                }
                 marks.push(Mark { place: envelope.pid, answer: envelope.time, message });
                 self.scratch = scratch;
                 dealt += 1;
                 continue;
             }
-            let (start, told) = (bytes.len(), sums.told);
-            if envelope.dropped > sums.told && envelope.dropped <= dropped {
+            if untold {
                 self.tell_dropped(&mut bytes, &mut sums, envelope.time, envelope.dropped);
             }
             self.formatter.record(&mut bytes, &arrived);
