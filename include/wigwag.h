@@ -4200,8 +4200,8 @@ typedef struct ww_pool_options {
     const char *address;
     /* How many tasks may wait for a worker, after which submitting waits; 0 for 65536. */
     uint64_t queue;
-    /* The most bytes that a worker may have resident, looked at 20 times a second; it is killed above that. 0 for no
-     * limit. */
+    /* The most bytes that a worker may have resident; it is killed above that. Looked at 20 times a second, and where this
+     * process may make control groups, the kernel holds it to the limit at every page. 0 for no limit. */
     uint64_t memory_limit;
     /* Tasks after which a worker is replaced by a fresh one; 0 for never. */
     uint64_t tasks_per_worker;
@@ -4296,8 +4296,10 @@ typedef struct ww_pool_worker {
     int32_t pid;
     /* The share of its life that it had something to do, in thousandths. */
     uint32_t busy;
+    /* 1 if the kernel holds it to the memory limit, by a control group; else 0. */
+    uint64_t in_group;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } ww_pool_worker;
 
 /* Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::{GENEROUS, SHORT, eventually, fork, fresh};
@@ -28,6 +29,12 @@ fn handlers() -> Vec<Handler> {
             std::io::Write::write_all(&mut std::io::stderr(), b"about to go\n").unwrap(); // past the harness
             // SAFETY: a plain system call.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            Ok(Vec::new())
+        }),
+        Handler::new("kill its parent", |_: &[u8]| {
+            // SAFETY: plain system calls.
+            unsafe { libc::kill(libc::getppid(), libc::SIGKILL) };
+            std::thread::sleep(Duration::from_secs(30));
             Ok(Vec::new())
         }),
         Handler::new("chatter", |_: &[u8]| {
@@ -191,6 +198,61 @@ fn a_worker_with_too_much_memory_is_ended() {
     let Verdict::Lost(death) = run(&pool, "fill", "400") else { panic!("no death") };
     assert_eq!(death.reason, DeathReason::Memory(200 << 20));
     assert_eq!(done(run(&pool, "upper", "next")), b"NEXT");
+    if pool.statistics().workers[0].in_group {
+        assert!(death.peak_memory < 300 << 20, "the kernel let it have no more: {death}");
+    }
+}
+
+/// The folder of the control group that a process is in for its memory, as the usual places of the tree have it.
+fn group_of(pid: i32) -> PathBuf {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let found = groups.lines().find_map(|line| line.split_once(":memory:").or(line.split_once("0::")));
+    let path = found.unwrap().1.trim_start_matches('/');
+    let folders = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(|tree| Path::new(tree).join(path));
+    folders.into_iter().find(|folder| folder.exists()).unwrap()
+}
+
+#[test]
+fn control_groups_go_with_their_workers_and_those_of_the_dead_with_the_next_pool() {
+    let limited = || pool(PoolOptions { memory_limit: 200 << 20, workers: 1, ..options() });
+    let pool = limited();
+    done(run(&pool, "upper", "begin"));
+    let worker = &pool.statistics().workers[0];
+    if !worker.in_group {
+        assert_eq!(group_of(worker.pid), group_of(std::process::id().cast_signed()));
+        return; // this process may make no groups, and the other tests see that it goes without
+    }
+    let group = group_of(worker.pid);
+    let named = |pid: u32| format!("wigwag-{pid}-");
+    let left = |pid: u32| {
+        let entries = group.parent().unwrap().read_dir().unwrap();
+        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(&named(pid))).count()
+    };
+    assert!(group.file_name().unwrap().to_str().unwrap().starts_with(&named(std::process::id())));
+    pool.shutdown(false, GENEROUS).unwrap();
+    assert!(!group.exists());
+
+    let killed = fork(|| {
+        done(run(&limited(), "kill its parent", ""));
+    });
+    let pid = killed.pid().unsigned_abs();
+    assert!(libc::WIFSIGNALED(killed.wait()));
+    assert_eq!(left(pid), 1);
+    eventually("the next pool removes the group of the one that was killed", || {
+        drop(limited());
+        left(pid) == 0
+    });
+}
+
+#[test]
+fn tasks_fail_where_no_worker_can_be_started() {
+    let pool = Pool::start_program(options(), &["/nonexistent/program"]).unwrap();
+    for _ in 0..3 {
+        let task = pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap();
+        let Verdict::Failed(reason) = task.wait(GENEROUS).unwrap() else { panic!("it was done") };
+        assert!(reason.contains("no worker can be started") && reason.contains("ENOENT"), "{reason}");
+    }
+    pool.shutdown(false, GENEROUS).unwrap();
 }
 
 #[test]

@@ -196,9 +196,9 @@ class ProcessPool(Executor):
     ``max_workers`` is one per processor by default; ``mp_context`` a multiprocessing context or a start method, forkserver by
     default, as that is safe in threaded programs; ``initializer(*initargs)`` runs first in each worker;
     ``max_tasks_per_child`` is how many tasks a worker does before it is replaced. ``task_timeout`` in seconds and
-    ``memory_limit`` in bytes (of a worker's resident memory) are for each task; ``queue`` is how many tasks may wait for a
-    worker, after which submit waits; ``address`` what tasks travel over (``"pipe:"``). Workers end with this process, also if
-    it is killed.
+    ``memory_limit`` in bytes (of a worker's resident memory; the kernel's to hold it to where this process may make control
+    groups, else looked at 20 times a second) are for each task; ``queue`` is how many tasks may wait for a worker, after which
+    submit waits; ``address`` what tasks travel over (``"pipe:"``). Workers end with this process, also if it is killed.
     """
 
     def __init__(
@@ -412,7 +412,7 @@ class ProcessPool(Executor):
 
     def statistics(self) -> Dict[str, Any]:
         """Counts of tasks (``submitted = done + failed + lost + cancelled + poisoned + queued + running``), and per worker its
-        pid, tasks, busy share and memory in bytes."""
+        pid, tasks, busy share, memory in bytes, and whether a control group holds it to the memory limit (``in_group``)."""
         found = self._last if self._last is not None else self._core.statistics()
         # To the core, bytes that came back are a result.
         return {**found, "done": found["done"] - self._raised, "failed": found["failed"] + self._raised}

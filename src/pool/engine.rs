@@ -6,13 +6,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::group::Group;
 use super::options::{PoolOptions, PoolStatistics, TaskOptions, WorkerStatistics};
 use super::place::{Place, PlaceState, Worker};
 use super::queue::{Queue, Task, Ticket};
 use super::reaper::{Reaper, resident};
-use super::seat::Claims;
 use super::verdict::{Death, DeathReason, Verdict};
-use crate::channel::Channel;
 use crate::sys::child::End;
 use crate::timeout::about_now;
 
@@ -46,7 +45,9 @@ pub(super) struct Engine {
     pub closed: bool,
     /// Time that a task takes, on average.
     average: Duration,
+    /// Workers in a row that ended before they got to work, and that could not be started at all.
     false_starts: u32,
+    vain_starts: u32,
     counts: PoolStatistics,
     pub completed: VecDeque<(u64, Verdict)>,
     /// Tasks that no worker's channel has room for.
@@ -75,6 +76,7 @@ impl Engine {
             closed: false,
             average: Duration::from_millis(1),
             false_starts: 0,
+            vain_starts: 0,
             counts: PoolStatistics::default(),
             completed: VecDeque::new(),
             hopeless: Vec::new(),
@@ -164,24 +166,27 @@ impl Engine {
         places
     }
 
-    /// A worker has been started, or has not (`None`).
-    pub fn started(&mut self, number: u32, worker: Option<(i32, Channel, Claims)>) {
+    /// A worker has been started, or has not, for that reason.
+    pub fn started(&mut self, number: u32, worker: std::result::Result<Worker, String>, news: &mut News) {
         let now = about_now();
         let Some(place) = self.places.get_mut(number as usize) else { return };
         match worker {
-            None => place.state = PlaceState::Empty,
-            Some((pid, orders, claims)) => {
+            Err(reason) => {
+                place.state = PlaceState::Empty;
+                self.vain_starts += 1;
+                // As it goes on like that, and nobody is there who would do it.
+                if self.vain_starts >= FALSE_STARTS
+                    && self.places.iter().all(|place| place.pid().is_none())
+                    && let Some(task) = self.queue.pop()
+                {
+                    self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
+                }
+            }
+            Ok(worker) => {
+                self.vain_starts = 0;
                 *place = Place::new(number, place.limit);
                 (place.started, place.idle_since) = (now, now);
-                place.state = PlaceState::Working(Worker {
-                    pid,
-                    orders,
-                    claims,
-                    ends: false,
-                    stopping: false,
-                    full: false,
-                    room: usize::MAX,
-                });
+                place.state = PlaceState::Working(Box::new(worker));
                 self.counts.started += 1;
             }
         }
@@ -265,7 +270,12 @@ impl Engine {
         let PlaceState::Working(worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
         let claimed = worker.claims.claimed().unwrap_or(0);
         let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
-        let reason = place.killed_for.take().unwrap_or(DeathReason::Own);
+        let by_kernel = worker.group.as_ref().is_some_and(Group::has_killed)
+            && end
+                .as_ref()
+                .is_none_or(|end| libc::WIFSIGNALED(end.status) && libc::WTERMSIG(end.status) == libc::SIGKILL);
+        let own = if by_kernel { DeathReason::Memory(self.options.memory_limit) } else { DeathReason::Own };
+        let reason = place.killed_for.take().unwrap_or(own);
         let sent = std::mem::take(&mut place.sent);
         let (had_done, stopping) = (place.done, worker.stopping);
         let status = end.as_ref().map(|end| end.status);
@@ -284,13 +294,15 @@ impl Engine {
             self.counts.deaths += 1;
         }
         let Some(mut task) = begun else { return };
+        let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
+        let peak = peak.or_else(|| worker.group.as_ref().map(Group::peak)).unwrap_or(0);
         let death = Death {
             task: task.number,
             pid,
             signal: status.filter(|status| libc::WIFSIGNALED(*status)).map(|status| libc::WTERMSIG(status)),
             exit_code: status.filter(|status| libc::WIFEXITED(*status)).map(|status| libc::WEXITSTATUS(status)),
             reason,
-            peak_memory: end.map_or(0, |end| end.peak_memory),
+            peak_memory: peak,
             last_words,
         };
         task.deaths.push(death.clone());
@@ -325,8 +337,7 @@ impl Engine {
             self.take_back(number);
             waiting = self.queue.remove(task);
             if waiting.is_none() {
-                let place = self.places.get_mut(number as usize);
-                let killed = running && place.is_some_and(|place| place.kill(DeathReason::Cancel));
+                let killed = running && self.end_task(number, task, DeathReason::Cancel);
                 self.dispatch(); // what was behind it
                 return killed;
             }
@@ -335,6 +346,16 @@ impl Engine {
         self.conclude(task, Verdict::Cancelled, news);
         self.dispatch();
         true
+    }
+
+    /// Kills a worker that runs this task, and may claim no other. One that is through with it may be at the next by now, which
+    /// is not to die for it.
+    fn end_task(&mut self, number: u32, task: u64, reason: DeathReason) -> bool {
+        let Some(place) = self.places.get_mut(number as usize) else { return false };
+        let PlaceState::Working(worker) = &place.state else { return false };
+        let claimed = worker.claims.claimed().unwrap_or(0);
+        let runs = place.sent.iter().any(|(index, sent)| sent.number == task && *index == claimed);
+        runs && place.kill(reason)
     }
 
     /// Which worker was sent this task, and has not reported on it.
@@ -377,7 +398,7 @@ impl Engine {
         let live = self.places.iter().filter(|place| place.pid().is_some()).count();
         let mut spare = live.saturating_sub(self.options.least_workers.unwrap_or(self.options.workers) as usize);
         let idle = self.places.iter().any(|place| place.takes(1));
-        let mut stuck = Vec::new();
+        let (mut stuck, mut late) = (Vec::new(), Vec::new());
         for place in &mut self.places {
             let PlaceState::Working(worker) = &mut place.state else { continue };
             if worker.full && place.sent.is_empty() {
@@ -392,7 +413,7 @@ impl Engine {
                     }
                     let due = place.head_since + limit;
                     if due <= now {
-                        place.kill(DeathReason::Timeout(limit));
+                        late.push((place.number, task.number, limit));
                         continue;
                     }
                     at(if has_begun { due } else { due.min(now + ROOM_AGAIN) });
@@ -411,8 +432,12 @@ impl Engine {
                 }
             }
         }
-        let moved = !stuck.is_empty();
+        let moved = !stuck.is_empty() || !late.is_empty();
         stuck.into_iter().for_each(|number| self.take_back(number));
+        for (number, task, limit) in late {
+            self.take_back(number);
+            self.end_task(number, task, DeathReason::Timeout(limit));
+        }
         if moved {
             self.dispatch();
         }
@@ -465,7 +490,8 @@ impl Engine {
             let current = if place.sent.is_empty() { Duration::ZERO } else { now.saturating_sub(place.head_since) };
             let busy = (place.busy + current).as_nanos() * 1000 / life;
             let busy = u32::try_from(busy).unwrap_or(1000).min(1000);
-            Some(WorkerStatistics { pid, tasks: place.done, busy, memory: resident(pid) })
+            let in_group = matches!(&place.state, PlaceState::Working(worker) if worker.group.is_some());
+            Some(WorkerStatistics { pid, tasks: place.done, busy, memory: resident(pid), in_group })
         });
         PoolStatistics {
             queued: (self.queue.len() + self.hopeless.len()) as u64,

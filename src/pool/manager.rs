@@ -10,8 +10,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
 use super::engine::{Engine, News};
+use super::group::{Group, Groups};
 use super::launch::PoolLauncher;
 use super::options::{PoolOptions, TaskOptions};
+use super::place::Worker;
 use super::queue::Ticket;
 use super::reaper::Reaper;
 use super::seat::{Claims, WorkerSeat, open, part};
@@ -79,7 +81,7 @@ impl Shared {
             largest = largest.min(capacity - capacity / 16);
         }
         let (reports, wake) = open(&results)?;
-        let reaper_limit = options.memory_limit;
+        let memory_limit = options.memory_limit;
         let shared = Arc::new(Shared {
             object: Object::new(format!("pool over {address}")),
             engine: Mutex::new(Engine::new(options)),
@@ -91,7 +93,7 @@ impl Shared {
             generation: fork::generation(),
         });
         let weak = Arc::downgrade(&shared);
-        let reaper = Reaper::start(reaper_limit, move || {
+        let reaper = Reaper::start(memory_limit, move || {
             if let Some(shared) = weak.upgrade() {
                 shared.wake();
             }
@@ -105,6 +107,7 @@ impl Shared {
             launcher,
             received: Batch::default(),
             restart: RESTART.0,
+            groups: if memory_limit > 0 { Groups::find(memory_limit) } else { None },
             retry_at: None,
         };
         let thread = Arc::new(());
@@ -321,6 +324,7 @@ struct Manager {
     received: Batch,
     /// How long to wait after a worker that could not be started.
     restart: Duration,
+    groups: Option<Groups>,
     retry_at: Option<Deadline>,
 }
 
@@ -437,11 +441,12 @@ impl Manager {
             } else {
                 self.restart = RESTART.0;
             }
-            self.shared.with(|engine, _| engine.started(number, started.ok()));
+            let started = started.map_err(|error| error.to_string());
+            self.shared.with(|engine, news| engine.started(number, started, news));
         }
     }
 
-    fn start_worker(&mut self, number: u32) -> Result<(i32, Channel, Claims)> {
+    fn start_worker(&mut self, number: u32) -> Result<Worker> {
         let address = part(&self.address, &number.to_string())?;
         let _ = Channel::remove(&address); // what a worker before has left unread
         let (orders, sender) = open(&address)?;
@@ -458,7 +463,16 @@ impl Manager {
         let seat = WorkerSeat { number, orders, reports, claims: shared_claims, largest: self.shared.largest() };
         let pid = self.launcher.launch(seat, error)?;
         self.reaper.watch(pid, Some(words)).inspect_err(|_| self.dismiss(pid))?;
-        Ok((pid, sender, claims))
+        Ok(Worker::new(pid, sender, claims, self.group(pid)))
+    }
+
+    /// A control group for a worker, where there can be one; else its memory is only looked at now and then.
+    fn group(&mut self, pid: i32) -> Option<Group> {
+        let made = self.groups.as_ref()?.make(pid);
+        if made.as_ref().is_err_and(|error| error.raw_os_error() != Some(libc::ESRCH)) {
+            self.groups = None; // what this process may not do once it may not do again
+        }
+        made.ok()
     }
 
     /// Ends a worker that cannot be watched.

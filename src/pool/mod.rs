@@ -1,6 +1,7 @@
 //! A pool of worker processes: bytes in, bytes out, and a verdict for every task.
 
 mod engine;
+mod group;
 mod launch;
 mod manager;
 mod options;

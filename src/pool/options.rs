@@ -31,8 +31,8 @@ pub struct PoolOptions {
     pub retries: u32,
     /// How long a task may run; then its worker is killed. `None` for ever; each task may have its own.
     pub task_timeout: Option<Duration>,
-    /// The most memory in bytes that a worker may have resident, looked at 20 times a second; then it is killed. 0 for no
-    /// limit.
+    /// The most memory in bytes that a worker may have resident; then it is killed. Looked at 20 times a second, and where this
+    /// process may make control groups, the kernel holds it to the limit at every page. 0 for no limit.
     pub memory_limit: u64,
     /// Tasks after which a worker is replaced by a fresh one; 0 for never.
     pub tasks_per_worker: u64,
@@ -128,4 +128,6 @@ pub struct WorkerStatistics {
     pub busy: u32,
     /// The memory it has resident, in bytes; 0 if the system does not tell.
     pub memory: u64,
+    /// Whether the kernel holds it to the memory limit, by a control group.
+    pub in_group: bool,
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::group::Group;
 use super::queue::Task;
 use super::seat::Claims;
 use super::verdict::DeathReason;
 use super::wire::{Batch, Order};
 use crate::channel::Channel;
+use crate::signal::{Signal, SignalTarget};
 use crate::sys::child;
 use crate::timeout::{Timeout, about_now};
 
@@ -43,11 +45,13 @@ pub(super) enum PlaceState {
     Empty,
     /// Being started, outside of the lock.
     Starting,
-    Working(Worker),
+    Working(Box<Worker>),
 }
 
 pub(super) struct Worker {
     pub pid: i32,
+    /// By which it is killed: the pid of one that another process has started and reaped may be anybody's.
+    process: Option<SignalTarget>,
     pub orders: Channel,
     pub claims: Claims,
     /// It was told to end.
@@ -59,6 +63,15 @@ pub(super) struct Worker {
     /// How many tasks its channel seems to have room for: as many as there were when it was full, and one more with each
     /// result.
     pub room: usize,
+    /// By which the kernel holds it to the memory limit.
+    pub group: Option<Group>,
+}
+
+impl Worker {
+    pub fn new(pid: i32, orders: Channel, claims: Claims, group: Option<Group>) -> Worker {
+        let process = SignalTarget::open(pid).ok();
+        Worker { pid, process, orders, claims, stopping: false, ends: false, full: false, room: usize::MAX, group }
+    }
 }
 
 impl Place {
@@ -157,10 +170,13 @@ impl Place {
     }
 
     pub fn kill(&mut self, reason: DeathReason) -> bool {
-        let Some(pid) = self.pid() else { return false };
+        let PlaceState::Working(worker) = &self.state else { return false };
         if self.killed_for.is_none() {
             self.killed_for = Some(reason);
-            child::kill(pid);
+            match &worker.process {
+                Some(process) => drop(process.send(Signal::KILL)), // fails if it has ended
+                None => child::kill(worker.pid),
+            }
         }
         true
     }

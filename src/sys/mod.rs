@@ -38,6 +38,7 @@ pub(crate) mod sysv_sem;
 pub(crate) mod taken;
 pub(crate) mod thread_timer;
 pub(crate) mod wake_signal;
+pub(crate) mod xattr;
 
 #[cfg(loom)]
 pub(crate) use crate::modelled::{futex, membarrier};

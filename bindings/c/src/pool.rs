@@ -68,8 +68,8 @@ pub struct ww_pool_options {
     pub address: *const c_char,
     /// How many tasks may wait for a worker, after which submitting waits; 0 for 65536.
     pub queue: u64,
-    /// The most bytes that a worker may have resident, looked at 20 times a second; it is killed above that. 0 for no
-    /// limit.
+    /// The most bytes that a worker may have resident; it is killed above that. Looked at 20 times a second, and where this
+    /// process may make control groups, the kernel holds it to the limit at every page. 0 for no limit.
     pub memory_limit: u64,
     /// Tasks after which a worker is replaced by a fresh one; 0 for never.
     pub tasks_per_worker: u64,
@@ -191,8 +191,10 @@ pub struct ww_pool_worker {
     pub pid: i32,
     /// The share of its life that it had something to do, in thousandths.
     pub busy: u32,
+    /// 1 if the kernel holds it to the memory limit, by a control group; else 0.
+    pub in_group: u64,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// The caller's pointer, which means something to the caller's function alone.
@@ -515,7 +517,8 @@ pub unsafe extern "C" fn ww_pool_get_statistics(
             memory: worker.memory,
             pid: worker.pid,
             busy: worker.busy,
-            reserved: [0; 4],
+            in_group: worker.in_group.into(),
+            reserved: [0; 3],
         };
         put_list(workers, room, found.workers.iter().map(of));
         Ok(())

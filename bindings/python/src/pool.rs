@@ -186,6 +186,7 @@ impl PoolCore {
             dict.set_item("tasks", worker.tasks)?;
             dict.set_item("busy", f64::from(worker.busy) / 1000.0)?;
             dict.set_item("memory", worker.memory)?;
+            dict.set_item("in_group", worker.in_group)?;
             Ok(dict)
         });
         dict.set_item("workers", workers.collect::<PyResult<Vec<_>>>()?)?;
