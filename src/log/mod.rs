@@ -63,6 +63,8 @@ use crash::Crashes;
 use layout::{Constant, Control};
 use record::{Envelope, Parcel};
 
+/// Who opens a log that is removed at that moment opens another, as often as that.
+const REMOVALS: u32 = 16;
 /// Identities that one block has; each handle uses blocks of its own.
 const BLOCK_BITS: u32 = 36;
 /// So many before its end a block is given up.
@@ -216,17 +218,24 @@ impl Log {
     pub fn open(address: &Address, mut options: LogOptions) -> Result<Log> {
         address.require(&[Scheme::Log], "open")?;
         options.with(address);
-        let base: Base = if options.file.as_os_str().is_empty() {
-            core::existing(address, options.clone()).map_err(|error| {
-                if !error.is(Errno::ENOENT) {
-                    return error;
-                }
+        let missing = |error: Error| match error.is(Errno::ENOENT) {
+            true => {
                 error.with_errno(Errno::EINVAL).because("there is no such log, and no file to make it with: add file=…")
-            })?
-        } else {
-            core::open(address, options.clone())?
+            }
+            false => error,
         };
-        Log::of(address, base, &options)
+        let mut tries = 0..REMOVALS;
+        loop {
+            let base: Base = if options.file.as_os_str().is_empty() {
+                core::existing(address, options.clone()).map_err(missing)?
+            } else {
+                core::open(address, options.clone())?
+            };
+            match Log::of(address, base, &options) {
+                Err(error) if error.is(Errno::ESTALE) && tries.next().is_some() => {}
+                opened => return opened,
+            }
+        }
     }
 
     fn of(address: &Address, base: Base, options: &LogOptions) -> Result<Log> {
@@ -238,7 +247,13 @@ impl Log {
         let participants = base.core.member.segment().participants();
         let carrier = Carrier::open(address, &base, options)?;
         let lock = MutexOptions { participants, mode: base.made.mode, wait: WaitMode::Block, ..Default::default() };
-        let lock = Mutex::open(&part(Scheme::Mutex, address, base.id())?, lock)?;
+        let of_lock = part(Scheme::Mutex, address, base.id())?;
+        let lock = Mutex::open(&of_lock, lock)?;
+        if let Err(errno) = base.core.member.segment().check() {
+            // Removed meanwhile: nobody else would find the parts, which may have been made anew.
+            let _ = (Carrier::remove(address, &base), Mutex::remove(&of_lock));
+            return Err(base.core.error(errno, "open"));
+        }
         let shared = Shared {
             base,
             carrier,

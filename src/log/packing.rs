@@ -4,7 +4,7 @@
 //! original has. A packed file that nobody comes to name is packed again by the next writer.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,16 @@ use super::place::{COMPRESSED, errno, exists, is_taken, numbered};
 use crate::sys::{SysResult, background};
 
 const RUNNING: i32 = -1;
+/// Nobody will give it a name.
+const ABANDONED: i32 = -2;
+const PIECE: u64 = 64 << 10;
 /// What compressing needs of stack, generously.
 const STACK: usize = 512 << 10;
 
 /// A file that is being compressed.
 pub(super) struct Packing {
     inode: (u64, u64),
-    /// `RUNNING`, 0 once it is done, or an errno. Release when the thread sets it, Acquire when the writer looks.
+    /// `RUNNING`, 0 once it is done, an errno, or `ABANDONED`. Release when the thread sets it, Acquire when the writer looks.
     state: Arc<AtomicI32>,
     unfinished: PathBuf,
 }
@@ -47,7 +50,9 @@ impl Packing {
         let state = Arc::new(AtomicI32::new(RUNNING));
         let told = Arc::clone(&state);
         background::spawn("wigwag-pack", STACK, move || {
-            let done = pack(source, target).map_or_else(|error| errno(&error) as i32, |()| 0);
+            // Relaxed: nothing but the end of this thread hangs on it.
+            let goes_on = || told.load(Ordering::Relaxed) == RUNNING;
+            let done = pack(source, target, goes_on).map_or_else(|error| errno(&error) as i32, |()| 0);
             told.store(done, Ordering::Release);
         })?;
         Ok(Some(Packing { inode: (found.dev(), found.ino()), state, unfinished }))
@@ -69,15 +74,26 @@ impl Packing {
             fs::remove_file(numbered(path, number, ""))
         };
         if state != 0 {
-            let _ = fs::remove_file(&self.unfinished); // the next attempt removes it as well
             return Err(Errno::from_raw(state));
         }
         named().map_err(|error| errno(&error))
     }
 }
 
-fn pack(mut source: File, target: File) -> io::Result<()> {
+impl Drop for Packing {
+    /// The writer ends, or has named it.
+    fn drop(&mut self) {
+        let _ = self.state.compare_exchange(RUNNING, ABANDONED, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+fn pack(mut source: File, target: File, goes_on: impl Fn() -> bool) -> io::Result<()> {
     let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::default());
-    io::copy(&mut source, &mut encoder)?;
+    while io::copy(&mut source.by_ref().take(PIECE), &mut encoder)? > 0 {
+        if !goes_on() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+    }
     encoder.finish()?.sync_data()
 }

@@ -172,14 +172,17 @@ fn offset(at: u64) -> SysResult<i64> {
     i64::try_from(at).map_err(|_| Errno::EFBIG)
 }
 
-/// Finds a file that was moved away, in its directory.
-pub(super) fn moved_away(path: &Path, spot: &Spot) -> Option<Place> {
-    let entries = fs::read_dir(path.parent()?).ok()?;
+/// Finds a file that was moved away, in its directory. EBUSY: another writer has it.
+pub(super) fn moved_away(path: &Path, spot: &Spot) -> SysResult<Option<Place>> {
+    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return Ok(None) };
     let is_it = |entry: &fs::DirEntry| {
         entry.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (spot.device, spot.inode))
     };
-    let entry = entries.filter_map(Result::ok).find(is_it)?;
-    Place::existing(&entry.path()).ok().filter(|place| place.is_at(spot))
+    let Some(entry) = entries.filter_map(Result::ok).find(is_it) else { return Ok(None) };
+    match Place::existing(&entry.path()) {
+        Err(Errno::EBUSY) => Err(Errno::EBUSY),
+        found => Ok(found.ok().filter(|place| place.is_at(spot))),
+    }
 }
 
 pub(super) fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {

@@ -27,8 +27,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const WRITER_THERE: Duration = Duration::from_millis(100);
 /// Who drains waits so long for room to say so.
 const NAP: Duration = Duration::from_millis(1);
-/// Who closes the last handle writes for at most so many steps, should others go on logging.
-const LAST_STEPS: u32 = 1 << 20;
 
 thread_local! {
     static OWN: Cell<(u32, u32, u32)> = const { Cell::new((0, 0, 0)) };
@@ -59,11 +57,9 @@ impl Shared {
             }
         }
         // Trouble with the file stays in the statistics, and the records in memory.
-        let mut steps = 0;
-        let _ = self.write_what_is_there(Timeout::Forever, || {
-            steps += 1;
-            steps > LAST_STEPS
-        });
+        // What others log meanwhile is theirs to write.
+        let most = self.carrier.load(&self.base).map_or(u64::MAX, |load| load.messages);
+        let _ = self.write_what_is_there(Timeout::Forever, |dealt| dealt >= most);
     }
 
     /// Sleeps, unless the handle is closed meanwhile.
@@ -115,9 +111,9 @@ impl Shared {
         error.operation() == "write" && !error.is(Errno::ESTALE)
     }
 
-    /// Writes what there is, or `enough` of it, if nobody else is the writer and the last one's messages come back in time;
-    /// whether it was done.
-    fn write_what_is_there(&self, timeout: Timeout, mut enough: impl FnMut() -> bool) -> Result<bool> {
+    /// Writes what there is, or `enough` of it, which is told how many messages were dealt with, if nobody else is the writer
+    /// and the last one's messages come back in time; whether it was done.
+    fn write_what_is_there(&self, timeout: Timeout, enough: impl Fn(u64) -> bool) -> Result<bool> {
         let locked = match self.lock.lock(Timeout::Now) {
             Err(error) if error.is(Errno::EAGAIN) => {
                 self.lock.look_for_dead()?;
@@ -131,7 +127,12 @@ impl Shared {
             guard.consistent()?;
         }
         let Some(mut writer) = Writer::new(self, inherited, timeout)? else { return Ok(false) };
-        while !enough() && writer.step()? != Step::Nothing {}
+        let mut dealt = 0;
+        while !enough(dealt)
+            && let Step::Some(more) = writer.step()?
+        {
+            dealt += more as u64;
+        }
         writer.sync().map_err(|errno| self.in_trouble(errno))?;
         Ok(true)
     }
@@ -154,9 +155,7 @@ impl Shared {
                 Err(error) if error.is(Errno::EAGAIN) => so_far.map_err(|errno| operation.error(errno))?,
                 Err(error) => return Err(error),
             }
-            let mut steps = 0;
-            let one = || std::mem::replace(&mut steps, 1) == 1;
-            let written = self.write_what_is_there(operation.left(), one)?;
+            let written = self.write_what_is_there(operation.left(), |dealt| dealt > 0)?;
             so_far = operation.wait().check().map_err(|errno| match timeout {
                 Timeout::Now if errno == Errno::ETIMEDOUT => Errno::EAGAIN,
                 _ => errno,
@@ -175,7 +174,7 @@ impl Shared {
             }
             // Others may go on logging: not to the end of what there is. Who only tries has no more to write than was there
             // before the mark.
-            let enough = || answered() || (timeout != Timeout::Now && deadline.has_passed());
+            let enough = |_| answered() || (timeout != Timeout::Now && deadline.has_passed());
             match self.write_what_is_there(deadline.left_of(timeout), enough) {
                 Err(error) => return Ok(Some(Err(error))),
                 Ok(true) if answered() => return Ok(Some(Ok(()))),

@@ -114,7 +114,8 @@ impl<'a> Writer<'a> {
             bytes: Vec::new(),
             scratch: vec![0; shared.base.made.largest as usize],
             reopen: shared.base.core.control.line.reopen.load(Ordering::Relaxed),
-            unsynced: None,
+            // A writer that died may have left some.
+            unsynced: inherited.then(now),
             trouble: trouble.map(|errno| (errno, now())),
             rotate_from: Duration::ZERO,
             pack_from: Duration::ZERO,
@@ -188,6 +189,7 @@ impl<'a> Writer<'a> {
             return Ok(Step::Nothing);
         }
         if self.reopen != asked {
+            self.sync()?;
             self.reopen = asked;
             self.place = None;
         }
@@ -271,27 +273,19 @@ impl<'a> Writer<'a> {
         if let Some(period) = period.checked_div(made.rotate_every.as_secs()) {
             // Relaxed: the writer's own.
             let file = progress.period.load(Ordering::Relaxed);
-            if file != period && self.place.as_ref().is_some_and(|place| place.end > 0) {
-                self.rotate()?;
+            let due = file != period && self.place.as_ref().is_some_and(|place| place.end > 0);
+            if !due || self.rotate()? {
+                progress.period.store(period, Ordering::Relaxed);
             }
-            progress.period.store(period, Ordering::Relaxed);
         }
         Ok(())
     }
 
     fn open(&mut self) -> SysResult<&mut Place> {
         let made = &self.shared.base.made;
-        let since = now();
         let place = match self.place.take() {
             Some(place) => place,
-            None => loop {
-                match Place::open(&made.file, made.mode) {
-                    Err(Errno::EBUSY) if now().saturating_sub(since) < LOCKED_FOR && self.trouble.is_none() => {
-                        std::thread::sleep(LOOK_AGAIN);
-                    }
-                    opened => break opened?,
-                }
-            },
+            None => self.while_locked(|| Place::open(&made.file, made.mode))?,
         };
         let every = made.rotate_every.as_secs();
         let period = &self.shared.base.core.control.progress.period;
@@ -301,10 +295,23 @@ impl<'a> Writer<'a> {
         Ok(self.place.insert(place))
     }
 
-    /// Sets the file aside and begins a new one. If that cannot be, the old one goes on.
-    fn rotate(&mut self) -> SysResult<()> {
+    /// Tries again for a while if a writer that is just dying has the file.
+    fn while_locked<T>(&self, attempt: impl Fn() -> SysResult<T>) -> SysResult<T> {
+        let since = now();
+        loop {
+            match attempt() {
+                Err(Errno::EBUSY) if now().saturating_sub(since) < LOCKED_FOR && self.trouble.is_none() => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Sets the file aside and begins a new one; whether it did. If that cannot be, the old one goes on.
+    fn rotate(&mut self) -> SysResult<bool> {
         if now() < self.rotate_from {
-            return Ok(());
+            return Ok(false);
         }
         self.sync()?;
         let made = &self.shared.base.made;
@@ -318,9 +325,10 @@ impl<'a> Writer<'a> {
             Err(_) => {
                 progress.failures.fetch_add(1, Ordering::Relaxed);
                 self.rotate_from = now() + TRY_AGAIN;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Compresses files that were set aside, one by one, in a thread of its own.
@@ -398,7 +406,7 @@ impl<'a> Writer<'a> {
                     self.waiting.push_front(message);
                     return Err(errno.into());
                 }
-            } else if !fits && !batch.is_empty() {
+            } else if !fits && (!batch.is_empty() || !marks.is_empty() && start > 0) {
                 bytes.truncate(start);
                 sums.told = told;
                 self.waiting.push_front(message);
@@ -465,15 +473,15 @@ impl<'a> Writer<'a> {
                 base.core.control.progress.disturbed.fetch_add(1, Ordering::Relaxed);
                 heading.move_to(to);
             };
-            let place = self.open()?;
-            if place.is_at(&spot) {
-                place.complete(&bytes, spot.offset, moved)?;
-            } else if let Some(mut old) = moved_away(&base.made.file, &spot) {
+            if self.open()?.is_at(&spot) {
+                self.open()?.complete(&bytes, spot.offset, moved)?;
+            } else if let Some(mut old) = self.while_locked(|| moved_away(&base.made.file, &spot))? {
                 old.complete(&bytes, spot.offset, moved)?;
                 if base.made.sync != LogSync::Never {
                     old.sync()?;
                 }
             } else {
+                let place = self.open()?;
                 let to = place.spot();
                 moved(to);
                 place.complete(&bytes, to.offset, |_| {})?;
@@ -501,11 +509,8 @@ impl<'a> Writer<'a> {
 
     /// Brings what was written to the disk, unless that is the kernel's business.
     pub fn sync(&mut self) -> SysResult<()> {
-        if self.shared.base.made.sync != LogSync::Never
-            && self.unsynced.is_some()
-            && let Some(place) = &self.place
-        {
-            place.sync()?;
+        if self.shared.base.made.sync != LogSync::Never && self.unsynced.is_some() {
+            self.open()?.sync()?;
         }
         self.unsynced = None;
         Ok(())
