@@ -6,8 +6,8 @@
 //! caller's number: what a peer sends is never taken for an address.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::error::Result;
 use crate::sys::fork;
 use crate::timeout::{Deadline, Timeout};
-use crate::wait::{Forked, Object, Turns};
+use crate::wait::{Forked, Object, Operation, Turns};
 
 const QUESTION: [u8; 4] = *b"WWqu";
 const ANSWER: [u8; 4] = *b"WWan";
@@ -27,6 +27,7 @@ const ANSWER_HEAD: usize = 13;
 
 /// How long an answer may wait for room at its caller's before it is dropped.
 const PATIENCE: Timeout = Timeout::After(Duration::from_secs(1));
+const SKIPPED_BY_A_TRY: u32 = 256;
 /// Callers whose channels a server keeps open.
 const KEPT: usize = 64;
 
@@ -67,13 +68,25 @@ impl Forked for Next {
     }
 }
 
+/// The channels to those who have asked.
+#[derive(Default)]
+struct Callers(HashMap<CallerNumber, Arc<Channel>>);
+
+impl Forked for Callers {
+    fn after_fork(&mut self) {}
+
+    fn replaced(&self) -> Callers {
+        Callers::default()
+    }
+}
+
 /// The answering side: receives questions over a channel, and answers whoever asked.
 pub struct Server {
     object: Object,
     questions: Channel,
     answers: Option<Address>,
     horizon: Horizon,
-    callers: Mutex<HashMap<CallerNumber, Arc<Channel>>>,
+    callers: Turns<Callers>,
     dropped: AtomicU64,
     foreign: AtomicU64,
 }
@@ -138,6 +151,7 @@ impl Caller {
         message.extend_from_slice(question);
         self.questions.send(&message, operation.left())?;
         let answers = self.answers.as_ref().map_or(&self.questions, |answers| &answers.channel);
+        let mut skipped = 0;
         loop {
             let mut answer = answers.recv_message(operation.left()).map_err(|error| match error.errno() {
                 // What is left of a deadline may be nothing.
@@ -145,11 +159,12 @@ impl Caller {
                 libc::EAGAIN => operation.error(Errno::EAGAIN),
                 _ => error,
             })?;
-            let Some((answered, went_well)) = read_answer(&answer.data) else { continue };
-            if answered != number {
-                self.late.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+            let read = read_answer(&answer.data);
+            let Some((_, went_well)) = read.filter(|(answered, _)| *answered == number) else {
+                self.late.fetch_add(read.is_some().into(), Ordering::Relaxed); // a count for people: orders nothing
+                skip(&mut operation, &mut skipped)?;
                 continue;
-            }
+            };
             answer.data.drain(..ANSWER_HEAD);
             if went_well {
                 return Ok(answer.data);
@@ -193,7 +208,7 @@ impl Server {
             questions: Channel::open_receiver(address, timeout)?,
             answers,
             horizon,
-            callers: Mutex::default(),
+            callers: Turns::new(Callers::default()),
             dropped: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
         })
@@ -205,15 +220,16 @@ impl Server {
     /// As [`Channel::recv`].
     pub fn next(&self, timeout: Timeout) -> Result<Question<'_>> {
         let deadline = Deadline::after(timeout);
+        let mut skipped = 0;
         loop {
-            let left = if timeout == Timeout::Now { timeout } else { deadline.left() };
-            let found = self.questions.recv_message(left)?;
+            let found = self.questions.recv_message(deadline.left_of(timeout))?;
             if let Some((caller, number)) = read_question(&found.data) {
                 let mut message = found.data;
                 message.drain(..QUESTION_HEAD);
                 return Ok(Question { server: self, peer: found.received.peer, caller, number, message });
             }
             self.foreign.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+            skip(&mut self.object.operation("receive", deadline.left_of(timeout)), &mut skipped)?;
         }
     }
 
@@ -279,7 +295,7 @@ impl Server {
         // Not under the lock: a caller that has no room holds up nobody but itself.
         let sent = channel.send(answer, PATIENCE);
         if sent.as_ref().is_err_and(|error| !error.is(Errno::EMSGSIZE)) {
-            let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+            let Callers(callers) = &mut *self.callers.take_soon();
             if callers.get(&caller).is_some_and(|kept| Arc::ptr_eq(kept, &channel)) {
                 callers.remove(&caller); // it may have been closed
             }
@@ -288,7 +304,7 @@ impl Server {
     }
 
     fn channel_to(&self, caller: CallerNumber, base: &Address) -> Result<Arc<Channel>> {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Callers(callers) = &mut *self.callers.take_soon();
         if self.horizon.is_gone(caller) {
             callers.remove(&caller);
             let _ = Channel::remove(&address_of(base, caller)?); // there may be nothing, as it was closed
@@ -297,7 +313,7 @@ impl Server {
         if let Some(channel) = callers.get(&caller) {
             return Ok(Arc::clone(channel));
         }
-        self.forget_the_dead(base, &mut callers);
+        self.forget_the_dead(base, callers);
         let channel = Arc::new(Channel::existing_sender(&address_of(base, caller)?)?);
         callers.insert(caller, Arc::clone(&channel));
         Ok(channel)
@@ -315,6 +331,16 @@ impl Server {
         if callers.len() >= KEPT {
             callers.clear();
         }
+    }
+}
+
+/// Goes on after a message of no use, unless the wait is over by now: more of them may come without end. A try skips so many.
+fn skip(operation: &mut Operation<'_>, skipped: &mut u32) -> Result<()> {
+    *skipped += 1;
+    match operation.wait().check() {
+        Err(Errno::ETIMEDOUT) if operation.timeout() == Timeout::Now && *skipped < SKIPPED_BY_A_TRY => Ok(()),
+        Err(Errno::ETIMEDOUT) if operation.timeout() == Timeout::Now => Err(operation.error(Errno::EAGAIN)),
+        checked => checked.map_err(|errno| operation.error(errno)),
     }
 }
 

@@ -181,6 +181,11 @@ impl Decoder {
         self.ended = true;
     }
 
+    /// Something may come again, from others.
+    pub fn begin_anew(&mut self) {
+        self.ended = false;
+    }
+
     /// Has `read` fill some room and adds what it gave; `ENOMEM` if there is no memory.
     pub fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> SysResult<usize>) -> SysResult<usize> {
         self.fill_by(CHUNK, read)

@@ -12,7 +12,7 @@ use nix::sys::socket::{MsgFlags, sendmsg};
 
 use super::framing::Frame;
 use crate::error::{Error, Result};
-use crate::socket::Socket;
+use crate::socket::{ShutdownSide, Socket};
 use crate::sys::{SysResult, socket as sys};
 use crate::wait::Operation;
 
@@ -93,16 +93,31 @@ impl Outlet {
             match step {
                 Ok(more) => sent += more,
                 Err(error) if sent > 0 && is_end_of_wait(&error) => {
-                    self.bytes.try_reserve_exact(total - sent).map_err(|_| operation.error(Errno::ENOMEM))?;
+                    if self.bytes.try_reserve_exact(total - sent).is_err() {
+                        return Err(self.break_off(socket, operation.error(Errno::ENOMEM)));
+                    }
                     for slice in from(&parts, sent) {
                         self.bytes.extend_from_slice(&slice);
                     }
                     return Ok(());
                 }
+                Err(error) if sent > 0 => return Err(self.break_off(socket, error)),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Ends the connection after a part of a message: what comes next would be taken for the rest of it.
+    #[cold]
+    fn break_off(&mut self, socket: &Socket, error: Error) -> Error {
+        self.clear();
+        let _ = socket.shutdown(ShutdownSide::Both); // fails only if the peer has gone already
+        if error.is(Errno::EPIPE) || error.is(Errno::ECONNRESET) {
+            return error;
+        }
+        let reason = format!("in the middle of a message: {}", error.reason());
+        error.with_errno(Errno::ECONNRESET).because_found(reason)
     }
 
     /// Goes on with a message of which some is written; the end of the wait leaves the rest for later.
@@ -110,7 +125,7 @@ impl Outlet {
     fn rest(&mut self, socket: &Socket, operation: &mut Operation<'_>) -> Result<()> {
         match self.flush(socket, operation) {
             Err(error) if is_end_of_wait(&error) => Ok(()),
-            outcome => outcome,
+            outcome => outcome.map_err(|error| self.break_off(socket, error)),
         }
     }
 

@@ -366,6 +366,14 @@ impl State {
         }
     }
 
+    /// A FIFO's next writer starts it again.
+    fn begin_anew(&mut self) {
+        self.ended = false;
+        if let Found::Stream(decoder) = &mut self.found {
+            decoder.begin_anew();
+        }
+    }
+
     fn torn(&self) -> u64 {
         match &self.found {
             Found::Pieces(assembler) => assembler.torn(),
@@ -446,7 +454,7 @@ impl PipeReceiver {
                     ));
                 }
                 Next::More if state.ended => {
-                    state.ended = false; // a FIFO's next writer starts it again
+                    state.begin_anew();
                     return Err(operation.error(Errno::EPIPE).because("the last sender has gone"));
                 }
                 Next::More => {}

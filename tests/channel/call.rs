@@ -165,6 +165,21 @@ fn other_messages_are_no_questions() {
 }
 
 #[test]
+fn what_is_no_question_holds_a_server_up_no_longer_than_its_timeout() {
+    let (_directory, address) = fresh_address("unix");
+    let server = Server::open(&address, GENEROUS).unwrap();
+    let _flood = fork(|| {
+        let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+        while sender.send(b"hello", GENEROUS).is_ok() {}
+    });
+    eventually("the flood has begun", || {
+        assert!(matches!(server.next(Timeout::Now).map(drop).unwrap_err().errno(), libc::EAGAIN));
+        server.foreign() > 0
+    });
+    assert_eq!(server.next(SHORT).map(drop).unwrap_err().errno(), libc::ETIMEDOUT);
+}
+
+#[test]
 fn a_caller_that_cannot_be_opened_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let address: Address = format!("fifo:{}", directory.path().join("call").display()).parse().unwrap();

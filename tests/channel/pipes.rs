@@ -80,6 +80,26 @@ fn a_shell_can_write_lines() {
 }
 
 #[test]
+fn a_line_in_two_parts_is_one_message_whoever_wrote_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lines");
+    let address = format!("fifo:{}?framing=line", path.display()).parse().unwrap();
+    let program = || std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let receiver = std::thread::scope(|threads| {
+        threads.spawn(|| writeln!(program(), "the first").unwrap()); // opening waits for the receiver
+        Channel::open_receiver(&address, GENEROUS).unwrap()
+    });
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"the first");
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap_err().errno(), libc::EPIPE);
+    let mut next = program();
+    next.write_all(b"half ").unwrap();
+    assert_eq!(receiver.recv_message(Timeout::Now).unwrap_err().errno(), libc::EAGAIN);
+    next.write_all(b"a line\n").unwrap();
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"half a line");
+}
+
+#[test]
 fn a_line_that_could_mix_is_refused() {
     let ends = open("fifo?framing=line");
     let error = ends.sender.send(&[b'x'; 5000], GENEROUS).unwrap_err();

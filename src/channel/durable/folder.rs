@@ -334,10 +334,14 @@ fn directory(path: &Path, mode: Mode, make: bool) -> Outcome<OwnedFd> {
     }
 }
 
-/// Brings the name of a directory to the disk: it is there when the directory is that has it.
+/// Brings the name of a directory to the disk: it is there when the directory is that has it. Where we may not look, it is left
+/// to the kernel.
 fn sync_name(path: &Path) -> SysResult<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    fsync(&open(path.parent().unwrap_or(Path::new("/")), flags, Mode::empty())?)
+    match open(path.parent().unwrap_or(Path::new("/")), flags, Mode::empty()) {
+        Err(Errno::EACCES) => Ok(()),
+        parent => fsync(&parent?),
+    }
 }
 
 /// The control file and the identity in it; `None` if it is for the next to make: a log is just being made
@@ -414,10 +418,7 @@ fn found_anew(
         write_all(lock.0.as_fd(), &format::control(&log))?;
         fsync(&lock.0)?;
         fsync(directory)?;
-        match sync_name(path) {
-            Err(Errno::EACCES) => {} // made by somebody else, where we may not look
-            synced => synced?,
-        }
+        sync_name(path)?;
         let control = openat(directory, CONTROL, OFlag::O_RDONLY | CAREFUL, Mode::empty())?;
         Ok((control, log))
     };

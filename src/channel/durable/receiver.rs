@@ -164,6 +164,10 @@ impl FileReceiver {
                     return Err(refusal::does_not_fit(operation.error(Errno::EMSGSIZE), length, buffer.len()));
                 };
                 state.reader.read(&found.head, room).map_err(failed)?;
+                if !state.is_ahead && state.settled.0.0 == u64::MAX {
+                    // A child that has begun at the newest.
+                    state.settled = ((found.head.sequence, state.reader.position().1), state.reader.missed());
+                }
                 state.reader.take(&found.head);
                 state.is_ahead = true;
                 return Ok(ChannelReceived { length, missed: found.missed, ..Default::default() });

@@ -14,7 +14,7 @@ use super::fault::{Fault, Outcome};
 use super::folder::{Folder, Lock};
 use super::options::Options;
 use super::segment::Segment;
-use super::syncing::{Later, Policy, sync};
+use super::syncing::{Disk, Later, Policy, sync};
 use super::{cuts, impatient, patient};
 use crate::address::Address;
 use crate::channel::transport::Transport;
@@ -32,6 +32,7 @@ pub(in crate::channel) struct FileSender {
     state: Turns<Sending>,
     /// Up to the segment of this number, what was sent may be missing on the disk, and no more is to be added.
     abandoned: AtomicU64,
+    disk: Turns<Disk>,
     unconfirmed: AtomicU64,
 }
 
@@ -72,7 +73,8 @@ impl FileSender {
         drop(operation);
         let state = Turns::new(Sending::new(options.policy));
         let (abandoned, unconfirmed) = (AtomicU64::new(0), AtomicU64::new(0));
-        let sender = FileSender { object, folder, options, state, abandoned, unconfirmed };
+        let disk = Turns::new(Disk);
+        let sender = FileSender { object, folder, options, state, abandoned, disk, unconfirmed };
         // Not needed to open: it may be late, and the first to send does it then.
         let mut operation = sender.object.operation(NAME, patient(Timeout::Now));
         let prepared = sender.with_lock(&mut operation, Timeout::Now, |appender, sync| {
@@ -179,8 +181,13 @@ impl FileSender {
     /// Syncs all of these, whichever fail; how the first failed that did.
     fn sync_now(&self, segments: &[Arc<Segment>]) -> SysResult<()> {
         let mut result = Ok(());
+        // One at a time: of the threads that sync a segment at once the kernel would tell one alone of a failure.
+        let _turn = self.disk.take_soon();
         for segment in segments {
-            let synced = sync(segment);
+            let mut synced = sync(segment);
+            if synced.is_ok() && self.abandoned.load(Ordering::Relaxed) >= segment.heading.number {
+                synced = Err(Errno::EIO); // what others were told may have been this thread's
+            }
             if synced.is_err() {
                 self.abandoned.fetch_max(segment.heading.number, Ordering::Relaxed);
             }
