@@ -92,7 +92,7 @@ impl<K: PartialEq> Doorbells<K> {
         object: &Object,
         listener: impl FnOnce() -> Result<Box<dyn Listen>>,
     ) -> Result<BorrowedFd<'_>> {
-        if let Some(bell) = self.find(&key) {
+        if let Some(bell) = self.bells(&key).next() {
             return Ok(bell.descriptor());
         }
         let failed = |error: Error| explained(object.error(Errno::from_raw(error.errno()), "doorbell"));
@@ -114,10 +114,8 @@ impl<K: PartialEq> Doorbells<K> {
     /// To be called whenever a call on the object finds nothing of `key`: quiets the bell, and has the helper wait anew.
     #[inline]
     pub(crate) fn found_nothing(&self, key: &K) {
-        if !self.newest.load(Ordering::Acquire).is_null()
-            && let Some(bell) = self.find(key)
-        {
-            bell.ringing.quiet();
+        if !self.newest.load(Ordering::Acquire).is_null() {
+            self.bells(key).for_each(|bell| bell.ringing.quiet());
         }
     }
 
@@ -127,12 +125,12 @@ impl<K: PartialEq> Doorbells<K> {
         self.nodes().filter(move |node| node.generation == generation).map(|node| node.bell.descriptor())
     }
 
-    fn find(&self, key: &K) -> Option<&Bell> {
+    /// Those of `key`, the oldest last. Two threads that ask at once hang up a bell each, and both ring.
+    fn bells(&self, key: &K) -> impl Iterator<Item = &Bell> {
         let generation = fork::generation();
-        self.nodes().find(|node| node.generation == generation && node.key == *key).map(|node| &*node.bell)
+        self.nodes().filter(move |node| node.generation == generation && node.key == *key).map(|node| &*node.bell)
     }
 
-    /// Two threads that ask at once hang up a bell each; both ring, and both are quieted in turn.
     fn push(&self, key: K, bell: Arc<Bell>) -> &Bell {
         let node = Box::into_raw(Box::new(Node { key, generation: fork::generation(), bell, next: ptr::null_mut() }));
         let mut newest = self.newest.load(Ordering::Relaxed);
@@ -364,5 +362,20 @@ mod tests {
         let refused = queue.bells.get(0, &queue.object, || Err(Error::new(Errno::EACCES, "doorbell")));
         assert!(refused.unwrap_err().is(Errno::EACCES));
         assert_eq!(queue.bells.nodes().count(), 0);
+    }
+
+    #[test]
+    fn what_two_threads_hang_up_at_once_is_quieted_at_once() {
+        let bells = Doorbells::default();
+        let hang = |key: u32| {
+            let ringing = Ringing::new(EventFd::new().unwrap());
+            let bell = bells.push(key, Arc::new(Bell { object: Object::new("test"), ringing }));
+            bell.ringing.help(|| true, |_| false); // rings, and the helper ends
+            bell
+        };
+        let (one, other, of_another) = (hang(1), hang(1), hang(2));
+        bells.found_nothing(&1);
+        let rings = |bell: &Bell| bell.ringing.counter().take(Timeout::Now).is_ok();
+        assert_eq!((rings(one), rings(other), rings(of_another)), (false, false, true));
     }
 }
