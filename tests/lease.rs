@@ -511,6 +511,16 @@ fn waits_end_early() {
 }
 
 #[test]
+fn the_doorbell_rings_when_a_lease_expires() {
+    let options = LeaseOptions { slots: 1, expires: Duration::from_millis(50), ..Default::default() };
+    let pool = LeasePool::anonymous(options).unwrap();
+    let _lease = pool.acquire(GENEROUS).unwrap();
+    let set = WaitSet::new().unwrap();
+    set.add(&pool.doorbell().unwrap(), Interest::READABLE, 1).unwrap();
+    assert_eq!(set.wait(&mut [WaitSetEvent::default()], GENEROUS).unwrap(), 1);
+}
+
+#[test]
 fn the_doorbell_rings_while_a_slot_can_be_had() {
     let pool = pool(1);
     let other = again(&pool);

@@ -419,6 +419,10 @@ impl Party for Cell {
         self.core.buffers.bell()
     }
 
+    fn is_told_who_joins(&self) -> bool {
+        true
+    }
+
     fn tidy(&self) -> SysResult<()> {
         self.core.buffers.tidy()
     }

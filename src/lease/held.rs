@@ -99,7 +99,7 @@ impl<'a> Lease<'a> {
                 information.len()
             )));
         }
-        let set = self.standing().and_then(|()| self.pool.core.set_information(self.index, information));
+        let set = self.pool.core.set_information(self.index, information, || self.standing());
         set.and_then(|()| self.standing()).map_err(|errno| self.error(errno, OPERATION))
     }
 

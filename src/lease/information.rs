@@ -40,10 +40,12 @@ impl Shared {
         Err(Errno::EAGAIN) // its holder writes all the time
     }
 
-    /// For the holder; `ESTALE` if it was fenced meanwhile.
-    pub fn set_information(&self, index: u32, bytes: &[u8]) -> SysResult<()> {
+    /// For the holder, which `stands` says that the caller is; `ESTALE` if it was fenced meanwhile.
+    pub fn set_information(&self, index: u32, bytes: &[u8], stands: impl Fn() -> SysResult<()>) -> SysResult<()> {
         let word = self.information_word(index);
-        let found = Information(word.load(Ordering::Relaxed));
+        // Acquire: before the look at who the holder is. So the exchange fails if another has fenced it since.
+        let found = Information(word.load(Ordering::Acquire));
+        stands()?;
         let next = found.next(crc32fast::hash(bytes), bytes.len());
         self.parts.information.put(index.into(), next.buffer() * LEASE_INFORMATION_MAX, bytes);
         let set = word.compare_exchange(found.0, next.0, Ordering::Release, Ordering::Relaxed);

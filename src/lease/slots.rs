@@ -323,6 +323,11 @@ impl Party for Shared {
     fn explain(&self, error: Error) -> Error {
         explained(error)
     }
+
+    /// For the helper of a doorbell.
+    fn look_again(&self) -> Option<Duration> {
+        self.sweep().next_expiry.map(|left| left + Duration::from_millis(1))
+    }
 }
 
 impl Ready for Shared {

@@ -175,10 +175,13 @@ impl Lane {
         if word.ahead_of(position >> self.shift) != -1 || !matches!(word.phase(), Phase::Ready | Phase::Returned) {
             return false;
         }
-        let passed = word.to_passed(Reason::Dropped);
+        let (passed, length) = (word.to_passed(Reason::Dropped), self.length_in(position));
         let dropped = self.step(position, word, passed);
         if dropped {
             self.settle(position, passed);
+            if length > self.inline {
+                self.ends.room_bell.0.ring_all();
+            }
         }
         dropped
     }
@@ -298,6 +301,7 @@ impl Lane {
                     let passed = word.to_passed(Reason::Dropped);
                     if self.step(position, word, passed) {
                         self.settle(position, passed);
+                        self.ring_freed(usize::MAX);
                         return true;
                     }
                 }

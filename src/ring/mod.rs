@@ -445,6 +445,13 @@ impl Ring {
             Err(errno) => return Err(damaged(fenced(operation.error(errno)))),
         };
         taken.map_err(|length| {
+            // Whoever was woken for it leaves it to others.
+            let control = &self.many.control;
+            if self.dead_letters {
+                control.letters_bell.0.ring()
+            } else {
+                control.consumers_bell.0.ring()
+            }
             operation
                 .error(Errno::EMSGSIZE)
                 .because("the buffer is too small for the next message, which stays in the ring")

@@ -225,6 +225,10 @@ impl Party for Shared {
     }
 
     /// Takes their roles from the dead.
+    fn is_told_who_joins(&self) -> bool {
+        true
+    }
+
     fn tidy(&self) -> SysResult<()> {
         for word in &self.control().roles.0 {
             let found = word.load(Ordering::Acquire);

@@ -55,6 +55,10 @@ impl Party for Side<'_> {
         })
     }
 
+    fn is_told_who_joins(&self) -> bool {
+        true
+    }
+
     fn tidy(&self) -> SysResult<()> {
         self.many.tidy();
         Ok(())

@@ -81,6 +81,11 @@ pub(crate) trait Party {
     /// was called.
     fn relay(&self) {}
 
+    /// Whether its bell rings when somebody joins, whose death may matter: else who sleeps has to ask now and then.
+    fn is_told_who_joins(&self) -> bool {
+        false
+    }
+
     /// A last word before the caller sleeps.
     fn before_sleep(&self) {}
 
@@ -307,8 +312,9 @@ impl Patience {
             }
             end_if(over, operation)?;
             // Somebody's death can end this wait only if there is somebody.
-            let company = party.member().has_company().map_err(|errno| fail(operation, errno))?;
-            let most = if certain { party.look_again().or(company.then_some(ASK_EVERY)) } else { Some(SETTLED) };
+            let asks =
+                !party.is_told_who_joins() || party.member().has_company().map_err(|errno| fail(operation, errno))?;
+            let most = if certain { party.look_again().or(asks.then_some(ASK_EVERY)) } else { Some(SETTLED) };
             certain = true;
             party.before_sleep();
             let before = bell.before_sleep();

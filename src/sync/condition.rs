@@ -73,7 +73,8 @@ impl Word {
 
     fn call_one(self) -> Word {
         let called = (1 + self.back()).min(self.waiting());
-        Word::new(self.given(), self.called() + called, 0)
+        // Those given back may all be behind these.
+        Word::new(self.given(), self.called() + called, self.back().min(self.waiting() - called))
     }
 
     fn call_all(self) -> Word {
@@ -420,6 +421,10 @@ mod tests {
         assert!(called.call_one().is_called(two) && called.call_one().call_one().waiting() == 0);
         // One that is given back does not take the call of another.
         assert!(word.give_back().call_one().is_called(two));
+        // Wherever it stands: the last of three is given back, and the next call after the two that live is not lost on it.
+        let (word, four) = (word.draw().give_back().call_one(), word.draw().given());
+        assert!(word.is_called(two) && word.draw().call_one().is_called(four));
+        let word = first.draw().draw();
         assert!((0..=BACK_MAX).fold(word, |word, _| word.give_back()).is_called(two));
     }
 }

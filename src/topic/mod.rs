@@ -385,6 +385,10 @@ impl Party for Topic {
         Ok(&self.log().control()?.publishers_bell.0)
     }
 
+    fn is_told_who_joins(&self) -> bool {
+        true
+    }
+
     fn tidy(&self) -> SysResult<()> {
         tidy(self.log())
     }

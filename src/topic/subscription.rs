@@ -345,6 +345,10 @@ impl Party for Subscription {
         Ok(&self.log().control()?.subscribers_bell.0)
     }
 
+    fn is_told_who_joins(&self) -> bool {
+        true
+    }
+
     fn tidy(&self) -> SysResult<()> {
         tidy(self.log())
     }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use wigwag::{Barrier, BarrierOptions, Cancel, Timeout};
 
 use crate::shared_counter;
-use crate::support::{GENEROUS, SHORT, eventually, fork, fresh};
+use crate::support::{GENEROUS, SHORT, eventually, fork, fresh, is_asleep};
 
 fn barrier(parties: u32) -> Barrier {
     Barrier::anonymous(BarrierOptions { parties, ..Default::default() }).unwrap()
@@ -54,6 +54,25 @@ fn each_gets_a_number_of_its_own() {
     });
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2]);
+}
+
+#[test]
+fn who_waits_alone_hears_of_the_death_of_one_that_came_later() {
+    let address = format!("barrier:{}", fresh("later")).parse().unwrap();
+    let open = || Barrier::open(&address, BarrierOptions { parties: 3, ..Default::default() }).unwrap();
+    let first = fork(|| {
+        let error = open().wait(GENEROUS).unwrap_err();
+        assert!(error.is(Errno::EOWNERDEAD), "{error}");
+    });
+    eventually("the first waits", || is_asleep(first.pid()));
+    fork(|| {
+        let _barrier = open();
+        // SAFETY: plain system calls.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    })
+    .wait();
+    first.join();
+    Barrier::remove(&address).unwrap();
 }
 
 #[test]
