@@ -74,7 +74,8 @@ impl Queue {
 
     /// In a child made by fork: gives it a pipe of its own under the same numbers; true if that was needed. What the
     /// parent had queued stays the parent's.
-    pub(super) fn ensure_own(&self) -> SysResult<bool> {
+    /// `first` is done before the handler takes it for the child's.
+    pub(super) fn ensure_own(&self, first: impl FnOnce()) -> SysResult<bool> {
         let generation = fork::generation();
         if self.generation.load(Ordering::Acquire) == generation {
             return Ok(false);
@@ -88,6 +89,7 @@ impl Queue {
         fork::replace_descriptor(self.writer.as_fd(), writer.as_fd())?;
         self.lost.store(0, Ordering::Relaxed);
         self.pid.store(getpid().as_raw(), Ordering::Relaxed);
+        first();
         self.generation.store(generation, Ordering::Release);
         Ok(true)
     }

@@ -127,7 +127,15 @@ fn deliver(signal: Signal, kernel: &KernelInfo, info: *mut libc::siginfo_t, cont
     let earlier = unsafe { slot.earlier.load(Ordering::Acquire).as_ref() }.copied();
     slot.leave(inside);
 
-    let Some(earlier) = earlier else { return };
+    let earlier = match earlier {
+        Some(earlier) => earlier,
+        None if taken => return,
+        // The last subscription has ended since the kernel chose this handler: whoever is in its place gets the signal.
+        None => match Action::of(signal.number()) {
+            Ok(current) if !current.is(on_signal) => current,
+            _ => return,
+        },
+    };
     if unchained {
         return;
     }

@@ -81,9 +81,11 @@ impl State {
     }
 
     fn ensure_own(&self, signals: &[Signal]) -> SysResult<()> {
-        if self.queue.ensure_own()? {
+        let forget = || {
             self.first.store(0, Ordering::Relaxed);
             self.count.store(0, Ordering::Relaxed);
+        };
+        if self.queue.ensure_own(forget)? {
             signals.iter().try_for_each(|signal| registry::reinstall(*signal))?;
         }
         Ok(())

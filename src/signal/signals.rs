@@ -296,7 +296,7 @@ impl Signals {
 impl Inner {
     /// In a child made by fork: makes the object its own.
     fn ensure_own(&self, operation: &'static str) -> Result<()> {
-        let moved = self.queue.ensure_own().and_then(|moved| {
+        let moved = self.queue.ensure_own(|| ()).and_then(|moved| {
             if moved { self.signals.iter().try_for_each(|signal| registry::reinstall(*signal)) } else { Ok(()) }
         });
         moved.map_err(|errno| self.object.error(errno, operation))
