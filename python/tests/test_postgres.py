@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -21,6 +22,7 @@ sqlalchemy = pytest.importorskip("sqlalchemy")
 import postgres  # noqa: E402
 import wigwag.psycopg  # noqa: E402
 import wigwag.sqlalchemy  # noqa: E402
+from wigwag import _sessions  # noqa: E402
 
 pytestmark = pytest.mark.skipif(postgres.binaries() is None, reason="no PostgreSQL server (apt-get install postgresql)")
 
@@ -154,6 +156,45 @@ def test_the_session_of_the_dead_is_ended_first(conninfo, address, adapter):
                 found = sessions(monitor)
             engine.dispose()
         assert pid not in found.values() and len(found) == 1, found
+
+
+@pytest.fixture
+def two_of_one_name():
+    """Addresses in two folders, as other users or containers have them."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as one, tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        yield f"lease:{one}/db", f"lease:{other}/db"
+
+
+def test_sessions_of_another_pool_of_the_same_name_are_left_alone(conninfo, two_of_one_name):
+    mine, other = (wigwag.psycopg.ConnectionPool(f"{address}?slots=1", conninfo) for address in two_of_one_name)
+    with mine, other, other.connection() as connection:
+        mine.lease_pool.acquire().abandon()
+        with mine.connection() as new:
+            assert mine.lease_of(new).slot == other.lease_of(connection).slot
+            assert new.execute("SELECT 1").fetchone() == connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_session_can_be_told_whatever_the_names_are(two_of_one_name):
+    with wigwag.LeasePool.open(two_of_one_name[0] + "ü" * 40) as pool, pool.acquire() as lease:
+        sessions = _sessions.Sessions(pool, None)
+        for name in ("", "über" * 20):
+            told = sessions.application_name(lease, name)
+            assert told.isascii() and len(told) <= 63 and told.endswith(f"{sessions._tag}0.1")
+        sessions.close()
+
+
+def test_a_child_can_clean_up_while_its_parent_does():
+    with wigwag.LeasePool.anonymous(1) as pool:
+        sessions = _sessions.Sessions(pool, None)
+        with sessions._cleaning(None):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    with sessions._cleaning(0.0):
+                        os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_sqlalchemy_pool(conninfo, address):

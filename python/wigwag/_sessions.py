@@ -10,11 +10,13 @@ connected: leave room for two more than there are slots.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import threading
 import time
 import typing
+import weakref
 from typing import Callable, Iterator, Optional
 
 from ._connections import close_and_see
@@ -36,17 +38,21 @@ class Sessions:
     def __init__(self, pool: LeasePool, connect: Callable[[str], typing.Any]) -> None:
         self._connect = connect
         name = pool.address.partition(":")[2]
+        segment = os.fstat(pool.segment_fd())
         #: Only one cleaner at a time, on the host if the pool has a name.
         self._one_at_a_time: typing.Union[threading.Lock, Mutex] = threading.Lock()
         if name:
-            mode = os.fstat(pool.segment_fd()).st_mode & 0o777  # whoever may use the one may use the other
+            mode = segment.st_mode & 0o777  # whoever may use the one may use the other
             self._one_at_a_time = Mutex.open(f"mutex:{name}.cleaner", participants=256, mode=mode)
-        self._tag = "#" + (name.rpartition("/")[2] or "pool")[-30:] + "/"
+        # Pools of other hosts and directories may have the same name, and their sessions be on the same server.
+        which = hashlib.sha256(f"{_boot()} {segment.st_dev} {segment.st_ino}".encode()).hexdigest()[:8]
+        self._tag = f"#{_ascii(name.rpartition('/')[2] or 'pool')[-20:]}-{which}/"
+        _all.add(self)
 
     def application_name(self, lease: Lease, name: str = "") -> str:
         """The name that a session under this lease has to carry from its beginning."""
         mark = f"{self._tag}{lease.slot}.{lease.token}"
-        return name.encode()[: _NAME_MAX - len(mark.encode())].decode(errors="ignore") + mark
+        return _ascii(name)[: _NAME_MAX - len(mark)] + mark
 
     def begun(self, lease: Lease, application_name: str) -> None:
         """Notes that a session is about to be."""
@@ -98,6 +104,32 @@ class Sessions:
     def close(self) -> None:
         if isinstance(self._one_at_a_time, Mutex):
             self._one_at_a_time.close()
+
+
+_all: "weakref.WeakSet[Sessions]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for sessions in list(_all):
+        if not isinstance(sessions._one_at_a_time, Mutex):
+            sessions._one_at_a_time = threading.Lock()  # whoever held it is a thread of the parent's
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _boot() -> str:
+    """What this host has to itself until it is booted anew, as long as the segments live."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read()
+    except OSError:  # in some sandboxes
+        return os.uname().nodename
+
+
+def _ascii(text: str) -> str:
+    """PostgreSQL replaces what is not ASCII, by more characters in some versions."""
+    return text.encode("ascii", "replace").decode()
 
 
 def _known(lease: Lease) -> "tuple[int, str]":
