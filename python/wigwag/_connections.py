@@ -201,6 +201,8 @@ class Connections(Generic[_C]):
         if failed is not None:
             if self._closed and getattr(failed, "errno", 0) == errno.ECANCELED:
                 raise ValueError("the pool of connections was closed") from failed
+            if isinstance(failed, BlockingIOError):  # no time was left: to callers, the same as time that ran out
+                raise TimeoutError(errno.ETIMEDOUT, "acquire: the deadline passed", failed.filename) from failed
             raise failed
         assert lease is not None
         return self._open(lease, deadline)
