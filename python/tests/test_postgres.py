@@ -1,6 +1,7 @@
 """Adapters for database connections, on a real PostgreSQL."""
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -195,6 +196,59 @@ def test_a_child_can_clean_up_while_its_parent_does():
                 finally:
                     os._exit(1)
             assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("kwargs", [{"row_factory": psycopg.rows.dict_row}, {"row_factory": psycopg.rows.scalar_row},
+                                    {"row_factory": psycopg.rows.dict_row, "cursor_factory": psycopg.ClientCursor}])
+def test_rows_and_cursors_are_of_the_kind_that_the_caller_has_said(conninfo, address, kwargs):
+    with wigwag.psycopg.ConnectionPool(f"{address}?slots=1", conninfo, kwargs=kwargs) as pool:
+        pool.lease_pool.acquire().abandon()  # so that there is something to clean up
+        with pool.connection() as connection, connection.cursor() as cursor:
+            assert isinstance(cursor, kwargs.get("cursor_factory", psycopg.Cursor))
+            assert cursor.execute("SELECT 7 AS n").fetchone() in ({"n": 7}, 7)
+            assert json.loads(pool.lease_of(connection).information)["pid"] == connection.info.backend_pid
+
+
+def test_connecting_takes_no_longer_than_there_is_time(conninfo, address, monkeypatch):
+    limits = []
+
+    def connect(*args, real=psycopg.connect, **kwargs):
+        limits.append(kwargs.get("connect_timeout"))
+        return real(*args, **kwargs)
+
+    def use(timeout, conninfo=conninfo, kwargs=None):
+        """The limits of one that cleans up, and of the new one."""
+        limits.clear()
+        with wigwag.psycopg.ConnectionPool(f"{address}?slots=1", conninfo, kwargs=kwargs) as pool:
+            pool.lease_pool.acquire().abandon()
+            pool.putconn(pool.getconn(timeout))
+        return limits
+
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+    monkeypatch.setattr(psycopg, "connect", connect)
+    assert all(2 <= limit <= GENEROUS for limit in use(GENEROUS)) and len(limits) == 2
+    assert use(float("inf")) == [86400] * 2
+    assert use(GENEROUS, conninfo + " connect_timeout=50") == [None] * 2, "the caller has said"
+    assert use(GENEROUS, kwargs={"connect_timeout": 51}) == [51] * 2
+    limits.clear()
+    engine = sqlalchemy.create_engine(
+        url(conninfo), poolclass=wigwag.sqlalchemy.LeasedPool, lease=address, pool_timeout=GENEROUS)
+    engine.pool.lease_pool.acquire().abandon()
+    engine.connect().close()
+    engine.dispose()
+    assert len(limits) == 2 and all(2 <= limit <= GENEROUS for limit in limits)
+
+
+def test_no_time_at_all_is_time_that_ran_out(conninfo, address):
+    with wigwag.LeasePool.open(address, 1) as table, table.acquire():
+        with wigwag.psycopg.ConnectionPool(address, conninfo) as pool, pytest.raises(TimeoutError) as caught:
+            pool.getconn(0)
+        assert caught.value.errno == errno.ETIMEDOUT and caught.value.filename == address
+        engine = sqlalchemy.create_engine(
+            url(conninfo), poolclass=wigwag.sqlalchemy.LeasedPool, lease=address, pool_timeout=0)
+        with pytest.raises(sqlalchemy.exc.TimeoutError):
+            engine.connect()
+        engine.dispose()
 
 
 def test_sqlalchemy_pool(conninfo, address):

@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import threading
 import time
 import typing
 import weakref
-from typing import Callable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
 from ._connections import close_and_see
 from ._wigwag import Lease, LeasePool, Mutex
@@ -33,9 +34,9 @@ _OWN_SESSION = "SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activ
 
 
 class Sessions:
-    """Those of one pool of leases. ``connect`` opens a connection of the DB-API under an application name."""
+    """Those of one pool of leases. ``connect`` opens a connection of the DB-API under an application name, until a deadline."""
 
-    def __init__(self, pool: LeasePool, connect: Callable[[str], typing.Any]) -> None:
+    def __init__(self, pool: LeasePool, connect: Callable[[str, Optional[float]], Any]) -> None:
         self._connect = connect
         name = pool.address.partition(":")[2]
         segment = os.fstat(pool.segment_fd())
@@ -58,7 +59,7 @@ class Sessions:
         """Notes that a session is about to be."""
         lease.information = json.dumps({"state": "connecting", "application_name": application_name}).encode()
 
-    def opened(self, lease: Lease, application_name: str, cursor: typing.Any) -> None:
+    def opened(self, lease: Lease, application_name: str, cursor: Any) -> None:
         """Notes which one it is."""
         cursor.execute(_OWN_SESSION)
         pid, start = cursor.fetchone()
@@ -69,7 +70,7 @@ class Sessions:
         """Ends what is left of earlier sessions of a slot, and waits until they are gone. Raises TimeoutError."""
         pid, started = _known(lease)
         with self._cleaning(deadline):
-            connection = self._connect("wigwag cleaner")
+            connection = self._connect("wigwag cleaner", deadline)
             try:
                 connection.autocommit = True
                 cursor = connection.cursor()
@@ -116,6 +117,14 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def until(deadline: Optional[float], given: Mapping[str, Any]) -> Dict[str, Any]:
+    """libpq's parameters to connect until a deadline, beside those given, which come first. Its minimum is two seconds."""
+    if deadline is None or given.get("connect_timeout") is not None or "PGCONNECT_TIMEOUT" in os.environ:
+        return {}
+    left = min(deadline - time.monotonic(), 86400.0)  # what is longer it may not be able to count
+    return {"connect_timeout": max(2, math.ceil(left))}
 
 
 def _boot() -> str:

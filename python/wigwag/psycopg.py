@@ -10,9 +10,10 @@ import typing
 from typing import Any, Dict, Iterator, Optional, Union
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from ._connections import Connections, Held, close_and_see
-from ._sessions import Sessions, remove
+from ._sessions import Sessions, remove, until
 from ._wigwag import Lease, LeasePool
 
 __all__ = ["ConnectionPool", "remove"]
@@ -42,12 +43,12 @@ class ConnectionPool:
         idle: float = 60.0,
     ) -> None:
         self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
-        given = psycopg.conninfo.conninfo_to_dict(conninfo).get("application_name") or ""
-        self._name = str(self._kwargs.pop("application_name", given))
+        self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
+        self._name = str(self._given.get("application_name") or "")
         self._connections: Connections[psycopg.Connection[Any]] = Connections(
             lease, self._open, _close, self._settle, group=group, note=note, idle=idle
         )
-        self._sessions = Sessions(self._connections.pool, lambda name: self._connect(name, None))
+        self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
         self._out: Dict[int, Held[psycopg.Connection[Any]]] = {}
 
     @property
@@ -109,15 +110,19 @@ class ConnectionPool:
 
     # --- what the calls are made of ---
 
-    def _connect(self, name: str, deadline: Optional[float]) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._conninfo, **{**self._kwargs, "application_name": name})
+    def _connect(self, name: str, deadline: Optional[float], **own: Any) -> psycopg.Connection[Any]:
+        own.update(until(deadline, self._given), application_name=name)
+        return psycopg.connect(self._conninfo, **{**self._kwargs, **own})
+
+    def _connect_cleaner(self, name: str, deadline: Optional[float]) -> psycopg.Connection[Any]:
+        return self._connect(name, deadline, row_factory=tuple_row, cursor_factory=psycopg.Cursor)
 
     def _open(self, lease: Lease, deadline: Optional[float]) -> psycopg.Connection[Any]:
         name = self._sessions.application_name(lease, self._name)
         self._sessions.begun(lease, name)
         connection = self._connect(name, deadline)
         try:
-            with connection.cursor() as cursor:
+            with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
                 self._sessions.opened(lease, name, cursor)
             connection.rollback()
         except BaseException:

@@ -16,7 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from ._connections import Connections, Held, close_and_see
-from ._sessions import Sessions, remove
+from ._sessions import Sessions, remove, until
 from ._wigwag import Lease, LeasePool
 
 __all__ = ["LeasedPool", "remove"]
@@ -125,11 +125,11 @@ class LeasedPool(Pool):
     # --- what the connections are made of ---
 
     def _open(self, lease: Lease, deadline: Optional[float]) -> ConnectionPoolEntry:
-        _about.lease = lease
+        _about.lease, _about.deadline = lease, deadline
         try:
             record = self._create_connection()
         finally:
-            _about.lease = None
+            _about.lease = _about.deadline = None
         self._leases[record] = lease
         return record
 
@@ -163,13 +163,13 @@ class LeasedPool(Pool):
         if self._sessions is not None:
             self._sessions.settle(lease, deadline)
 
-    def _connect_cleaner(self, name: str) -> Any:
-        _about.name = name
+    def _connect_cleaner(self, name: str, deadline: Optional[float]) -> Any:
+        _about.name, _about.deadline = name, deadline
         try:
             creator: Any = self._creator
             return creator()
         finally:
-            _about.name = None
+            _about.name = _about.deadline = None
 
 
 def _connect_by_name(dialect: Any, record: Any, cargs: Any, cparams: Dict[str, Any]) -> Any:
@@ -182,4 +182,5 @@ def _connect_by_name(dialect: Any, record: Any, cargs: Any, cparams: Dict[str, A
         sessions.begun(lease, name)
     if name is None:
         return None
-    return dialect.connect(*cargs, **{**cparams, "application_name": name})
+    own = {**until(getattr(_about, "deadline", None), cparams), "application_name": name}
+    return dialect.connect(*cargs, **{**cparams, **own})
