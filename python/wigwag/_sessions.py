@@ -34,7 +34,7 @@ _OWN_SESSION = "SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activ
 
 
 class Sessions:
-    """Those of one pool of leases. ``connect`` opens a connection of the DB-API under an application name, until a deadline."""
+    """Those of one pool of leases. ``connect`` opens a connection of the DB-API under a name, until a deadline."""
 
     def __init__(self, pool: LeasePool, connect: Callable[[str, Optional[float]], Any]) -> None:
         self._connect = connect
