@@ -1,6 +1,7 @@
 """Pools of leases."""
 
 import asyncio
+import concurrent.futures
 import errno
 import gc
 import os
@@ -15,6 +16,7 @@ import pytest
 from conftest import GENEROUS, SHORT
 
 import wigwag
+from wigwag import _aio
 
 
 @pytest.fixture
@@ -193,6 +195,75 @@ def test_asyncio():
         lease.release()
 
     asyncio.run(use())
+    pool.close()
+
+
+def test_who_waits_in_asyncio_needs_no_thread_of_the_executor():
+    """On which those who hold the slots may depend to go on."""
+    pool = wigwag.LeasePool.anonymous(1)
+
+    async def use():
+        with await pool.acquire_async(GENEROUS):
+            await asyncio.get_running_loop().run_in_executor(None, int)
+
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        await asyncio.gather(*(use() for _ in range(20)))
+
+    asyncio.run(main())
+    assert pool.statistics().leases == 20 and pool.available == 1
+    pool.close()
+
+
+def test_asyncio_makes_no_thread_for_what_is_free(monkeypatch):
+    pool = wigwag.LeasePool.anonymous(1)
+    monkeypatch.setattr(_aio.threading, "Thread", None)
+
+    async def use():
+        lease = await pool.acquire_async()
+        with pytest.raises(BlockingIOError):
+            await pool.acquire_async(0)
+        with pytest.raises(ValueError):
+            await pool.acquire_async(-1)
+        lease.release()
+
+    asyncio.run(use())
+    pool.close()
+
+
+def test_wait_for_leaves_the_line():
+    pool = wigwag.LeasePool.anonymous(1)
+
+    async def use():
+        with pool.acquire():
+            calls = [asyncio.wait_for(pool.acquire_async(), SHORT) for _ in range(50)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(one) for one in found} == {asyncio.TimeoutError} and pool.waiting == 0
+
+    asyncio.run(use())
+    pool.acquire(GENEROUS).release()
+    pool.close()
+
+
+def test_a_loop_that_ends_ends_the_calls_that_nobody_awaits_any_more():
+    pool = wigwag.LeasePool.anonymous(1)
+    lease = pool.acquire()
+    call = pool.acquire_async()
+
+    async def begin():
+        call.send(None)
+        while pool.waiting == 0:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(begin())
+    assert pool.waiting == 1
+    call.close()
+    deadline = time.monotonic() + GENEROUS
+    while pool.waiting or threading.active_count() > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    lease.release()
+    assert pool.available == 1
     pool.close()
 
 

@@ -1,18 +1,22 @@
 """What every ``<verb>_async`` twin does: try, and if that would block, await readiness in the running event loop.
 
-No threads: a wait is an entry of the loop's own selector. Several tasks may wait for one descriptor; ``add_reader``
-silently replaces what was there, so each (loop, descriptor, direction) has one entry, with a queue of tasks behind it.
+No threads, but where no descriptor tells: a wait is an entry of the loop's own selector. Several tasks may wait for one
+descriptor; ``add_reader`` silently replaces what was there, so each (loop, descriptor, direction) has one entry, with a
+queue of tasks behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import typing  # Any by its full name: on Python 3.9 mypy.stubtest takes the bare one for a class
 from typing import Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from ._wigwag import Cancel
 
 _T = TypeVar("_T")
+_Options = Optional[Dict[str, typing.Any]]
 _Key = Tuple[asyncio.AbstractEventLoop, int, bool]
 
 # Touched by the loop's own thread only, per key; `closing` reads the keys from any thread.
@@ -191,25 +195,64 @@ async def read_exact_when_ready(
 
 
 async def call_in_thread(
-    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: Optional[Dict[str, typing.Any]]
+    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: _Options
 ) -> _T:
-    """``method(*args, timeout=timeout, **options)`` on a thread of the loop's executor: for calls that wait for what no
-    descriptor tells. A cancelled task ends the call first, so that nothing happens after it.
+    """``method(*args, timeout=timeout, **options)`` on a thread of its own: for calls that wait for what no descriptor tells.
+    A cancelled task ends the call first, so that nothing happens after it.
     """
+    # Not the loop's executor: its threads are few, and those who wait on them may wait for who needs one to go on.
+    loop = asyncio.get_running_loop()
+    future: "asyncio.Future[_T]" = loop.create_future()
     cancel = Cancel()
 
-    def call() -> _T:
-        with cancel:
-            return method(*args, timeout=timeout, **(options or {}))
+    def call() -> None:
+        try:
+            with cancel:
+                _tell(loop, future, future.set_result, method(*args, timeout=timeout, **(options or {})))
+        except BaseException as error:
+            _tell(loop, future, future.set_exception, error)
 
-    future = asyncio.get_running_loop().run_in_executor(None, call)
+    threading.Thread(target=call, name="wigwag-call", daemon=True).start()
     try:
-        return await asyncio.shield(future)
+        await asyncio.wait([future])
     except asyncio.CancelledError:
         cancel.fire()
-        await asyncio.wait([future])
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):  # again: the call is about to end
+                await asyncio.wait([future])
         future.exception()  # looked at, so that nobody is told that nobody did
+        del future  # what it took all the same goes back now, and not when the exception is forgotten
         raise
+    except BaseException:  # the loop has ended without its tasks
+        cancel.fire()
+        future.cancel()
+        raise
+    try:
+        return future.result()
+    finally:
+        del future  # which an exception's traceback leads to
+
+
+async def try_then_call_in_thread(
+    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: _Options
+) -> _T:
+    """As call_in_thread, for a ``method`` that with a timeout of 0 never blocks and does all or nothing: only for a wait."""
+    if timeout is None or timeout > 0:
+        with contextlib.suppress(BlockingIOError):
+            return method(*args, timeout=0, **(options or {}))
+        return await call_in_thread(method, args, timeout, options)
+    return method(*args, timeout=timeout, **(options or {}))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[typing.Any]", end: Callable[[_T], None], what: _T) -> None:
+    """Ends a future of a loop from another thread."""
+
+    def told() -> None:
+        if not future.done():
+            end(what)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits in it any more
+        loop.call_soon_threadsafe(told)
 
 
 def _deadline(timeout: Optional[float]) -> Optional[float]:

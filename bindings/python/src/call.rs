@@ -59,8 +59,7 @@ impl Caller {
         Ok(PyBytes::new(py, &answer))
     }
 
-    /// As call, for asyncio: it waits in a thread of the event loop's executor. A task that is cancelled gives its question
-    /// up.
+    /// As call, for asyncio: it waits in a thread of its own. A task that is cancelled gives its question up.
     #[pyo3(signature = (message, timeout = None))]
     fn call_async<'py>(
         slf: &Bound<'py, Self>,

@@ -155,7 +155,7 @@ impl Channel {
         Ok(Channel::over(opened.map_err(|error| raise(py, error))?, Kind::Sender, timeout))
     }
 
-    /// As open_sender, for asyncio: it waits in a thread of the event loop's executor.
+    /// As open_sender, for asyncio: it waits in a thread of its own.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None))]
     fn open_sender_async<'py>(
@@ -178,7 +178,7 @@ impl Channel {
         Ok(Channel::over(opened.map_err(|error| raise(py, error))?, Kind::Receiver, timeout))
     }
 
-    /// As open_receiver, for asyncio: it waits in a thread of the event loop's executor.
+    /// As open_receiver, for asyncio: it waits in a thread of its own.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None))]
     fn open_receiver_async<'py>(
@@ -315,7 +315,7 @@ impl Channel {
         wait(py, timeout, |timeout| channel.flush(timeout))
     }
 
-    /// As send, for asyncio: it waits in a thread of the event loop's executor.
+    /// As send, for asyncio: it waits in a thread of its own.
     #[pyo3(signature = (data, timeout = None, *, priority = 0))]
     fn send_async<'py>(
         slf: &Bound<'py, Self>,
@@ -328,7 +328,7 @@ impl Channel {
         in_thread(&slf.getattr("send")?, (data,), timeout, Some(&options))
     }
 
-    /// As recv, for asyncio; where there is no descriptor to await, it waits in a thread of the event loop's executor.
+    /// As recv, for asyncio; where there is no descriptor to await, it waits in a thread of its own.
     #[pyo3(signature = (timeout = None))]
     fn recv_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         Channel::coroutine(slf, "recv", timeout)
@@ -340,7 +340,7 @@ impl Channel {
         Channel::coroutine(slf, "recv_message", timeout)
     }
 
-    /// As reply, for asyncio: it waits in a thread of the event loop's executor.
+    /// As reply, for asyncio: it waits in a thread of its own.
     #[pyo3(signature = (peer, data, timeout = None))]
     fn reply_async<'py>(
         slf: &Bound<'py, Self>,
@@ -351,7 +351,7 @@ impl Channel {
         in_thread(&slf.getattr("reply")?, (peer, data), timeout, None)
     }
 
-    /// As flush, for asyncio: it waits in a thread of the event loop's executor.
+    /// As flush, for asyncio: it waits in a thread of its own.
     #[pyo3(signature = (timeout = None))]
     fn flush_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         in_thread(&slf.getattr("flush")?, (), timeout, None)

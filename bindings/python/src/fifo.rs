@@ -94,7 +94,7 @@ impl Fifo {
         opened(py, address, &options, timeout, wigwag::Fifo::open_writer)
     }
 
-    /// As open_reader, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As open_reader, to be awaited; the waiting is done on a thread of its own.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None, **options))]
     fn open_reader_async<'py>(
@@ -106,7 +106,7 @@ impl Fifo {
         in_thread(&py.get_type::<Fifo>().getattr("open_reader")?, (address,), timeout, options)
     }
 
-    /// As open_writer, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As open_writer, to be awaited; the waiting is done on a thread of its own.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None, **options))]
     fn open_writer_async<'py>(

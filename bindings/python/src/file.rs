@@ -76,7 +76,7 @@ impl File {
         wait(py, timeout, |timeout| wigwag::File::until_exists(&address, timeout))
     }
 
-    /// As until_exists, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As until_exists, to be awaited; the waiting is done on a thread of its own.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None))]
     fn until_exists_async<'py>(
@@ -189,7 +189,7 @@ impl File {
     }
 
     /// As lock, to be awaited: ``async`` programs use it as ``with await file.lock_async(): …``. The waiting is done on a
-    /// thread of the event loop's executor, because no descriptor tells when a lock is free.
+    /// thread of its own, because no descriptor tells when a lock is free.
     #[pyo3(signature = (exclusive = true, start = 0, length = 0, timeout = None))]
     fn lock_async<'py>(
         slf: &Bound<'py, Self>,
@@ -201,7 +201,7 @@ impl File {
         in_thread(&slf.getattr("lock")?, (exclusive, start, length), timeout, None)
     }
 
-    /// As append_locked, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As append_locked, to be awaited; the waiting is done on a thread of its own.
     #[pyo3(signature = (record, timeout = None))]
     fn append_locked_async<'py>(
         slf: &Bound<'py, Self>,

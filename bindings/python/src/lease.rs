@@ -12,7 +12,7 @@ use wigwag::{LeaseGroup, LeaseOptions, LeaseRequest};
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, adopt, in_thread, raise, wait};
+use crate::support::{Bytes, adopt, raise, try_then_in_thread, wait};
 use crate::sync::{SyncParticipant, Waiting, participants, reduce, seconds};
 
 /// A pool of leases (``lease:name``): slots that all processes of a host share, each with what its holders keep about it.
@@ -131,7 +131,7 @@ impl LeasePool {
         Ok(Lease { slot: lease.slot(), token: lease.token(), held: Mutex::new(Some(lease)) })
     }
 
-    /// As acquire, to be awaited; the waiting is done on a thread of the event loop's executor, where it has its turn.
+    /// As acquire, to be awaited; if no slot is free, the waiting is done on a thread of its own.
     #[pyo3(signature = (timeout = None, *, group = "", note = ""))]
     fn acquire_async<'py>(
         slf: &Bound<'py, Self>,
@@ -142,7 +142,7 @@ impl LeasePool {
         let options = PyDict::new(slf.py());
         options.set_item("group", group)?;
         options.set_item("note", note)?;
-        in_thread(&slf.getattr("acquire")?, (), timeout, Some(&options))
+        try_then_in_thread(&slf.getattr("acquire")?, (), timeout, Some(&options))
     }
 
     /// How many slots there are, held or not.

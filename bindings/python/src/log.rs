@@ -232,7 +232,7 @@ impl Log {
         self.detached(py, timeout, |log, timeout| log.drain(timeout))
     }
 
-    /// As drain, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As drain, to be awaited; the waiting is done on a thread of its own.
     #[pyo3(signature = (timeout = None))]
     fn drain_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         in_thread(&slf.getattr("drain")?, (), timeout, None)
@@ -251,7 +251,7 @@ impl Log {
         self.detached(py, timeout, |log, timeout| log.reopen(timeout))
     }
 
-    /// As reopen, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As reopen, to be awaited; the waiting is done on a thread of its own.
     #[pyo3(signature = (timeout = None))]
     fn reopen_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         in_thread(&slf.getattr("reopen")?, (), timeout, None)

@@ -57,7 +57,7 @@ impl Socket {
         connected.map(python).map_err(|error| raise(py, error))
     }
 
-    /// As connect, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As connect, to be awaited; the waiting is done on a thread of its own.
     #[staticmethod]
     #[pyo3(signature = (address, timeout = None, **options))]
     fn connect_async<'py>(
@@ -213,8 +213,8 @@ impl Socket {
         wait(py, timeout, |timeout| socket.send_to_address(bytes, &address, timeout))
     }
 
-    /// As send_to, to be awaited; the waiting is done on a thread of the event loop's executor, because no descriptor tells
-    /// when the receiver has room.
+    /// As send_to, to be awaited; the waiting is done on a thread of its own, because no descriptor tells when the
+    /// receiver has room.
     #[pyo3(signature = (data, address, timeout = None))]
     fn send_to_async<'py>(
         slf: &Bound<'py, Self>,
@@ -266,7 +266,7 @@ impl Socket {
         })
     }
 
-    /// As send_fds, to be awaited; the waiting is done on a thread of the event loop's executor.
+    /// As send_fds, to be awaited; the waiting is done on a thread of its own.
     #[pyo3(signature = (data, fds, timeout = None))]
     fn send_fds_async<'py>(
         slf: &Bound<'py, Self>,

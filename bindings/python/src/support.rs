@@ -381,3 +381,14 @@ pub(crate) fn in_thread<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     method.py().import("wigwag._aio")?.call_method1("call_in_thread", (method, arguments, seconds, options))
 }
+
+/// As `in_thread`, of a call that with a timeout of 0 never blocks: the thread is made only if it has to wait.
+pub(crate) fn try_then_in_thread<'py>(
+    method: &Bound<'py, PyAny>,
+    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple>,
+    seconds: Option<f64>,
+    options: Option<&Bound<'py, pyo3::types::PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = (method, arguments, seconds, options);
+    method.py().import("wigwag._aio")?.call_method1("try_then_call_in_thread", arguments)
+}

@@ -213,7 +213,7 @@ impl Topic {
         py.detach(|| topic.publish_batch(&slices, timeout)).map_err(|error| raise(py, error))
     }
 
-    /// As publish, for asyncio: it waits in a thread of the event loop's executor.
+    /// As publish, for asyncio: it waits in a thread of its own.
     #[pyo3(signature = (data, timeout = None))]
     fn publish_async<'py>(
         slf: &Bound<'py, Self>,
