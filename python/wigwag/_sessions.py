@@ -18,7 +18,7 @@ import threading
 import time
 import typing
 import weakref
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional
+from typing import Callable, Dict, Iterator, Mapping, Optional
 
 from ._connections import close_and_see
 from ._wigwag import Lease, LeasePool, Mutex
@@ -36,7 +36,7 @@ _OWN_SESSION = "SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activ
 class Sessions:
     """Those of one pool of leases. ``connect`` opens a connection of the DB-API under a name, until a deadline."""
 
-    def __init__(self, pool: LeasePool, connect: Callable[[str, Optional[float]], Any]) -> None:
+    def __init__(self, pool: LeasePool, connect: Callable[[str, Optional[float]], typing.Any]) -> None:
         self._connect = connect
         name = pool.address.partition(":")[2]
         segment = os.fstat(pool.segment_fd())
@@ -59,7 +59,7 @@ class Sessions:
         """Notes that a session is about to be."""
         lease.information = json.dumps({"state": "connecting", "application_name": application_name}).encode()
 
-    def opened(self, lease: Lease, application_name: str, cursor: Any) -> None:
+    def opened(self, lease: Lease, application_name: str, cursor: typing.Any) -> None:
         """Notes which one it is."""
         cursor.execute(_OWN_SESSION)
         pid, start = cursor.fetchone()
@@ -119,7 +119,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def until(deadline: Optional[float], given: Mapping[str, Any]) -> Dict[str, Any]:
+def until(deadline: Optional[float], given: Mapping[str, typing.Any]) -> Dict[str, typing.Any]:
     """libpq's parameters to connect until a deadline, beside those given, which come first. Its minimum is two seconds."""
     if deadline is None or given.get("connect_timeout") is not None or "PGCONNECT_TIMEOUT" in os.environ:
         return {}
