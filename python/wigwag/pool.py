@@ -429,7 +429,7 @@ class ProcessPool(Executor):
             return
         already, self._over = self._over, True
         if not wait:
-            if not already:
+            if not already or cancel_futures or timeout is not None:  # more than it was told before
                 threading.Thread(
                     target=self.shutdown, kwargs={"cancel_futures": cancel_futures, "timeout": timeout}, daemon=True
                 ).start()
