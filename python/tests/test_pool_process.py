@@ -1,6 +1,7 @@
 """Process pools: the pool's process, its children, and what is around them."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,3 +41,35 @@ def test_a_second_shutdown_may_ask_for_more(tmp_path, more):
         (tmp_path / "go").touch()
         assert running.result(GENEROUS)
     pool.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["forkserver", "spawn"])
+def test_children_of_the_pools_process_do_not_keep_its_workers(kind):
+    text = """
+    import os, signal
+    from test_pool import ProcessPool, nap
+    if __name__ == "__main__":
+        pool = ProcessPool(1, sys.argv[1])
+        worker = pool.submit(nap, 0).result(60)
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            signal.alarm(60)
+            signal.pause()
+        pool.submit(nap, 60)
+        print(worker, child, flush=True)
+        signal.pause()
+    """
+    with tempfile.TemporaryDirectory() as directory:  # for what multiprocessing leaves when it is killed
+        process = run(text, kind, TMPDIR=directory, PYTHONWARNINGS="ignore")
+        worker, child = map(int, process.stdout.readline().split())
+        try:
+            process.kill()
+            process.communicate(timeout=60)
+            deadline = time.monotonic() + GENEROUS
+            while alive(worker):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert alive(child)
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -93,10 +93,14 @@ def _death(fields: Tuple[Any, ...]) -> TaskLost:
 #: This process, not those that it is forked into: cheaper to compare than to ask for its pid.
 _this_process = object()
 
+_all_workers: "weakref.WeakSet[_Workers]" = weakref.WeakSet()
+
 
 def _after_fork() -> None:
     global _this_process
     _this_process = object()
+    for workers in list(_all_workers):
+        workers.forked()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -109,8 +113,9 @@ class _Workers:
         self._context, self._tasks = context, tasks
         self._initializer, self._initargs = initializer, arguments
         self._launched = itertools.count(1)
-        #: Whose writing end no worker has that is not forked: at the end of this process the kernel closes it.
+        #: Whose writing end only this process has: at its end the kernel closes it.
         self._life: Tuple[int, ...] = os.pipe()
+        _all_workers.add(self)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._processes: Dict[int, Any] = {}
         self.readers: Dict[int, Tuple[Any, Reader]] = {}
@@ -178,9 +183,15 @@ class _Workers:
             reader.close()
         self.readers.clear()
         self._processes.clear()
-        for fd in self._life:
+        life, self._life = self._life, ()  # first: a child made meanwhile must not close what has these numbers then
+        for fd in life:
             os.close(fd)
-        self._life = ()
+
+    def forked(self) -> None:
+        """In a child made by fork: workers end with their pool's process, whoever lives on."""
+        life, self._life = self._life[1:], self._life[:1]
+        for fd in life:
+            os.close(fd)
 
 
 class ProcessPool(Executor):
