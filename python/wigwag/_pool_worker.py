@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import pickle
 import signal
@@ -35,9 +36,9 @@ class RemoteTraceback(Exception):
 
 
 class Seat:
-    """A worker's seat and files on their way into its process."""
+    """A worker's seat and files on their way into its process. ``life`` is None if the kernel watches it already."""
 
-    def __init__(self, seat: Any, error: int, tasks: int, results: int, life: int) -> None:
+    def __init__(self, seat: Any, error: int, tasks: int, results: int, life: Optional[int] = None) -> None:
         self.seat, self.error, self.tasks, self.results, self.life = seat, error, tasks, results, life
 
     def __reduce__(self) -> Tuple[Any, ...]:
@@ -51,7 +52,7 @@ class Seat:
 def _taken_over(number: int, address: str, files: Any) -> Seat:
     orders, reports, claims, error, tasks, results, life = (file.detach() for file in files)
     _die_with(life)
-    return Seat(_wigwag.WorkerSeat.taken_over(number, address, (orders, reports, claims)), error, tasks, results, life)
+    return Seat(_wigwag.WorkerSeat.taken_over(number, address, (orders, reports, claims)), error, tasks, results)
 
 
 def _die_with(life: int) -> None:
@@ -69,10 +70,27 @@ def _die_with(life: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)  # it has gone before
 
 
+def _die_with_parent(place: Seat) -> None:
+    """Has the kernel kill this process when its parent is gone: the pool's process, or its fork server."""
+    _wigwag.die_with_parent()
+    if place.life is not None:  # by fork
+        pool = multiprocessing.parent_process()
+        if pool is not None and os.getppid() != pool.pid:
+            os._exit(1)  # it has gone before
+
+
+def _pass(*_: Any) -> None:
+    pass
+
+
 def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[Any, ...]) -> None:
     """Work until the pool says stop."""
-    _wigwag.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the pool's process, which ends its workers
+    _die_with_parent(place)
+    # Ctrl-C is for the pool's process, which ends its workers; and for programs that tasks have started, which would go on
+    # ignoring it after exec if it were ignored here.
+    signal.set_wakeup_fd(-1)  # after a fork that of the pool's process
+    signal.signal(signal.SIGINT, _pass)
+    signal.siginterrupt(signal.SIGINT, False)
     os.dup2(place.error, 2)
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     if initializer is not None:
