@@ -1,5 +1,6 @@
 """Process pools: the pool's process, its children, and what is around them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import CancelledError
 import pytest
 from test_pool import GENEROUS, alive, identity, run
 
+import wigwag
 from wigwag.pool import ProcessPool
 
 pytestmark = pytest.mark.usefixtures("multiprocessing_helpers")
@@ -20,6 +22,15 @@ def wait_for(path):
     while not os.path.exists(path):
         time.sleep(0.001)
     return True
+
+
+@pytest.mark.parametrize("address", ["ring:{}", "mq:/{}", "sysv-mq:/tmp/{}#1"])
+@pytest.mark.parametrize("kind", [None, "spawn", multiprocessing.get_context("forkserver")])
+def test_an_address_that_workers_could_not_come_by_is_refused(fresh, address, kind):
+    address = address.format(fresh("refused"))
+    for given in (address, wigwag.Address(address)):
+        with pytest.raises(ValueError, match='mp_context="fork"'):
+            ProcessPool(1, kind, address=given)
 
 
 @pytest.mark.parametrize("more", ["cancel_futures", "timeout"])

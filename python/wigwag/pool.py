@@ -25,6 +25,8 @@ from ._pool_message import Calls, unpack
 from ._pool_worker import HEAD, SMALL_RESULT, RemoteTraceback, Seat, main
 
 _BATCH = 512
+#: What tasks travel over that is not handed over as descriptors.
+_BY_FORK = ("ring", "mq", "sysv-mq")
 #: Where in a result's message its outcome is, and a small result.
 _OUTCOME = HEAD.size - 1
 _SMALL_RESULT = _OUTCOME + len(SMALL_RESULT)
@@ -209,7 +211,8 @@ class ProcessPool(Executor):
     ``max_tasks_per_child`` is how many tasks a worker does before it is replaced. ``task_timeout`` in seconds and
     ``memory_limit`` in bytes (of a worker's resident memory; the kernel's to hold it to where this process may make control
     groups, else looked at 20 times a second) are for each task; ``queue`` is how many tasks may wait for a worker, after which
-    submit waits; ``address`` what tasks travel over (``"pipe:"``). Workers end with this process, also if it is killed.
+    submit waits; ``address`` what tasks travel over (``"pipe:"``; with ``mp_context="fork"`` also ``ring:``, ``mq:`` or
+    ``sysv-mq:``). Workers end with this process, also if it is killed.
     """
 
     def __init__(
@@ -236,6 +239,8 @@ class ProcessPool(Executor):
             raise ValueError("max_tasks_per_child must be an integer above 0")
         if mp_context is None or isinstance(mp_context, str):
             mp_context = multiprocessing.get_context(mp_context or "forkserver")
+        if str(address).partition(":")[0] in _BY_FORK and mp_context.get_start_method() != "fork":
+            raise ValueError(f'only workers by fork can have their tasks over {address}: give mp_context="fork"')
         self._futures: Dict[int, TaskFuture] = {}
         self._early: Dict[int, Tuple[int, Any]] = {}
         self._calls = Calls()
