@@ -3162,8 +3162,8 @@ int ww_mutex_place(ww_mutex **out, int fd, uint64_t offset, size_t size, const w
  * Errors: -EINVAL, -EFAULT. */
 ssize_t ww_mutex_placed_size_for(const ww_mutex_options *options);
 
-/* Closes the handle; threads that wait on it return -ECANCELED first. If a thread holds the mutex by this handle, it
- * passes on as from the dead. NULL is allowed. */
+/* Closes the handle; threads that wait on it return -ECANCELED first, and those that wait on a condition under it -ENOLCK.
+ * If a thread holds the mutex by this handle, it passes on as from the dead. NULL is allowed. */
 void ww_mutex_close(ww_mutex *mutex);
 
 /* Removes the name of a mutex; those who have it open keep it. Never blocks.
@@ -3551,8 +3551,8 @@ int ww_condition_segment_fd(const ww_condition *condition);
  *
  * The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
  * not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
- * scope this is has fired or the mutex was closed, without waiting; -ENOTRECOVERABLE it was given up for good;
- * -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
+ * scope this is has fired, without waiting, or the mutex was closed, which ends the wait; -ENOTRECOVERABLE it was given
+ * up for good; -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
  * ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
  * timeout; -EFAULT. */
 int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns, int *inherited);
@@ -4352,7 +4352,8 @@ int ww_pool_task_wait(const ww_pool_task *task, ww_verdict *out, int64_t timeout
  * verdict already, or runs on. Never blocks. Errors: -EINVAL, -EFAULT. */
 int ww_pool_task_cancel(const ww_pool_task *task, int running);
 
-/* Lets go of a task, which goes on; its verdict is lost. NULL is allowed. */
+/* Lets go of a task, which goes on; its verdict is lost, and threads that wait for it return -ECANCELED first. NULL is
+ * allowed. */
 void ww_pool_task_close(ww_pool_task *task);
 
 /* Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not

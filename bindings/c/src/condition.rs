@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::ssize_t;
-use wigwag::{Condition, ConditionOptions, Result};
+use wigwag::{Condition, ConditionOptions, Error, Result};
 
 use crate::boundary::{
     Options, address, adopt, borrow, call, close, expect_out, give, invalid, object, options, put, put_if_wanted,
@@ -177,8 +177,8 @@ pub unsafe extern "C" fn ww_condition_segment_fd(condition: *const ww_condition)
 ///
 /// The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
 /// not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
-/// scope this is has fired or the mutex was closed, without waiting; -ENOTRECOVERABLE it was given up for good;
-/// -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
+/// scope this is has fired, without waiting, or the mutex was closed, which ends the wait; -ENOTRECOVERABLE it was given
+/// up for good; -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
 /// ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
 /// timeout; -EFAULT.
 #[unsafe(no_mangle)]
@@ -190,7 +190,14 @@ pub unsafe extern "C" fn ww_condition_wait(
 ) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
-        let waited = object(condition, "condition")?.0.wait_taken(&object(mutex, "mutex")?.0, timeout(timeout_ns)?)?;
+        let (condition, mutex) = (object(condition, "condition")?, object(mutex, "mutex")?);
+        let _waiting = mutex.elsewhere.begin();
+        let waited = condition.0.wait_taken(&mutex.mutex, timeout(timeout_ns)?)?;
+        if mutex.elsewhere.is_ended() {
+            while mutex.mutex.release().is_ok() {} // so that it does not pass on as from the dead
+            let error = Error::from_raw(libc::ENOLCK, "wait");
+            return Err(error.because("the mutex was closed meanwhile; it is not held"));
+        }
         put_if_wanted(inherited, c_int::from(waited.1));
         waited.0
     })

@@ -9,6 +9,7 @@ use wigwag::{Mutex, MutexOptions, Result};
 use crate::boundary::{
     Options, address, adopt, borrow, call, close, expect_out, flag, give, object, options, put, timeout,
 };
+use crate::calls::WaitsElsewhere;
 use crate::segment::wait_mode;
 use crate::sync::{inherited, lock_state, place, put_participants, ww_sync_participant};
 
@@ -17,7 +18,17 @@ use crate::sync::{inherited, lock_state, place, put_participants, ww_sync_partic
 ///
 /// May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS, -EMFILE,
 /// -ENFILE if it cannot), and holds nothing of its parent's.
-pub struct ww_mutex(pub(crate) Mutex);
+pub struct ww_mutex {
+    pub(crate) mutex: Mutex,
+    /// Waits on a condition, under the mutex.
+    pub(crate) elsewhere: WaitsElsewhere,
+}
+
+impl ww_mutex {
+    fn new(mutex: Mutex) -> ww_mutex {
+        ww_mutex { mutex, elsewhere: WaitsElsewhere::new() }
+    }
+}
 
 /// How a mutex is opened or made; initialise with WW_MUTEX_OPTIONS_INIT. participants and mode count when it is made;
 /// recursive and wait are the handle's own. Zero means what the address says, or else the default.
@@ -69,7 +80,7 @@ pub unsafe extern "C" fn ww_mutex_open(
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_mutex(Mutex::open(&self::address(address)?, mutex_options(options)?)?))
+        give(out, ww_mutex::new(Mutex::open(&self::address(address)?, mutex_options(options)?)?))
     })
 }
 
@@ -81,7 +92,7 @@ pub unsafe extern "C" fn ww_mutex_anonymous(out: *mut *mut ww_mutex, options: *c
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(out)?;
-        give(out, ww_mutex(Mutex::anonymous(mutex_options(options)?)?))
+        give(out, ww_mutex::new(Mutex::anonymous(mutex_options(options)?)?))
     })
 }
 
@@ -99,7 +110,7 @@ pub unsafe extern "C" fn ww_mutex_from_fd(
     call(|| unsafe {
         expect_out(out)?;
         let options = mutex_options(options)?;
-        give(out, ww_mutex(adopt(fd, "mutex", |fd| Mutex::from_fd(fd, options))?))
+        give(out, ww_mutex::new(adopt(fd, "mutex", |fd| Mutex::from_fd(fd, options))?))
     })
 }
 
@@ -127,7 +138,7 @@ pub unsafe extern "C" fn ww_mutex_place(
     call(|| unsafe {
         expect_out(out)?;
         let options = mutex_options(options)?;
-        give(out, ww_mutex(Mutex::place(borrow(fd, "mutex")?, place(offset, size), options)?))
+        give(out, ww_mutex::new(Mutex::place(borrow(fd, "mutex")?, place(offset, size), options)?))
     })
 }
 
@@ -140,12 +151,17 @@ pub unsafe extern "C" fn ww_mutex_placed_size_for(options: *const ww_mutex_optio
     call(|| unsafe { Mutex::placed_size_for(&mutex_options(options)?) })
 }
 
-/// Closes the handle; threads that wait on it return -ECANCELED first. If a thread holds the mutex by this handle, it
-/// passes on as from the dead. NULL is allowed.
+/// Closes the handle; threads that wait on it return -ECANCELED first, and those that wait on a condition under it -ENOLCK.
+/// If a thread holds the mutex by this handle, it passes on as from the dead. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_close(mutex: *mut ww_mutex) {
     // SAFETY: as above.
-    unsafe { close(mutex, |mutex| mutex.0.end_waits()) };
+    unsafe {
+        close(mutex, |mutex| {
+            mutex.mutex.end_waits();
+            mutex.elsewhere.end();
+        })
+    };
 }
 
 /// Removes the name of a mutex; those who have it open keep it. Never blocks.
@@ -168,7 +184,7 @@ pub unsafe extern "C" fn ww_mutex_size_for(options: *const ww_mutex_options) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_check(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(mutex, "mutex")?.0.check() })
+    call(|| unsafe { object(mutex, "mutex")?.mutex.check() })
 }
 
 /// The segment's descriptor, to pass on for ww_mutex_from_fd(); not for polling. It stays the handle's. Never blocks.
@@ -176,7 +192,7 @@ pub unsafe extern "C" fn ww_mutex_check(mutex: *const ww_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_segment_fd(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(mutex, "mutex")?.0.as_fd().as_raw_fd()) })
+    call(|| unsafe { Ok(object(mutex, "mutex")?.mutex.as_fd().as_raw_fd()) })
 }
 
 /// Takes the mutex; waits while somebody else has it. Returns 0, or WW_INHERITED if its last holder died, or one
@@ -188,7 +204,7 @@ pub unsafe extern "C" fn ww_mutex_segment_fd(mutex: *const ww_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_lock(mutex: *const ww_mutex, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(inherited(object(mutex, "mutex")?.0.take(timeout(timeout_ns)?)?)) })
+    call(|| unsafe { Ok(inherited(object(mutex, "mutex")?.mutex.take(timeout(timeout_ns)?)?)) })
 }
 
 /// Releases it, or undoes the last of several takings. Never blocks.
@@ -198,7 +214,7 @@ pub unsafe extern "C" fn ww_mutex_lock(mutex: *const ww_mutex, timeout_ns: i64) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_unlock(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(mutex, "mutex")?.0.release() })
+    call(|| unsafe { object(mutex, "mutex")?.mutex.release() })
 }
 
 /// Says that what an inherited mutex guards is consistent again. Without, the next to take it is told as well. Never
@@ -208,7 +224,7 @@ pub unsafe extern "C" fn ww_mutex_unlock(mutex: *const ww_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_consistent(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(mutex, "mutex")?.0.consistent() })
+    call(|| unsafe { object(mutex, "mutex")?.mutex.consistent() })
 }
 
 /// Gives the held mutex up for good: all who wait for it or come later get -ENOTRECOVERABLE. Never blocks.
@@ -217,7 +233,7 @@ pub unsafe extern "C" fn ww_mutex_consistent(mutex: *const ww_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_give_up(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(mutex, "mutex")?.0.give_up() })
+    call(|| unsafe { object(mutex, "mutex")?.mutex.give_up() })
 }
 
 /// A descriptor that is readable while the mutex could be taken; a ww_mutex_lock() without waiting that fails quiets
@@ -228,7 +244,7 @@ pub unsafe extern "C" fn ww_mutex_give_up(mutex: *const ww_mutex) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_mutex_fd(mutex: *const ww_mutex) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { Ok(object(mutex, "mutex")?.0.doorbell()?.as_raw_fd()) })
+    call(|| unsafe { Ok(object(mutex, "mutex")?.mutex.doorbell()?.as_raw_fd()) })
 }
 
 /// Who uses a mutex.
@@ -260,7 +276,7 @@ pub unsafe extern "C" fn ww_mutex_get_statistics(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(statistics)?;
-        let seen = object(mutex, "mutex")?.0.statistics()?;
+        let seen = object(mutex, "mutex")?.mutex.statistics()?;
         put_participants(participants, room, &seen.participants);
         let told = ww_mutex_statistics {
             state: lock_state(seen.state),

@@ -12,7 +12,7 @@ use crate::boundary::{
     timeout,
 };
 use crate::call::{answer, ww_function};
-use crate::calls::{Counted, close_counted};
+use crate::calls::{Counted, WaitsElsewhere, close_counted};
 
 const POOL: &str = "pool";
 const TASK: &str = "task";
@@ -40,7 +40,15 @@ pub struct ww_pool(Counted<Pool>);
 /// A task of a pool, until ww_pool_task_close(). May be shared between threads.
 pub struct ww_pool_task {
     task: PoolTask,
+    /// Waits for the verdict, in the pool.
+    elsewhere: WaitsElsewhere,
     ended: OnceLock<Ended>,
+}
+
+impl ww_pool_task {
+    fn new(task: PoolTask) -> ww_pool_task {
+        ww_pool_task { task, elsewhere: WaitsElsewhere::new(), ended: OnceLock::new() }
+    }
 }
 
 /// A verdict, and what its pointers point to.
@@ -350,7 +358,7 @@ pub unsafe extern "C" fn ww_pool_submit(
             task_options(options)?,
             timeout(timeout_ns)?,
         )?;
-        give(out, ww_pool_task { task, ended: OnceLock::new() })
+        give(out, ww_pool_task::new(task))
     })
 }
 
@@ -370,7 +378,7 @@ pub unsafe extern "C" fn ww_pool_submit_to(
         expect_out(out)?;
         let pool = object(pool, POOL)?.0.begin();
         let task = pool.submit_to(function, bytes(data, length)?, task_options(options)?, timeout(timeout_ns)?)?;
-        give(out, ww_pool_task { task, ended: OnceLock::new() })
+        give(out, ww_pool_task::new(task))
     })
 }
 
@@ -394,6 +402,7 @@ pub unsafe extern "C" fn ww_pool_task_wait(task: *const ww_pool_task, out: *mut 
     // SAFETY: as above.
     call(|| unsafe {
         let handle = object(task, TASK)?;
+        let _waiting = handle.elsewhere.begin();
         let verdict = handle.task.wait(timeout(timeout_ns)?)?;
         let ended = handle.ended.get_or_init(|| {
             let said: Vec<u8> = verdict.to_string().bytes().filter(|byte| *byte != 0).collect();
@@ -465,11 +474,12 @@ pub unsafe extern "C" fn ww_pool_task_cancel(task: *const ww_pool_task, running:
     })
 }
 
-/// Lets go of a task, which goes on; its verdict is lost. NULL is allowed.
+/// Lets go of a task, which goes on; its verdict is lost, and threads that wait for it return -ECANCELED first. NULL is
+/// allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
     // SAFETY: as above.
-    unsafe { close(task, |_| {}) };
+    unsafe { close(task, |task| task.elsewhere.end()) };
 }
 
 /// Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not
