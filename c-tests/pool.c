@@ -132,6 +132,36 @@ TEST(limits_and_cancelling) {
     ww_pool_task_close(late);
 }
 
+struct waiter {
+    ww_pool_task *task;
+    int thread;
+};
+
+static void *wait_for_a_closing_task(void *given) {
+    struct waiter *waiter = given;
+    ww_verdict verdict;
+    __atomic_store_n(&waiter->thread, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    return ww_pool_task_wait(waiter->task, &verdict, GENEROUS) == -ECANCELED ? NULL : given;
+}
+
+TEST(closing_a_task_ends_its_waits) {
+    ww_pool_options options = WW_POOL_OPTIONS_INIT;
+    struct waiter waiter = {NULL, 0};
+    pthread_t thread;
+    void *failed;
+    ww_pool *pool;
+    options.workers = 1;
+    pool = start(&options);
+    waiter.task = submit(pool, "nap", "");
+    OK(pthread_create(&thread, NULL, wait_for_a_closing_task, &waiter));
+    while (__atomic_load_n(&waiter.thread, __ATOMIC_SEQ_CST) == 0) sleep_ms(1);
+    until_thread_is_blocked(waiter.thread); /* the pool's own threads sleep as well */
+    ww_pool_task_close(waiter.task);
+    OK(pthread_join(thread, &failed));
+    CHECK(failed == NULL);
+    ww_pool_close(pool);
+}
+
 TEST(what_kills_each_of_its_workers_is_set_aside) {
     ww_pool_options options = WW_POOL_OPTIONS_INIT;
     ww_pool_task *task;

@@ -203,6 +203,38 @@ TEST(a_cancelled_wait_on_a_condition_has_the_mutex) {
     ww_mutex_close(mutex);
 }
 
+static void *wait_under_a_closing_mutex(void *given) {
+    void **both = given;
+    int taken;
+    for (taken = 0; taken < 2; taken++)
+        if (ww_mutex_lock(both[1], WW_NOW) != 0) return "lock";
+    if (ww_condition_wait(both[0], both[1], GENEROUS, NULL) != -ENOLCK) return "wait";
+    return strstr(ww_last_error(), "closed meanwhile") == NULL ? "text" : NULL;
+}
+
+TEST(closing_a_mutex_ends_waits_on_conditions_under_it) {
+    ww_condition *condition;
+    ww_mutex_options options = WW_MUTEX_OPTIONS_INIT;
+    ww_mutex *mutex, *other;
+    void *both[2], *failed;
+    pthread_t thread;
+    options.recursive = 1;
+    OK(ww_mutex_anonymous(&mutex, &options));
+    OK(ww_mutex_from_fd(&other, dup(ww_mutex_segment_fd(mutex)), NULL));
+    OK(ww_condition_anonymous(&condition, NULL));
+    both[0] = condition;
+    both[1] = mutex;
+    OK(pthread_create(&thread, NULL, wait_under_a_closing_mutex, both));
+    until_blocked(1);
+    ww_mutex_close(mutex);
+    OK(pthread_join(thread, &failed));
+    if (failed != NULL) FAIL("failed: %s", (const char *)failed);
+    OK(ww_mutex_lock(other, WW_NOW)); /* released, and not left behind as by the dead */
+    OK(ww_mutex_unlock(other));
+    ww_condition_close(condition);
+    ww_mutex_close(other);
+}
+
 TEST(a_read_write_lock_survives_both) {
     ww_rwlock *lock;
     ww_rwlock_statistics seen;

@@ -88,25 +88,32 @@ static inline void sleep_ms(long ms) {
     nanosleep(&t, NULL);
 }
 
-/* How many other threads of this process are blocked in a system call that a wait of the library sleeps in. */
-static inline int blocked_threads(void) {
+/* Whether a thread of this process is blocked in a system call that a wait of the library sleeps in. */
+static inline int is_blocked(int thread) {
     static const long sleeps[] = {SYS_ppoll,      SYS_msgrcv, SYS_msgsnd, SYS_semtimedop, SYS_semop, SYS_openat,
                                   SYS_fcntl,      SYS_futex,  SYS_connect, SYS_rt_sigtimedwait};
+    char path[300], line[64] = "";
+    FILE *file;
+    size_t n;
+    int blocked = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);
+    file = fopen(path, "r");
+    if (file == NULL) return 0; /* it has ended meanwhile */
+    if (fgets(line, sizeof line, file) != NULL && line[0] >= '0' && line[0] <= '9')
+        for (n = 0; n < sizeof sleeps / sizeof *sleeps; n++) blocked |= sleeps[n] == atol(line);
+    fclose(file);
+    return blocked;
+}
+
+/* How many other threads of this process are. */
+static inline int blocked_threads(void) {
     DIR *tasks = opendir("/proc/self/task");
     struct dirent *task;
     int blocked = 0;
     CHECK(tasks != NULL);
     while ((task = readdir(tasks)) != NULL) {
-        char path[300], line[64] = "";
-        FILE *file;
-        size_t n;
-        if (atoi(task->d_name) == 0 || atoi(task->d_name) == (int)syscall(SYS_gettid)) continue;
-        snprintf(path, sizeof path, "/proc/self/task/%s/syscall", task->d_name);
-        file = fopen(path, "r");
-        if (file == NULL) continue; /* it has ended meanwhile */
-        if (fgets(line, sizeof line, file) != NULL && line[0] >= '0' && line[0] <= '9')
-            for (n = 0; n < sizeof sleeps / sizeof *sleeps; n++) blocked += sleeps[n] == atol(line);
-        fclose(file);
+        int thread = atoi(task->d_name);
+        if (thread != 0 && thread != (int)syscall(SYS_gettid)) blocked += is_blocked(thread);
     }
     closedir(tasks);
     return blocked;
@@ -118,6 +125,16 @@ static inline void until_blocked(int threads) {
     for (looks = 0; steady < 3; looks++) {
         steady = blocked_threads() >= threads ? steady + 1 : 0;
         if (looks > 30000) FAIL("%d threads are blocked, not %d", blocked_threads(), threads);
+        sleep_ms(1);
+    }
+}
+
+/* As until_blocked(), for one thread among others that wait. */
+static inline void until_thread_is_blocked(int thread) {
+    int looks, steady = 0;
+    for (looks = 0; steady < 3; looks++) {
+        steady = is_blocked(thread) ? steady + 1 : 0;
+        if (looks > 30000) FAIL("thread %d is not blocked", thread);
         sleep_ms(1);
     }
 }
