@@ -12,6 +12,7 @@ use crate::boundary::{
     Options, address, adopt, bytes, call, close, expect_out, give, object, options, put, put_if_wanted, put_list, room,
     timeout,
 };
+use crate::calls::Calls;
 use crate::segment::{Loans, wait_mode, ww_loan};
 
 /// A cell (cell:name): the latest value, and nothing but the latest, in shared memory.
@@ -22,6 +23,8 @@ use crate::segment::{Loans, wait_mode, ww_loan};
 pub struct ww_cell {
     cell: Arc<Cell>,
     reserved: Loans<CellReserved<'static>>,
+    /// Those that read after they have waited.
+    calls: Calls,
 }
 
 /// How a cell is opened or made; initialise with WW_CELL_OPTIONS_INIT. largest, participants and mode count when it is
@@ -63,7 +66,7 @@ unsafe fn cell_options(given: *const ww_cell_options) -> Result<CellOptions> {
 /// `out` may be written to.
 unsafe fn hand_out(out: *mut *mut ww_cell, cell: Cell) -> Result<()> {
     // SAFETY: as the caller promises.
-    unsafe { give(out, ww_cell { cell: Arc::new(cell), reserved: Loans::new() }) }
+    unsafe { give(out, ww_cell { cell: Arc::new(cell), reserved: Loans::new(), calls: Calls::new() }) }
 }
 
 /// Opens the cell of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -118,7 +121,12 @@ pub unsafe extern "C" fn ww_cell_from_fd(out: *mut *mut ww_cell, fd: c_int, opti
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_cell_close(cell: *mut ww_cell) {
     // SAFETY: as above.
-    unsafe { close(cell, |cell| cell.cell.end_waits()) };
+    unsafe {
+        close(cell, |cell| {
+            cell.cell.end_waits();
+            cell.calls.drain();
+        })
+    };
 }
 
 /// Removes a cell's name; those who have it open keep it. Never blocks.
@@ -220,8 +228,9 @@ pub unsafe extern "C" fn ww_cell_wait_read(
 ) -> ssize_t {
     // SAFETY: as above.
     call(|| unsafe {
-        let (cell, buffer, timeout) = (&object(cell, "cell")?.cell, room(buffer, size)?, timeout(timeout_ns)?);
-        put_read(cell.wait_read(after, buffer, timeout), sequence, true_size)
+        let cell = object(cell, "cell")?;
+        let _ongoing = cell.calls.begin();
+        put_read(cell.cell.wait_read(after, room(buffer, size)?, timeout(timeout_ns)?), sequence, true_size)
     })
 }
 

@@ -12,6 +12,7 @@ use crate::boundary::{
     Options, address, adopt, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_if_wanted,
     put_list, room, timeout,
 };
+use crate::calls::Calls;
 use crate::segment::{Loans, wait_mode, ww_loan};
 use crate::sync::nanos;
 
@@ -42,6 +43,8 @@ pub struct ww_ring {
     pub(crate) ring: Arc<Ring>,
     reserved: Loans<RingReserved<'static>>,
     borrowed: Loans<RingBorrowed<'static>>,
+    /// Those that do something after they have waited: lend, or send a further chunk.
+    pub(crate) calls: Calls,
 }
 
 impl ww_ring {
@@ -143,7 +146,9 @@ pub(crate) unsafe fn ring_options(given: *const ww_ring_options) -> Result<RingO
 /// `out` may be written to.
 unsafe fn hand_out(out: *mut *mut ww_ring, ring: Ring) -> Result<()> {
     // SAFETY: as the caller promises.
-    unsafe { give(out, ww_ring { ring: Arc::new(ring), reserved: Loans::new(), borrowed: Loans::new() }) }
+    unsafe {
+        give(out, ww_ring { ring: Arc::new(ring), reserved: Loans::new(), borrowed: Loans::new(), calls: Calls::new() })
+    }
 }
 
 /// Opens the ring of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -198,7 +203,12 @@ pub unsafe extern "C" fn ww_ring_from_fd(out: *mut *mut ww_ring, fd: c_int, opti
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_close(ring: *mut ww_ring) {
     // SAFETY: as above.
-    unsafe { close(ring, |ring| ring.ring.end_waits()) };
+    unsafe {
+        close(ring, |ring| {
+            ring.ring.end_waits();
+            ring.calls.drain();
+        })
+    };
 }
 
 /// Removes a ring's name; those who have it open keep it, and what it holds is gone with the last of them. Never blocks.
@@ -319,6 +329,7 @@ pub unsafe extern "C" fn ww_ring_reserve(
     call(|| unsafe {
         expect_out(loan)?;
         let ring = object(ring, "ring")?;
+        let _ongoing = ring.calls.begin();
         ring.lend(ring.ring.reserve_owned(size, timeout(timeout_ns)?)?, loan)
     })
 }
@@ -356,6 +367,7 @@ pub unsafe extern "C" fn ww_ring_borrow(
     call(|| unsafe {
         expect_out(loan)?;
         let ring = object(ring, "ring")?;
+        let _ongoing = ring.calls.begin();
         let borrowed = ring.ring.borrow_owned(timeout(timeout_ns)?)?;
         put_if_wanted(deliveries, borrowed.deliveries());
         let (data, size) = (borrowed.as_ptr().cast_mut().cast(), borrowed.length());

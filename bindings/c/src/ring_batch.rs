@@ -37,8 +37,9 @@ pub unsafe extern "C" fn ww_ring_send_batch(
 ) -> ssize_t {
     // SAFETY: the caller's promises, as the header states them; likewise below.
     call(|| unsafe {
-        let (ring, timeout) = (&object(ring, "ring")?.ring, timeout(timeout_ns)?);
-        in_chunks(messages, count, |chunk, first| ring.send_batch(chunk, if first { timeout } else { Timeout::Now }))
+        let (ring, timeout) = (object(ring, "ring")?, timeout(timeout_ns)?);
+        let timeout = |first| if first { timeout } else { Timeout::Now };
+        in_chunks(&ring.calls, messages, count, |chunk, first| ring.ring.send_batch(chunk, timeout(first)))
     })
 }
 
@@ -67,9 +68,11 @@ pub unsafe extern "C" fn ww_ring_send_batch_in_lane(
 ) -> ssize_t {
     // SAFETY: as above.
     call(|| unsafe {
-        let (ring, timeout) = (&object(ring, "ring")?.ring, timeout(timeout_ns)?);
+        let (ring, timeout) = (object(ring, "ring")?, timeout(timeout_ns)?);
         let timeout = |first| if first { timeout } else { Timeout::Now };
-        in_chunks(messages, count, |chunk, first| ring.send_batch_in_lane(lane, chunk, timeout(first)))
+        in_chunks(&ring.calls, messages, count, |chunk, first| {
+            ring.ring.send_batch_in_lane(lane, chunk, timeout(first))
+        })
     })
 }
 
@@ -86,6 +89,7 @@ pub unsafe extern "C" fn ww_ring_reserve_in_lane(
     call(|| unsafe {
         expect_out(loan)?;
         let ring = object(ring, "ring")?;
+        let _ongoing = ring.calls.begin();
         ring.lend(ring.ring.reserve_owned_in_lane(lane, size, timeout(timeout_ns)?)?, loan)
     })
 }

@@ -12,6 +12,7 @@ use wigwag::{Result, RingConsumer, RingConsumerBorrowed, RingWaits, Timeout};
 use crate::boundary::{
     address, adopt, call, close, expect_out, give, object, put, put_if_wanted, room as room_of, timeout,
 };
+use crate::calls::Calls;
 use crate::ring::{ring_options, tell, ww_ring_options, ww_ring_participant, ww_ring_statistics};
 use crate::ring_batch::{recv_into, ww_ring_received};
 use crate::ring_producer::{gone, lent, no_loan};
@@ -21,6 +22,8 @@ use crate::segment::ww_loan;
 pub struct ww_ring_consumer {
     own: UnsafeCell<Own>,
     waits: RingWaits,
+    /// Those that lend after they have waited.
+    calls: Calls,
 }
 
 enum Own {
@@ -40,9 +43,9 @@ pub(crate) fn token() -> u64 {
 /// # Safety
 /// `out` may be written to.
 pub(crate) unsafe fn hand_out(out: *mut *mut ww_ring_consumer, consumer: RingConsumer) -> Result<()> {
-    let waits = consumer.waits();
+    let (waits, own) = (consumer.waits(), UnsafeCell::new(Own::Idle(Box::new(consumer))));
     // SAFETY: as the caller promises.
-    unsafe { give(out, ww_ring_consumer { own: UnsafeCell::new(Own::Idle(Box::new(consumer))), waits }) }
+    unsafe { give(out, ww_ring_consumer { own, waits, calls: Calls::new() }) }
 }
 
 /// What the handle holds.
@@ -117,7 +120,12 @@ pub unsafe extern "C" fn ww_ring_consumer_from_fd(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_consumer_close(consumer: *mut ww_ring_consumer) {
     // SAFETY: as above.
-    unsafe { close(consumer, |consumer| consumer.waits.end()) };
+    unsafe {
+        close(consumer, |consumer| {
+            consumer.waits.end();
+            consumer.calls.drain();
+        })
+    };
 }
 
 /// Whether the name still stands for this ring. Never blocks. Errors: -ESTALE the name was removed: whoever opens it from
@@ -218,7 +226,7 @@ pub unsafe extern "C" fn ww_ring_consumer_borrow(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(loan)?;
-        // The handle is left alone after a wait that has ended because it is being closed.
+        let _ongoing = object(consumer, "consumer")?.calls.begin();
         idle(consumer)?.next_length(timeout(timeout_ns)?)?;
         let own = own(consumer)?;
         let Own::Idle(consumer) = mem::replace(own, Own::Gone) else { return Err(gone()) };

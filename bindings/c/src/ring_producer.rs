@@ -9,6 +9,7 @@ use libc::ssize_t;
 use wigwag::{Error, Result, RingProducer, RingProducerReserved, RingWaits, Timeout};
 
 use crate::boundary::{address, adopt, bytes, call, close, expect_out, give, invalid, object, put, timeout};
+use crate::calls::Calls;
 use crate::ring::{ring_options, tell, ww_ring_options, ww_ring_participant, ww_ring_statistics};
 use crate::ring_consumer::{self, ww_ring_consumer};
 use crate::segment::{in_chunks, ww_bytes, ww_loan};
@@ -22,6 +23,8 @@ use crate::segment::{in_chunks, ww_bytes, ww_loan};
 pub struct ww_ring_producer {
     own: UnsafeCell<Own>,
     waits: RingWaits,
+    /// Those that do something after they have waited: lend, or send a further chunk.
+    calls: Calls,
 }
 
 enum Own {
@@ -47,7 +50,7 @@ pub(crate) fn no_loan() -> Error {
 impl ww_ring_producer {
     fn new(producer: RingProducer) -> ww_ring_producer {
         let waits = producer.waits();
-        ww_ring_producer { own: UnsafeCell::new(Own::Idle(Box::new(producer))), waits }
+        ww_ring_producer { own: UnsafeCell::new(Own::Idle(Box::new(producer))), waits, calls: Calls::new() }
     }
 }
 
@@ -150,7 +153,12 @@ pub unsafe extern "C" fn ww_ring_producer_from_fd(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_producer_close(producer: *mut ww_ring_producer) {
     // SAFETY: as above.
-    unsafe { close(producer, |producer| producer.waits.end()) };
+    unsafe {
+        close(producer, |producer| {
+            producer.waits.end();
+            producer.calls.drain();
+        })
+    };
 }
 
 /// How many bytes of memory a one-to-one ring with these options takes, all in all. Never blocks. Errors: -EINVAL,
@@ -220,10 +228,10 @@ pub unsafe extern "C" fn ww_ring_producer_send_batch(
 ) -> ssize_t {
     // SAFETY: as above.
     call(|| unsafe {
+        let calls = &object(producer, "producer")?.calls;
         let (producer, timeout) = (idle(producer)?, timeout(timeout_ns)?);
-        in_chunks(messages, count, |chunk, first| {
-            producer.send_batch(chunk, if first { timeout } else { Timeout::Now })
-        })
+        let timeout = |first| if first { timeout } else { Timeout::Now };
+        in_chunks(calls, messages, count, |chunk, first| producer.send_batch(chunk, timeout(first)))
     })
 }
 
@@ -241,7 +249,7 @@ pub unsafe extern "C" fn ww_ring_producer_reserve(
     // SAFETY: as above.
     call(|| unsafe {
         expect_out(loan)?;
-        // The handle is left alone after a wait that has ended because it is being closed.
+        let _ongoing = object(producer, "producer")?.calls.begin();
         idle(producer)?.reserve(size, timeout(timeout_ns)?)?.abort();
         let own = own(producer)?;
         let Own::Idle(producer) = mem::replace(own, Own::Gone) else { return Err(gone()) };

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use wigwag::{Error, Result, WaitMode};
 
 use crate::boundary::{bytes, invalid};
+use crate::calls::Calls;
 
 /// Look again and again for about as long as a wake-up takes, if waits have been that short lately, then sleep.
 pub const WW_WAIT_ADAPTIVE: u32 = 0;
@@ -52,11 +53,12 @@ const CHUNK: usize = 64;
 
 /// Hands messages on in chunks, without allocating, until a chunk is not taken whole; how many were taken. An error counts
 /// only where it is the first chunk's; whatever stops a later one is met by the next call. `send` is told whether it may
-/// wait.
+/// wait. What is more than a chunk is counted among the handle's `calls`: it goes on after a wait.
 ///
 /// # Safety
 /// `messages` is valid for reads of `count` entries, and each entry for its bytes.
 pub(crate) unsafe fn in_chunks(
+    calls: &Calls,
     messages: *const ww_bytes,
     count: usize,
     mut send: impl FnMut(&[&[u8]], bool) -> Result<usize>,
@@ -72,6 +74,7 @@ pub(crate) unsafe fn in_chunks(
     for index in 0..count {
         message(index)?; // all are looked at before any is sent
     }
+    let _ongoing = (count > CHUNK).then(|| calls.begin());
     let mut done = 0;
     while done < count {
         let mut chunk: [&[u8]; CHUNK] = [&[]; CHUNK];

@@ -14,6 +14,7 @@ use crate::boundary::{
     Options, address, adopt, bytes, call, close, expect_out, give, object, options, put, put_if_wanted, put_list, room,
     timeout,
 };
+use crate::calls::Calls;
 use crate::segment::{Loans, wait_mode, ww_loan};
 
 /// A topic (topic:name): each message to every subscriber, through shared memory, in which it lies once.
@@ -24,6 +25,8 @@ use crate::segment::{Loans, wait_mode, ww_loan};
 pub struct ww_topic {
     topic: Arc<Topic>,
     reserved: Loans<TopicReserved<'static>>,
+    /// Those that lend after they have waited.
+    calls: Calls,
 }
 
 /// A subscription to a topic, which it keeps open. May be shared between threads; each message goes to one of them. It
@@ -31,6 +34,8 @@ pub struct ww_topic {
 pub struct ww_subscription {
     subscription: Arc<Subscription>,
     borrowed: Loans<TopicBorrowed<'static>>,
+    /// Those that lend after they have waited.
+    calls: Calls,
 }
 
 /// How a topic is opened or made; initialise with WW_TOPIC_OPTIONS_INIT. All but wait count when it is made and are the
@@ -112,7 +117,7 @@ unsafe fn subscribe_options(given: *const ww_subscribe_options) -> Result<Subscr
 /// `out` may be written to.
 unsafe fn hand_out(out: *mut *mut ww_topic, topic: Topic) -> Result<()> {
     // SAFETY: as the caller promises.
-    unsafe { give(out, ww_topic { topic: Arc::new(topic), reserved: Loans::new() }) }
+    unsafe { give(out, ww_topic { topic: Arc::new(topic), reserved: Loans::new(), calls: Calls::new() }) }
 }
 
 /// Opens the topic of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -171,7 +176,12 @@ pub unsafe extern "C" fn ww_topic_from_fd(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_topic_close(topic: *mut ww_topic) {
     // SAFETY: as above.
-    unsafe { close(topic, |topic| topic.topic.end_waits()) };
+    unsafe {
+        close(topic, |topic| {
+            topic.topic.end_waits();
+            topic.calls.drain();
+        })
+    };
 }
 
 /// Removes a topic's name; those who have it open keep it. Never blocks.
@@ -240,6 +250,7 @@ pub unsafe extern "C" fn ww_topic_reserve(
     call(|| unsafe {
         expect_out(loan)?;
         let topic = object(topic, "topic")?;
+        let _ongoing = topic.calls.begin();
         let reserved = topic.topic.reserve_owned(size, timeout(timeout_ns)?)?;
         let (data, size) = (reserved.as_ptr().cast(), reserved.length());
         put(loan, ww_loan { data, size, token: topic.reserved.keep(reserved) }, "loan")
@@ -282,7 +293,8 @@ pub unsafe extern "C" fn ww_topic_subscribe(
     call(|| unsafe {
         expect_out(out)?;
         let subscription = object(topic, "topic")?.topic.subscribe(subscribe_options(options)?)?;
-        give(out, ww_subscription { subscription: Arc::new(subscription), borrowed: Loans::new() })
+        let (subscription, borrowed) = (Arc::new(subscription), Loans::new());
+        give(out, ww_subscription { subscription, borrowed, calls: Calls::new() })
     })
 }
 
@@ -291,7 +303,12 @@ pub unsafe extern "C" fn ww_topic_subscribe(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_subscription_close(subscription: *mut ww_subscription) {
     // SAFETY: as above.
-    unsafe { close(subscription, |subscription| subscription.subscription.end_waits()) };
+    unsafe {
+        close(subscription, |subscription| {
+            subscription.subscription.end_waits();
+            subscription.calls.drain();
+        })
+    };
 }
 
 /// Which message was received.
@@ -355,6 +372,7 @@ pub unsafe extern "C" fn ww_subscription_borrow(
     call(|| unsafe {
         expect_out(loan)?;
         let subscription = object(subscription, "subscription")?;
+        let _ongoing = subscription.calls.begin();
         let borrowed = subscription.subscription.borrow_owned(timeout(timeout_ns)?)?;
         put_if_wanted(sequence, borrowed.sequence());
         let (data, size) = (borrowed.as_ptr().cast_mut().cast(), borrowed.length());
