@@ -149,6 +149,7 @@ static void on_crash(int number, siginfo_t *information, void *context) {
 TEST(a_crash_is_logged) {
     ww_log_options options = WW_LOG_OPTIONS_INIT;
     struct sigaction action;
+    char before[200];
     int status;
     pid_t child;
     name_it("crash");
@@ -168,6 +169,10 @@ TEST(a_crash_is_logged) {
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
     OK(ww_log_drain(crashing, GENEROUS));
     CHECK(strstr(read_file(file), " FATAL ") != NULL && strstr(text, "signal=11 name=SIGSEGV") != NULL);
+    CHECK_INT(ww_log_open(NULL, address, NULL), -EFAULT);
+    snprintf(before, sizeof before, "%s", ww_last_error());
+    CHECK_INT(ww_log_signal(NULL, SIGSEGV, NULL), -EFAULT);
+    CHECK(*before != '\0' && strcmp(ww_last_error(), before) == 0); /* a handler leaves it alone */
     ww_log_close(crashing);
     clean_up();
 }

@@ -4567,7 +4567,8 @@ int ww_log_crashes(const ww_log *log);
 /* Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
  * async-signal-safe in a process that has used the log before, given 64 KiB of stack. Waits a second for room at most.
  *
- * Errors: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as ww_log_write(); -EFAULT. */
+ * Errors, which ww_last_error() does not tell of: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as
+ * ww_log_write(); -EFAULT. */
 int ww_log_signal(const ww_log *log, int signal, const void *about);
 
 /* Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.

@@ -348,11 +348,21 @@ pub unsafe extern "C" fn ww_log_crashes(log: *const ww_log) -> c_int {
 /// Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
 /// async-signal-safe in a process that has used the log before, given 64 KiB of stack. Waits a second for room at most.
 ///
-/// Errors: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as ww_log_write(); -EFAULT.
+/// Errors, which ww_last_error() does not tell of: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as
+/// ww_log_write(); -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_signal(log: *const ww_log, signal: c_int, about: *const std::ffi::c_void) -> c_int {
+    // In a signal handler: nothing here allocates, frees, locks or formats.
     // SAFETY: as above.
-    call(|| unsafe { object(log, LOG)?.0.get().log_signal(signal, about.addr()) })
+    let Some(log) = (unsafe { log.as_ref() }) else { return -libc::EFAULT };
+    match log.0.get().log_signal(signal, about.addr()) {
+        Ok(()) => 0,
+        Err(error) => {
+            let code = -error.errno();
+            std::mem::forget(error); // it may be the last to hold something
+            code
+        }
+    }
 }
 
 /// Waits until all that was logged before, by whatever process, is in the file; writes it itself if nobody else does.
