@@ -11,6 +11,7 @@
 
 mod boundary;
 mod calls;
+mod lock;
 
 // The order of these lines is the header's; the blank lines keep it.
 

@@ -4,12 +4,12 @@
 //! the guard and that a second use does not match.
 
 use std::ffi::c_void;
-use std::sync::{Mutex, PoisonError};
 
 use wigwag::{Error, Result, WaitMode};
 
 use crate::boundary::{bytes, invalid};
 use crate::calls::Calls;
+use crate::lock::Lock;
 
 /// Look again and again for about as long as a wake-up takes, if waits have been that short lately, then sleep.
 pub const WW_WAIT_ADAPTIVE: u32 = 0;
@@ -96,7 +96,7 @@ pub(crate) unsafe fn in_chunks(
 
 /// The guards of one kind that a handle has out.
 pub(crate) struct Loans<G> {
-    table: Mutex<Vec<Entry<G>>>,
+    table: Lock<Vec<Entry<G>>>,
 }
 
 struct Entry<G> {
@@ -107,28 +107,30 @@ struct Entry<G> {
 
 impl<G> Loans<G> {
     pub(crate) fn new() -> Loans<G> {
-        Loans { table: Mutex::new(Vec::new()) }
+        Loans { table: Lock::new() }
     }
 
     /// Keeps a guard; its token.
     pub(crate) fn keep(&self, guard: G) -> u64 {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = table.iter().position(|entry| entry.guard.is_none()).unwrap_or_else(|| {
-            table.push(Entry { times: 0, guard: None });
-            table.len() - 1
-        });
-        let entry = &mut table[index];
-        entry.times = entry.times.wrapping_add(1);
-        entry.guard = Some(guard);
-        u64::from(entry.times) << 32 | index as u64
+        self.table.with(|table| {
+            let index = table.iter().position(|entry| entry.guard.is_none()).unwrap_or_else(|| {
+                table.push(Entry { times: 0, guard: None });
+                table.len() - 1
+            });
+            let entry = &mut table[index];
+            entry.times = entry.times.wrapping_add(1);
+            entry.guard = Some(guard);
+            u64::from(entry.times) << 32 | index as u64
+        })
     }
 
     /// Takes the guard back that this token names.
     pub(crate) fn take(&self, token: u64, noun: &'static str) -> Result<G> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let (times, index) = ((token >> 32) as u32, (token & u64::from(u32::MAX)) as usize);
-        let entry = table.get_mut(index).filter(|entry| entry.times == times);
-        entry.and_then(|entry| entry.guard.take()).ok_or_else(|| {
+        let found = self.table.with(|table| {
+            table.get_mut(index).filter(|entry| entry.times == times).and_then(|entry| entry.guard.take())
+        });
+        found.ok_or_else(|| {
             invalid(noun, "no loan of this handle: it was given back already, or comes from another one")
         })
     }
