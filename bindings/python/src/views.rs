@@ -23,7 +23,8 @@ pub(crate) trait Visible {
 
 /// An object of the core with memory that can be closed, and the count of views that keep it from being closed or moved.
 ///
-/// The lock is held for the length of a core call that does not wait, and never while the interpreter is let go of.
+/// The lock is held for the length of a core call that does not wait, never while the interpreter is let go of, and not
+/// when Python objects are made, exceptions say: that may collect garbage, whose finalizers may come here again.
 pub(crate) struct Memory<T> {
     class: &'static str,
     state: Mutex<State<T>>,
@@ -59,12 +60,14 @@ impl<T: Visible> Memory<T> {
 
     /// As `call`, for one that moves the memory or takes away the right to write, which views rely on.
     pub(crate) fn change<R>(&self, py: Python<'_>, call: impl FnOnce(&mut T) -> wigwag::Result<R>) -> PyResult<R> {
-        let mut state = self.state();
-        if state.views != 0 {
-            return Err(has_views());
-        }
-        let object = state.object.as_mut().ok_or_else(|| self.closed_error())?;
-        call(object).map_err(|error| raise(py, error))
+        let result = {
+            let mut state = self.state();
+            if state.views != 0 {
+                return Err(has_views());
+            }
+            call(state.object.as_mut().ok_or_else(|| self.closed_error())?)
+        };
+        result.map_err(|error| raise(py, error))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -113,25 +116,31 @@ impl<T: Visible> Memory<T> {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        let mut state = self.state();
-        let Some(object) = &state.object else {
+        let Some(Bytes { start, length, readonly }) = self.add_view() else {
             // SAFETY: as the caller promises; a failed request has no owner.
             unsafe { (*view).obj = std::ptr::null_mut() };
             return Err(self.closed_error());
         };
-        let Bytes { start, length, readonly } = object.bytes();
         let (length, readonly) =
             (ffi::Py_ssize_t::try_from(length).unwrap_or(ffi::Py_ssize_t::MAX), c_int::from(readonly));
         // SAFETY: the memory stays where it is as long as there are views: `close`, `change` and `finish` refuse, and the
         // owner, to which the view holds a reference, is not freed before.
         let refused = unsafe { ffi::PyBuffer_FillInfo(view, owner, start.cast(), length, readonly, flags) } != 0;
         if refused {
+            self.release();
             // SAFETY: as above.
             unsafe { (*view).obj = std::ptr::null_mut() };
             return Python::attach(|py| Err(PyErr::fetch(py)));
         }
-        state.views += 1;
         Ok(())
+    }
+
+    /// Counts a view, of the memory that is here; none after close.
+    fn add_view(&self) -> Option<Bytes> {
+        let mut state = self.state();
+        let bytes = state.object.as_ref()?.bytes();
+        state.views += 1;
+        Some(bytes)
     }
 
     /// A view is gone.
