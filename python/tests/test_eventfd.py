@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import threading
@@ -104,6 +105,21 @@ def test_adopted():
     with pytest.raises(OSError) as caught:
         wigwag.EventFd.from_fd(-1)
     assert caught.value.errno == errno.EBADF
+
+
+def test_no_descriptor_is_left_to_adopt_with():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with wigwag.EventFd() as events:
+        taken = [os.dup(events.fileno()) for _ in range(8)]  # each the lowest that is free
+        resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1, limits[1]))
+        try:
+            with pytest.raises(OSError) as caught:
+                wigwag.EventFd.from_fd(taken[0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for fd in taken:
+                os.close(fd)
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_killed_peer():

@@ -301,12 +301,16 @@ fn new_large_bytes<'py>(
 
 /// Makes an object from a descriptor that Python code hands over; on failure it stays the caller's.
 pub(crate) fn adopt<T>(py: Python<'_>, fd: i32, make: impl FnOnce(OwnedFd) -> wigwag::Result<T>) -> PyResult<T> {
-    let not_open = || PyOSError::new_err((libc::EBADF, "adopt: not an open descriptor"));
+    let failed = |errno, why: &str| PyOSError::new_err((errno, format!("adopt: {why}")));
     if fd < 0 {
-        return Err(not_open());
+        return Err(failed(libc::EBADF, "not an open descriptor"));
     }
     // SAFETY: not -1; borrowed for the next call only, which refuses a number that is not open.
-    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(|_| not_open())?;
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    let copy = copy.map_err(|error| match error.raw_os_error() {
+        None | Some(libc::EBADF) => failed(libc::EBADF, "not an open descriptor"),
+        Some(errno) => failed(errno, "the descriptor cannot be copied"),
+    })?;
     let made = make(copy).map_err(|error| raise(py, error))?;
     // SAFETY: open, since it could be copied; the caller gave it away.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
