@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import signal
+import struct
 import threading
 import time
 
@@ -235,14 +236,18 @@ def test_map(path, file):
         assert path.read_bytes()[4096:4102] == b"shared"
         with pytest.raises(TypeError, match="read-only"):
             seen[0] = 1
+        with pytest.raises((BufferError, TypeError)):
+            struct.pack_into("B", view, 0, 1)  # refused, so no view: it closes below
         with pytest.raises(BufferError, match="views"):
             mapping.close()
         memory.release()
         seen.release()
         assert file.address in repr(mapping)
-    assert mapping.closed
+    assert mapping.closed and view.closed
     with pytest.raises(ValueError, match="closed Mapping"):
         memoryview(mapping)
+    with pytest.raises(ValueError, match="closed Mapping"):
+        mapping.flush()
     with pytest.raises(OSError, match="page size"):
         file.map(offset=1)
     with File.open(file.address, access="read") as reader:

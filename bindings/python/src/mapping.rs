@@ -1,6 +1,7 @@
 //! A disk file as memory.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 
@@ -10,7 +11,7 @@ use crate::views::{Bytes, Memory, Visible};
 
 /// The core's mapping and the address of its file.
 pub(crate) struct Mapped {
-    mapping: wigwag::Mapping,
+    mapping: Arc<wigwag::Mapping>,
     address: String,
 }
 
@@ -37,7 +38,7 @@ pub struct Mapping(Memory<Mapped>);
 
 impl Mapping {
     pub(crate) fn new(mapping: wigwag::Mapping, address: String) -> Mapping {
-        Mapping(Memory::new("Mapping", Mapped { mapping, address }))
+        Mapping(Memory::new("Mapping", Mapped { mapping: Arc::new(mapping), address }))
     }
 }
 
@@ -69,7 +70,9 @@ impl Mapping {
 
     /// Return once the disk has what was written.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.with(|memory| memory.flush(0, memory.len()))?.map_err(|error| raise(py, error))
+        // Its own hold on the memory: other threads run meanwhile, and may close.
+        let mapping = self.0.with(|memory| Arc::clone(&memory.mapping))?;
+        py.detach(|| mapping.flush(0, mapping.len())).map_err(|error| raise(py, error))
     }
 
     /// Unmap. Closing twice is fine. Raises BufferError while views of the memory exist.
