@@ -38,6 +38,23 @@ TEST(holds_the_latest) {
     ww_cell_close(cell);
 }
 
+static void *read_for_ever(void *cell) {
+    char buffer[8];
+    return (void *)(intptr_t)ww_cell_wait_read(cell, 0, buffer, sizeof buffer, WW_FOREVER, NULL, NULL);
+}
+
+TEST(closing_ends_waits) {
+    ww_cell *cell;
+    pthread_t thread;
+    void *result;
+    OK(ww_cell_anonymous(&cell, NULL));
+    OK(pthread_create(&thread, NULL, read_for_ever, cell));
+    until_blocked(1);
+    ww_cell_close(cell);
+    OK(pthread_join(thread, &result));
+    CHECK_INT((intptr_t)result, -ECANCELED);
+}
+
 TEST(waits_for_a_change) {
     ww_cell *cell = make();
     char buffer[8];

@@ -403,15 +403,41 @@ static void *wait_for_ever(void *ring) {
     return (void *)(intptr_t)ww_ring_recv(ring, buffer, sizeof buffer, WW_FOREVER, NULL, NULL);
 }
 
-TEST(closing_ends_waits) {
-    ww_ring *ring = make();
-    pthread_t thread;
+static void *borrow_for_ever(void *ring) {
+    ww_loan loan;
+    return (void *)(intptr_t)ww_ring_borrow(ring, &loan, WW_FOREVER, NULL);
+}
+
+static void *reserve_for_ever(void *ring) {
+    ww_loan loan;
+    return (void *)(intptr_t)ww_ring_reserve(ring, &loan, 1, WW_FOREVER);
+}
+
+static void *send_batch_for_ever(void *ring) {
+    static const ww_bytes messages[65]; /* more than a chunk */
+    return (void *)(intptr_t)ww_ring_send_batch(ring, messages, 65, WW_FOREVER);
+}
+
+/* Closes a ring under two threads that wait. */
+static void close_under(ww_ring *ring, void *(*one)(void *), void *(*other)(void *)) {
+    pthread_t threads[2];
     void *result;
-    OK(pthread_create(&thread, NULL, wait_for_ever, ring));
-    until_blocked(1);
+    int n;
+    OK(pthread_create(&threads[0], NULL, one, ring));
+    OK(pthread_create(&threads[1], NULL, other, ring));
+    until_blocked(2);
     ww_ring_close(ring);
-    OK(pthread_join(thread, &result));
-    CHECK_INT((intptr_t)result, -ECANCELED);
+    for (n = 0; n < 2; n++) {
+        OK(pthread_join(threads[n], &result));
+        CHECK_INT((intptr_t)result, -ECANCELED);
+    }
+}
+
+TEST(closing_ends_waits) {
+    ww_ring *full = make();
+    close_under(make(), wait_for_ever, borrow_for_ever);
+    while (ww_ring_send(full, "", 0, WW_NOW) == 0) {}
+    close_under(full, reserve_for_ever, send_batch_for_ever);
 }
 
 #define THREADS 4

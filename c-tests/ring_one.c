@@ -185,18 +185,40 @@ static void *receive_in_vain(void *consumer) {
     return (void *)(intptr_t)received;
 }
 
+static void *borrow_in_vain(void *consumer) {
+    ww_loan loan;
+    return (void *)(intptr_t)ww_ring_consumer_borrow(consumer, &loan, GENEROUS, NULL);
+}
+
+static void *reserve_in_vain(void *producer) {
+    ww_loan loan;
+    return (void *)(intptr_t)ww_ring_producer_reserve(producer, &loan, 1, GENEROUS);
+}
+
+static void *send_batch_in_vain(void *producer) {
+    static const ww_bytes messages[65]; /* more than a chunk */
+    return (void *)(intptr_t)ww_ring_producer_send_batch(producer, messages, 65, GENEROUS);
+}
+
 TEST(closing_ends_waits) {
-    ww_ring_producer *producer;
-    ww_ring_consumer *consumer;
-    pthread_t thread;
-    void *result;
-    make(&producer, &consumer);
-    pthread_create(&thread, NULL, receive_in_vain, consumer);
-    until_blocked(1);
-    ww_ring_consumer_close(consumer);
-    pthread_join(thread, &result);
-    CHECK_INT((intptr_t)result, -ECANCELED);
-    ww_ring_producer_close(producer);
+    static void *(*const waits[])(void *) = {receive_in_vain, borrow_in_vain, reserve_in_vain, send_batch_in_vain};
+    int n;
+    for (n = 0; n < 4; n++) {
+        ww_ring_producer *producer;
+        ww_ring_consumer *consumer;
+        pthread_t thread;
+        void *result;
+        make(&producer, &consumer);
+        while (n >= 2 && ww_ring_producer_send(producer, "", 0, WW_NOW) == 0) {}
+        OK(pthread_create(&thread, NULL, waits[n], n >= 2 ? (void *)producer : (void *)consumer));
+        until_blocked(1);
+        if (n < 2) ww_ring_consumer_close(consumer);
+        else ww_ring_producer_close(producer);
+        OK(pthread_join(thread, &result));
+        CHECK_INT((intptr_t)result, -ECANCELED);
+        if (n < 2) ww_ring_producer_close(producer);
+        else ww_ring_consumer_close(consumer);
+    }
 }
 
 TEST(descriptors_to_poll) {

@@ -31,6 +31,35 @@ static void expect(const ww_subscription *subscription, const char *text, uint64
     CHECK_INT(received.missed, missed);
 }
 
+static void *borrow_for_ever(void *subscription) {
+    ww_loan loan;
+    return (void *)(intptr_t)ww_subscription_borrow(subscription, &loan, WW_FOREVER, NULL);
+}
+
+static void *reserve_for_ever(void *topic) {
+    ww_loan loan;
+    return (void *)(intptr_t)ww_topic_reserve(topic, &loan, 1, WW_FOREVER);
+}
+
+TEST(closing_ends_waits) {
+    ww_topic *topic = make();
+    ww_subscription *slow = subscribe(topic, 0, 0), *idle;
+    pthread_t threads[2];
+    void *result;
+    while (ww_topic_publish(topic, "x", 1, WW_NOW, NULL) == 0) {}
+    idle = subscribe(topic, 0, 0);
+    OK(pthread_create(&threads[0], NULL, borrow_for_ever, idle));
+    OK(pthread_create(&threads[1], NULL, reserve_for_ever, topic));
+    until_blocked(2);
+    ww_subscription_close(idle);
+    OK(pthread_join(threads[0], &result));
+    CHECK_INT((intptr_t)result, -ECANCELED);
+    ww_topic_close(topic);
+    OK(pthread_join(threads[1], &result));
+    CHECK_INT((intptr_t)result, -ECANCELED);
+    ww_subscription_close(slow);
+}
+
 TEST(each_message_to_every_subscriber) {
     ww_topic *topic = make();
     ww_subscription *first = subscribe(topic, 0, 0), *second = subscribe(topic, 1, 0), *late;
