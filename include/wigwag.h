@@ -3557,7 +3557,8 @@ int ww_condition_segment_fd(const ww_condition *condition);
  * timeout; -EFAULT. */
 int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns, int *inherited);
 
-/* Wakes one of those who wait. Never blocks. With or without the mutex held.
+/* Wakes one of those who wait. Never blocks. With or without the mutex held. After waits that have run out while others went
+ * on, it may wake more than one.
  *
  * Errors: -ESTALE this handle was declared dead because its lock was closed: open the condition anew; -EFAULT. */
 int ww_condition_notify_one(const ww_condition *condition);

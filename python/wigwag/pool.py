@@ -445,7 +445,8 @@ class ProcessPool(Executor):
             return
         already, self._over = self._over, True
         if not wait:
-            if not already or cancel_futures or timeout is not None:  # more than it was told before
+            # Or more than it was told before.
+            if not already or (self._last is None and (cancel_futures or timeout is not None)):
                 threading.Thread(
                     target=self.shutdown, kwargs={"cancel_futures": cancel_futures, "timeout": timeout}, daemon=True
                 ).start()

@@ -182,5 +182,7 @@ def _connect_by_name(dialect: Any, record: Any, cargs: Any, cparams: Dict[str, A
         sessions.begun(lease, name)
     if name is None:
         return None
-    own = {**until(getattr(_about, "deadline", None), cparams), "application_name": name}
+    # What is given in order may be a connection string with a limit of its own.
+    own = {} if cargs else until(getattr(_about, "deadline", None), cparams)
+    own["application_name"] = name
     return dialect.connect(*cargs, **{**cparams, **own})

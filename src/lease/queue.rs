@@ -18,7 +18,7 @@ use super::word::Waiter;
 use crate::error::Error;
 use crate::segment::{ASK_EVERY, Bell, Member, Party, Tag};
 use crate::sync_atomics::Ordering;
-use crate::sys::SysResult;
+use crate::sys::{SysResult, fork};
 use crate::timeout::now;
 
 const WAITING: u64 = 1;
@@ -35,6 +35,7 @@ pub(super) struct Turn<'a> {
     shared: &'a Shared,
     index: u64,
     waiter: Waiter,
+    generation: u32,
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -113,7 +114,7 @@ impl Shared {
         // Last: whoever frees a slot and does not see this has freed it before the look that follows here.
         self.raise(if self.fair { WAITING | ORDERLY } else { WAITING });
         self.control.line.wanted.ring_all();
-        Some(Turn { shared: self, index, waiter })
+        Some(Turn { shared: self, index, waiter, generation: fork::generation_in_handler() })
     }
 
     fn was_passed_over(&self, index: u64, now: u64) -> bool {
@@ -249,7 +250,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let place = self.shared.parts.waiters.word::<0>(self.index);
-        if !self.shared.member.is_settled() {
+        if self.generation != fork::generation_in_handler() {
             return; // a copy in a child
         }
         // A failure: this handle was declared dead, and the place may be somebody else's.

@@ -57,9 +57,9 @@ impl Shared {
             }
         }
         // Trouble with the file stays in the statistics, and the records in memory.
-        // What others log meanwhile is theirs to write.
+        // What others log meanwhile is theirs to write. One step at least: not all that is to be written is a message.
         let most = self.carrier.load(&self.base).map_or(u64::MAX, |load| load.messages);
-        let _ = self.write_what_is_there(Timeout::Forever, |dealt| dealt >= most);
+        let _ = self.write_what_is_there(Timeout::Forever, |dealt| dealt > 0 && dealt >= most);
     }
 
     /// Sleeps, unless the handle is closed meanwhile.
@@ -79,10 +79,10 @@ impl Shared {
         };
         let inherited = locked.is_inherited();
         let guard = locked.into_guard();
+        let Some(mut writer) = Writer::new(self, inherited, operation.left())? else { return Ok(0) };
         if inherited {
             guard.consistent()?; // the journal says all that there is to know
         }
-        let Some(mut writer) = Writer::new(self, inherited, operation.left())? else { return Ok(0) };
         let mut dealt = 0;
         let served = self.keep_writing(&mut writer, &mut operation, &mut dealt);
         // A failure is for the next writer to meet.
@@ -123,10 +123,10 @@ impl Shared {
         };
         let inherited = locked.is_inherited();
         let guard = locked.into_guard();
+        let Some(mut writer) = Writer::new(self, inherited, timeout)? else { return Ok(false) };
         if inherited {
             guard.consistent()?;
         }
-        let Some(mut writer) = Writer::new(self, inherited, timeout)? else { return Ok(false) };
         let mut dealt = 0;
         while !enough(dealt)
             && let Step::Some(more) = writer.step()?

@@ -90,9 +90,6 @@ impl<'a> Writer<'a> {
     /// died.
     pub fn new(shared: &'a Shared, inherited: bool, timeout: Timeout) -> Result<Option<Writer<'a>>> {
         let progress = &shared.base.core.control.progress;
-        if inherited {
-            progress.taken_over.fetch_add(1, Ordering::Relaxed);
-        }
         // A dead writer's messages come back to the ring one way, its lock another: what has not come back yet would be
         // unknown as soon as the next journal is in force. Only a writer takes messages, so it is over soon.
         let (end, end_of_handle) = (Deadline::after(timeout), Deadline::after(LOCKED_FOR.into()));
@@ -101,6 +98,9 @@ impl<'a> Writer<'a> {
                 return Ok(None);
             }
             std::thread::sleep(LOOK_AGAIN);
+        }
+        if inherited {
+            progress.taken_over.fetch_add(1, Ordering::Relaxed);
         }
         let trouble = Some(progress.trouble.load(Ordering::Relaxed)).filter(|errno| *errno != 0);
         let trouble = trouble.map(|errno| Errno::from_raw(errno.cast_signed()));

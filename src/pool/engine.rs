@@ -30,6 +30,8 @@ const REFUSALS: u32 = 12_000;
 const REFUSAL_BY_EMPTY: u32 = 12;
 /// Workers that end before they have done anything, one after the other, until a task is failed for it.
 const FALSE_STARTS: u32 = 3;
+/// So many attempts in a row to start a worker fail, for more than a second, before tasks fail with them.
+const VAIN_STARTS: u32 = 8;
 /// The most indices that one worker is sent.
 const INDICES: u32 = 1 << 31;
 
@@ -61,6 +63,8 @@ pub(super) struct News {
     pub room: bool,
     pub completed: bool,
     pub tickets: Vec<Arc<Ticket>>,
+    /// Of workers that have ended: what is left in them has to be moved.
+    pub groups: Vec<Group>,
 }
 
 impl Engine {
@@ -166,31 +170,29 @@ impl Engine {
         places
     }
 
-    /// A worker has been started, or has not, for that reason.
-    pub fn started(&mut self, number: u32, worker: std::result::Result<Worker, String>, news: &mut News) {
-        let now = about_now();
+    /// A worker has been started.
+    pub fn started(&mut self, number: u32, worker: Worker) {
         let Some(place) = self.places.get_mut(number as usize) else { return };
-        match worker {
-            Err(reason) => {
-                place.state = PlaceState::Empty;
-                self.vain_starts += 1;
-                // As it goes on like that, and nobody is there who would do it.
-                if self.vain_starts >= FALSE_STARTS
-                    && self.places.iter().all(|place| place.pid().is_none())
-                    && let Some(task) = self.queue.pop()
-                {
-                    self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
-                }
-            }
-            Ok(worker) => {
-                self.vain_starts = 0;
-                *place = Place::new(number, place.limit);
-                (place.started, place.idle_since) = (now, now);
-                place.state = PlaceState::Working(Box::new(worker));
-                self.counts.started += 1;
+        let now = about_now();
+        *place = Place::new(number, place.limit);
+        (place.started, place.idle_since) = (now, now);
+        place.state = PlaceState::Working(Box::new(worker));
+        self.vain_starts = 0;
+        self.counts.started += 1;
+        self.dispatch();
+    }
+
+    /// The first of these has not been started, for that reason, and the others not been tried.
+    pub fn not_started(&mut self, numbers: &[u32], reason: &str, news: &mut News) {
+        let places = self.places.iter_mut().filter(|place| numbers.contains(&place.number));
+        places.for_each(|place| place.state = PlaceState::Empty);
+        self.vain_starts += 1;
+        // As it goes on like that, and nobody is there who would do them.
+        if self.vain_starts >= VAIN_STARTS && self.is_empty() {
+            while let Some(task) = self.queue.pop() {
+                self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
             }
         }
-        self.dispatch();
     }
 
     /// A worker reports on a task.
@@ -267,13 +269,15 @@ impl Engine {
     pub fn ended(&mut self, pid: i32, end: Option<End>, news: &mut News) {
         let found = self.places.iter().position(|place| place.pid() == Some(pid));
         let Some(place) = found.and_then(|at| self.places.get_mut(at)) else { return };
-        let PlaceState::Working(worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
+        let PlaceState::Working(mut worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
         let claimed = worker.claims.claimed().unwrap_or(0);
         let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
         let by_kernel = worker.group.as_ref().is_some_and(Group::has_killed)
             && end
                 .as_ref()
                 .is_none_or(|end| libc::WIFSIGNALED(end.status) && libc::WTERMSIG(end.status) == libc::SIGKILL);
+        let group_peak = worker.group.as_ref().map(Group::peak);
+        news.groups.extend(worker.group.take());
         let own = if by_kernel { DeathReason::Memory(self.options.memory_limit) } else { DeathReason::Own };
         let reason = place.killed_for.take().unwrap_or(own);
         let sent = std::mem::take(&mut place.sent);
@@ -295,7 +299,7 @@ impl Engine {
         }
         let Some(mut task) = begun else { return };
         let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
-        let peak = peak.or_else(|| worker.group.as_ref().map(Group::peak)).unwrap_or(0);
+        let peak = peak.or(group_peak).unwrap_or(0);
         let death = Death {
             task: task.number,
             pid,

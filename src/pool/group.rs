@@ -63,9 +63,15 @@ impl Groups {
     /// ended.
     pub fn make(&self, pid: i32) -> io::Result<Group> {
         static MADE: AtomicU64 = AtomicU64::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let folder = self.parent.join(format!("{NAME}{}-{number}", std::process::id()));
-        fs::create_dir(&folder)?;
+        let folder = loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let folder = self.parent.join(format!("{NAME}{}-{number}", std::process::id()));
+            match fs::create_dir(&folder) {
+                // Of one that had the same pid, and was killed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => drop(fs::remove_dir(&folder)),
+                made => break made.map(|()| folder)?,
+            }
+        };
         let group = Group { folder, home: self.home.clone(), version: self.version, generation: fork::generation() };
         let limit = self.limit.to_string();
         match self.version {

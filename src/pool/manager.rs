@@ -432,17 +432,21 @@ impl Manager {
         }
         self.retry_at = None;
         let wanted = self.shared.with(|engine, _| engine.wanted());
-        for number in wanted {
-            let started = self.start_worker(number);
-            if let Err(error) = &started {
-                eprintln!("wigwag: {error}; trying again in {:?}", self.restart);
-                self.retry_at = Some(Deadline::after(Timeout::After(self.restart)));
-                self.restart = (self.restart * 2).min(RESTART.1);
-            } else {
-                self.restart = RESTART.0;
+        for (at, number) in wanted.iter().enumerate() {
+            match self.start_worker(*number) {
+                Ok(worker) => {
+                    self.restart = RESTART.0;
+                    self.shared.with(|engine, _| engine.started(*number, worker));
+                }
+                Err(error) => {
+                    eprintln!("wigwag: {error}; trying again in {:?}", self.restart);
+                    self.retry_at = Some(Deadline::after(Timeout::After(self.restart)));
+                    self.restart = (self.restart * 2).min(RESTART.1);
+                    let rest = wanted.get(at..).unwrap_or_default();
+                    self.shared.with(|engine, news| engine.not_started(rest, &error.to_string(), news));
+                    return;
+                }
             }
-            let started = started.map_err(|error| error.to_string());
-            self.shared.with(|engine, news| engine.started(number, started, news));
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Worker {
     pub pid: i32,
     /// By which it is killed: the pid of one that another process has started and reaped may be anybody's.
     process: Option<SignalTarget>,
+    /// Nobody has it any more.
+    is_gone: bool,
     pub orders: Channel,
     pub claims: Claims,
     /// It was told to end.
@@ -69,8 +71,20 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn new(pid: i32, orders: Channel, claims: Claims, group: Option<Group>) -> Worker {
-        let process = SignalTarget::open(pid).ok();
-        Worker { pid, process, orders, claims, stopping: false, ends: false, full: false, room: usize::MAX, group }
+        let process = SignalTarget::open(pid);
+        let is_gone = process.as_ref().is_err_and(|error| error.is(Errno::ESRCH));
+        Worker {
+            pid,
+            process: process.ok(),
+            is_gone,
+            orders,
+            claims,
+            stopping: false,
+            ends: false,
+            full: false,
+            room: usize::MAX,
+            group,
+        }
     }
 }
 
@@ -175,6 +189,7 @@ impl Place {
             self.killed_for = Some(reason);
             match &worker.process {
                 Some(process) => drop(process.send(Signal::KILL)), // fails if it has ended
+                None if worker.is_gone => {}
                 None => child::kill(worker.pid),
             }
         }

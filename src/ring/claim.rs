@@ -82,7 +82,7 @@ impl Ring {
         match furnished {
             Ok(()) => Ok(held),
             Err(error) => {
-                if self.many.member.is_settled() {
+                if !operation.wait().is_parents() {
                     lane.forgo(&held);
                 }
                 Err(error)

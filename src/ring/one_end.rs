@@ -224,11 +224,11 @@ impl Party for Shared {
         Ok(if self.is_consumer() { &control.consumers_bell.0.bell } else { &control.producers_bell.0 })
     }
 
-    /// Takes their roles from the dead.
     fn is_told_who_joins(&self) -> bool {
         true
     }
 
+    /// Takes their roles from the dead.
     fn tidy(&self) -> SysResult<()> {
         for word in &self.control().roles.0 {
             let found = word.load(Ordering::Acquire);

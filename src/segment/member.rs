@@ -366,7 +366,7 @@ impl Member {
         if participant.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             participant.waiting_since.store(wall_clock(), Ordering::Relaxed);
         }
-        Ok(Some(Waiting { member: self, participant }))
+        Ok(Some(Waiting { participant, generation: fork::generation_in_handler() }))
     }
 
     /// Takes on roles, seen by all from then on.
@@ -480,14 +480,14 @@ impl Member {
 
 /// See [`Member::waiting`].
 pub(super) struct Waiting<'a> {
-    member: &'a Member,
     participant: &'a Participant,
+    generation: u32,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.member.is_settled() {
-            return;
+        if self.generation != fork::generation_in_handler() {
+            return; // a copy in a child
         }
         // Not below 0: should this member have been declared dead, the place may be another's, who counts anew.
         let less = self

@@ -281,7 +281,7 @@ impl Patience {
         let mut slept = false;
         let result = self.sleep_until(party, operation, attempt, &mut slept);
         // In a child that was made meanwhile it is the parent that waits, here and wherever something is taken back.
-        if slept && party.member().is_settled() {
+        if slept && !operation.wait().is_parents() {
             party.pass_on(result.is_err());
         }
         result

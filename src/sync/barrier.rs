@@ -199,7 +199,7 @@ impl Barrier {
         let waited = self.core.patience.wait(&*self.core, &mut operation, || self.look(round));
         match waited {
             Ok(()) => Ok(number),
-            Err(error) if !self.core.member.is_settled() || self.take_back(round) => Err(error),
+            Err(error) if operation.wait().is_parents() || self.take_back(round) => Err(error),
             // The round is over: all had arrived before it could be taken back, or it broke.
             Err(error) => match self.look(round) {
                 Ok(Some(())) => Ok(number),

@@ -232,7 +232,7 @@ impl Condition {
             Ok(None) => self.core.patience.wait(&*self.core, &mut operation, called),
             first => first.map(drop).map_err(fail),
         };
-        if waited.is_err() && !self.core.member.is_settled() {
+        if waited.is_err() && operation.wait().is_parents() {
             return Err(fail(Errno::ENOLCK).because(
                 "this process was forked by a signal handler in the middle of the wait; the mutex is not held",
             ));
@@ -284,7 +284,8 @@ impl Condition {
         }
     }
 
-    /// Wakes one of those who wait. Never blocks. With or without the mutex held.
+    /// Wakes one of those who wait. Never blocks. With or without the mutex held. After waits that have run out while others
+    /// went on, it may wake more than one.
     ///
     /// # Errors
     /// `ESTALE` this handle was declared dead because its lock was closed.

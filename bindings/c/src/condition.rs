@@ -203,7 +203,8 @@ pub unsafe extern "C" fn ww_condition_wait(
     })
 }
 
-/// Wakes one of those who wait. Never blocks. With or without the mutex held.
+/// Wakes one of those who wait. Never blocks. With or without the mutex held. After waits that have run out while others went
+/// on, it may wake more than one.
 ///
 /// Errors: -ESTALE this handle was declared dead because its lock was closed: open the condition anew; -EFAULT.
 #[unsafe(no_mangle)]

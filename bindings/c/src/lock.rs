@@ -1,6 +1,7 @@
 //! A lock for short holdings that a fork cannot leave locked.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use wigwag::fork_generation;
 pub(crate) struct Lock<T> {
     /// 0: free; else which process holds it, as [`own_mark`].
     holder: AtomicU64,
-    value: UnsafeCell<T>,
+    value: UnsafeCell<ManuallyDrop<T>>,
 }
 
 // SAFETY: the value is reached by one thread at a time, the holder.
@@ -29,7 +30,7 @@ fn own_mark() -> u64 {
 
 impl<T: Default> Lock<T> {
     pub(crate) fn new() -> Lock<T> {
-        Lock { holder: AtomicU64::new(0), value: UnsafeCell::new(T::default()) }
+        Lock { holder: AtomicU64::new(0), value: UnsafeCell::new(ManuallyDrop::new(T::default())) }
     }
 
     /// Works on the value, for a moment.
@@ -44,7 +45,7 @@ impl<T: Default> Lock<T> {
             if is_mine {
                 let held = Held { holder: &self.holder, mark };
                 // SAFETY: this thread holds the lock, and its holder in a parent is no thread of this process.
-                let value = unsafe { &mut *self.value.get() };
+                let value = unsafe { &mut **self.value.get() };
                 if before != 0 {
                     std::mem::forget(std::mem::take(value));
                 }
@@ -54,6 +55,15 @@ impl<T: Default> Lock<T> {
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(2));
+        }
+    }
+}
+
+impl<T> Drop for Lock<T> {
+    fn drop(&mut self) {
+        if *self.holder.get_mut() == 0 {
+            // SAFETY: this drops it once, and nobody works on it; what a thread of a parent's may have half changed is left.
+            unsafe { ManuallyDrop::drop(self.value.get_mut()) };
         }
     }
 }

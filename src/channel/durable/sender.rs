@@ -14,7 +14,7 @@ use super::fault::{Fault, Outcome};
 use super::folder::{Folder, Lock};
 use super::options::Options;
 use super::segment::Segment;
-use super::syncing::{Disk, Later, Policy, sync};
+use super::syncing::{Later, Policy, sync};
 use super::{cuts, impatient, patient};
 use crate::address::Address;
 use crate::channel::transport::Transport;
@@ -33,6 +33,8 @@ pub(in crate::channel) struct FileSender {
     /// Up to the segment of this number, what was sent may be missing on the disk, and no more is to be added.
     abandoned: AtomicU64,
     disk: Turns<Disk>,
+    /// Syncs that were begun.
+    syncs: AtomicU64,
     unconfirmed: AtomicU64,
 }
 
@@ -61,6 +63,17 @@ impl Forked for Sending {
     }
 }
 
+/// The segment that was synced last.
+struct Disk(u64);
+
+impl Forked for Disk {
+    fn after_fork(&mut self) {}
+
+    fn replaced(&self) -> Disk {
+        Disk(u64::MAX)
+    }
+}
+
 impl FileSender {
     /// Opens the log, or makes it, and puts its end in order unless somebody else is at it.
     pub fn open(address: &Address, timeout: Timeout) -> Result<FileSender> {
@@ -73,8 +86,8 @@ impl FileSender {
         drop(operation);
         let state = Turns::new(Sending::new(options.policy));
         let (abandoned, unconfirmed) = (AtomicU64::new(0), AtomicU64::new(0));
-        let disk = Turns::new(Disk);
-        let sender = FileSender { object, folder, options, state, abandoned, disk, unconfirmed };
+        let (disk, syncs) = (Turns::new(Disk(u64::MAX)), AtomicU64::new(0));
+        let sender = FileSender { object, folder, options, state, abandoned, disk, syncs, unconfirmed };
         // Not needed to open: it may be late, and the first to send does it then.
         let mut operation = sender.object.operation(NAME, patient(Timeout::Now));
         let prepared = sender.with_lock(&mut operation, Timeout::Now, |appender, sync| {
@@ -181,15 +194,24 @@ impl FileSender {
     /// Syncs all of these, whichever fail; how the first failed that did.
     fn sync_now(&self, segments: &[Arc<Segment>]) -> SysResult<()> {
         let mut result = Ok(());
+        let begun = self.syncs.load(Ordering::SeqCst);
         // One at a time: of the threads that sync a segment at once the kernel would tell one alone of a failure.
-        let _turn = self.disk.take_soon();
+        let mut disk = self.disk.take_soon();
         for segment in segments {
-            let mut synced = sync(segment);
-            if synced.is_ok() && self.abandoned.load(Ordering::Relaxed) >= segment.heading.number {
+            let number = segment.heading.number;
+            // Whoever had the turn before may have begun after this thread's message was written.
+            let is_synced = disk.0 == number && self.syncs.load(Ordering::SeqCst) > begun;
+            let mut synced = Ok(());
+            if !is_synced {
+                disk.0 = number;
+                self.syncs.fetch_add(1, Ordering::SeqCst);
+                synced = sync(segment);
+            }
+            if synced.is_ok() && self.abandoned.load(Ordering::Relaxed) == number {
                 synced = Err(Errno::EIO); // what others were told may have been this thread's
             }
             if synced.is_err() {
-                self.abandoned.fetch_max(segment.heading.number, Ordering::Relaxed);
+                self.abandoned.fetch_max(number, Ordering::Relaxed);
             }
             result = result.and(synced);
         }

@@ -64,7 +64,7 @@ struct State {
 
 /// Who has the turn brings to the disk what it takes out of the state: so to have had it says that all taken out before is
 /// there, or its failure told.
-pub(super) struct Disk;
+struct Disk;
 
 impl Forked for Disk {
     fn after_fork(&mut self) {}

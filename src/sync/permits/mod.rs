@@ -313,7 +313,7 @@ impl Permits {
                         participants",
                     )
                 };
-                Some(queue.join(me, &self.core.member).ok_or_else(full)?)
+                Some(queue.join(me).ok_or_else(full)?)
             }
             _ => None,
         };

@@ -6,6 +6,7 @@
 use super::Control;
 use crate::segment::{Member, Tag};
 use crate::sync_atomics::Ordering;
+use crate::sys::fork;
 use crate::sys::shared::{Kept, Places};
 
 pub(super) struct Queue {
@@ -16,7 +17,7 @@ pub(super) struct Queue {
 /// A place in the queue, as its word says.
 pub(super) struct Turn<'a> {
     queue: &'a Queue,
-    member: &'a Member,
+    generation: u32,
     index: u64,
     word: u64,
 }
@@ -43,7 +44,7 @@ impl Queue {
     }
 
     /// Takes a place at the end; `None` if all are taken.
-    pub fn join<'a>(&'a self, me: Tag, member: &'a Member) -> Option<Turn<'a>> {
+    pub fn join(&self, me: Tag) -> Option<Turn<'_>> {
         let arrival = self.control.rare.arrivals.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         let word = arrival << Tag::BITS | me.bits();
         let free = (0..self.places.count()).find(|index| {
@@ -51,7 +52,7 @@ impl Queue {
             place.load(Ordering::Relaxed) == 0
                 && place.compare_exchange(0, word, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         });
-        free.map(|index| Turn { queue: self, member, index, word })
+        free.map(|index| Turn { queue: self, generation: fork::generation_in_handler(), index, word })
     }
 
     /// Clears the places of those who are not current; whether there were any.
@@ -78,7 +79,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let place = self.queue.places.word::<0>(self.index);
-        if !self.member.is_settled() {
+        if self.generation != fork::generation_in_handler() {
             return; // a copy in a child
         }
         // A failure: this handle was declared dead, and the place may be somebody else's.
