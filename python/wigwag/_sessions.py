@@ -18,7 +18,7 @@ import threading
 import time
 import typing
 import weakref
-from typing import Callable, Dict, Iterator, Mapping, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 from ._connections import close_and_see
 from ._wigwag import Lease, LeasePool, Mutex
@@ -119,7 +119,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def until(deadline: Optional[float], given: Mapping[str, typing.Any]) -> Dict[str, typing.Any]:
+def until(deadline: Optional[float], given: typing.Mapping[str, typing.Any]) -> Dict[str, typing.Any]:
     """libpq's parameters to connect until a deadline, beside those given, which come first. Its minimum is two seconds."""
     if deadline is None or given.get("connect_timeout") is not None or "PGCONNECT_TIMEOUT" in os.environ:
         return {}
