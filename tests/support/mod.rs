@@ -40,7 +40,7 @@ pub fn say_skipped(here: &str, reason: &dyn std::fmt::Display) {
     write_at_once(1, &line);
 }
 
-fn write_at_once(fd: libc::c_int, text: &str) {
+pub fn write_at_once(fd: libc::c_int, text: &str) {
     // SAFETY: the text is live.
     let _ = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
 }
