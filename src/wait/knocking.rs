@@ -4,9 +4,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::SigSet;
 
-use crate::sys::{SysResult, wake_signal};
+use crate::sys::{SysResult, background, wake_signal};
 
 /// Runs `call`, which may block, and has it interrupted every `pause`: it then gives EINTR, or what it has done so far.
 /// For the length of a `Wait`, which lets the signal through.
@@ -15,20 +14,16 @@ use crate::sys::{SysResult, wake_signal};
 pub(super) fn knocking<T>(pause: Duration, call: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
     let signal = wake_signal::taken().ok_or(Errno::EBUSY)?;
     let thread = wake_signal::this_thread();
-    std::thread::scope(|scope| {
-        let (done, until_done) = mpsc::channel::<()>();
-        let knock = move || {
-            let _ = SigSet::all().thread_block(); // signals are the business of the program's own threads
-            while until_done.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
-                wake_signal::send(signal, thread);
-            }
-        };
-        std::thread::Builder::new()
-            .name("wigwag-knock".into())
-            .spawn_scoped(scope, knock)
-            .map_err(|_| Errno::ENOMEM)?;
-        let result = call();
-        drop(done);
-        result
-    })
+    let (done, until_done) = mpsc::channel::<()>();
+    let (gone, until_gone) = mpsc::channel::<()>();
+    background::spawn("wigwag-knock", background::SMALL_STACK, move || {
+        while until_done.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
+            wake_signal::send(signal, thread);
+        }
+        drop(gone);
+    })?;
+    let result = call();
+    drop(done);
+    let _ = until_gone.recv(); // no knock meets another call
+    result
 }
