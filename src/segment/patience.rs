@@ -95,6 +95,11 @@ pub(crate) trait Party {
         true
     }
 
+    /// Whether a vain look takes long, so that the clock has to be looked at after each.
+    fn looks_long(&self) -> bool {
+        false
+    }
+
     /// How soon a sleeper looks again for what no bell tells, if for anything but the dead.
     fn look_again(&self) -> Option<Duration> {
         None
@@ -187,7 +192,7 @@ impl Patience {
         }
         let start = self.start();
         if start != Start::Sleep {
-            for tried in 0..VAIN_TRIES {
+            for tried in 0..vain_tries(party) {
                 if tried > HASTY_TRIES {
                     std::hint::spin_loop();
                 }
@@ -248,8 +253,9 @@ impl Patience {
         started: Duration,
         budget: Duration,
     ) -> Result<Option<T>> {
-        for round in 0u32.. {
-            for _ in 0..VAIN_TRIES {
+        let mut round = 0u32;
+        loop {
+            for _ in 0..vain_tries(party) {
                 std::hint::spin_loop();
                 if let Some(value) = attempt(operation)? {
                     return Ok(Some(value));
@@ -259,7 +265,8 @@ impl Patience {
             if now().saturating_sub(started) >= budget {
                 break;
             }
-            if self.mode == WaitMode::Poll && round % ROUNDS == ROUNDS - 1 {
+            round = round.wrapping_add(1);
+            if self.mode == WaitMode::Poll && round.is_multiple_of(ROUNDS) {
                 let over = look_around(party).map_err(|errno| party.explain(operation.error(errno)))?;
                 if let Some(value) = attempt(operation)? {
                     return Ok(Some(value));
@@ -362,6 +369,10 @@ impl Patience {
         }
         self.bound.store(bound.into(), Ordering::Relaxed);
     }
+}
+
+fn vain_tries(party: &impl Party) -> u32 {
+    if party.looks_long() { 1 } else { VAIN_TRIES }
 }
 
 /// Asks for the dead, if that is due, and takes from them what they held; why nothing can come any more, if that is so.

@@ -134,27 +134,47 @@ impl Log {
 
     // --- publishers ---
 
-    /// Takes blocks for a message of this length, at most the largest; `None` if there is no room.
+    /// Takes blocks for a message of this length, at most the largest; `None` if there is no room. `may_retire` tells of a message
+    /// whether it may go, and is told whether there is no other way.
     #[inline]
     pub(super) fn claim(
         &self,
         me: Tag,
         length: usize,
-        may_retire: impl Fn(u64) -> SysResult<bool>,
+        may_retire: impl Fn(u64, bool) -> SysResult<bool>,
     ) -> SysResult<Option<Held>> {
         let (control, run) = (self.control()?, self.geometry.run(length));
         loop {
             let (oldest, head) = (self.oldest()?, control.head.0.load(Ordering::Acquire));
             let below_depth = behind(oldest, head) < self.geometry.depth.cast_signed();
-            if below_depth && let Some(held) = self.find(me, length, run, NEAR) {
+            if below_depth
+                && let Some(held) =
+                    self.find(me, length, run, NEAR).or_else(|| self.find_behind_newest(me, length, run, head))
+            {
                 return Ok(Some(held));
             }
-            match self.retire(control, &may_retire)? {
+            let mut retired =
+                if below_depth { self.retire(control, |oldest| may_retire(oldest, false))? } else { None };
+            if retired.is_none() {
+                if below_depth && let Some(held) = self.find(me, length, run, self.geometry.blocks) {
+                    return Ok(Some(held));
+                }
+                retired = self.retire(control, |oldest| may_retire(oldest, true))?;
+            }
+            match retired {
                 Some(block) => self.hand.store(block, Ordering::Relaxed),
-                None if below_depth => return Ok(self.find(me, length, run, self.geometry.blocks)),
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Looks where the newest message ends: others have published there since this handle last did, or it never has.
+    #[cold]
+    fn find_behind_newest(&self, me: Tag, length: usize, run: u64, head: u64) -> Option<Held> {
+        let newest = self.peek(head.wrapping_sub(1)).ok()?.ok();
+        let end = newest.map_or(0, |(entry, length)| entry.block().saturating_add(self.geometry.run(length)));
+        self.hand.store(if end < self.geometry.blocks { end } else { 0 }, Ordering::Relaxed);
+        self.find(me, length, run, NEAR)
     }
 
     /// Takes the first free blocks from the hand on that lie together, looking at about `most`.

@@ -40,7 +40,7 @@ use crate::segment::{Bell, Member, Party, Patience, Plan, Segment, Tag, WaitMode
 use crate::sys::SysResult;
 use crate::sys::shared::Mapping;
 use crate::timeout::Timeout;
-use crate::wait::Object;
+use crate::wait::{Object, Operation};
 use layout::{Geometry, KIND};
 use log::{Held, Log};
 use word::{Seat, behind};
@@ -175,7 +175,7 @@ impl Topic {
     /// System calls: openat, mmap, unlinkat.
     pub fn remove(address: &Address) -> Result<()> {
         address.require(&[Scheme::Topic], "remove")?;
-        Segment::remove(address)
+        Segment::remove(address, &[KIND])
     }
 
     /// Whether the name still stands for this topic. Never blocks.
@@ -195,12 +195,14 @@ impl Topic {
     /// # Errors
     /// `EMSGSIZE` it is larger than the topic's largest, which is the error's true size; `EAGAIN`, `ETIMEDOUT`,
     /// `ECANCELED` as everywhere, and nothing was published; `ESTALE` this handle was declared dead because its lock was
-    /// closed; `EBADMSG` the topic is damaged.
+    /// closed; `EUSERS` this is a child made by fork, and the topic has no room for another participant; `EBADMSG` the topic is
+    /// damaged.
     ///
     /// System call: futex, if somebody sleeps, or to sleep.
     #[inline]
     pub fn publish(&self, message: &[u8], timeout: Timeout) -> Result<u64> {
-        let (me, held) = self.claim(message.len(), timeout, "publish")?;
+        let mut operation = self.object.operation("publish", timeout);
+        let (me, held) = self.claim(message.len(), &mut operation)?;
         self.log().write(&held, 0, message);
         self.append(&held, me)
     }
@@ -211,9 +213,13 @@ impl Topic {
     /// # Errors
     /// As [`Topic::publish`], if it happens to the first; what happens to a later one is found by the next call.
     pub fn publish_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<usize> {
-        let deadline = crate::timeout::Deadline::after(timeout);
+        let mut operation = self.object.operation("publish", timeout);
         for (done, message) in messages.iter().enumerate() {
-            match self.publish(message, deadline.left_of(timeout)) {
+            let published = self.claim(message.len(), &mut operation).and_then(|(me, held)| {
+                self.log().write(&held, 0, message);
+                self.append(&held, me)
+            });
+            match published {
                 Ok(_) => {}
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => return Ok(done),
@@ -238,7 +244,7 @@ impl Topic {
     /// # Ok::<(), wigwag::Error>(())
     /// ```
     pub fn reserve(&self, length: usize, timeout: Timeout) -> Result<TopicReserved<'_>> {
-        let (me, held) = self.claim(length, timeout, "reserve")?;
+        let (me, held) = self.claim(length, &mut self.object.operation("reserve", timeout))?;
         Ok(TopicReserved::new(Lender::Lent(self), me, held))
     }
 
@@ -247,7 +253,7 @@ impl Topic {
     /// # Errors
     /// As [`Topic::publish`].
     pub fn reserve_owned(self: &Arc<Topic>, length: usize, timeout: Timeout) -> Result<TopicReserved<'static>> {
-        let (me, held) = self.claim(length, timeout, "reserve")?;
+        let (me, held) = self.claim(length, &mut self.object.operation("reserve", timeout))?;
         Ok(TopicReserved::new(Lender::Kept(self.clone()), me, held))
     }
 
@@ -263,9 +269,12 @@ impl Topic {
         let mut taken = take().map_err(fail)?;
         if taken.is_none() {
             // Some may be in the hands of the dead.
-            taken = look_around(self).and_then(|_| take()).map_err(fail)?;
+            taken = log.member.ask().and_then(|()| look_around(self)).and_then(|_| take()).map_err(fail)?;
         }
-        let (seated, first) = taken.ok_or_else(|| fail(Errno::EUSERS))?;
+        let (seated, first) = taken.ok_or_else(|| {
+            let error = self.object.error(Errno::EUSERS, "subscribe");
+            error.because("it has no room for another subscriber; close one, or make it with more subscribers")
+        })?;
         Ok(Subscription::new(&self.part, self.object.address(), self.wait, seated, first))
     }
 
@@ -338,9 +347,8 @@ impl Topic {
     }
 
     #[inline]
-    fn claim(&self, length: usize, timeout: Timeout, name: &'static str) -> Result<(Tag, Held)> {
+    fn claim(&self, length: usize, operation: &mut Operation<'_>) -> Result<(Tag, Held)> {
         let log = self.log();
-        let mut operation = self.object.operation(name, timeout);
         if length > log.geometry.largest {
             return Err(operation
                 .error(Errno::EMSGSIZE)
@@ -349,11 +357,11 @@ impl Topic {
         }
         let attempt = || {
             let me = log.member.tag()?;
-            Ok(log.claim(me, length, |sequence| log.is_passed(sequence))?.map(|held| (me, held)))
+            Ok(log.claim(me, length, |sequence, needed| log.is_passed(sequence, needed))?.map(|held| (me, held)))
         };
         match attempt() {
             Ok(Some(claimed)) => Ok(claimed),
-            Ok(None) => self.patience.wait(self, &mut operation, attempt),
+            Ok(None) => self.patience.wait(self, operation, attempt),
             Err(errno) => Err(explained(operation.error(errno))),
         }
     }
@@ -370,6 +378,9 @@ impl Topic {
 fn number(sequence: u64) -> u64 {
     sequence.wrapping_add(1)
 }
+
+/// More blocks than can be looked at in a few microseconds.
+const MANY_BLOCKS: u64 = 4096;
 
 fn tidy(log: &Log) -> SysResult<()> {
     let freed = log.tidy_places();
@@ -411,6 +422,11 @@ impl Party for Topic {
     fn look_again(&self) -> Option<Duration> {
         self.log().look_again()
     }
+
+    /// Where nothing can be retired, an attempt looks at all blocks.
+    fn looks_long(&self) -> bool {
+        self.log().geometry.blocks > MANY_BLOCKS
+    }
 }
 
 fn plan(options: &TopicOptions, address: &str) -> Result<Geometry> {
@@ -433,7 +449,7 @@ fn explained(error: Error) -> Error {
     } else if error.is(Errno::EBADMSG) {
         error.because("the topic holds what no user of it could have written: it is damaged; remove it")
     } else if error.is(Errno::EUSERS) {
-        error.because("it has no room for another subscriber; close one, or make it with more subscribers")
+        error.because("it has no room for this child's own part in it; close one, or make it with more participants")
     } else if error.is(Errno::ECONNABORTED) {
         error.because("it was stuck for longer than its limit while publishers waited, and was cut off; subscribe anew")
     } else if error.is(Errno::EPERM) {

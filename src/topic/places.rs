@@ -194,23 +194,24 @@ impl Log {
 
     // --- publishers ---
 
-    /// Whether no lossless subscriber needs this message any more.
+    /// Whether no lossless subscriber needs this message any more. If its room is `needed`, those who have stood in the way for too
+    /// long are cut off.
     #[inline]
-    pub(super) fn is_passed(&self, sequence: u64) -> SysResult<bool> {
+    pub(super) fn is_passed(&self, sequence: u64, needed: bool) -> SysResult<bool> {
         let floor = Mark(self.control()?.retired.0.floor.load(Ordering::SeqCst)).whole(sequence);
         if behind(sequence, floor) > 0 {
             return Ok(true);
         }
-        self.raise_floor(sequence)
+        self.raise_floor(sequence, needed)
     }
 
     /// Raises the floor past this message, if that goes, and somewhat further; whether it did. Not as far as it goes, as
     /// a lossless subscriber to come finds no history before the floor.
-    fn raise_floor(&self, sequence: u64) -> SysResult<bool> {
+    fn raise_floor(&self, sequence: u64, needed: bool) -> SysResult<bool> {
         let word = &self.control()?.retired.0.floor;
         loop {
             let floor = Mark(word.load(Ordering::SeqCst));
-            let (lowest, known) = (self.lowest_cursor(sequence)?, floor.whole(sequence));
+            let (lowest, known) = (self.lowest_cursor(sequence, needed)?, floor.whole(sequence));
             let enough = sequence.wrapping_add(1 + self.geometry.depth / AHEAD);
             let wanted = if behind(lowest, enough) > 0 { lowest } else { enough };
             if behind(known, wanted) <= 0 {
@@ -222,8 +223,8 @@ impl Log {
         }
     }
 
-    /// The lowest cursor of all lossless subscribers, after cutting off those who have held up this message for too long.
-    fn lowest_cursor(&self, wanted: u64) -> SysResult<u64> {
+    /// The lowest cursor of all lossless subscribers, if `needed` after cutting off those who have held up this message for too long.
+    fn lowest_cursor(&self, wanted: u64, needed: bool) -> SysResult<u64> {
         let mut lowest = self.frontier()?;
         for place in 0..self.geometry.places {
             let word = self.load_place(place);
@@ -240,7 +241,7 @@ impl Log {
             if cursor != word.cursor(whole) || behind(whole, lowest) <= 0 {
                 continue;
             }
-            if behind(whole, wanted) < 0 || !self.cut_off_if_stuck(place, word, cursor) {
+            if behind(whole, wanted) < 0 || !needed || !self.cut_off_if_stuck(place, word, cursor) {
                 lowest = whole;
             }
         }

@@ -134,9 +134,18 @@ impl<T: Pod> Typed<Subscription, T> {
         let received = match self.bytes.recv(bytes_of_mut(&mut value), timeout) {
             Err(error) if error.is(Errno::EMSGSIZE) => {
                 let mut all = vec![0; self.bytes.largest()];
-                let received = self.bytes.recv(&mut all, timeout)?; // may be the next, if another thread passed it over
-                bytes_of_mut(&mut value).copy_from_slice(&all[..size_of::<T>()]);
-                received
+                match self.bytes.recv(&mut all, Timeout::Now) {
+                    Err(again) if again.is(Errno::EAGAIN) => {
+                        // Another thread has passed it over.
+                        let length = error.true_size();
+                        return of_length::<T>(length, "recv", self.bytes.address(), PASSED).and(Err(again));
+                    }
+                    received => {
+                        let received = received?; // may be the next
+                        bytes_of_mut(&mut value).copy_from_slice(&all[..size_of::<T>()]);
+                        received
+                    }
+                }
             }
             result => result?,
         };
