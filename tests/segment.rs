@@ -199,6 +199,17 @@ fn peer_in_another_pid_namespace() {
             ring.send(b"x", GENEROUS).unwrap();
             let peers = ring.statistics().unwrap().participants;
             assert!(peers.iter().any(|peer| !peer.is_self && peer.pid.is_none()), "{peers:?}");
+            // Here /proc shows the outer namespace's processes, and under these numbers there are others.
+            let sibling = fork(|| {
+                let _held = ring.borrow(GENEROUS).unwrap();
+                std::thread::sleep(Duration::from_secs(60));
+            });
+            support::eventually("taken", || ring.statistics().unwrap().borrowed == 1);
+            assert!(!comes_back(&ring), "alive");
+            sibling.kill(libc::SIGKILL);
+            sibling.wait();
+            assert!(comes_back(&ring), "dead");
+            ring.send(b"x", GENEROUS).unwrap();
             let _held = ring.borrow(GENEROUS).unwrap();
             ring.send(b"ready", GENEROUS).unwrap();
             std::thread::sleep(Duration::from_secs(60));
@@ -301,6 +312,12 @@ fn what_is_not_a_segment_is_refused_and_left() {
         assert!(Ring::remove(&address).unwrap_err().is(Errno::EBADMSG));
     }
     fs::remove_file(&path).unwrap();
+    let topic: Address = format!("topic:{}", path.display()).parse().unwrap();
+    let _ring = Ring::open(&address, options()).unwrap();
+    let kept = wigwag::Topic::remove(&topic).unwrap_err();
+    assert!(kept.is(Errno::EBADMSG) && kept.reason().contains("a ring"), "{kept}");
+    assert!(path.exists());
+    Ring::remove(&address).unwrap();
     symlink("elsewhere", &path).unwrap();
     refused(Errno::ELOOP, "symbolic link");
     fs::remove_file(&path).unwrap();

@@ -294,7 +294,7 @@ impl Log {
                 .because_found(format!("{queued} records are not written yet; drain it first")));
         }
         // Its name first: who opens it from now on makes another, with parts of its own.
-        Segment::remove(&address.without_options())?;
+        Segment::remove(&address.without_options(), &[<Base as Kind>::NUMBER])?;
         Carrier::remove(address, &log.shared.base)?;
         Mutex::remove(&part(Scheme::Mutex, address, log.shared.base.id())?)
     }

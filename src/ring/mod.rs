@@ -230,7 +230,7 @@ impl Ring {
     /// System calls: openat, mmap, unlinkat.
     pub fn remove(address: &Address) -> Result<()> {
         address.require(&[Scheme::Ring], "remove")?;
-        Segment::remove(address)
+        Segment::remove(address, &[KIND, one_layout::KIND])
     }
 
     /// Whether the name still stands for this ring. Never blocks.

@@ -1,6 +1,8 @@
 //! Which process somebody is, as far as the reader can see it: a pid counts only in its namespace, and only together
 //! with the time that the process started.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::sys::stat::stat;
@@ -37,8 +39,13 @@ impl Identity {
 }
 
 /// The namespaces of the calling process in which its pid and its start time mean something: the inode of its pid
-/// namespace, and above that of its time namespace, by which the kernel shifts what it shows (none before Linux 5.6).
+/// namespace, and above that of its time namespace, by which the kernel shifts what it shows (none before Linux 5.6). 0 if
+/// /proc does not say, or is that of another pid namespace, where its numbers are other processes.
 pub(crate) fn namespace() -> u64 {
+    let shown = std::fs::read_link("/proc/self").ok();
+    if shown.as_deref().and_then(Path::to_str) != Some(&std::process::id().to_string()) {
+        return 0;
+    }
     let inode = |name| stat(name).map_or(0, |status| status.st_ino & u64::from(u32::MAX));
     match inode("/proc/self/ns/pid") {
         0 => 0,

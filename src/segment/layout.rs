@@ -64,23 +64,29 @@ const _: () = assert!(offset_of!(Header, used) == 128);
 const _: () = assert!(size_of::<Participant>() == 64);
 
 /// The kinds of bodies, by number; each kind of object has one.
+const KINDS: [&str; 13] = [
+    "nothing",
+    "a ring",
+    "a one-to-one ring",
+    "a topic",
+    "a cell",
+    "a mutex",
+    "permits",
+    "an event",
+    "a condition",
+    "a read-write lock",
+    "a barrier",
+    "a pool of leases",
+    "a log",
+];
+
+/// Whether there is such a kind.
+pub(super) fn is_kind(kind: u32) -> bool {
+    (1..KINDS.len() as u32).contains(&kind)
+}
+
 pub(super) fn kind_name(kind: u32) -> &'static str {
-    const NAMES: [&str; 13] = [
-        "nothing",
-        "a ring",
-        "a one-to-one ring",
-        "a topic",
-        "a cell",
-        "a mutex",
-        "permits",
-        "an event",
-        "a condition",
-        "a read-write lock",
-        "a barrier",
-        "a pool of leases",
-        "a log",
-    ];
-    NAMES.get(kind as usize).copied().unwrap_or("something unknown")
+    KINDS.get(kind as usize).copied().unwrap_or("something unknown")
 }
 
 // SAFETY: atomics only.

@@ -41,8 +41,9 @@ use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::sync_atomics::Ordering;
 use crate::sys::SysResult;
-use crate::sys::shared::{Mapping, reserve};
-use layout::{Header, LAYOUT, MAGIC, PARTICIPANTS_AT, PARTICIPANTS_MAX, Participant, kind_name};
+use crate::sys::shared::Mapping;
+use crate::sys::space::reserve;
+use layout::{Header, LAYOUT, MAGIC, PARTICIPANTS_AT, PARTICIPANTS_MAX, Participant, is_kind, kind_name};
 use place::{Place, is_regular};
 
 /// What a segment shall be, should it have to be made.
@@ -138,7 +139,7 @@ impl Segment {
             Errno::ENOSPC | Errno::ENOMEM => fail(Errno::ENOSPC).because_found(format!(
                 "{size} bytes are not free on its file system; lower the capacity, or make room in /dev/shm"
             )),
-            errno => fail(errno),
+            errno => too_large(fail(errno), errno),
         })?;
         let memory = Arc::new(Mapping::new(&fd, size).map_err(fail)?);
         let shape = Shape::of(plan, size);
@@ -202,8 +203,9 @@ impl Segment {
         }
     }
 
-    /// Removes a segment's name; those who have it open keep it.
-    pub(crate) fn remove(address: &Address) -> Result<()> {
+    /// Removes the name of a segment of one of these kinds, also of a damaged one or of another version; those who have it open
+    /// keep it.
+    pub(crate) fn remove(address: &Address, kinds: &[u32]) -> Result<()> {
         const OPERATION: &str = "remove";
         let fail = |errno| Error::new(errno, OPERATION).on_text(address.to_string());
         let place = Place::of(address, OPERATION)?;
@@ -211,12 +213,16 @@ impl Segment {
         let memory = Mapping::new(&fd, size_of::<Header>()).map_err(fail)?;
         let length = fstat(&fd).map_err(fail)?.st_size;
         let whole = usize::try_from(length).is_ok_and(|length| length >= size_of::<Header>());
-        let is_ours =
-            whole && memory.record::<Header>(0).is_some_and(|header| header.magic.load(Ordering::Relaxed) == MAGIC);
-        if !is_ours {
-            return Err(
-                fail(Errno::EBADMSG).because("it is not a segment of wigwag's; remove it by hand if it should go")
-            );
+        // Relaxed throughout, as in `Shape::read`.
+        let header = memory.record::<Header>(0).filter(|header| whole && header.magic.load(Ordering::Relaxed) == MAGIC);
+        let Some(header) = header else {
+            let error = fail(Errno::EBADMSG);
+            return Err(error.because("it is not a segment of wigwag's; remove it by hand if it should go"));
+        };
+        let (layout, kind) = (header.layout.load(Ordering::Relaxed), header.kind.load(Ordering::Relaxed));
+        if layout == LAYOUT && is_kind(kind) && !kinds.contains(&kind) {
+            let text = format!("it is {}, which is left; remove it as what it is", kind_name(kind));
+            return Err(fail(Errno::EBADMSG).because_found(text));
         }
         place.remove().map_err(fail)
     }
@@ -225,6 +231,14 @@ impl Segment {
 fn body_at(participants: u32) -> usize {
     let participants = participants.clamp(1, PARTICIPANTS_MAX);
     (PARTICIPANTS_AT + participants as usize * size_of::<Participant>()).next_multiple_of(128)
+}
+
+/// Says what forbids files of that size.
+fn too_large(error: Error, errno: Errno) -> Error {
+    if errno != Errno::EFBIG {
+        return error;
+    }
+    error.because("it is larger than RLIMIT_FSIZE allows a file; lower the capacity, or raise the limit (ulimit -f)")
 }
 
 fn not_ours(fail: &dyn Fn(Errno) -> Error) -> Error {

@@ -17,12 +17,13 @@ use nix::sys::stat::fstat;
 use super::layout::{Header, MAGIC, PARTICIPANTS_MAX};
 use super::member::{lock, open_anew};
 use super::place::is_regular;
-use super::{Plan, Segment, Shape, body_at};
+use super::{Plan, Segment, Shape, body_at, too_large};
 use crate::error::{Error, Result};
 use crate::sync_atomics::Ordering;
 use crate::sys::SysResult;
 use crate::sys::not_inherited::NotInherited;
-use crate::sys::shared::{Mapping, reserve};
+use crate::sys::shared::Mapping;
+use crate::sys::space::reserve;
 
 const MAKING: u64 = u64::from_le_bytes(*b"wigwag\0?");
 /// Two cache lines, which are fetched together.
@@ -145,7 +146,7 @@ fn made(
     reserve(memory, start, shape.size).map_err(|errno| match errno {
         Errno::ENOSPC | Errno::ENOMEM => fail(Errno::ENOSPC).because("there is no memory for the range"),
         Errno::EOPNOTSUPP => fail(Errno::ENOTSUP).because("its file system cannot reserve memory; use a tmpfs"),
-        errno => fail(errno),
+        errno => too_large(fail(errno), errno),
     })?;
     let whole = Arc::new(Mapping::of_range(memory, start, shape.size).map_err(fail)?);
     let header: &Header = whole.record(0).ok_or_else(|| fail(Errno::EINVAL))?;

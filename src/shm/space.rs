@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate, posix_fallocate};
-use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
@@ -16,10 +15,7 @@ use crate::error::Error;
 use crate::limits::setting;
 use crate::sys::SysResult;
 use crate::sys::memory::limit;
-
-/// From this size on, it is looked up first whether there is as much memory: the kernel would take all there is before
-/// it refuses, or kill processes instead.
-const WORTH_ASKING: u64 = 16 << 20;
+use crate::sys::space::{WORTH_ASKING, allocate, available_memory, checked};
 
 /// Makes the file at least `size` bytes long with every page reserved; existing content stays. All or nothing.
 ///
@@ -45,41 +41,8 @@ pub(super) fn set_size(fd: BorrowedFd<'_>, size: u64) -> SysResult<()> {
     ftruncate(fd, checked(size)?)
 }
 
-/// The size as the kernel wants it. Past RLIMIT_FSIZE the kernel would raise SIGXFSZ, which kills.
-fn checked(size: u64) -> SysResult<i64> {
-    match limit(libc::RLIMIT_FSIZE) {
-        Some(most) if size > most => Err(Errno::EFBIG),
-        _ => i64::try_from(size).map_err(|_| Errno::EFBIG),
-    }
-}
-
-/// An allocation that a signal interrupts is undone, so that frequent signals could keep a large one from ever ending:
-/// after a few tries they wait until it is through.
-fn allocate(attempt: impl Fn() -> SysResult<()>) -> SysResult<()> {
-    for _ in 0..8 {
-        match attempt() {
-            Err(Errno::EINTR) => {}
-            result => return result,
-        }
-    }
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let result = attempt();
-    before.thread_set_mask()?;
-    result
-}
-
 pub(super) fn is_on_huge_pages(fd: BorrowedFd<'_>) -> bool {
     fstatfs(fd).is_ok_and(|system| system.filesystem_type() == HUGETLBFS_MAGIC)
-}
-
-/// Memory and swap that could be had without pushing out others, in bytes; `None` where the kernel does not tell.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let field = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()
-    };
-    Some((field("MemAvailable")? + field("SwapFree").unwrap_or(0)) * 1024)
 }
 
 /// Says what is full, how large it is, and what to do.

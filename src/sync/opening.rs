@@ -141,7 +141,7 @@ macro_rules! opening_at {
             /// System calls: openat, mmap, unlinkat.
             pub fn remove(address: &$crate::Address) -> $crate::Result<()> {
                 address.require(&[$crate::Scheme::$variant], "remove")?;
-                $crate::segment::Segment::remove(address)
+                $crate::segment::Segment::remove(address, &[<$name as $crate::sync::core::Kind>::NUMBER])
             }
 
             /// Whether the name still stands for this one, or its place in the caller's memory still has it. Never blocks.

@@ -32,6 +32,7 @@ pub(crate) mod shm;
 pub(crate) mod signal;
 pub(crate) mod signal_send;
 pub(crate) mod socket;
+pub(crate) mod space;
 pub(crate) mod sysv;
 pub(crate) mod sysv_mq;
 pub(crate) mod sysv_sem;

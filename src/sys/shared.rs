@@ -8,14 +8,14 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{SysResult, check};
+use super::SysResult;
 #[cfg(loom)]
 use crate::modelled::{copy_in, copy_out};
 use crate::sync_atomics::{AtomicU64, Ordering};
@@ -313,34 +313,4 @@ unsafe fn copy_in(to: *mut u8, bytes: &[u8]) {
 unsafe fn copy_out(from: *const u8, bytes: &mut [u8]) {
     // SAFETY: as in `copy_in`.
     unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
-}
-
-/// No look at what is available for less than this.
-const SMALL: usize = 1 << 20;
-
-/// Memory that could be had without taking it from anybody, as the kernel estimates it.
-fn available() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
-}
-
-/// Gives a range of a file its length and all its memory at once, so that none can be missing later.
-///
-/// The kernel takes the pages one by one and finds out in the middle that there are no more, which on a file system without
-/// a limit of its own (a memfd has none) means that it kills processes to get some. So what cannot fit is refused first.
-pub(crate) fn reserve(fd: BorrowedFd<'_>, start: u64, length: usize) -> SysResult<()> {
-    if length > SMALL && available().is_some_and(|available| length > available) {
-        return Err(Errno::ENOSPC);
-    }
-    let too_far = |_| Errno::EFBIG;
-    let (start, length) =
-        (libc::off_t::try_from(start).map_err(too_far)?, libc::off_t::try_from(length).map_err(too_far)?);
-    loop {
-        // SAFETY: takes numbers only.
-        match check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start, length) }) {
-            Err(Errno::EINTR) => {}
-            result => return result.map(drop),
-        }
-    }
 }
