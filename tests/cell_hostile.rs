@@ -4,8 +4,10 @@
 mod support;
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use support::fork;
 use support::spoiling::{Numbers, spoil, spoiling};
 use wigwag::{Cell, CellOptions, Timeout};
@@ -55,6 +57,27 @@ fn a_peer_that_keeps_no_rules() {
         }
     })
     .join();
+}
+
+#[test]
+fn a_latest_value_that_is_not_there_is_damage() {
+    const BODY_AT: u64 = 32; // in the header
+    const LATEST: u64 = 128; // in the body
+    let cell = Cell::anonymous(options()).unwrap();
+    let file = std::fs::File::from(cell.as_fd().try_clone_to_owned().unwrap());
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, BODY_AT).unwrap();
+    let latest = u64::from_ne_bytes(word) + LATEST;
+    cell.write(b"first").unwrap();
+    file.read_exact_at(&mut word, latest).unwrap();
+    // Until the first one's buffer holds another.
+    (0..20).for_each(|_| _ = cell.write(b"later").unwrap());
+    file.write_all_at(&word, latest).unwrap();
+    let error = cell.read(&mut [0; 300]).unwrap_err();
+    assert!(error.is(Errno::EBADMSG), "{error}");
+    cell.write(b"next").unwrap();
+    let mut buffer = [0; 300];
+    assert_eq!(cell.read(&mut buffer).unwrap().length, 4);
 }
 
 #[test]

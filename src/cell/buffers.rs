@@ -238,9 +238,17 @@ impl Buffers {
         // Acquire pairs with the Release fence in `claim`: if any byte was a later writer's, so is the state.
         fence(Ordering::Acquire);
         if !State(self.state(latest.buffer()).load(Ordering::Relaxed)).holds(latest.sequence()) {
-            return Ok(Found::Overrun);
+            return self.overrun(latest);
         }
         self.found(length, latest.sequence(), target.len())
+    }
+
+    /// Nobody takes the buffer of the latest value: if there is no later one, somebody keeps no rules.
+    #[cold]
+    fn overrun(&self, latest: Latest) -> SysResult<Found> {
+        // Pairs with the exchange by which the buffer was taken, after a look at a later value.
+        fence(Ordering::Acquire);
+        if self.latest(self.control()?).0 == latest.0 { Err(Errno::EBADMSG) } else { Ok(Found::Overrun) }
     }
 
     /// The same in a fixed number of steps, by way of this handle's pin. `Overrun` if another thread uses that.

@@ -1,17 +1,14 @@
 //! How a helper thread waits for a new value.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::Core;
 use crate::doorbell::Listen;
+use crate::segment::ASK_EVERY;
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex};
-
-/// Nothing but a new value ends this wait; the kernel is asked for so long at a time.
-const LONG: Duration = Duration::from_secs(3600);
 
 pub(super) struct Listener(pub(super) Arc<Core>);
 
@@ -30,7 +27,8 @@ impl Listen for Listener {
                 Err(Errno::EAGAIN) => {}
                 looked => return looked,
             }
-            match futex::wait(bell.word(), announced, LONG) {
+            // Whoever wrote may have died or been stopped before it rang, or when it had taken the announcement down.
+            match futex::wait(bell.word(), announced, ASK_EVERY) {
                 Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
                 Err(errno) => return Err(errno),
             }

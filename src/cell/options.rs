@@ -71,7 +71,8 @@ pub struct CellStatistics {
     /// Buffers that writers have reserved and not published.
     pub writing: u64,
     /// Values that were being written by those who died, and were never published. Advisory: a death of whoever found
-    /// one can leave it short by one.
+    /// one can leave it short by one, and one whose writer died in the moment of publishing may be counted although it was, if
+    /// another followed at once.
     pub skipped: u64,
     /// Buffers, each for one value.
     pub buffers: u64,

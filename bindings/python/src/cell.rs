@@ -19,15 +19,18 @@ use crate::sync::{Waiting, reduce, seconds};
 /// half-way. Many may write. Values have a sequence number, which is how many there have been. Works across processes,
 /// which open it by its address or inherit it. Made by ``Cell.open()``, ``Cell.anonymous()`` and ``Cell.from_fd()``.
 #[pyclass(frozen, module = "wigwag")]
-pub struct Cell(Handle<Arc<wigwag::Cell>>);
+pub struct Cell {
+    handle: Handle<Arc<wigwag::Cell>>,
+    wait: Waiting,
+}
 
 fn options(largest: u64, participants: u32, mode: u32, wait: Waiting) -> CellOptions {
     CellOptions { largest, participants, mode, wait: wait.0 }
 }
 
 impl Cell {
-    fn of(cell: wigwag::Cell) -> Cell {
-        Cell(Handle::new("Cell", Arc::new(cell)))
+    fn of(cell: wigwag::Cell, wait: Waiting) -> Cell {
+        Cell { handle: Handle::new("Cell", Arc::new(cell)), wait }
     }
 }
 
@@ -50,7 +53,7 @@ impl Cell {
         wait: Waiting,
     ) -> PyResult<Cell> {
         let opened = wigwag::Cell::open(&address.0, options(largest, participants, mode, wait));
-        opened.map(Cell::of).map_err(|error| raise(py, error))
+        opened.map(|cell| Cell::of(cell, wait)).map_err(|error| raise(py, error))
     }
 
     /// Make a cell without a name, for children made by fork, and for others by its descriptor. Never blocks.
@@ -58,15 +61,18 @@ impl Cell {
     #[pyo3(signature = (largest = 0, *, participants = 0, mode = 0, wait = Waiting::default()))]
     fn anonymous(py: Python<'_>, largest: u64, participants: u32, mode: u32, wait: Waiting) -> PyResult<Cell> {
         let made = wigwag::Cell::anonymous(options(largest, participants, mode, wait));
-        made.map(Cell::of).map_err(|error| raise(py, error))
+        made.map(|cell| Cell::of(cell, wait)).map_err(|error| raise(py, error))
     }
 
     /// Join the cell whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.
     ///
     /// Raises OSError (EBADMSG: it is something else; EPROTO, EUSERS).
     #[staticmethod]
-    fn from_fd(py: Python<'_>, fd: i32) -> PyResult<Cell> {
-        adopt(py, fd, |fd| wigwag::Cell::from_fd(fd, CellOptions::default())).map(Cell::of)
+    #[pyo3(signature = (fd, *, wait = Waiting::default()))]
+    fn from_fd(py: Python<'_>, fd: i32, wait: Waiting) -> PyResult<Cell> {
+        let options = CellOptions { wait: wait.0, ..Default::default() };
+        let joined = adopt(py, fd, |fd| wigwag::Cell::from_fd(fd, options))?;
+        Ok(Cell::of(joined, wait))
     }
 
     /// How many bytes of memory a cell with these options takes, all in all. Never blocks. Raises OSError (EINVAL).
@@ -85,26 +91,26 @@ impl Cell {
 
     /// Raise OSError (ESTALE) if the name no longer stands for this cell. Never blocks.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.get()?.check().map_err(|error| raise(py, error))
+        self.handle.get()?.check().map_err(|error| raise(py, error))
     }
 
     /// Make a copy of these bytes the latest value; its sequence number. Never blocks.
     ///
     /// Raises OSError (EMSGSIZE: larger than the cell's largest; EAGAIN: all buffers are in use; ESTALE, EBADMSG).
     fn write(&self, py: Python<'_>, data: Bytes<'_>) -> PyResult<u64> {
-        self.0.get()?.write(data.as_slice()).map_err(|error| raise(py, error))
+        self.handle.get()?.write(data.as_slice()).map_err(|error| raise(py, error))
     }
 
     /// Reserve room for a value of ``size`` bytes, to be written in place and then published. Never blocks. Raises as write.
     fn reserve(&self, py: Python<'_>, size: usize) -> PyResult<CellReserved> {
-        self.0.get()?.reserve_owned(size).map(CellReserved::new).map_err(|error| raise(py, error))
+        self.handle.get()?.reserve_owned(size).map(CellReserved::new).map_err(|error| raise(py, error))
     }
 
     /// The latest value and its sequence number; None if there has been none. Never blocks.
     ///
     /// Raises OSError (ESTALE, EBADMSG).
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, u64)>> {
-        let cell = self.0.get()?;
+        let cell = self.handle.get()?;
         let mut sequence = 0;
         let bytes = new_bytes(py, cell.largest(), |room| {
             let read = cell.read(room).map_err(|error| raise(py, error))?;
@@ -123,7 +129,7 @@ impl Cell {
     /// Raises OSError (ENODATA: there has been none; EMSGSIZE: the buffer is too small, ``true_size`` says how large the
     /// value is; ESTALE, EBADMSG).
     fn read_into(&self, py: Python<'_>, mut buffer: Room) -> PyResult<(usize, u64)> {
-        let read = self.0.get()?.read(buffer.as_mut_slice()).map_err(|error| raise(py, error))?;
+        let read = self.handle.get()?.read(buffer.as_mut_slice()).map_err(|error| raise(py, error))?;
         Ok((read.length, read.sequence))
     }
 
@@ -133,7 +139,7 @@ impl Cell {
     /// BlockingIOError with a timeout of 0, OSError (ESTALE, EBADMSG).
     #[pyo3(signature = (after, timeout = None))]
     fn wait(&self, py: Python<'_>, after: u64, timeout: Option<f64>) -> PyResult<u64> {
-        let cell = self.0.get()?;
+        let cell = self.handle.get()?;
         wait(py, timeout, |timeout| cell.wait(after, timeout))
     }
 
@@ -145,7 +151,7 @@ impl Cell {
 
     /// What the cell has seen. Never blocks.
     fn statistics(&self, py: Python<'_>) -> PyResult<CellStatistics> {
-        let seen = self.0.get()?.statistics().map_err(|error| raise(py, error))?;
+        let seen = self.handle.get()?.statistics().map_err(|error| raise(py, error))?;
         Ok(CellStatistics {
             sequence: seen.sequence,
             writing: seen.writing,
@@ -159,7 +165,7 @@ impl Cell {
 
     /// Who takes part. Never blocks.
     fn participants(&self, py: Python<'_>) -> PyResult<Vec<CellParticipant>> {
-        let seen = self.0.get()?.statistics().map_err(|error| raise(py, error))?;
+        let seen = self.handle.get()?.statistics().map_err(|error| raise(py, error))?;
         let one = |other: wigwag::CellParticipant| CellParticipant {
             is_self: other.is_self,
             pid: other.pid,
@@ -172,7 +178,7 @@ impl Cell {
     /// The largest value in bytes.
     #[getter]
     fn largest(&self) -> PyResult<usize> {
-        Ok(self.0.get()?.largest())
+        Ok(self.handle.get()?.largest())
     }
 
     /// A descriptor that is readable while there is a value that this handle has not seen; a helper thread sleeps behind it
@@ -180,36 +186,38 @@ impl Cell {
     ///
     /// It stays the object's; a child made by fork asks for its own. Raises OSError (EMFILE, ENFILE).
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        Ok(self.0.get()?.doorbell().map_err(|error| raise(py, error))?.as_raw_fd())
+        Ok(self.handle.get()?.doorbell().map_err(|error| raise(py, error))?.as_raw_fd())
     }
 
     /// The descriptor of its memory, to pass on for from_fd; it stays the object's.
     fn segment_fd(&self) -> PyResult<i32> {
-        Ok(self.0.get()?.as_fd().as_raw_fd())
+        Ok(self.handle.get()?.as_fd().as_raw_fd())
     }
 
     /// The address; ``"cell:"`` for one without a name.
     #[getter]
     fn address(&self) -> PyResult<String> {
-        Ok(self.0.get()?.address().to_owned())
+        Ok(self.handle.get()?.address().to_owned())
     }
 
     /// Close it; threads that wait on it get OSError with errno ECANCELED. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let descriptors = |cell: &Arc<wigwag::Cell>| cell.doorbells().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>();
-        self.0.close(py, descriptors, |cell| cell.end_waits())
+        self.handle.close(py, descriptors, |cell| cell.end_waits())
     }
 
     /// Whether it is closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.0.is_closed()
+        self.handle.is_closed()
     }
 
     /// It pickles as its address; without a name only along with a process that multiprocessing starts.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let object = slf.get().0.get()?;
-        reduce(slf.as_any(), object.address(), &PyDict::new(slf.py()))
+        let object = slf.get().handle.get()?;
+        let options = PyDict::new(slf.py());
+        options.set_item("wait", slf.get().wait.text())?;
+        reduce(slf.as_any(), object.address(), &options)
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -227,7 +235,7 @@ impl Cell {
     }
 
     fn __repr__(&self) -> String {
-        self.0.describe(|object| object.address().to_owned())
+        self.handle.describe(|object| object.address().to_owned())
     }
 }
 
