@@ -366,12 +366,12 @@ impl Mutex {
     /// Releases what is held under this word, once.
     #[inline]
     fn put(&self, held: Word) -> SysResult<()> {
-        let again = self.again.load(Ordering::Relaxed);
+        let (again, owner) = (self.again.load(Ordering::Relaxed), &self.core.control.owner);
         if again > 0 {
+            owner.held_by(held.owner()).map_err(|_| Errno::ESTALE)?;
             self.again.store(again - 1, Ordering::Relaxed);
             return Ok(());
         }
-        let owner = &self.core.control.owner;
         owner.put(held)?;
         owner.bell.ring();
         Ok(())
@@ -489,7 +489,7 @@ impl MutexGuard<'_> {
 
     #[inline]
     fn end(&mut self) -> SysResult<()> {
-        match self.holding.end(&self.mutex.core.control.owner)? {
+        match self.holding.end()? {
             Some(held) => self.mutex.put(held),
             None => Ok(()),
         }

@@ -41,15 +41,13 @@ impl Holding {
         self.generation == fork::generation_in_handler()
     }
 
-    /// Ends it: the word to release, `None` if it had ended already. `EPERM` in a child, `ESTALE` if the lock was taken from
-    /// this handle, declared dead.
+    /// Ends it: the word that it was taken with, to be put; `None` if it had ended already. `EPERM` in a child.
     #[inline]
-    pub fn end(&mut self, line: &OwnerLine) -> SysResult<Option<Word>> {
-        let Some(word) = self.word.take() else { return Ok(None) };
-        if !self.is_own() {
-            return Err(Errno::EPERM);
+    pub fn end(&mut self) -> SysResult<Option<Word>> {
+        match self.word.take() {
+            Some(_) if !self.is_own() => Err(Errno::EPERM),
+            word => Ok(word),
         }
-        line.held_by(word.owner()).map(Some).map_err(|_| Errno::ESTALE)
     }
 }
 
@@ -91,12 +89,26 @@ impl OwnerLine {
         Ok(())
     }
 
-    /// Has the holder of this word leave the lock to the next; that one is told if nobody has made good.
+    /// Has the holder of this word leave the lock to the next; that one is told if nobody has made good. `ESTALE`: it was taken
+    /// from this handle, declared dead.
     #[inline]
     pub fn put(&self, held: Word) -> SysResult<()> {
+        // Without a look first, which would wait for the exchange that took it.
+        if self.leave(held)? { Ok(()) } else { self.put_changed(held.owner()) }
+    }
+
+    /// The same when the word has changed: it was made consistent since, or is held anew.
+    #[cold]
+    #[inline(never)]
+    fn put_changed(&self, owner: Owner) -> SysResult<()> {
+        let held = self.held_by(owner).map_err(|_| Errno::ESTALE)?;
+        if self.leave(held)? { Ok(()) } else { Err(Errno::ESTALE) }
+    }
+
+    #[inline(always)]
+    fn leave(&self, held: Word) -> SysResult<bool> {
         let phase = if held.phase()? == Phase::Inherited { Phase::Abandoned } else { Phase::Free };
-        // A failure: it was taken from this handle, declared dead.
-        if self.step(held, held.without_owner(phase)) { Ok(()) } else { Err(Errno::ESTALE) }
+        Ok(self.step(held, held.without_owner(phase)))
     }
 
     /// For one who has to wait and is about to sleep.

@@ -186,8 +186,8 @@ impl Permits {
     /// System calls: futex, if it has to wait.
     #[inline]
     pub fn acquire(&self, count: u32, timeout: Timeout) -> Result<PermitsGuard<'_>> {
-        let me = self.taken(count, timeout)?;
-        Ok(PermitsGuard::new(Lender::Lent(self), me, count))
+        let taken = self.taken(count, timeout)?;
+        Ok(PermitsGuard::new(Lender::Lent(self), taken, count))
     }
 
     /// As [`Permits::acquire`], with a guard that keeps the permits open itself.
@@ -195,8 +195,8 @@ impl Permits {
     /// # Errors
     /// As [`Permits::acquire`].
     pub fn acquire_owned(self: &Arc<Permits>, count: u32, timeout: Timeout) -> Result<PermitsGuard<'static>> {
-        let me = self.taken(count, timeout)?;
-        Ok(PermitsGuard::new(Lender::Kept(self.clone()), me, count))
+        let taken = self.taken(count, timeout)?;
+        Ok(PermitsGuard::new(Lender::Kept(self.clone()), taken, count))
     }
 
     /// As [`Permits::acquire`], to be given back by [`release`](Permits::release).
@@ -267,11 +267,11 @@ impl Permits {
     // --- what the calls are made of ---
 
     #[inline]
-    fn taken(&self, count: u32, timeout: Timeout) -> Result<Tag> {
+    fn taken(&self, count: u32, timeout: Timeout) -> Result<Taken> {
         let count = u64::from(count);
         if count != 0 && count <= self.core.total {
             match self.attempt(count) {
-                Ok(Some(me)) => Ok(me),
+                Ok(Some(taken)) => Ok(taken),
                 first => self.take_on(count, first, timeout),
             }
         } else {
@@ -281,7 +281,7 @@ impl Permits {
     }
 
     #[inline]
-    fn attempt(&self, count: u64) -> SysResult<Option<Tag>> {
+    fn attempt(&self, count: u64) -> SysResult<Option<Taken>> {
         let me = self.core.member.tag()?;
         if self.core.queue.as_ref().is_some_and(|queue| !queue.is_empty(&self.core.member)) {
             return Ok(None);
@@ -290,11 +290,11 @@ impl Permits {
             Err(Errno::ESTALE) => self.core.take(self.core.me()?, count)?, // not enrolled, as a child is at first
             taken => taken?,
         };
-        Ok(taken.map(|()| me))
+        Ok(taken.map(|pool| Taken { me, pool }))
     }
 
     #[cold]
-    fn take_on(&self, count: u64, first: SysResult<Option<Tag>>, timeout: Timeout) -> Result<Tag> {
+    fn take_on(&self, count: u64, first: SysResult<Option<Taken>>, timeout: Timeout) -> Result<Taken> {
         let mut operation = self.core.object.operation("acquire", timeout);
         let me = match first.and_then(|_| self.core.me()) {
             Ok(me) => me,
@@ -319,7 +319,7 @@ impl Permits {
         };
         self.core.patience.wait(&*self.core, &mut operation, || match &turn {
             Some(turn) if !turn.is_next(&self.core.member) => Ok(None),
-            Some(_) => Ok(self.core.take(me, count)?.map(|()| me)),
+            Some(_) => Ok(self.core.take(me, count)?.map(|pool| Taken { me, pool })),
             None => self.attempt(count),
         })
     }
@@ -345,10 +345,16 @@ impl Drop for Permits {
     }
 }
 
+/// Whose the permits are, and the pool as taking them left it.
+struct Taken {
+    me: Tag,
+    pool: Pool,
+}
+
 /// Holds permits until it is dropped.
 pub struct PermitsGuard<'a> {
     permits: Lender<'a, Permits>,
-    me: Tag,
+    taken: Taken,
     count: u32,
     /// A child made by fork has a copy of the guard, and the permits stay the parent's.
     generation: u32,
@@ -356,8 +362,8 @@ pub struct PermitsGuard<'a> {
 
 impl<'a> PermitsGuard<'a> {
     #[inline]
-    fn new(permits: Lender<'a, Permits>, me: Tag, count: u32) -> PermitsGuard<'a> {
-        PermitsGuard { permits, me, count, generation: fork::generation_in_handler() }
+    fn new(permits: Lender<'a, Permits>, taken: Taken, count: u32) -> PermitsGuard<'a> {
+        PermitsGuard { permits, taken, count, generation: fork::generation_in_handler() }
     }
 
     /// How many.
@@ -384,7 +390,7 @@ impl<'a> PermitsGuard<'a> {
         match std::mem::take(&mut self.count) {
             0 => Ok(()),
             _ if self.generation != fork::generation_in_handler() => Err(Errno::EPERM),
-            count => self.permits.core.release(self.me, count.into()),
+            count => self.permits.core.release_taken(self.taken.me, count.into(), self.taken.pool),
         }
     }
 }

@@ -157,9 +157,9 @@ impl Shared {
         }
     }
 
-    /// Moves permits into this handle's hands; `None` if there are not as many.
+    /// Moves permits into this handle's hands: the pool as that left it; `None` if there are not as many.
     #[inline]
-    pub fn take(&self, me: Tag, count: u64) -> SysResult<Option<()>> {
+    pub fn take(&self, me: Tag, count: u64) -> SysResult<Option<Pool>> {
         self.change(me, |available, held| {
             let left = available.checked_sub(count);
             Ok(left.filter(|_| held + count <= self.total).map(|left| (left, held + count)))
@@ -169,18 +169,35 @@ impl Shared {
     /// Moves permits back; `EPERM` if this handle does not hold as many.
     #[inline]
     pub fn release(&self, me: Tag, count: u64) -> SysResult<()> {
-        let released = self.change(me, |available, held| {
-            let held = held.checked_sub(count).ok_or(Errno::EPERM)?;
-            let available = available + count;
-            if available > self.total { Err(Errno::EBADMSG) } else { Ok(Some((available, held))) }
-        })?;
+        let released = self.change(me, |available, held| self.put(count, available, held).map(Some))?;
         self.ring(count);
-        released.ok_or(Errno::EBADMSG)
+        released.map(drop).ok_or(Errno::EBADMSG)
     }
 
-    /// Changes the pool and this handle's holding as `to` says of what is available and held.
+    /// Moves permits back that were taken when the pool became `taken`.
     #[inline]
-    fn change(&self, me: Tag, to: impl Fn(u64, u64) -> SysResult<Option<(u64, u64)>>) -> SysResult<Option<()>> {
+    pub fn release_taken(&self, me: Tag, count: u64, taken: Pool) -> SysResult<()> {
+        let (available, held) = self.put(count, taken.available(), taken.held())?;
+        // Without a look first, which would wait for the exchange that took them. If nobody has changed the pool since, this
+        // handle has not been expelled either: that is done by changing it.
+        if self.step(taken, taken.next(available, taken.author(), held)) {
+            self.ring(count);
+            return Ok(());
+        }
+        self.release(me, count)
+    }
+
+    /// What is available and held when so many have been moved back.
+    #[inline(always)]
+    fn put(&self, count: u64, available: u64, held: u64) -> SysResult<(u64, u64)> {
+        let held = held.checked_sub(count).ok_or(Errno::EPERM)?;
+        let available = available + count;
+        if available > self.total { Err(Errno::EBADMSG) } else { Ok((available, held)) }
+    }
+
+    /// Changes the pool and this handle's holding as `to` says of what is available and held; the pool as that left it.
+    #[inline]
+    fn change(&self, me: Tag, to: impl Fn(u64, u64) -> SysResult<Option<(u64, u64)>>) -> SysResult<Option<Pool>> {
         let index = u64::from(me.index());
         for _ in 0..TRIES {
             let pool = self.pool();
@@ -195,8 +212,9 @@ impl Shared {
             if pool.author() != index {
                 self.settle(pool);
             }
-            if self.step(pool, pool.next(available, index, held)) {
-                return Ok(Some(()));
+            let next = pool.next(available, index, held);
+            if self.step(pool, next) {
+                return Ok(Some(next));
             }
         }
         Err(Errno::EBADMSG)

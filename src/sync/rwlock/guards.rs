@@ -101,7 +101,7 @@ impl<'a> RwLockWriteGuard<'a> {
 
     #[inline]
     fn end(&mut self) -> SysResult<()> {
-        match self.holding.end(&self.lock.core.control.owner)? {
+        match self.holding.end()? {
             Some(held) => self.lock.core.put(held),
             None => Ok(()),
         }
