@@ -2430,7 +2430,7 @@ int ww_ring_room_fd(const ww_ring *ring, uint32_t lane);
  * may be empty.
  *
  * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the last
- * consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was
+ * consumer has gone (never with a persistent ring or WW_RING_DROP_NEWEST); -ESTALE this handle was
  * declared dead because its lock was closed: open the ring anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT,
  * -ECANCELED; -EFAULT. */
 int ww_ring_send(const ww_ring *ring, const void *data, size_t size, int64_t timeout_ns);
@@ -2652,7 +2652,7 @@ int ww_ring_producer_fd(const ww_ring_producer *producer);
  * be empty.
  *
  * Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the consumer has
- * gone (never with a persistent ring); -EBUSY a loan is out; -EPERM this end is the parent's; -ESTALE it was declared dead
+ * gone (never with a persistent ring or WW_RING_DROP_NEWEST); -EBUSY a loan is out; -EPERM this end is the parent's; -ESTALE it was declared dead
  * because its lock was closed: open it anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
 int ww_ring_producer_send(const ww_ring_producer *producer, const void *data, size_t size, int64_t timeout_ns);
 

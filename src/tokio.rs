@@ -207,7 +207,7 @@ descriptors!(Socket Listener EventFd Pipe Fifo Mq Signals FileWatch WaitSet; Soc
 /// Of the handle's own lane; for others, [`when`] with [`Ring::room_doorbell`].
 impl Writable for Ring {
     fn writable(&self) -> Result<(BorrowedFd<'_>, Interest)> {
-        Ok((self.room_doorbell(self.own_lane())?, Interest::READABLE))
+        Ok((self.room_doorbell(self.lane())?, Interest::READABLE))
     }
 }
 

@@ -375,6 +375,61 @@ fn doorbells_ring_for_messages_and_for_room() {
 }
 
 #[test]
+fn a_doorbell_rings_for_room_behind_what_was_sent_since_a_refusal() {
+    let (mut producer, mut consumer) = pair();
+    while producer.send(&[1; 200], Timeout::Now).is_ok() {}
+    // Past the place where there was no room.
+    receive(&mut consumer);
+    producer.send(&[2; 9], Timeout::Now).unwrap();
+    while consumer.recv(&mut [0; 200], Timeout::Now).is_ok() {}
+    let set = WaitSet::new().unwrap();
+    set.add(&producer.doorbell().unwrap(), Interest::READABLE, 1).unwrap();
+    set.wait(&mut [WaitSetEvent::default()], GENEROUS).unwrap();
+}
+
+#[test]
+fn one_that_fails_when_full_is_told_that_the_other_end_has_gone() {
+    let options = RingOptions { persistent: false, full: RingFull::Fail, ..options() };
+    let (mut producer, consumer) = RingProducer::anonymous(options).unwrap();
+    while producer.send(&[0; 200], GENEROUS).is_ok() {}
+    assert!(producer.send(&[0; 200], GENEROUS).unwrap_err().is(Errno::EAGAIN));
+    drop(consumer);
+    assert!(producer.send(&[0; 200], GENEROUS).unwrap_err().is(Errno::EPIPE));
+}
+
+#[test]
+fn what_is_refused_for_its_options_makes_nothing() {
+    let address: Address = format!("ring:{}", support::fresh("one")).parse().unwrap();
+    for wrong in [
+        RingOptions { full: RingFull::DropOldest, ..options() },
+        RingOptions { redeliveries: 1, ..options() },
+        RingOptions { lanes: 2, ..options() },
+        RingOptions { depth: 4, ..options() },
+    ] {
+        assert!(RingProducer::open(&address, wrong).unwrap_err().is(Errno::EINVAL));
+        assert!(Ring::remove(&address).unwrap_err().is(Errno::ENOENT));
+    }
+    let error = Ring::open(&address, RingOptions { lane: 3, ..options() }).unwrap_err();
+    assert!(error.is(Errno::EINVAL) && error.reason().contains("no such lane"), "{error}");
+    let ring = Ring::open(&address, RingOptions { lanes: 4, lane: 3, capacity: 8192, ..options() }).unwrap();
+    assert_eq!(Ring::open(&address, RingOptions { lane: 3, ..options() }).unwrap().lane(), 3);
+    drop(ring);
+    Ring::remove(&address).unwrap();
+}
+
+#[test]
+fn a_forgotten_loan_comes_again_marked() {
+    let (mut producer, mut consumer) = pair();
+    producer.send(b"one", Timeout::Now).unwrap();
+    producer.send(b"two", Timeout::Now).unwrap();
+    std::mem::forget(consumer.borrow(Timeout::Now).unwrap());
+    let mut buffer = [0; 9];
+    let first = consumer.recv(&mut buffer, Timeout::Now).unwrap();
+    let second = consumer.recv(&mut buffer, Timeout::Now).unwrap();
+    assert_eq!((first.deliveries, second.deliveries), (2, 1));
+}
+
+#[test]
 fn a_doorbell_rings_when_the_other_end_has_gone() {
     let options = RingOptions { persistent: false, ..options() };
     let (producer, mut consumer) = RingProducer::anonymous(options).unwrap();

@@ -146,7 +146,8 @@ class Queue(SimpleQueue[_T]):
 
     def full(self) -> bool:
         """Whether a put would have to wait."""
-        return self.qsize() >= self._room
+        seen = self._ring.statistics()
+        return seen.queued + seen.borrowed >= self._room
 
     def join_thread(self) -> None:
         """Nothing: what was put is in it already. For programs that were written for multiprocessing.Queue."""
@@ -209,13 +210,21 @@ class JoinableQueue(Queue[_T]):
 
     def _done(self, message: _wigwag.RingBorrowed) -> None:
         message.release()
-        if self._unfinished() == 0:
+        if not self._unfinished():
             with self._mutex:
                 self._all_done.notify_all()
 
-    def _unfinished(self) -> int:
-        seen = self._ring.statistics()
-        return seen.queued + seen.borrowed
+    def _unfinished(self) -> bool:
+        # The places are looked at one after the other: an object that was put into one already seen, by who then was done with
+        # another, would be missed. Unless nothing was sent between two looks that both find nothing.
+        sent = None
+        while True:
+            seen = self._ring.statistics()
+            if seen.queued + seen.borrowed:
+                return True
+            if seen.sent == sent:
+                return False
+            sent = seen.sent
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait until all that was put has been done. Raises TimeoutError."""

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use nix::errno::Errno;
 
 use super::Ring;
-use super::explain::{damaged, fenced, no_lane};
+use super::explain::{damaged, fenced, full_or_over, no_lane};
 use super::lane::{Held, Lane};
 use super::options::RingFull;
 use super::room::Waiter;
@@ -101,8 +101,8 @@ impl Ring {
         match self.full {
             RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(room), operation, attempt),
             RingFull::Fail => {
-                look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
-                Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
+                let over = look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
+                Err(full_or_over(operation, over))
             }
             RingFull::DropNewest => {
                 look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;

@@ -3,9 +3,18 @@
 use nix::errno::Errno;
 
 use crate::error::Error;
+use crate::wait::Operation;
 
 pub(super) fn no_lane(error: Error, lanes: u32) -> Error {
     error.because_found(format!("there is no such lane: the ring has {lanes}, counted from 0"))
+}
+
+/// For a handle that does not wait for room.
+pub(super) fn full_or_over(operation: &Operation<'_>, over: Option<(Errno, &'static str)>) -> Error {
+    match over {
+        Some((errno, reason)) => operation.error(errno).because(reason),
+        None => operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"),
+    }
 }
 
 pub(super) fn join_error(error: Error) -> Error {

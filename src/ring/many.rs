@@ -67,6 +67,10 @@ impl Many {
                         self.recover(lane, position, word);
                     } else if late == lane.slots.count() || !eager && lane.is_full_at(position.wrapping_add(1)) {
                         return Ok(None);
+                    } else if late == 0 && !eager && !lane.has_slot() {
+                        // None behind it is free either: passing them over again and again, by one who polls, would count up without
+                        // end.
+                        return Ok(None);
                     } else {
                         late += 1;
                         let phase = match word.phase() {

@@ -155,6 +155,13 @@ impl Ring {
         let fill = |memory: &Arc<Mapping>, body| geometry.fill(memory, body, &options);
         let body = geometry.size().unwrap_or(usize::MAX);
         let participants = options.participants;
+        if options.lane >= geometry.lanes {
+            // Only one that is there may have it.
+            let error = no_lane(Error::new(Errno::EINVAL, "open").on_text(text.as_str()), geometry.lanes);
+            let segment = Segment::existing(&address.without_options(), KIND)
+                .map_err(|missing| if missing.is(Errno::ENOENT) { error } else { missing })?;
+            return Ring::of(segment, text, &options);
+        }
         let plan = Plan { kind: KIND, participants, body, mode: options.mode, fill: &fill };
         let (segment, _) = Segment::open_or_create(address, &plan)?;
         Ring::of(segment, text, &options)
@@ -248,7 +255,7 @@ impl Ring {
     ///
     /// # Errors
     /// `EMSGSIZE` it is larger than the ring's largest, which is the error's true size; `EPIPE` there is no room and the
-    /// last consumer has gone (never with a persistent ring, [`RingFull::Fail`] or [`RingFull::DropNewest`]); `ESTALE` this handle was declared dead because its lock was closed;
+    /// last consumer has gone (never with a persistent ring or [`RingFull::DropNewest`]); `ESTALE` this handle was declared dead because its lock was closed;
     /// `EBADMSG` the ring is damaged; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere, with nothing sent.
     ///
     /// System calls: futex, if somebody sleeps or it has to wait.
@@ -388,10 +395,19 @@ impl Ring {
         self.many.geometry.largest
     }
 
-    /// That by which the handle sends where no other is named.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn own_lane(&self) -> u32 {
+    /// The lane by which the handle sends where no other is named. Never blocks.
+    pub fn lane(&self) -> u32 {
         self.lane
+    }
+
+    /// What the handle does when the ring is full. Never blocks.
+    pub fn full(&self) -> RingFull {
+        self.full
+    }
+
+    /// Whether the handle receives dead letters instead of messages. Never blocks.
+    pub fn receives_dead_letters(&self) -> bool {
+        self.dead_letters
     }
 
     /// Its address; `ring:` for one without a name.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::one_end::{End, inherited, with_plan};
+use super::explain::full_or_over;
+use super::one_end::{End, check_one, inherited, with_plan};
 use super::one_held::{RingConsumerBorrowed, RingProducerReserved};
 use super::one_layout::KIND;
 use super::one_recv::{Found, Receiving, Record};
@@ -14,7 +15,7 @@ use super::options::{RingFull, RingOptions, RingStatistics};
 use super::{ANONYMOUS, RingReceived};
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::segment::{CONSUMER, PRODUCER, Party, Segment};
+use crate::segment::{CONSUMER, PRODUCER, Party, Segment, look_around};
 use crate::sync_atomics::Ordering;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
@@ -56,6 +57,7 @@ impl RingProducer {
     /// [`Ring::anonymous`](super::Ring::anonymous).
     pub fn anonymous(options: RingOptions) -> Result<(RingProducer, RingConsumer)> {
         let options = options.check(ANONYMOUS)?;
+        check_one(&options, ANONYMOUS)?;
         let segment = with_plan(&options, ANONYMOUS, |plan| Segment::anonymous(ANONYMOUS, plan))?;
         let producer = RingProducer::of(End::of(segment, ANONYMOUS.into(), &options, PRODUCER)?)?;
         let fd = producer.as_fd().try_clone_to_owned();
@@ -68,6 +70,7 @@ impl RingProducer {
     /// [`RingProducer::open`].
     pub fn from_fd(fd: OwnedFd, options: RingOptions) -> Result<RingProducer> {
         let options = options.check(ANONYMOUS)?;
+        check_one(&options, ANONYMOUS)?;
         let segment = Segment::adopt(ANONYMOUS, fd, KIND)?;
         RingProducer::of(End::of(segment, ANONYMOUS.into(), &options, PRODUCER)?)
     }
@@ -81,7 +84,7 @@ impl RingProducer {
     ///
     /// # Errors
     /// `EMSGSIZE` it is larger than the ring's largest, which is the error's true size; `EPIPE` there is no room and the
-    /// consumer has gone (never with a persistent ring); `EPERM` this end is the parent's; `ESTALE` it was declared dead
+    /// consumer has gone (never with a persistent ring or [`RingFull::DropNewest`]); `EPERM` this end is the parent's; `ESTALE` it was declared dead
     /// because its lock was closed; `EBADMSG` the ring is damaged; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere, with
     /// nothing sent.
     ///
@@ -163,6 +166,11 @@ impl RingProducer {
         room.ok_or_else(full)
     }
 
+    /// What the handle does when the ring is full. Never blocks.
+    pub fn full(&self) -> RingFull {
+        self.end.full
+    }
+
     /// A descriptor that is readable while there may be room for another message of any size, for `poll` and its like; it
     /// stays so until a call finds no room. Made on the first request, with a thread that waits for it.
     ///
@@ -195,9 +203,10 @@ impl Sending {
             Err(errno) => return Err(shared.explain(operation.error(errno))),
         }
         let waited = match end.full {
-            RingFull::Fail => {
-                Err(operation.error(Errno::EAGAIN).because("the ring is full, and this handle does not wait for room"))
-            }
+            RingFull::Fail => match look_around(shared) {
+                Ok(over) => Err(full_or_over(operation, over)),
+                Err(errno) => Err(shared.explain(operation.error(errno))),
+            },
             RingFull::DropNewest => Ok(None),
             _ => shared.patience.wait(shared, operation, attempt).map(Some),
         };
@@ -233,6 +242,7 @@ impl RingConsumer {
     /// [`RingConsumer::open`].
     pub fn from_fd(fd: OwnedFd, options: RingOptions) -> Result<RingConsumer> {
         let options = options.check(ANONYMOUS)?;
+        check_one(&options, ANONYMOUS)?;
         let segment = Segment::adopt(ANONYMOUS, fd, KIND)?;
         RingConsumer::of(End::of(segment, ANONYMOUS.into(), &options, CONSUMER)?)
     }
@@ -277,14 +287,13 @@ impl RingConsumer {
             return Err(operation.error(Errno::EINVAL).because("there is room for no message"));
         }
         let room = buffer.len();
-        state.next(end, &mut operation, room)?;
+        let first = state.next(end, &mut operation, room)?;
         let mut at = 0;
-        let taken = state.batch(&shared.log, received.len(), room, |number, record| {
+        Ok(state.batch(&shared.log, first, received.len(), room, |number, record| {
             let length = shared.log.bytes.get_at(record.offset, &mut buffer[at..at + record.length]);
             received[number] = RingReceived { length, deliveries: record.deliveries, lane: 0 };
             at += length;
-        });
-        taken.map_err(|errno| shared.explain(operation.error(errno)))
+        }))
     }
 
     /// Waits for the next message and tells how many bytes it has; it stays in the ring.

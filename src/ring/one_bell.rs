@@ -39,7 +39,9 @@ impl Listener {
         let (log, [from, need]) = (&self.0.log, &self.0.refused);
         let head = log.control.head.0.load(Ordering::Acquire);
         let need = need.load(Ordering::Acquire);
-        need == 0 || distance(head, from.load(Ordering::Acquire)) + need < log.whole()
+        let used = distance(head, from.load(Ordering::Acquire));
+        // More than there is: the consumer has gone past where it was refused.
+        need == 0 || used > log.whole() || used + need < log.whole()
     }
 }
 

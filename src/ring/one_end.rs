@@ -47,30 +47,13 @@ impl End {
         address.require(&[Scheme::Ring], "open")?;
         let options = options.with(address)?;
         let text = address.without_options().to_string();
+        check_one(&options, &text)?;
         let segment = with_plan(&options, &text, |plan| Ok(Segment::open_or_create(address, plan)?.0))?;
         End::of(segment, text, &options, role)
     }
 
     pub(super) fn of(segment: Segment, address: String, options: &RingOptions, role: u32) -> Result<End> {
         let object = Arc::new(Object::new(address));
-        if options.full == RingFull::DropOldest {
-            return Err(object
-                .error(Errno::EINVAL, "open")
-                .because("a one-to-one ring's oldest message is the consumer's; drop the newest, or use a Ring"));
-        }
-        if options.redeliveries != 0 || options.dead_letters {
-            return Err(object
-                .error(Errno::EINVAL, "open")
-                .because("a one-to-one ring has no dead letters; use a Ring"));
-        }
-        if options.lanes > 1 || options.lane != 0 {
-            return Err(object.error(Errno::EINVAL, "open").because("a one-to-one ring has one lane; use a Ring"));
-        }
-        if options.depth != 0 {
-            return Err(object
-                .error(Errno::EINVAL, "open")
-                .because("a one-to-one ring has no depth, as it stores by length; lower its capacity, or use a Ring"));
-        }
         let fail = |errno| join_error(object.error(errno, "open"));
         let member = Member::join(segment).map_err(fail)?;
         let (log, standing) = (Log::of(member.segment()).map_err(fail)?, member.standing().map_err(fail)?);
@@ -96,6 +79,22 @@ impl End {
         self.shared.check().map_err(|errno| self.failed(errno, "doorbell"))?;
         self.bells.get((), &self.object, || Ok(Box::new(Listener(Arc::clone(&self.shared)))))
     }
+}
+
+/// Refuses what only a many-to-many ring has, before anything is made.
+pub(super) fn check_one(options: &RingOptions, address: &str) -> Result<()> {
+    let reason = if options.full == RingFull::DropOldest {
+        "a one-to-one ring's oldest message is the consumer's; drop the newest, or use a Ring"
+    } else if options.redeliveries != 0 || options.dead_letters {
+        "a one-to-one ring has no dead letters; use a Ring"
+    } else if options.lanes > 1 || options.lane != 0 {
+        "a one-to-one ring has one lane; use a Ring"
+    } else if options.depth != 0 {
+        "a one-to-one ring has no depth, as it stores by length; lower its capacity, or use a Ring"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Errno::EINVAL, "open").on_text(address).because(reason))
 }
 
 pub(super) fn with_plan<T>(

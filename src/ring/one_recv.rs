@@ -113,9 +113,13 @@ impl Receiving {
         }
     }
 
-    /// Has it known, before the message is lent, that it is.
+    /// Has it known, before the message is lent, that it is: also to this side itself, should the loan be forgotten.
     pub(super) fn take(&mut self, log: &Log, record: &Record) {
         self.count(log, record);
+        let known = self.heard.map_or(0, |heard| distance(self.head, heard));
+        if !(distance(self.head, record.next)..=log.whole()).contains(&known) {
+            self.heard = Some(record.next);
+        }
         // Release: after the count in the header.
         log.control.consumer.0.taken.store(Mark::new(record.next, self.released.wrapping_add(1)).0, Ordering::Release);
     }
@@ -153,24 +157,30 @@ impl Receiving {
         }
     }
 
-    /// Hands out the messages that are there, up to so many and to so much room, and is done with them; how many.
+    /// Hands out this message and those behind it, up to so many and to so much room, and is done with them; how many. Damage ends
+    /// it: what was handed out is done with, and the next call meets the damage.
     pub(super) fn batch(
         &mut self,
         log: &Log,
+        first: Record,
         most: usize,
         mut room: usize,
         mut hand_out: impl FnMut(usize, &Record),
-    ) -> SysResult<usize> {
-        let (mut next, mut count) = (self.head, 0);
-        while count < most
-            && let Some(Found::Record(record)) = self.find_at(log, next, room)?
-        {
+    ) -> usize {
+        let (mut record, mut count) = (first, 0);
+        loop {
             self.count(log, &record);
             hand_out(count, &record);
-            (next, room, count) = (record.next, room - record.length, count + 1);
+            (room, count) = (room.saturating_sub(record.length), count + 1);
+            let next = record.next;
+            match if count < most { self.find_at(log, next, room) } else { Ok(None) } {
+                Ok(Some(Found::Record(found))) => record = found,
+                _ => {
+                    self.done(log, next, count as u64);
+                    return count;
+                }
+            }
         }
-        self.done(log, next, count as u64);
-        Ok(count)
     }
 
     /// Lets the producer have what is free.

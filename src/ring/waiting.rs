@@ -214,7 +214,7 @@ impl Lane {
     }
 
     /// The same, whatever its length.
-    fn has_slot(&self) -> bool {
+    pub(super) fn has_slot(&self) -> bool {
         let first = self.ends.tail.0.load(Ordering::Acquire);
         for position in (0..self.slots.count()).map(|offset| first.wrapping_add(offset)) {
             let word = self.load(position);

@@ -313,7 +313,7 @@ impl Patience {
             certain |= party.settle();
             // All that follows is looked at after the announcement: who changes it from now on rings. First whether the
             // others have gone, then for what they may have left.
-            let over = party.over().map_err(|errno| fail(operation, errno))?;
+            let over = over_for_good(party).map_err(|errno| fail(operation, errno))?;
             if let Some(value) = attempt(operation)? {
                 return Ok(value);
             }
@@ -381,7 +381,16 @@ pub(crate) fn look_around(party: &impl Party) -> SysResult<Option<(Errno, &'stat
     if member.ask_if_due()? || member.has_dead()? {
         member.bury(|| party.tidy())?;
     }
-    party.over()
+    over_for_good(party)
+}
+
+/// Why nothing can come any more; what the dead held is back by then: they may have been found by others since it was looked.
+fn over_for_good(party: &impl Party) -> SysResult<Option<(Errno, &'static str)>> {
+    let over = party.over()?;
+    if over.is_some() && party.member().has_dead()? {
+        party.member().bury(|| party.tidy())?;
+    }
+    Ok(over)
 }
 
 fn end_if(over: Option<(Errno, &'static str)>, operation: &Operation<'_>) -> Result<()> {

@@ -108,6 +108,30 @@ fn in_place_and_any_order() {
 }
 
 #[test]
+fn to_poll_beside_those_who_hold_all_changes_nothing() {
+    let options = RingOptions { depth: 2, capacity: 4096, largest: 64, ..Default::default() };
+    let ring = Ring::anonymous(options).unwrap();
+    let file = std::fs::File::from(ring.as_fd().try_clone_to_owned().unwrap());
+    let bytes = || {
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+        bytes
+    };
+    let mut held = Vec::new();
+    while ring.send(b"x", Timeout::Now).is_ok() {
+        held.push(ring.borrow(Timeout::Now).unwrap());
+    }
+    let before = bytes();
+    (0..1000).for_each(|_| assert!(ring.send(b"y", Timeout::Now).unwrap_err().is(Errno::EAGAIN)));
+    assert!(bytes() == before, "counts of 32 bits would go round");
+    let seen = ring.statistics().unwrap();
+    assert_eq!((seen.sent, seen.borrowed, seen.released), (held.len() as u64, held.len() as u64, 0));
+    held.into_iter().for_each(|held| held.release().unwrap());
+    ring.send(b"z", Timeout::Now).unwrap();
+    assert_eq!(ring.recv(&mut [0; 9], Timeout::Now).unwrap().length, 1);
+}
+
+#[test]
 fn what_happens_when_full() {
     let ring = ring();
     let with = |full| {

@@ -267,7 +267,7 @@ pub unsafe extern "C" fn ww_ring_room_fd(ring: *const ww_ring, lane: u32) -> c_i
 /// may be empty.
 ///
 /// Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the last
-/// consumer has gone (never with a persistent ring, WW_RING_FAIL or WW_RING_DROP_NEWEST); -ESTALE this handle was
+/// consumer has gone (never with a persistent ring or WW_RING_DROP_NEWEST); -ESTALE this handle was
 /// declared dead because its lock was closed: open the ring anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT,
 /// -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]

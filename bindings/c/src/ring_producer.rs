@@ -200,7 +200,7 @@ pub unsafe extern "C" fn ww_ring_producer_fd(producer: *const ww_ring_producer) 
 /// be empty.
 ///
 /// Errors, with nothing sent: -EMSGSIZE it is larger than the ring's largest; -EPIPE there is no room and the consumer has
-/// gone (never with a persistent ring); -EBUSY a loan is out; -EPERM this end is the parent's; -ESTALE it was declared dead
+/// gone (never with a persistent ring or WW_RING_DROP_NEWEST); -EBUSY a loan is out; -EPERM this end is the parent's; -ESTALE it was declared dead
 /// because its lock was closed: open it anew; -EBADMSG the ring is damaged; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_producer_send(

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use wigwag::{RingFull, RingOptions, RingRole};
@@ -14,9 +14,13 @@ use crate::loan::{RingBorrowed, RingReserved};
 use crate::support::{Bytes, Room, adopt, coroutine, coroutine_of_call, fields, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
-/// Room for so many messages. What does not fit is left for the next call; the largest always does.
-pub(crate) fn batch_room(largest: usize, messages: usize) -> Vec<u8> {
-    vec![0; largest.saturating_mul(messages).min(largest.max(BATCH))]
+/// Room for so many messages. What does not fit is left for the next call; the largest always does, and how large that is says
+/// whoever made the ring.
+pub(crate) fn batch_room(largest: usize, messages: usize) -> PyResult<Vec<u8>> {
+    let (mut room, length) = (Vec::new(), largest.saturating_mul(messages).min(largest.max(BATCH)));
+    room.try_reserve_exact(length).map_err(|_| PyMemoryError::new_err("no memory for the ring's largest message"))?;
+    room.resize(length, 0);
+    Ok(room)
 }
 
 /// The messages of a batch, which lie one behind the other.
@@ -220,6 +224,9 @@ impl Own {
 
 impl Ring {
     fn of(ring: wigwag::Ring, own: Own) -> Ring {
+        // What the address said, too.
+        let (full, lane, dead_letters) = (ring.full(), ring.lane(), ring.receives_dead_letters());
+        let own = Own { full, lane, dead_letters, ..own };
         Ring { handle: Handle::new("Ring", Arc::new(ring)), own }
     }
 }
@@ -415,7 +422,7 @@ impl Ring {
     fn recv_batch(&self, py: Python<'_>, limit: usize, timeout: Option<f64>) -> PyResult<Vec<RingMessage>> {
         let ring = self.handle.get()?;
         let mut received = vec![wigwag::RingReceived::default(); limit.min(64)];
-        let mut room = batch_room(ring.largest(), received.len());
+        let mut room = batch_room(ring.largest(), received.len())?;
         let count = wait(py, timeout, |timeout| ring.recv_batch(&mut room, &mut received, timeout))?;
         Ok(apart(py, &room, received.get(..count).unwrap_or_default()))
     }

@@ -306,7 +306,9 @@ end_class! {
             data: &Bound<'py, PyAny>,
             timeout: Option<f64>,
         ) -> PyResult<Bound<'py, PyAny>> {
-            coroutine(slf.as_any(), "send", false, timeout, (data,))
+            // One that fails when the ring is full does so at once.
+            let fails = slf.get().0.with(|end| Ok(end.full() == wigwag::RingFull::Fail))?;
+            coroutine(slf.as_any(), "send", false, if fails { Some(0.0) } else { timeout }, (data,))
         }
 
         /// Send as many of these messages as there is room for, at least one; how many. Waits for the first, as send.
@@ -379,7 +381,7 @@ end_class! {
         fn recv_batch(&self, py: Python<'_>, limit: usize, timeout: Option<f64>) -> PyResult<Vec<RingMessage>> {
             self.0.with(|end| {
                 let mut received = vec![wigwag::RingReceived::default(); limit.min(64)];
-                let mut room = batch_room(end.largest(), received.len());
+                let mut room = batch_room(end.largest(), received.len())?;
                 let count = wait(py, timeout, |timeout| end.recv_batch(&mut room, &mut received, timeout))?;
                 Ok(apart(py, &room, received.get(..count).unwrap_or_default()))
             })
