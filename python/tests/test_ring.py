@@ -1,5 +1,6 @@
 """Messages through shared memory."""
 
+import asyncio
 import errno
 import os
 import pickle
@@ -163,6 +164,32 @@ def test_what_is_the_handles_own_goes_with_its_pickle(fresh):
                 other.send(b"", GENEROUS)
         me = [member for member in ring.participants() if member.is_self][0]
         assert me.pid == os.getpid() and not me.producer and me.holding == 0 and "is_self=True" in repr(me)
+
+
+def test_what_the_address_says_of_the_handle_counts_in_every_call(fresh):
+    name = f"ring:{fresh('ring')}"
+    with wigwag.Ring.open(name, 4096, 64, lanes=4, persistent=True, redeliveries=1) as ring:
+        try:
+            second = wigwag.Ring.open(f"{name}?lane=2&full=fail")
+            other = pickle.loads(pickle.dumps(second))
+            dead = wigwag.Ring.open(f"{name}?dead-letters=1")
+            dead_too = pickle.loads(pickle.dumps(dead))
+        finally:
+            wigwag.Ring.remove(name)
+        with second, other, dead, dead_too:
+            second.send(b"one")
+            with other.reserve(3) as room:
+                memoryview(room)[:] = b"two"
+            assert [(ring.recv(0).lane, ring.recv(0).lane)] == [(2, 2)]
+            ring.send(b"for the living")
+            for handle in (dead, dead_too):
+                with pytest.raises(BlockingIOError):
+                    handle.recv(0)
+            while True:
+                try:
+                    asyncio.run(asyncio.wait_for(second.send_async(b"full"), 30))
+                except BlockingIOError:
+                    break
 
 
 def test_several_in_one_call():

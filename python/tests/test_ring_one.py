@@ -148,6 +148,8 @@ def test_a_second_one_is_refused(fresh):
         with pytest.raises(BlockingIOError, match="does not wait"):
             while True:
                 producer.send(bytes(100), GENEROUS)
+        with pytest.raises(BlockingIOError, match="does not wait"):
+            asyncio.run(asyncio.wait_for(producer.send_async(bytes(100)), 30))
         assert producer.address == consumer.address == address and address in repr(producer)
         producer.check()
         wigwag.Ring.remove(address)

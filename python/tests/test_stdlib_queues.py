@@ -180,6 +180,20 @@ def test_what_cannot_be_pickled_leaves_the_queue_as_it_was(make):
         made.join()
 
 
+def test_what_is_not_done_takes_up_room():
+    made = stdlib.JoinableQueue(2)
+    while not made.full():
+        made.put(1)
+    for _ in range(made.maxsize):
+        made.get()
+    assert made.full() and made.empty()
+    with pytest.raises(stdlib.Full):
+        made.put_nowait(1)
+    made.task_done()
+    assert not made.full()
+    made.put_nowait(1)
+
+
 class Unloadable:
     def __reduce__(self):
         return (divmod, (1, 0))
