@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -37,6 +37,8 @@ pub(super) struct Connection {
     /// The socket in use, for those who do not send.
     current: Turns<Current>,
     inbox: Turns<Inbox>,
+    /// Whether part of a message that counts as sent may not have reached the kernel yet. Relaxed: the turn orders it.
+    is_behind: AtomicBool,
     reconnects: AtomicU32,
     unconfirmed: AtomicU64,
     torn: AtomicU64,
@@ -110,6 +112,7 @@ impl Connection {
             link: Turns::new(link),
             current: Turns::new(Current(None)),
             inbox: Turns::new(Inbox { socket: None, decoder: None }),
+            is_behind: AtomicBool::new(false),
             reconnects: AtomicU32::new(0),
             unconfirmed: AtomicU64::new(0),
             torn: AtomicU64::new(0),
@@ -201,6 +204,17 @@ impl Connection {
         }
     }
 
+    /// Sends what is left of a message as far as there is room; whether more is left.
+    #[cold]
+    fn send_rest(&self, socket: &Arc<Socket>) -> bool {
+        // Whoever has the turn is sending, and has begun with that.
+        let Some(mut link) = self.link.take_if_free() else { return false };
+        let is_current = link.socket.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket));
+        let left = is_current && link.outlet.push(socket);
+        self.is_behind.store(left, Ordering::Relaxed);
+        left
+    }
+
     /// The socket that answers come in on.
     fn receiving(&self, operation: &Operation<'_>) -> Result<Arc<Socket>> {
         self.current.take_soon().0.clone().ok_or_else(|| {
@@ -241,6 +255,9 @@ impl Transport for Connection {
                 Ok(()) => {
                     link.used = now;
                     link.sent += 1;
+                    if link.outlet.is_behind() {
+                        self.is_behind.store(true, Ordering::Relaxed);
+                    }
                     return Ok(());
                 }
                 Err(error) if error.is(Errno::EMSGSIZE) && self.frames.is_none() => {
@@ -297,11 +314,18 @@ impl Transport for Connection {
                 }
                 Next::More => {}
             }
-            let read = operation.until_ready(socket.as_fd(), PollFlags::POLLIN, || {
-                decoder.fill(|room| sys::receive(socket.as_fd(), room, 0))
+            // The receiver may not answer before it has the whole of what it is to answer.
+            let behind = self.is_behind.load(Ordering::Relaxed) && self.send_rest(&socket);
+            let room = if behind { PollFlags::POLLOUT } else { PollFlags::empty() };
+            let read = operation.until_ready(socket.as_fd(), PollFlags::POLLIN | room, || {
+                match decoder.fill(|room| sys::receive(socket.as_fd(), room, 0)) {
+                    Err(Errno::EAGAIN) if behind && !self.send_rest(&socket) => Ok(None),
+                    filled => filled.map(Some),
+                }
             });
             match read {
-                Ok(0) => {
+                Ok(None) => {}
+                Ok(Some(0)) => {
                     decoder.end();
                     if !matches!(decoder.next(), Next::Message(_)) {
                         let error = self.no_more_answers(&socket, &inbox, &operation);

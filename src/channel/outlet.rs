@@ -1,7 +1,8 @@
 //! Writing whole messages to a connected stream.
 //!
 //! A stream may take part of a message when the deadline passes. The rest is then kept, at most one message's, and goes
-//! out ahead of whatever is sent next: the message counts as sent, as one does that lies in the kernel's buffer.
+//! out ahead of whatever is sent next, or while an answer is waited for: the message counts as sent, as one does that lies in
+//! the kernel's buffer.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -127,6 +128,18 @@ impl Outlet {
             Err(error) if is_end_of_wait(&error) => Ok(()),
             outcome => outcome.map_err(|error| self.break_off(socket, error)),
         }
+    }
+
+    /// Writes what is still to be written as far as there is room; whether more is left. What breaks is for the next call to meet.
+    pub fn push(&mut self, socket: &Socket) -> bool {
+        while self.is_behind() {
+            match sys::send(socket.as_fd(), self.bytes.get(self.written..).unwrap_or_default()) {
+                Ok(sent) => self.written += sent,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return errno == Errno::EAGAIN,
+            }
+        }
+        false
     }
 
     /// Writes what is still to be written; waits for room.

@@ -59,6 +59,14 @@ impl<T: Forked> Turns<T> {
         }
     }
 
+    /// Takes the turn if nobody has it now.
+    pub(crate) fn take_if_free(&self) -> Option<Turn<'_, T>> {
+        let own = fork::generation() << 2;
+        // Acquire as in `take`. One of another generation is for who waits for it.
+        let taken = self.word.compare_exchange(own, own | TAKEN, Ordering::Acquire, Ordering::Relaxed);
+        taken.is_ok().then_some(Turn { turns: self, own })
+    }
+
     /// Takes the turn where nobody keeps it for longer than a few system calls.
     #[inline]
     pub(crate) fn take_soon(&self) -> Turn<'_, T> {

@@ -194,6 +194,23 @@ fn a_message_larger_than_the_kernels_buffers_arrives() {
 }
 
 #[test]
+fn who_waits_for_an_answer_sends_the_rest_of_the_question() {
+    let (_directory, address) = unix("?largest=8000000");
+    let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+    let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+    sender.send(&vec![7; 8_000_000], SHORT).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let question = receiver.recv_message(GENEROUS).unwrap();
+            assert_eq!(question.data.len(), 8_000_000);
+            receiver.reply(&question.received.peer.unwrap(), b"answer", GENEROUS).unwrap();
+        });
+        assert_eq!(sender.recv_message(GENEROUS).unwrap().data, b"answer");
+    });
+    assert!(sender.recv_message(SHORT).unwrap_err().is(Errno::ETIMEDOUT));
+}
+
+#[test]
 fn a_sender_that_finds_no_room_has_sent_nothing() {
     let (_directory, address) = unix("");
     let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
