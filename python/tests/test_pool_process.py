@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import CancelledError
 
@@ -13,7 +14,7 @@ import pytest
 from test_pool import GENEROUS, alive, identity, run
 
 import wigwag
-from wigwag.pool import ProcessPool
+from wigwag.pool import ProcessPool, TaskLost
 
 pytestmark = pytest.mark.usefixtures("multiprocessing_helpers")
 
@@ -51,6 +52,124 @@ def test_a_second_shutdown_may_ask_for_more(tmp_path, more):
             queued.result(GENEROUS)
         (tmp_path / "go").touch()
         assert running.result(GENEROUS)
+    pool.shutdown()
+
+
+class Entered:
+    """A pool's core that tells that somebody is about to submit."""
+
+    def __init__(self, core):
+        self.core, self.entered = core, threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.core, name)
+
+    def submit(self, *arguments):
+        self.entered.set()
+        return self.core.submit(*arguments)
+
+
+@pytest.mark.parametrize("end", ["shutdown", "kill_workers", "terminate_workers"])
+def test_who_waits_for_a_place_is_told_of_the_end(tmp_path, end):
+    pool = ProcessPool(1, "fork", queue=1)
+    futures = [pool.submit(wait_for, str(tmp_path / "go"))]
+    while not futures[0].running():
+        time.sleep(0.001)
+    with pytest.raises(TimeoutError):
+        while True:
+            futures.append(pool.submit_with(identity, 1, submit_timeout=0.001))
+    pool._core = Entered(pool._core)
+    told = []
+
+    def submit():
+        try:
+            told.append(pool.submit(identity, 2).exception(GENEROUS))
+        except BaseException as error:
+            told.append(error)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    assert pool._core.entered.wait(GENEROUS)
+    if end == "shutdown":
+        pool.shutdown(wait=False)
+    else:
+        getattr(pool, end)()
+    thread.join(GENEROUS)
+    (tmp_path / "go").touch()
+    pool.shutdown()
+    # Where places come free first, the task may still be taken, and is cancelled.
+    assert type(told[0]) is RuntimeError or end == "terminate_workers" and isinstance(told[0], CancelledError), told
+    if end == "shutdown":
+        assert str(told[0]) == "cannot schedule new futures after shutdown"
+        assert [future.result(0) for future in futures] == [True] + [1] * (len(futures) - 1)
+
+
+def tell_and_wait(begun, go):
+    with open(begun, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    return wait_for(go)
+
+
+def wait_in_spite_of_sigterm(begun, go):
+    signal.signal(signal.SIGTERM, lambda *_: open(f"{go}-asked", "x").close())
+    return tell_and_wait(begun, go)
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("kind", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+@pytest.mark.parametrize("retries", [0, 3])
+def test_the_workers_are_ended_at_once(tmp_path, kind, how, retries):
+    begun = tmp_path / "begun"
+    pool = ProcessPool(2, kind, retries=retries)
+    running = [pool.submit(tell_and_wait, str(begun), str(tmp_path / "never")) for _ in range(2)]
+    while len(lines(begun)) < 2:
+        time.sleep(0.001)
+    queued = [pool.submit(identity, n) for n in range(200)]
+    getattr(pool, f"{how}_workers")()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(identity, 1)
+    for future in running:
+        if how == "kill" or retries:
+            with pytest.raises(CancelledError):
+                future.result(GENEROUS)
+        else:
+            lost = future.exception(GENEROUS)
+            assert isinstance(lost, TaskLost) and lost.signal == signal.SIGTERM and str(lost.pid) in lines(begun)
+    for future in queued:
+        with pytest.raises(CancelledError):
+            future.result(GENEROUS)
+    pool.shutdown()
+    assert len(lines(begun)) == 2 and not any(alive(int(pid)) for pid in lines(begun)), "none is tried again"
+    found = pool.statistics()
+    assert found["submitted"] == 202 == found["cancelled"] + found["lost"]
+    getattr(pool, f"{how}_workers")()  # there are none
+
+
+def test_a_worker_may_have_its_own_way_with_sigterm(tmp_path):
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    pool = ProcessPool(1)
+    future = pool.submit(wait_in_spite_of_sigterm, str(begun), str(go))
+    while not lines(begun):
+        time.sleep(0.001)
+    pool.terminate_workers()
+    assert wait_for(f"{go}-asked") and not future.done()
+    go.touch()
+    assert future.result(GENEROUS)
+    pool.shutdown()
+
+
+def test_workers_end_although_the_pool_is_shutting_down(tmp_path):
+    begun = tmp_path / "begun"
+    pool = ProcessPool(1, "fork")
+    future = pool.submit(tell_and_wait, str(begun), str(tmp_path / "never"))
+    pool.shutdown(wait=False)
+    pool.kill_workers()
+    with pytest.raises(CancelledError):
+        future.result(GENEROUS)
     pool.shutdown()
 
 

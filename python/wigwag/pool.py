@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.process
@@ -30,6 +32,7 @@ _BY_FORK = ("ring", "mq", "sysv-mq")
 #: Where in a result's message its outcome is, and a small result.
 _OUTCOME = HEAD.size - 1
 _SMALL_RESULT = _OUTCOME + len(SMALL_RESULT)
+_AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
 
 class TaskLost(RuntimeError):
@@ -126,6 +129,8 @@ class _Workers:
         #: How often everything that was ready has been collected; and how often it had been when a worker was found gone.
         self.collected = 0
         self._gone: Dict[int, int] = {}
+        #: Once the workers were told to end: what is done before another starts, which has nothing to do then.
+        self.instead: Optional[Callable[[], None]] = None
 
     def launch(self, seat: Any, error: int) -> int:
         results = make_file()
@@ -133,9 +138,11 @@ class _Workers:
         try:
             self.forget_the_dead()
             place = Seat(seat, error, self._tasks, results, self._life[0])
-            process = self._context.Process(
-                target=main, args=(place, number, self._initializer, self._initargs), name=f"wigwag-worker-{number}"
-            )
+            work: Tuple[Any, ...] = (main, place, number, self._initializer, self._initargs)
+            if self.instead is not None:
+                self.instead()
+                work = (bool,)
+            process = self._context.Process(target=work[0], args=work[1:], name=f"wigwag-worker-{number}")
             with warnings.catch_warnings():
                 # By fork only if the caller asked for it: what it says of threads is in the documentation.
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -312,7 +319,7 @@ class ProcessPool(Executor):
         timeout: Optional[float],
     ) -> TaskFuture:
         if self._over:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise RuntimeError(_AFTER_SHUTDOWN)
         if self._process is not _this_process:
             raise RuntimeError("this pool belongs to the process that made it; make another one here")
         future = TaskFuture()
@@ -327,9 +334,11 @@ class ProcessPool(Executor):
             future._block = block
         try:
             number = self._core.submit(message, priority, limit, timeout)
-        except BaseException:
+        except BaseException as error:
             if block is not None:
                 self._writer.let_go(block, unread=True)
+            if self._over and isinstance(error, (OSError, ValueError)) and not isinstance(error, TimeoutError):
+                raise RuntimeError(_AFTER_SHUTDOWN) from None  # another thread has ended the pool meanwhile
             raise
         future._number = number
         self._futures[number] = future
@@ -466,6 +475,31 @@ class ProcessPool(Executor):
         self._collector.join()
         self._let_go()
 
+    def terminate_workers(self) -> None:
+        """End the pool without waiting: cancel what has not begun, and send SIGTERM to all workers.
+
+        What runs fails with TaskLost when its worker has died of it, or is cancelled if it were tried again (``retries``); a
+        worker that handles SIGTERM otherwise finishes its task. As in Python 3.14.
+        """
+        if self._process is not _this_process:
+            return
+        self._over = True
+        # What comes back from the dead is cancelled, and nobody comes who would do it.
+        cancel = self._workers.instead = functools.partial(_cancel_queued, self._core, self._futures)
+        try:
+            cancel()
+            for worker in self._core.statistics()["workers"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker["pid"], signal.SIGTERM)
+        except ValueError:
+            return  # another thread was faster
+        self.shutdown(wait=False, cancel_futures=True)
+
+    def kill_workers(self) -> None:
+        """End the pool without waiting: cancel everything, what runs too, and kill all workers. As in Python 3.14, but for the
+        futures of what runs, which are cancelled instead of broken."""
+        self.shutdown(wait=False, cancel_futures=True, timeout=0)
+
     def _let_go(self) -> None:
         """Of everything, once."""
         with self._letting_go:
@@ -497,6 +531,11 @@ def _collect(pool: "weakref.ref[ProcessPool]", core: Any) -> None:
         if len(found) < _BATCH:
             owner._workers.collected += 1
         del owner, found
+
+
+def _cancel_queued(core: Any, futures: Dict[int, TaskFuture]) -> None:
+    for number in list(futures):
+        core.cancel(number, False)
 
 
 def _forgotten(core: Any, workers: _Workers, writer: Writer) -> None:
