@@ -24,6 +24,10 @@ def binaries():
     return next((pathlib.Path(place) for place in places if os.access(f"{place}/initdb", os.X_OK)), None)
 
 
+class Conninfo(str):
+    """Of a server, which ``restart`` ends, with all sessions, and starts again."""
+
+
 @contextlib.contextmanager
 def server(max_connections):
     """Runs one; gives its conninfo. As an ordinary user, since it refuses root."""
@@ -45,19 +49,30 @@ def server(max_connections):
         settings = {"max_connections": max_connections, "listen_addresses": "", "unix_socket_directories": str(folder),
                     "fsync": "off", "shared_buffers": "16MB", "autovacuum": "off", "log_min_messages": "warning"}
         settings = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with open(folder / "log", "wb") as log:
-            process = subprocess.Popen([place / "postgres", "-D", data, *settings], stderr=log, **options)
-        try:
-            conninfo = f"host={folder} user=postgres dbname=postgres"
-            _await(place, folder, process)
-            yield conninfo
-        finally:
+        command, running = [place / "postgres", "-D", data, *settings], []
+
+        def start():
+            with open(folder / "log", "ab") as log:
+                running.append(subprocess.Popen(command, stderr=log, **options))
+            _await(place, folder, running[-1])
+
+        def stop():
+            process = running.pop()
             process.send_signal(signal.SIGINT)  # ends all sessions
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGQUIT)
                 process.wait(30)
+
+        try:
+            start()
+            conninfo = Conninfo(f"host={folder} user=postgres dbname=postgres")
+            conninfo.restart = lambda: (stop(), start())
+            yield conninfo
+        finally:
+            if running:
+                stop()
         assert "too many clients" not in (folder / "log").read_text() and "remaining connection slots" not in (
             folder / "log").read_text(), "it has refused somebody"
     finally:

@@ -32,7 +32,7 @@ _TAKEN = 0.005
 class Held(Generic[_C]):
     """A connection, and the lease under which it is."""
 
-    __slots__ = ("connection", "lease", "since", "idle_since", "pid")
+    __slots__ = ("connection", "lease", "since", "idle_since", "pid", "kept")
 
     def __init__(self, connection: _C, lease: Lease) -> None:
         self.connection = connection
@@ -40,6 +40,8 @@ class Held(Generic[_C]):
         self.since = time.monotonic()
         self.idle_since = self.since
         self.pid = os.getpid()
+        #: Whether somebody has had it before.
+        self.kept = False
 
 
 class _Waiter(Generic[_C]):
@@ -68,11 +70,14 @@ class Connections(Generic[_C]):
         note: str = "",
         turn: float = 0.1,
         idle: float = 60.0,
+        lifetime: Optional[float] = None,
+        check: Optional[Callable[[_C], None]] = None,
     ) -> None:
         self.pool = LeasePool.open(pool) if isinstance(pool, str) else pool
         self._owns_pool = isinstance(pool, str)
         self._connect, self._close, self._settle = connect, close, settle
         self._group, self._note, self._turn, self._idle_time = group, note, turn, idle
+        self._lifetime, self._check = lifetime, check
         self._expires = self.pool.statistics().expires
         self._closed = False
         self._forget()
@@ -107,10 +112,30 @@ class Connections(Generic[_C]):
             except OSError:  # it has expired: whoever has the slot now ends the session
                 self.drop(held)
                 continue
-            return held
+            if self._works(held):
+                return held
+
+    def _works(self, held: Held[_C]) -> bool:
+        """Whether a connection can be handed out; else it is dropped. One that has just been opened can, so this ends."""
+        if not held.kept:
+            return True
+        if self._is_old(held):
+            self.drop(held)
+            return False
+        if self._check is None:
+            return True
+        try:
+            self._check(held.connection)
+        except BaseException as error:
+            self.drop(held)
+            if not isinstance(error, Exception):
+                raise
+            return False
+        return True
 
     def give(self, held: Held[_C]) -> None:
         """Gives back a connection that is fit for the next."""
+        held.kept = True
         waiter: Optional[_Waiter[_C]] = None
         with self._lock:
             keep = not self._closed and not self._is_due(held)
@@ -163,6 +188,10 @@ class Connections(Generic[_C]):
         return len(self._idle)
 
     @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    @property
     def open(self) -> int:
         return len(self._all)
 
@@ -174,12 +203,15 @@ class Connections(Generic[_C]):
             held.lease.check()
         except OSError:
             return True
-        if held.lease.slot >= self.pool.slots:
+        if held.lease.slot >= self.pool.slots or self._is_old(held):
             return True
         waiting, own = self.pool.waiting, len(self._waiters)
         if own == 0:
             return waiting > 0
         return waiting > own and time.monotonic() - held.since > self._turn
+
+    def _is_old(self, held: Held[_C]) -> bool:
+        return self._lifetime is not None and time.monotonic() - held.since >= self._lifetime
 
     def _wait(self, waiter: _Waiter[_C], deadline: Optional[float]) -> Held[_C]:
         lease: Optional[Lease] = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from typing import Any, Dict, Iterator, Optional, Union
+from typing import Any, Callable, Dict, Iterator, Optional, Union
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -16,7 +16,13 @@ from ._connections import Connections, Held, close_and_see
 from ._sessions import Sessions, remove, until
 from ._wigwag import Lease, LeasePool
 
-__all__ = ["ConnectionPool", "remove"]
+__all__ = ["ConnectionPool", "PoolTimeout", "remove"]
+
+_IDLE = psycopg.pq.TransactionStatus.IDLE
+
+
+class PoolTimeout(psycopg.OperationalError, TimeoutError):
+    """No connection came free in time. As psycopg_pool's an OperationalError, and as all that wigwag raises a TimeoutError."""
 
 
 class ConnectionPool:
@@ -27,6 +33,10 @@ class ConnectionPool:
     the server room for two connections more than there are slots. Threads may share it; a child made by fork begins with
     none. ``timeout`` is how long to wait for a connection, in seconds (None: for ever), ``idle`` how long one that nobody
     uses is kept; with others waiting it is given up at once.
+
+    As in psycopg_pool, ``configure`` is called with each new connection; ``check`` with one that was kept before it is handed
+    out again, and if it raises, that one is dropped and another taken or opened (``check_connection`` asks the server);
+    ``max_lifetime`` is after how many seconds a connection is replaced when nobody uses it.
 
     The connection of a process that was killed is ended on the server before its slot is used again, whatever it was doing.
     """
@@ -41,12 +51,17 @@ class ConnectionPool:
         note: str = "",
         timeout: Optional[float] = 30.0,
         idle: float = 60.0,
+        configure: Optional[Callable[[psycopg.Connection[Any]], None]] = None,
+        check: Optional[Callable[[psycopg.Connection[Any]], None]] = None,
+        max_lifetime: Optional[float] = None,
     ) -> None:
         self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
         self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
         self._name = str(self._given.get("application_name") or "")
+        self._configure, self._check = configure, check
         self._connections: Connections[psycopg.Connection[Any]] = Connections(
-            lease, self._open, _close, self._settle, group=group, note=note, idle=idle
+            lease, self._open, _close, self._settle, group=group, note=note, idle=idle, lifetime=max_lifetime,
+            check=None if check is None else self._checked,
         )
         self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
         self._out: Dict[int, Held[psycopg.Connection[Any]]] = {}
@@ -59,7 +74,7 @@ class ConnectionPool:
     @contextlib.contextmanager
     def connection(self, timeout: Optional[float] = None) -> Iterator[psycopg.Connection[Any]]:
         """A connection for the length of a ``with`` statement, as ``psycopg_pool`` has it: committed in the end, or rolled
-        back after an exception. Raises TimeoutError, psycopg.OperationalError.
+        back after an exception. Raises PoolTimeout, psycopg.OperationalError.
         """
         connection = self.getconn(timeout)
         try:
@@ -69,8 +84,14 @@ class ConnectionPool:
             self.putconn(connection)
 
     def getconn(self, timeout: Optional[float] = None) -> psycopg.Connection[Any]:
-        """A connection, to be given back by ``putconn``. Raises TimeoutError, psycopg.OperationalError."""
-        held = self._connections.take(self._timeout if timeout is None else timeout)
+        """A connection, to be given back by ``putconn``. Raises PoolTimeout, psycopg.OperationalError."""
+        try:
+            held = self._connections.take(self._timeout if timeout is None else timeout)
+        except PoolTimeout:
+            raise
+        except TimeoutError as error:
+            told = error.args if error.errno is None else (error.errno, error.strerror, error.filename)
+            raise PoolTimeout(*told) from error
         self._out[id(held.connection)] = held
         return held.connection
 
@@ -80,7 +101,7 @@ class ConnectionPool:
         if held is None:
             raise ValueError("this connection is not one that getconn gave")
         fit = not connection.closed
-        if fit and connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if fit and connection.info.transaction_status != _IDLE:
             try:
                 connection.rollback()
             except psycopg.Error:
@@ -93,6 +114,26 @@ class ConnectionPool:
     def lease_of(self, connection: psycopg.Connection[Any]) -> Lease:
         """The lease under which a connection that is in use is."""
         return self._out[id(connection)].lease
+
+    @staticmethod
+    def check_connection(connection: psycopg.Connection[Any]) -> None:
+        """Raises unless the server answers over a connection; for ``check=``."""
+        if connection.autocommit:
+            connection.execute("")
+            return
+        connection.autocommit = True  # so that it takes one message each way
+        try:
+            connection.execute("")
+        finally:
+            with contextlib.suppress(psycopg.Error):  # broken: what was raised says so
+                connection.autocommit = False
+
+    def get_stats(self) -> Dict[str, int]:
+        """Of psycopg_pool's figures those of this instant; what the host's processes have together is in
+        ``lease_pool.statistics()``."""
+        connections = self._connections
+        return {"pool_min": 0, "pool_max": connections.pool.slots, "pool_size": connections.open,
+                "pool_available": connections.idle, "requests_waiting": connections.waiting}
 
     def close(self) -> None:
         """Closes those not in use, and the others when they are given back."""
@@ -125,10 +166,21 @@ class ConnectionPool:
             with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
                 self._sessions.opened(lease, name, cursor)
             connection.rollback()
+            if self._configure is not None:
+                self._configure(connection)
+                status = connection.info.transaction_status
+                if status != _IDLE:
+                    raise psycopg.ProgrammingError(f"configure left a connection in status {status.name}: it is closed")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _checked(self, connection: psycopg.Connection[Any]) -> None:
+        assert self._check is not None
+        self._check(connection)
+        if connection.info.transaction_status != _IDLE:
+            connection.rollback()
 
     def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
         self._sessions.settle(lease, deadline)
