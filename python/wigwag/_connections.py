@@ -164,6 +164,13 @@ class Connections(Generic[_C]):
         finally:
             _let_go(held.lease, gone)
 
+    def forget(self, held: Held[_C], gone: bool) -> None:
+        """Gives the slot of one back that is not to be closed here; ``gone``: its other side is known to be."""
+        # Without the lock, as the garbage collector may call this anywhere.
+        if held.pid == os.getpid():
+            self._all.discard(held)
+            _let_go(held.lease, gone)
+
     def close(self) -> None:
         """Closes those not in use, and the others when they are given back. Who waits gets an error."""
         with self._lock:

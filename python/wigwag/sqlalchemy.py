@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import typing
+import warnings
 import weakref
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 from sqlalchemy import event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -24,6 +25,9 @@ __all__ = ["LeasedPool", "remove"]
 #: Drivers whose sessions can be told by their application name.
 _POSTGRESQL = ("psycopg", "psycopg2")
 
+#: Others of PostgreSQL's that have been used with this: each is warned of once.
+_unknown: "set[str]" = set()
+
 #: What this thread is about to connect for.
 _about = threading.local()
 
@@ -34,10 +38,12 @@ class LeasedPool(Pool):
     For ``create_engine(…, poolclass=LeasedPool)``, which takes these besides: ``lease``, the address of the pool of leases or
     a LeasePool; ``lease_group``, that for which slots are taken; ``lease_note``, what others see in its statistics;
     ``lease_idle``, how many seconds a connection that nobody uses is kept; and ``pool_timeout`` as usual. Leave the server
-    room for two connections more than there are slots. A child made by fork begins with no connection.
+    room for two connections more than there are slots. A child made by fork begins with no connection. One that is detached
+    keeps its slot until it is closed or garbage.
 
     With PostgreSQL by psycopg or psycopg2 the session of a process that was killed is ended on the server before its slot is
-    used again, whatever it was doing; with other databases the slot counts as free when the process is dead.
+    used again, whatever it was doing; with other databases the slot counts as free when the process is dead, and with other
+    drivers of PostgreSQL, too, of which a RuntimeWarning tells.
     """
 
     def __init__(
@@ -61,15 +67,22 @@ class LeasedPool(Pool):
         )
         self._held: Dict[ConnectionPoolEntry, Held[ConnectionPoolEntry]] = {}
         self._leases: "weakref.WeakKeyDictionary[ConnectionPoolEntry, Lease]" = weakref.WeakKeyDictionary()
+        #: What the records have open, and what was detached from them: by its id, its slot and what keeps the id from being reused.
+        self._live: "weakref.WeakKeyDictionary[ConnectionPoolEntry, Any]" = weakref.WeakKeyDictionary()
+        self._detached: Dict[int, Tuple[Held[ConnectionPoolEntry], Any]] = {}
         self._sessions: Optional[Sessions] = None
         dialect: Any = self._dialect
-        if getattr(dialect, "name", "") == "postgresql" and dialect.driver in _POSTGRESQL:
-            self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
-            if not event.contains(dialect, "do_connect", _connect_by_name):
-                event.listen(dialect, "do_connect", _connect_by_name)
-            invoke = self._invoke_creator
-            sessions = self._sessions
-            self._invoke_creator = lambda record: self._connect(sessions, invoke, record)
+        if getattr(dialect, "name", "") == "postgresql":
+            if dialect.driver in _POSTGRESQL:
+                self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
+                if not event.contains(dialect, "do_connect", _connect_by_name):
+                    event.listen(dialect, "do_connect", _connect_by_name)
+            elif dialect.driver not in _unknown:
+                _unknown.add(dialect.driver)
+                warnings.warn(f"LeasedPool can end the sessions of killed processes with {' and '.join(_POSTGRESQL)} only: with "
+                              f"{dialect.driver} the server may have more connections than there are slots", RuntimeWarning, 2)
+        invoke = self._invoke_creator
+        self._invoke_creator = lambda record: self._connect(invoke, record)
 
     @property
     def lease_pool(self) -> LeasePool:
@@ -88,16 +101,42 @@ class LeasedPool(Pool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         held = self._held.pop(record)
-        if record.dbapi_connection is None:
-            self._connections.drop(held)
-        else:
+        if record.dbapi_connection is not None:
             self._connections.give(held)
+            return
+        detached = self._live.pop(record, None)
+        if detached is None:  # it was closed
+            self._connections.drop(held)
+            return
+        kept = detached
+        try:
+            kept = weakref.finalize(detached, self._collected, id(detached), held)
+            setattr(kept, "atexit", False)  # as the type checker knows no such attribute
+        except TypeError:
+            pass  # sqlite3's cannot be watched
+        self._detached[id(detached)] = held, kept
+
+    def _collected(self, number: int, held: Held[ConnectionPoolEntry]) -> None:
+        """A connection that was detached is garbage, and was not closed."""
+        del self._detached[number]
+        self._connections.forget(held, self._sessions is None)
 
     def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
         # Also of one that is to be replaced under the same lease.
-        _about.gone = close_and_see(
-            connection, lambda: super(LeasedPool, self)._close_connection(connection, terminate=terminate)
-        )
+        for record, live in list(self._live.items()):
+            if live is connection:
+                self._live.pop(record, None)
+        held, kept = self._detached.pop(id(connection), (None, None))
+        if isinstance(kept, weakref.finalize):
+            kept.detach()
+        _about.gone = False
+        try:
+            _about.gone = close_and_see(
+                connection, lambda: super(LeasedPool, self)._close_connection(connection, terminate=terminate)
+            )
+        finally:
+            if held is not None:
+                self._connections.forget(held, _about.gone or self._sessions is None)
 
     def recreate(self) -> "LeasedPool":
         self.logger.info("Pool recreating")
@@ -133,8 +172,12 @@ class LeasedPool(Pool):
         self._leases[record] = lease
         return record
 
-    def _connect(self, sessions: Sessions, invoke: Any, record: ConnectionPoolEntry) -> Any:
+    def _connect(self, invoke: Any, record: ConnectionPoolEntry) -> Any:
         """As the engine connects, also again under the same lease, and notes which session it is."""
+        sessions = self._sessions
+        if sessions is None:
+            connection = self._live[record] = invoke(record)
+            return connection
         lease: Any = self._leases.get(record) or getattr(_about, "lease", None)
         _about.naming = sessions, lease
         try:
@@ -149,6 +192,7 @@ class LeasedPool(Pool):
         except BaseException:
             connection.close()
             raise
+        self._live[record] = connection
         return connection
 
     def _close_record(self, record: ConnectionPoolEntry) -> bool:
