@@ -55,6 +55,15 @@ def test_a_second_shutdown_may_ask_for_more(tmp_path, more):
     pool.shutdown()
 
 
+@pytest.fixture
+def start():
+    """Makes pools that are ended in any case."""
+    made = []
+    yield lambda *arguments, **options: made.append(ProcessPool(*arguments, **options)) or made[-1]
+    for pool in made:
+        pool.shutdown(timeout=0)
+
+
 class Entered:
     """A pool's core that tells that somebody is about to submit."""
 
@@ -70,8 +79,8 @@ class Entered:
 
 
 @pytest.mark.parametrize("end", ["shutdown", "kill_workers", "terminate_workers"])
-def test_who_waits_for_a_place_is_told_of_the_end(tmp_path, end):
-    pool = ProcessPool(1, "fork", queue=1)
+def test_who_waits_for_a_place_is_told_of_the_end(start, tmp_path, end):
+    pool = start(1, "fork", queue=1)
     futures = [pool.submit(wait_for, str(tmp_path / "go"))]
     while not futures[0].running():
         time.sleep(0.001)
@@ -122,9 +131,9 @@ def lines(path):
 @pytest.mark.parametrize("kind", ["fork", "forkserver", "spawn"])
 @pytest.mark.parametrize("how", ["kill", "terminate"])
 @pytest.mark.parametrize("retries", [0, 3])
-def test_the_workers_are_ended_at_once(tmp_path, kind, how, retries):
+def test_the_workers_are_ended_at_once(start, tmp_path, kind, how, retries):
     begun = tmp_path / "begun"
-    pool = ProcessPool(2, kind, retries=retries)
+    pool = start(2, kind, retries=retries)
     running = [pool.submit(tell_and_wait, str(begun), str(tmp_path / "never")) for _ in range(2)]
     while len(lines(begun)) < 2:
         time.sleep(0.001)
@@ -149,9 +158,9 @@ def test_the_workers_are_ended_at_once(tmp_path, kind, how, retries):
     getattr(pool, f"{how}_workers")()  # there are none
 
 
-def test_a_worker_may_have_its_own_way_with_sigterm(tmp_path):
+def test_a_worker_may_have_its_own_way_with_sigterm(start, tmp_path):
     begun, go = tmp_path / "begun", tmp_path / "go"
-    pool = ProcessPool(1)
+    pool = start(1)
     future = pool.submit(wait_in_spite_of_sigterm, str(begun), str(go))
     while not lines(begun):
         time.sleep(0.001)
@@ -162,9 +171,9 @@ def test_a_worker_may_have_its_own_way_with_sigterm(tmp_path):
     pool.shutdown()
 
 
-def test_workers_end_although_the_pool_is_shutting_down(tmp_path):
+def test_workers_end_although_the_pool_is_shutting_down(start, tmp_path):
     begun = tmp_path / "begun"
-    pool = ProcessPool(1, "fork")
+    pool = start(1, "fork")
     future = pool.submit(tell_and_wait, str(begun), str(tmp_path / "never"))
     pool.shutdown(wait=False)
     pool.kill_workers()
