@@ -2,11 +2,15 @@
 
 mod support;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::{GENEROUS, SHORT, eventually, fork, fresh};
-use wigwag::{DeathReason, Handler, HandlerResult, Pool, PoolOptions, PoolStatistics, TaskOptions, Timeout, Verdict};
+use wigwag::{
+    DeathReason, Handler, HandlerResult, Pool, PoolLauncher, PoolOptions, PoolStatistics, TaskOptions, Timeout,
+    Verdict, WorkerSeat,
+};
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'))
@@ -400,6 +404,61 @@ fn what_is_taken_fits_whatever_its_size() {
         assert_eq!(done(task.wait(GENEROUS).unwrap()).len(), large.len());
     }
     assert_eq!(done(run(&pool, "long", "900000")).len(), 900_000);
+}
+
+#[test]
+fn long_results_of_many_workers_all_come() {
+    let pool = pool(PoolOptions { workers: 150, ..options() });
+    for _ in 0..3 {
+        let tasks: Vec<_> = (0..300).map(|n| (n, submit(&pool, "long", &(20_000 + n).to_string()))).collect();
+        for (n, task) in tasks {
+            assert_eq!(done(task.wait(GENEROUS).unwrap()).len(), 20_000 + n);
+        }
+    }
+    assert_eq!(pool.statistics().deaths, 0);
+    pool.shutdown(false, GENEROUS).unwrap();
+}
+
+/// Workers by fork that work as they like.
+struct Peculiar<F>(F);
+
+impl<F: Fn(&WorkerSeat) + Send> PoolLauncher for Peculiar<F> {
+    fn launch(&mut self, seat: WorkerSeat, _: OwnedFd) -> wigwag::Result<i32> {
+        let child = fork(|| (self.0)(&seat));
+        let pid = child.pid();
+        std::mem::forget(child); // the pool reaps it
+        Ok(pid)
+    }
+}
+
+#[test]
+fn a_report_that_is_lost_fails_its_task_alone() {
+    // Reports on every second task; the last goes with it.
+    let forgetful = Peculiar(|seat: &WorkerSeat| {
+        let mut heard = false;
+        while let Some(task) = seat.next(Timeout::Forever).unwrap() {
+            if heard {
+                seat.report(task.index, &Ok(task.payload)).unwrap();
+            } else if task.payload == b"last" {
+                std::process::exit(0);
+            }
+            heard = !heard;
+        }
+    });
+    let pool = Pool::with_launcher(PoolOptions { workers: 1, ..options() }, Box::new(forgetful)).unwrap();
+    let submit = |text: &str| pool.submit_to(0, text.as_bytes(), TaskOptions::default(), GENEROUS).unwrap();
+    let tasks: Vec<_> = (0..20).map(|n| submit(&n.to_string())).collect();
+    for (n, task) in tasks.into_iter().enumerate() {
+        match task.wait(GENEROUS).unwrap() {
+            Verdict::Done(result) => assert!(n % 2 == 1 && result == n.to_string().into_bytes()),
+            Verdict::Failed(reason) => assert!(n % 2 == 0 && reason.contains("lost on the way"), "{reason}"),
+            other => panic!("{other}"),
+        }
+    }
+    assert!(matches!(submit("last").wait(GENEROUS).unwrap(), Verdict::Lost(_)));
+    let found = pool.statistics();
+    assert_eq!((found.done, found.failed, found.lost), (10, 10, 1));
+    assert!(balanced(&found));
 }
 
 #[test]

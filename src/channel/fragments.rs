@@ -3,8 +3,11 @@
 //! A piece is magic, the writer's number, the message's size, where in it the piece begins (32 bits each, most significant
 //! byte first), then the bytes; a write is up to PIPE_BUF bytes: one piece, or several whole messages. A message that is not
 //! finished, because its writer died or gave up, is dropped and counted when its writer begins another one, or at the end.
+//!
+//! Nothing tells a dead writer from one that waits for its turn. So unfinished messages are kept however many there are, up
+//! to a bound in bytes that live writers hardly come to; above it those that have waited longest are dropped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use nix::errno::Errno;
 
@@ -16,8 +19,10 @@ const MAGIC: u32 = 0x5757_6672; // "WWfr"
 pub(super) const HEADER: usize = 16;
 /// Bytes of a message in one piece.
 pub(super) const PIECE: usize = PIPE_ATOMIC - HEADER;
-/// Unfinished messages at a time; one more drops the one that has waited longest.
-const UNFINISHED: usize = 64;
+/// Bytes of unfinished messages, or so many of the largest size, whichever is more; above that the one that has waited longest
+/// is dropped.
+const UNFINISHED_BYTES: usize = 256 << 20;
+const UNFINISHED_LARGEST: usize = 64;
 
 /// Adds the header of the piece of `message` that begins at `at` and the piece itself to `out`; where the next one begins.
 pub(super) fn write_piece(out: &mut Vec<u8>, writer: u32, message: &[u8], at: usize) -> usize {
@@ -48,6 +53,11 @@ pub(super) struct Assembler {
     start: usize,
     end: usize,
     unfinished: HashMap<u32, Unfinished>,
+    /// Their writers by when the last piece came.
+    waiting: BTreeMap<u64, u32>,
+    /// What they count for, and may.
+    held: usize,
+    bound: usize,
     /// The whole message, if it came in several pieces.
     whole: Option<Vec<u8>>,
     pieces: u64,
@@ -63,6 +73,13 @@ struct Unfinished {
     is_torn: bool,
 }
 
+impl Unfinished {
+    /// Bytes that it counts for: also one of which nothing is kept takes room.
+    fn weight(&self) -> usize {
+        self.bytes.len().max(PIPE_ATOMIC)
+    }
+}
+
 impl Assembler {
     pub fn new(largest: usize) -> Assembler {
         Assembler {
@@ -71,10 +88,18 @@ impl Assembler {
             start: 0,
             end: 0,
             unfinished: HashMap::new(),
+            waiting: BTreeMap::new(),
+            held: 0,
+            bound: UNFINISHED_BYTES.max(largest.saturating_mul(UNFINISHED_LARGEST)),
             whole: None,
             pieces: 0,
             torn: 0,
         }
+    }
+
+    /// Has room for what so many live writers may have begun, and for what some dead ones have left.
+    pub fn expect_writers(&mut self, writers: usize) {
+        self.bound = self.bound.max(self.largest.saturating_mul(writers.saturating_add(UNFINISHED_LARGEST)));
     }
 
     /// Looks at what has come; `ENOMEM` if there is no memory for it.
@@ -101,30 +126,52 @@ impl Assembler {
             self.pieces += 1;
             if at == 0 {
                 self.drop_unfinished(writer);
-                self.begin(writer, size, false);
-            } else if !self.unfinished.contains_key(&writer) {
-                // Its beginning went with a receiver before this one, or was dropped for want of a place.
-                self.torn += 1;
-                self.begin(writer, size, true);
             }
-            let Some(message) = self.unfinished.get_mut(&writer) else { continue };
-            message.seen = self.pieces;
+            let mut message = self.remove(writer).unwrap_or_else(|| {
+                // In the middle of one: its beginning went with a receiver before this one, or was dropped.
+                self.torn += u64::from(at > 0);
+                Unfinished { bytes: Vec::new(), size, seen: 0, is_torn: at > 0 }
+            });
             if !message.is_torn && (message.bytes.len() != at || message.size != size) {
                 self.torn += 1;
                 (message.is_torn, message.bytes) = (true, Vec::new());
             }
-            if message.is_torn {
-                if at + length == size {
-                    self.unfinished.remove(&writer);
+            if !message.is_torn {
+                if message.bytes.try_reserve(length).is_err() {
+                    self.torn += 1;
+                    self.put(writer, Unfinished { bytes: Vec::new(), is_torn: true, ..message });
+                    return Err(Errno::ENOMEM);
                 }
-                continue;
+                message.bytes.extend_from_slice(&self.bytes[piece]);
             }
-            message.bytes.try_reserve(length).map_err(|_| Errno::ENOMEM)?;
-            message.bytes.extend_from_slice(&self.bytes[piece]);
-            if message.bytes.len() == size {
-                self.whole = self.unfinished.remove(&writer).map(|message| message.bytes);
+            if at + length < size {
+                self.put(writer, message);
+            } else if !message.is_torn {
+                self.whole = Some(message.bytes);
                 return Ok(Next::Message(size));
             }
+        }
+    }
+
+    /// Takes the unfinished message of a writer out.
+    fn remove(&mut self, writer: u32) -> Option<Unfinished> {
+        let message = self.unfinished.remove(&writer)?;
+        self.waiting.remove(&message.seen);
+        self.held -= message.weight();
+        Some(message)
+    }
+
+    /// Keeps an unfinished message of which a piece has just come.
+    fn put(&mut self, writer: u32, message: Unfinished) {
+        self.held += message.weight();
+        self.waiting.insert(self.pieces, writer);
+        self.unfinished.insert(writer, Unfinished { seen: self.pieces, ..message });
+        // The one that has just come is the last.
+        while self.held > self.bound
+            && self.waiting.len() > 1
+            && let Some((_, longest)) = self.waiting.first_key_value()
+        {
+            self.drop_unfinished(*longest);
         }
     }
 
@@ -154,17 +201,7 @@ impl Assembler {
         if self.unfinished.is_empty() {
             return; // as nearly always: no need to look for the writer
         }
-        self.torn += u64::from(self.unfinished.remove(&writer).is_some_and(|message| !message.is_torn));
-    }
-
-    fn begin(&mut self, writer: u32, size: usize, is_torn: bool) {
-        if self.unfinished.len() >= UNFINISHED {
-            let oldest = self.unfinished.iter().min_by_key(|(_, message)| message.seen).map(|(writer, _)| *writer);
-            if let Some(oldest) = oldest {
-                self.drop_unfinished(oldest);
-            }
-        }
-        self.unfinished.insert(writer, Unfinished { bytes: Vec::new(), size, seen: self.pieces, is_torn });
+        self.torn += u64::from(self.remove(writer).is_some_and(|message| !message.is_torn));
     }
 
     /// The message of `length` bytes that [`Assembler::next`] has found.
@@ -204,6 +241,8 @@ impl Assembler {
         let unfinished = self.unfinished.values().filter(|message| !message.is_torn).count();
         self.torn += unfinished as u64 + u64::from(self.start < self.end);
         self.unfinished.clear();
+        self.waiting.clear();
+        self.held = 0;
         (self.start, self.end) = (0, 0);
     }
 
@@ -311,14 +350,39 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_messages_are_bounded() {
+    fn no_message_of_many_live_writers_is_lost() {
         let (mut assembler, mut found) = (Assembler::new(1 << 20), Vec::new());
-        for writer in 0..1000 {
-            feed(&mut assembler, &pieces(writer, &[0; 9000])[0], &mut found);
+        let messages: Vec<_> = (0..1000).map(|writer| pieces(writer, &writer.to_be_bytes().repeat(2500))).collect();
+        for at in 0..3 {
+            messages.iter().for_each(|message| assert_eq!(feed(&mut assembler, &message[at], &mut found), 0));
         }
-        assert_eq!(assembler.unfinished.len(), UNFINISHED);
-        assert_eq!(assembler.torn(), 1000 - UNFINISHED as u64);
-        assert!(found.is_empty());
+        assert_eq!((found.len(), assembler.torn(), assembler.held), (1000, 0, 0));
+        assert!(found.iter().zip(0_u32..).all(|(message, writer)| *message == writer.to_be_bytes().repeat(2500)));
+        assert!(assembler.unfinished.is_empty() && assembler.waiting.is_empty());
+    }
+
+    #[test]
+    fn unfinished_messages_are_bounded_in_bytes() {
+        let (mut assembler, mut found) = (Assembler::new(20_000), Vec::new());
+        assembler.bound = 10 * 2 * PIECE;
+        for writer in 0..1000 {
+            pieces(writer, &[writer as u8; 20_000])[..2]
+                .iter()
+                .for_each(|piece| assert_eq!(feed(&mut assembler, piece, &mut found), 0));
+            assert!(assembler.held <= assembler.bound);
+        }
+        assert_eq!((assembler.unfinished.len(), assembler.waiting.len(), assembler.torn()), (10, 10, 990));
+        // Those that came last are whole in the end; of what was dropped nothing is kept, which is bounded as well.
+        feed(&mut assembler, &pieces(999, &[999_u32 as u8; 20_000])[2..].concat(), &mut found);
+        assert_eq!(found, [vec![999_u32 as u8; 20_000]]);
+        for writer in 0..900 {
+            feed(&mut assembler, &pieces(writer, &[0; 20_000])[2], &mut found);
+        }
+        assert!(assembler.held <= assembler.bound && assembler.unfinished.len() <= 20);
+        assembler.expect_writers(2000);
+        assert!(assembler.bound >= 2000 * 20_000);
+        assembler.end();
+        assert_eq!((assembler.held, found.len()), (0, 1));
     }
 
     #[test]

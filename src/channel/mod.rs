@@ -275,6 +275,11 @@ impl Channel {
         self.transport.stream().filter(|_| self.scheme == Scheme::Pipe)
     }
 
+    /// Of a receiver whose senders are known and trusted: keeps what so many of them have begun to send, whatever it takes.
+    pub(crate) fn expect_senders(&self, count: usize) {
+        self.transport.expect_senders(count);
+    }
+
     fn over(address: &Address, direction: Direction, transport: Box<dyn Transport>, local: Option<Address>) -> Channel {
         Channel {
             address: address.to_string().into(),

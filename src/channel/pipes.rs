@@ -525,6 +525,12 @@ impl Transport for PipeReceiver {
         Some(self.end.as_fd())
     }
 
+    fn expect_senders(&self, count: usize) {
+        if let Found::Pieces(assembler) = &mut self.state.take_soon().found {
+            assembler.expect_writers(count);
+        }
+    }
+
     fn count(&self, statistics: &mut ChannelStatistics) {
         statistics.torn = self.state.take_soon().torn();
         statistics.garbage = self.garbage.load(Ordering::Relaxed);

@@ -51,6 +51,9 @@ pub(super) trait Transport: Send + Sync {
         None
     }
 
+    /// Has room for the unfinished messages of so many live senders, where messages come in pieces.
+    fn expect_senders(&self, _: usize) {}
+
     /// Adds the mechanism's own counts.
     fn count(&self, statistics: &mut ChannelStatistics);
 

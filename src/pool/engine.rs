@@ -199,9 +199,16 @@ impl Engine {
     pub fn report(&mut self, number: u32, index: u32, outcome: Result<&[u8], &[u8]>, now: Duration, news: &mut News) {
         let Some(place) = self.places.get_mut(number as usize) else { return };
         // Of a worker that was given up before, or from a peer that keeps no rules: the books know better.
-        if place.sent.front().is_none_or(|(expected, _)| *expected != index) {
-            return;
+        let Ok(at) = place.sent.binary_search_by_key(&index, |(sent, _)| *sent) else { return };
+        let claimed = match &place.state {
+            PlaceState::Working(worker) => worker.claims.claimed().unwrap_or(0),
+            _ => 0,
+        };
+        if at > 0 && index > claimed {
+            return; // it has not begun that one
         }
+        // A worker reports in the order in which it was sent them: on these it has, and nobody will hear of it again.
+        let unheard: Vec<Task> = place.sent.drain(..at).map(|(_, task)| task).collect();
         let Some((_, task)) = place.sent.pop_front() else { return };
         let took = now.saturating_sub(place.head_since);
         place.busy += took;
@@ -222,7 +229,14 @@ impl Engine {
         if worn {
             self.retire(number);
         }
+        unheard.into_iter().for_each(|task| self.conclude_unheard(task, news));
         self.conclude(task, verdict, news);
+    }
+
+    /// A worker was through with a task, and what it had to say of it did not come: to do it again would be once too often.
+    fn conclude_unheard(&mut self, task: Task, news: &mut News) {
+        let reason = "the task was done, and its report was lost on the way";
+        self.conclude(task, Verdict::Failed(reason.into()), news);
     }
 
     fn conclude(&mut self, task: Task, verdict: Verdict, news: &mut News) {
@@ -285,7 +299,11 @@ impl Engine {
         let status = end.as_ref().map(|end| end.status);
         let mut begun = None;
         for (index, task) in sent.into_iter().rev() {
-            if index == claimed { begun = Some(task) } else { self.queue.insert(task) }
+            match index.cmp(&claimed) {
+                std::cmp::Ordering::Less => self.conclude_unheard(task, news),
+                std::cmp::Ordering::Equal => begun = Some(task),
+                std::cmp::Ordering::Greater => self.queue.insert(task),
+            }
         }
         if begun.is_none() && !stopping && had_done == 0 {
             // It never got to work. That says little about a task, unless it goes on like that.

@@ -81,6 +81,7 @@ impl Shared {
             largest = largest.min(capacity - capacity / 16);
         }
         let (reports, wake) = open(&results)?;
+        reports.expect_senders(options.workers as usize + 1); // and the pool itself
         let memory_limit = options.memory_limit;
         let shared = Arc::new(Shared {
             object: Object::new(format!("pool over {address}")),
