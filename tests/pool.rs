@@ -341,6 +341,62 @@ fn workers_come_with_the_load_and_go_without() {
     assert_eq!(done(run(&pool, "upper", "again")), b"AGAIN");
 }
 
+/// A function that returns once as many workers as it says are in it together.
+fn meeting() -> (tempfile::TempDir, Handler) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    let meet = Handler::new("meet", move |count: &[u8]| {
+        std::fs::write(path.join(std::process::id().to_string()), b"").unwrap();
+        let arrived = || std::fs::read_dir(&path).unwrap().count() as u64;
+        eventually("the others come", || arrived() >= number(count));
+        pid()
+    });
+    (directory, meet)
+}
+
+#[test]
+fn tasks_that_wait_for_each_other_get_workers_of_their_own() {
+    for short in [0, 1000] {
+        let (_directory, meet) = meeting();
+        let options =
+            PoolOptions { workers: 4, least_workers: Some(1), shrink_after: Duration::from_millis(20), ..options() };
+        let pool = Pool::start(options, [handlers(), vec![meet]].into_iter().flatten().collect()).unwrap();
+        // Short ones first, one by one, so that many would be sent ahead.
+        (0..short).for_each(|_| drop(done(run(&pool, "upper", "x"))));
+        let tasks: Vec<_> = (0..4).map(|_| submit(&pool, "meet", "4")).collect();
+        let pids: std::collections::HashSet<_> =
+            tasks.into_iter().map(|task| done(task.wait(GENEROUS).unwrap())).collect();
+        assert_eq!(pids.len(), 4);
+        eventually("they go, but for one", || pool.statistics().workers.len() == 1);
+        assert_eq!(done(run(&pool, "upper", "again")), b"AGAIN");
+        assert_eq!(pool.statistics().deaths, 0);
+    }
+}
+
+#[test]
+fn a_task_behind_a_stopped_worker_is_done_by_a_new_one() {
+    let pool = pool(PoolOptions { workers: 2, least_workers: Some(1), ..options() });
+    let stopped: i32 = String::from_utf8(done(run(&pool, "pid", ""))).unwrap().parse().unwrap();
+    // SAFETY: a plain system call; the pool's worker, which is not reaped.
+    assert_eq!(unsafe { libc::kill(stopped, libc::SIGSTOP) }, 0);
+    let tasks: Vec<_> = (0..2).map(|_| submit(&pool, "pid", "")).collect();
+    for task in tasks {
+        assert_ne!(done(task.wait(GENEROUS).unwrap()), stopped.to_string().into_bytes());
+    }
+}
+
+#[test]
+fn time_runs_out_also_for_a_task_that_comes_while_nothing_else_happens() {
+    let pool = pool(PoolOptions { workers: 1, ..options() });
+    done(run(&pool, "upper", "x"));
+    std::thread::sleep(Duration::from_millis(50)); // the pool's thread has gone to sleep by then, or the test shows less
+    let own = TaskOptions { timeout: Some(Duration::from_millis(30)), ..Default::default() };
+    let Verdict::Lost(death) = pool.submit("sleep", b"60000", own, GENEROUS).unwrap().wait(GENEROUS).unwrap() else {
+        panic!("no death")
+    };
+    assert_eq!(death.reason, DeathReason::Timeout(Duration::from_millis(30)));
+}
+
 #[test]
 fn tasks_behind_a_long_one_are_done_by_others() {
     let pool = pool(options());

@@ -25,6 +25,30 @@ def wait_for(path):
     return True
 
 
+def meet(directory, count):
+    """Returns once so many workers are in here together."""
+    with open(os.path.join(directory, str(os.getpid())), "w"):
+        pass
+    while len(os.listdir(directory)) < count:
+        time.sleep(0.001)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("kind", ["fork", "forkserver"])
+@pytest.mark.parametrize("short", [0, 500])
+def test_tasks_that_wait_for_each_other_get_workers_of_their_own(tmp_path, kind, short):
+    with ProcessPool(3, kind, min_workers=1, shrink_after=0.02) as pool:
+        for number in range(short):  # one by one, so that many would be sent ahead
+            assert pool.submit(identity, number).result(GENEROUS) == number
+        tasks = [pool.submit(meet, str(tmp_path), 3) for _ in range(3)]
+        assert len({task.result(GENEROUS) for task in tasks}) == 3
+        deadline = time.monotonic() + GENEROUS
+        while len(pool.statistics()["workers"]) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        assert pool.submit(identity, 1).result(GENEROUS) == 1
+
+
 @pytest.mark.parametrize("address", ["ring:{}", "mq:/{}", "sysv-mq:/tmp/{}#1"])
 @pytest.mark.parametrize("kind", [None, "spawn", multiprocessing.get_context("forkserver")])
 def test_an_address_that_workers_could_not_come_by_is_refused(fresh, address, kind):

@@ -1,18 +1,19 @@
 //! The pool's books: which task waits, which one is whose, and what becomes of it.
 //!
-//! One lock guards all of it; what may block (starting workers, waiting for results) happens outside.
+//! One lock guards all of it; what may block (starting workers, waiting for results) happens outside. When there are more
+//! workers is in `growth.rs`, what comes to be due in `due.rs`, what the end of a worker means in `deaths.rs`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::due::look_after;
 use super::group::Group;
 use super::options::{PoolOptions, PoolStatistics, TaskOptions, WorkerStatistics};
 use super::place::{Place, PlaceState, Worker};
 use super::queue::{Queue, Task, Ticket};
 use super::reaper::{Reaper, resident};
-use super::verdict::{Death, DeathReason, Verdict};
-use crate::sys::child::End;
+use super::verdict::{DeathReason, Verdict};
 use crate::timeout::about_now;
 
 /// Work that a worker is sent ahead, as time: enough to hide the way to it.
@@ -22,14 +23,12 @@ const AHEAD_MOST: usize = 256;
 /// Tasks with which a worker is busy for longer than the manager pauses.
 const SUPPLY: usize = 32;
 /// A worker that has held its first task for so long is not going to get to the others soon.
-const STUCK: Duration = Duration::from_millis(5);
+pub(super) const STUCK: Duration = Duration::from_millis(5);
 /// How soon a worker is tried again that had no room, and how often before its channel is found to be too small: for a minute,
 /// as what was taken back from it may fill the channel, and it may be stopped; one that has read all counts for more.
-const ROOM_AGAIN: Duration = Duration::from_millis(5);
+pub(super) const ROOM_AGAIN: Duration = Duration::from_millis(5);
 const REFUSALS: u32 = 12_000;
 const REFUSAL_BY_EMPTY: u32 = 12;
-/// Workers that end before they have done anything, one after the other, until a task is failed for it.
-const FALSE_STARTS: u32 = 3;
 /// So many attempts in a row to start a worker fail, for more than a second, before tasks fail with them.
 const VAIN_STARTS: u32 = 8;
 /// The most indices that one worker is sent.
@@ -37,23 +36,28 @@ const INDICES: u32 = 1 << 31;
 
 pub(super) struct Engine {
     pub options: PoolOptions,
-    queue: Queue,
-    places: Vec<Place>,
+    pub queue: Queue,
+    pub places: Vec<Place>,
     next_task: u64,
     pub closing: bool,
     /// Nobody waits for what is not done yet: see [`Engine::give_up`].
-    given_up: bool,
+    pub given_up: bool,
     /// The manager has ended.
     pub closed: bool,
     /// Time that a task takes, on average.
     average: Duration,
     /// Workers in a row that ended before they got to work, and that could not be started at all.
-    false_starts: u32,
-    vain_starts: u32,
-    counts: PoolStatistics,
+    pub false_starts: u32,
+    pub vain_starts: u32,
+    pub counts: PoolStatistics,
+    /// The earliest of what has come to be due since the manager looked, and when it looks next; zero while it is awake.
+    pub due: Option<Duration>,
+    pub looks_at: Option<Duration>,
+    /// How soon to look at tasks with a time limit, if any were sent since the manager looked.
+    pub limits: Option<Duration>,
     pub completed: VecDeque<(u64, Verdict)>,
     /// Tasks that no worker's channel has room for.
-    hopeless: Vec<Task>,
+    pub hopeless: Vec<Task>,
     pub reaper: Option<Arc<Reaper>>,
 }
 
@@ -82,6 +86,9 @@ impl Engine {
             false_starts: 0,
             vain_starts: 0,
             counts: PoolStatistics::default(),
+            due: None,
+            looks_at: Some(Duration::ZERO),
+            limits: None,
             completed: VecDeque::new(),
             hopeless: Vec::new(),
             reaper: None,
@@ -117,11 +124,25 @@ impl Engine {
         let depth = self.depth();
         // Each turn sends all that is assigned, or finds a worker full.
         while !self.queue.is_empty() {
-            let free = |place: &&mut Place| place.takes(depth);
+            let (can_grow, now) = (self.can_grow(), about_now());
+            // While a task can have a worker of its own, it does not go behind one that may take long.
+            let free = |place: &&mut Place| {
+                let depth = if can_grow && place.done == 0 { 1 } else { depth };
+                place.takes(depth) && !(can_grow && place.avoided_until > now)
+            };
+            let load = |place: &&mut Place| (place.avoided_until > now, place.sent.len());
             let mut assigned = false;
-            while let Some(place) = self.places.iter_mut().filter(free).min_by_key(|place| place.sent.len()) {
+            while let Some(place) = self.places.iter_mut().filter(free).min_by_key(load) {
                 let Some(task) = self.queue.pop() else { break };
+                let look = task.options.timeout.or(self.options.task_timeout).map(look_after);
                 place.assign(task);
+                let due = match place.sent.len() {
+                    1 => look,
+                    2 => can_grow.then_some(STUCK),
+                    _ => None,
+                };
+                self.limits = self.limits.into_iter().chain(look).min();
+                self.due = self.due.into_iter().chain(due.map(|after| now + after)).min();
                 assigned = true;
             }
             if !assigned {
@@ -145,29 +166,6 @@ impl Engine {
     pub fn is_well_supplied(&self) -> bool {
         let mut working = self.places.iter().filter(|place| !matches!(place.state, PlaceState::Empty)).peekable();
         working.peek().is_some() && working.all(|place| place.sent.len() >= SUPPLY)
-    }
-
-    /// Workers that shall be started now; their places are set aside for it.
-    pub fn wanted(&mut self) -> Vec<u32> {
-        if self.given_up || self.closing && self.queue.is_empty() {
-            return Vec::new();
-        }
-        let live = self.places.iter().filter(|place| !matches!(place.state, PlaceState::Empty)).count();
-        let least = self.options.least_workers.unwrap_or(self.options.workers) as usize;
-        let idle = self.places.iter().any(|place| place.sent.is_empty() && !matches!(place.state, PlaceState::Empty));
-        let more = if !self.queue.is_empty() && !idle { live + 1 } else { live };
-        let wanted = if self.closing { more.max(1) } else { more.max(least) };
-        let mut places = Vec::new();
-        for place in &mut self.places {
-            if live + places.len() >= wanted {
-                break;
-            }
-            if matches!(place.state, PlaceState::Empty) {
-                place.state = PlaceState::Starting;
-                places.push(place.number);
-            }
-        }
-        places
     }
 
     /// A worker has been started.
@@ -210,6 +208,7 @@ impl Engine {
         // A worker reports in the order in which it was sent them: on these it has, and nobody will hear of it again.
         let unheard: Vec<Task> = place.sent.drain(..at).map(|(_, task)| task).collect();
         let Some((_, task)) = place.sent.pop_front() else { return };
+        place.avoided_until = Duration::ZERO;
         let took = now.saturating_sub(place.head_since);
         place.busy += took;
         place.done += 1;
@@ -234,12 +233,12 @@ impl Engine {
     }
 
     /// A worker was through with a task, and what it had to say of it did not come: to do it again would be once too often.
-    fn conclude_unheard(&mut self, task: Task, news: &mut News) {
+    pub fn conclude_unheard(&mut self, task: Task, news: &mut News) {
         let reason = "the task was done, and its report was lost on the way";
         self.conclude(task, Verdict::Failed(reason.into()), news);
     }
 
-    fn conclude(&mut self, task: Task, verdict: Verdict, news: &mut News) {
+    pub fn conclude(&mut self, task: Task, verdict: Verdict, news: &mut News) {
         let count = match &verdict {
             Verdict::Done(_) => &mut self.counts.done,
             Verdict::Failed(_) => &mut self.counts.failed,
@@ -262,7 +261,7 @@ impl Engine {
     }
 
     /// Takes back what a worker has not begun, and puts it in the queue again.
-    fn take_back(&mut self, number: u32) {
+    pub fn take_back(&mut self, number: u32) {
         let Some(place) = self.places.get_mut(number as usize) else { return };
         let PlaceState::Working(worker) = &place.state else { return };
         let Ok(claimed) = worker.claims.take_back(place.next_index) else { return };
@@ -276,77 +275,6 @@ impl Engine {
         self.take_back(number);
         if let Some(place) = self.places.get_mut(number as usize) {
             place.stop();
-        }
-    }
-
-    /// A worker has ended.
-    pub fn ended(&mut self, pid: i32, end: Option<End>, news: &mut News) {
-        let found = self.places.iter().position(|place| place.pid() == Some(pid));
-        let Some(place) = found.and_then(|at| self.places.get_mut(at)) else { return };
-        let PlaceState::Working(mut worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
-        let claimed = worker.claims.claimed().unwrap_or(0);
-        let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
-        let by_kernel = worker.group.as_ref().is_some_and(Group::has_killed)
-            && end
-                .as_ref()
-                .is_none_or(|end| libc::WIFSIGNALED(end.status) && libc::WTERMSIG(end.status) == libc::SIGKILL);
-        let group_peak = worker.group.as_ref().map(Group::peak);
-        news.groups.extend(worker.group.take());
-        let own = if by_kernel { DeathReason::Memory(self.options.memory_limit) } else { DeathReason::Own };
-        let reason = place.killed_for.take().unwrap_or(own);
-        let sent = std::mem::take(&mut place.sent);
-        let (had_done, stopping) = (place.done, worker.stopping);
-        let status = end.as_ref().map(|end| end.status);
-        let mut begun = None;
-        for (index, task) in sent.into_iter().rev() {
-            match index.cmp(&claimed) {
-                std::cmp::Ordering::Less => self.conclude_unheard(task, news),
-                std::cmp::Ordering::Equal => begun = Some(task),
-                std::cmp::Ordering::Greater => self.queue.insert(task),
-            }
-        }
-        if begun.is_none() && !stopping && had_done == 0 {
-            // It never got to work. That says little about a task, unless it goes on like that.
-            self.false_starts += 1;
-            self.counts.deaths += 1;
-            if self.false_starts >= FALSE_STARTS {
-                begun = self.queue.pop();
-            }
-        } else if begun.is_some() {
-            self.counts.deaths += 1;
-        }
-        let Some(mut task) = begun else { return };
-        let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
-        let peak = peak.or(group_peak).unwrap_or(0);
-        let death = Death {
-            task: task.number,
-            pid,
-            signal: status.filter(|status| libc::WIFSIGNALED(*status)).map(|status| libc::WTERMSIG(status)),
-            exit_code: status.filter(|status| libc::WIFEXITED(*status)).map(|status| libc::WEXITSTATUS(status)),
-            reason,
-            peak_memory: peak,
-            last_words,
-        };
-        task.deaths.push(death.clone());
-        let attempts = u32::try_from(task.deaths.len()).unwrap_or(u32::MAX);
-        if reason == DeathReason::Cancel {
-            self.conclude(task, Verdict::Cancelled, news);
-        } else if attempts <= self.options.retries {
-            self.counts.retried += 1;
-            self.queue.insert(task);
-        } else if self.options.retries > 0 {
-            let deaths = std::mem::take(&mut task.deaths);
-            self.conclude(task, Verdict::Poison(deaths), news);
-        } else {
-            self.conclude(task, Verdict::Lost(death), news);
-        }
-    }
-
-    /// Kills workers that have more memory than they may.
-    pub fn too_large(&mut self, pids: &[i32]) {
-        let limit = self.options.memory_limit;
-        for place in self.places.iter_mut().filter(|place| place.pid().is_some_and(|pid| pids.contains(&pid))) {
-            place.kill(DeathReason::Memory(limit));
         }
     }
 
@@ -372,7 +300,7 @@ impl Engine {
 
     /// Kills a worker that runs this task, and may claim no other. One that is through with it may be at the next by now, which
     /// is not to die for it.
-    fn end_task(&mut self, number: u32, task: u64, reason: DeathReason) -> bool {
+    pub fn end_task(&mut self, number: u32, task: u64, reason: DeathReason) -> bool {
         let Some(place) = self.places.get_mut(number as usize) else { return false };
         let PlaceState::Working(worker) = &place.state else { return false };
         let claimed = worker.claims.claimed().unwrap_or(0);
@@ -402,70 +330,6 @@ impl Engine {
         }
     }
 
-    /// What is due now, and when to look again.
-    pub fn tick(&mut self, news: &mut News) -> Option<Duration> {
-        if self.given_up {
-            self.end_all(news);
-        }
-        let now = about_now();
-        for task in std::mem::take(&mut self.hopeless) {
-            let reason = format!(
-                "no worker's channel has room for {} bytes at once; give the pool's address a larger capacity=",
-                task.payload.len()
-            );
-            self.conclude(task, Verdict::Failed(reason), news);
-        }
-        let mut next: Option<Duration> = None;
-        let mut at = |due: Duration| next = Some(next.map_or(due, |sooner| sooner.min(due)));
-        let live = self.places.iter().filter(|place| place.pid().is_some()).count();
-        let mut spare = live.saturating_sub(self.options.least_workers.unwrap_or(self.options.workers) as usize);
-        let idle = self.places.iter().any(|place| place.takes(1));
-        let (mut stuck, mut late) = (Vec::new(), Vec::new());
-        for place in &mut self.places {
-            let PlaceState::Working(worker) = &mut place.state else { continue };
-            if worker.full && place.sent.is_empty() {
-                worker.full = false;
-                at(now + ROOM_AGAIN);
-            }
-            if let Some((index, task)) = place.sent.front() {
-                if let Some(limit) = task.options.timeout.or(self.options.task_timeout) {
-                    let has_begun = worker.claims.claimed().is_ok_and(|claimed| claimed == *index);
-                    if !has_begun {
-                        place.head_since = now; // its time has not begun
-                    }
-                    let due = place.head_since + limit;
-                    if due <= now {
-                        late.push((place.number, task.number, limit));
-                        continue;
-                    }
-                    at(if has_begun { due } else { due.min(now + ROOM_AGAIN) });
-                }
-                if idle && place.sent.len() > 1 {
-                    let due = place.head_since + STUCK;
-                    if due <= now { stuck.push(place.number) } else { at(due) }
-                }
-            } else if spare > 0 && !worker.stopping {
-                let due = place.idle_since + self.options.shrink_after;
-                if due <= now {
-                    spare -= 1;
-                    place.stop();
-                } else {
-                    at(due);
-                }
-            }
-        }
-        let moved = !stuck.is_empty() || !late.is_empty();
-        stuck.into_iter().for_each(|number| self.take_back(number));
-        for (number, task, limit) in late {
-            self.take_back(number);
-            self.end_task(number, task, DeathReason::Timeout(limit));
-        }
-        if moved {
-            self.dispatch();
-        }
-        next.map(|due| due.saturating_sub(now))
-    }
-
     /// Everything has its verdict.
     pub fn is_done(&self) -> bool {
         let none_sent = self.places.iter().all(|place| place.sent.is_empty());
@@ -492,7 +356,7 @@ impl Engine {
         self.end_all(news);
     }
 
-    fn end_all(&mut self, news: &mut News) {
+    pub fn end_all(&mut self, news: &mut News) {
         self.cancel_queued(news);
         self.places.iter_mut().for_each(|place| {
             place.kill(DeathReason::Cancel);

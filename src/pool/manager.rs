@@ -218,11 +218,12 @@ impl Shared {
                 }
                 let was_waiting = engine.waits_for_workers();
                 let number = engine.submit(handler, payload.take().unwrap_or_default(), options, ticket.take());
-                Ok(Some((number, !was_waiting && engine.waits_for_workers())))
+                let needs_workers = !was_waiting && engine.waits_for_workers();
+                Ok(Some((number, needs_workers || engine.is_due_sooner())))
             })?;
             match submitted {
-                Some((number, needs_workers)) => {
-                    if needs_workers {
+                Some((number, needs_a_look)) => {
+                    if needs_a_look {
                         self.wake();
                     }
                     return Ok(number);
@@ -353,9 +354,13 @@ impl Manager {
                 std::thread::sleep(PAUSE);
             }
             let retry = self.retry_at.and_then(Deadline::remaining);
-            // Nobody tells when a worker's channel has room again for the word that it shall stop.
-            let ending = shared.with(|engine, _| engine.tell_again() || engine.closing && engine.is_done());
-            let sooner = [next, retry, ending.then_some(ENDING)].into_iter().flatten().min();
+            let sooner = shared.with(|engine, _| {
+                // Nobody tells when a worker's channel has room again for the word that it shall stop.
+                let ending = engine.tell_again() || engine.closing && engine.is_done();
+                let lacks = self.retry_at.is_none() && engine.lacks_workers();
+                let due = [next, retry, ending.then_some(ENDING), lacks.then_some(Duration::ZERO)];
+                engine.sleep(due.into_iter().flatten().min())
+            });
             self.take_in(sooner.map_or(Timeout::Forever, |after| Timeout::from(Some(after))));
         }
         self.remove_names();
@@ -408,6 +413,7 @@ impl Manager {
         let now = about_now();
         let received = &self.received;
         self.shared.with(|engine, news| {
+            engine.looks_at = Some(Duration::ZERO); // it is awake
             for message in received.iter() {
                 match Report::read(message) {
                     Some(Report::Done { seat, index, payload }) => engine.report(seat, index, Ok(payload), now, news),

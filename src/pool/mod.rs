@@ -1,7 +1,10 @@
 //! A pool of worker processes: bytes in, bytes out, and a verdict for every task.
 
+mod deaths;
+mod due;
 mod engine;
 mod group;
+mod growth;
 mod launch;
 mod manager;
 mod options;

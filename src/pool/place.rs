@@ -33,6 +33,10 @@ pub(super) struct Place {
     /// When the first of `sent` came to be the first.
     pub head_since: Duration,
     pub idle_since: Duration,
+    /// The task whose time runs, by its index, and since when.
+    pub begun: (u32, Duration),
+    /// Until then it is sent tasks only if nobody else can have them: it got stuck in one.
+    pub avoided_until: Duration,
     pub done: u64,
     pub busy: Duration,
     pub started: Duration,
@@ -100,6 +104,8 @@ impl Place {
             reported: 0,
             head_since: Duration::ZERO,
             idle_since: Duration::ZERO,
+            begun: (0, Duration::ZERO),
+            avoided_until: Duration::ZERO,
             done: 0,
             busy: Duration::ZERO,
             started: Duration::ZERO,

@@ -1,0 +1,83 @@
+//! What the end of a worker means for the tasks that it was sent.
+
+use super::engine::{Engine, News};
+use super::group::Group;
+use super::place::PlaceState;
+use super::verdict::{Death, DeathReason, Verdict};
+use crate::sys::child::End;
+
+/// Workers that end before they have done anything, one after the other, until a task is failed for it.
+const FALSE_STARTS: u32 = 3;
+
+impl Engine {
+    /// A worker has ended.
+    pub fn ended(&mut self, pid: i32, end: Option<End>, news: &mut News) {
+        let found = self.places.iter().position(|place| place.pid() == Some(pid));
+        let Some(place) = found.and_then(|at| self.places.get_mut(at)) else { return };
+        let PlaceState::Working(mut worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
+        let claimed = worker.claims.claimed().unwrap_or(0);
+        let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
+        let by_kernel = worker.group.as_ref().is_some_and(Group::has_killed)
+            && end
+                .as_ref()
+                .is_none_or(|end| libc::WIFSIGNALED(end.status) && libc::WTERMSIG(end.status) == libc::SIGKILL);
+        let group_peak = worker.group.as_ref().map(Group::peak);
+        news.groups.extend(worker.group.take());
+        let own = if by_kernel { DeathReason::Memory(self.options.memory_limit) } else { DeathReason::Own };
+        let reason = place.killed_for.take().unwrap_or(own);
+        let sent = std::mem::take(&mut place.sent);
+        let (had_done, stopping) = (place.done, worker.stopping);
+        let status = end.as_ref().map(|end| end.status);
+        let mut begun = None;
+        for (index, task) in sent.into_iter().rev() {
+            match index.cmp(&claimed) {
+                std::cmp::Ordering::Less => self.conclude_unheard(task, news),
+                std::cmp::Ordering::Equal => begun = Some(task),
+                std::cmp::Ordering::Greater => self.queue.insert(task),
+            }
+        }
+        if begun.is_none() && !stopping && had_done == 0 {
+            // It never got to work. That says little about a task, unless it goes on like that.
+            self.false_starts += 1;
+            self.counts.deaths += 1;
+            if self.false_starts >= FALSE_STARTS {
+                begun = self.queue.pop();
+            }
+        } else if begun.is_some() {
+            self.counts.deaths += 1;
+        }
+        let Some(mut task) = begun else { return };
+        let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
+        let peak = peak.or(group_peak).unwrap_or(0);
+        let death = Death {
+            task: task.number,
+            pid,
+            signal: status.filter(|status| libc::WIFSIGNALED(*status)).map(|status| libc::WTERMSIG(status)),
+            exit_code: status.filter(|status| libc::WIFEXITED(*status)).map(|status| libc::WEXITSTATUS(status)),
+            reason,
+            peak_memory: peak,
+            last_words,
+        };
+        task.deaths.push(death.clone());
+        let attempts = u32::try_from(task.deaths.len()).unwrap_or(u32::MAX);
+        if reason == DeathReason::Cancel {
+            self.conclude(task, Verdict::Cancelled, news);
+        } else if attempts <= self.options.retries {
+            self.counts.retried += 1;
+            self.queue.insert(task);
+        } else if self.options.retries > 0 {
+            let deaths = std::mem::take(&mut task.deaths);
+            self.conclude(task, Verdict::Poison(deaths), news);
+        } else {
+            self.conclude(task, Verdict::Lost(death), news);
+        }
+    }
+
+    /// Kills workers that have more memory than they may.
+    pub fn too_large(&mut self, pids: &[i32]) {
+        let limit = self.options.memory_limit;
+        for place in self.places.iter_mut().filter(|place| place.pid().is_some_and(|pid| pids.contains(&pid))) {
+            place.kill(DeathReason::Memory(limit));
+        }
+    }
+}
