@@ -220,6 +220,22 @@ TEST(a_program_that_does_not_speak_fails_its_task) {
     ww_pool_close(pool);
 }
 
+TEST(a_program_that_never_asks_for_a_task_is_killed) {
+    ww_pool_options options = WW_POOL_OPTIONS_INIT;
+    const char *program[] = {"sleep", "1000", NULL};
+    ww_pool_task *task;
+    ww_verdict verdict;
+    ww_pool *pool;
+    options.workers = 1;
+    options.start_timeout_ns = 20 * 1000000;
+    OK(ww_pool_start_program(&pool, &options, program));
+    OK(ww_pool_submit_to(pool, &task, 0, "text", 4, NULL, GENEROUS));
+    OK(ww_pool_task_wait(task, &verdict, GENEROUS));
+    CHECK(verdict.state == WW_TASK_LOST && verdict.reason == WW_DEATH_START && verdict.signal == SIGKILL);
+    ww_pool_task_close(task);
+    ww_pool_close(pool);
+}
+
 TEST(what_is_wrong_is_refused) {
     ww_pool_options options = WW_POOL_OPTIONS_INIT;
     ww_pool_function nameless = {NULL, upper, NULL}, empty = {"empty", NULL, NULL};
@@ -235,6 +251,9 @@ TEST(what_is_wrong_is_refused) {
     options.task_timeout_ns = -1;
     CHECK_INT(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL);
     options.task_timeout_ns = 0;
+    options.start_timeout_ns = -2;
+    CHECK_INT(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL);
+    options.start_timeout_ns = WW_FOREVER;
     options.reserved = 1;
     CHECK_ERROR(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL, "reserved");
     CHECK_INT(ww_answer_put(NULL, "", 0), -EFAULT);

@@ -4178,11 +4178,12 @@ void ww_server_close(ww_server *server);
 #define WW_TASK_POISON 5
 
 /* Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the
- * task was cancelled. */
+ * task was cancelled; as it had not asked for its first task in time. */
 #define WW_DEATH_OWN 0
 #define WW_DEATH_TIMEOUT 1
 #define WW_DEATH_MEMORY 2
 #define WW_DEATH_CANCEL 3
+#define WW_DEATH_START 4
 
 /* For least_workers: none has to be kept. */
 #define WW_POOL_NO_WORKERS UINT32_MAX
@@ -4217,6 +4218,9 @@ typedef struct ww_pool_options {
     /* How often a task whose worker died is tried again; 0 for never, as it may have done its work. */
     uint32_t retries;
     uint32_t reserved;
+    /* How long a worker may take until it asks for its first task, in nanoseconds; then it is killed, as one that ends
+     * before it has done anything. 0 for 60 s, WW_FOREVER for ever. */
+    int64_t start_timeout_ns;
 } ww_pool_options;
 #define WW_POOL_OPTIONS_INIT WW_INIT(ww_pool_options)
 

@@ -260,6 +260,39 @@ fn tasks_fail_where_no_worker_can_be_started() {
 }
 
 #[test]
+fn workers_that_end_at_once_are_started_again_less_and_less_often() {
+    let pool = Pool::start_program(options(), &["true"]).unwrap();
+    let tasks: Vec<_> = (0..40).map(|_| pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap()).collect();
+    let mut reasons = std::collections::HashSet::new();
+    for task in tasks {
+        match task.wait(GENEROUS).unwrap() {
+            Verdict::Lost(death) => assert_eq!((death.exit_code, death.task), (Some(0), task.number())),
+            Verdict::Failed(reason) => drop(reasons.insert(reason)),
+            other => panic!("{other}"),
+        }
+    }
+    // After eight attempts, of two workers each, whatever waits fails.
+    assert!(reasons.len() == 1, "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.contains("no worker can be started: worker (pid")), "{reasons:?}");
+    let found = pool.statistics();
+    assert!(found.started <= 40 && balanced(&found), "{found:?}");
+    pool.shutdown(false, GENEROUS).unwrap();
+}
+
+#[test]
+fn a_worker_that_never_asks_for_a_task_is_ended() {
+    let limit = Duration::from_millis(20);
+    let options =
+        PoolOptions { workers: 1, start_timeout: Some(limit), task_timeout: Some(Duration::from_secs(1)), ..options() };
+    let pool = Pool::start_program(options, &["sleep", "1000"]).unwrap();
+    let task = pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap();
+    let Verdict::Lost(death) = task.wait(GENEROUS).unwrap() else { panic!("no death") };
+    assert_eq!((death.reason, death.signal), (DeathReason::Start(limit), Some(libc::SIGKILL)));
+    assert!(death.to_string().contains("asked for no task"), "{death}");
+    pool.shutdown(false, GENEROUS).unwrap();
+}
+
+#[test]
 fn retries_end_in_poison_with_its_history() {
     let pool = pool(PoolOptions { retries: 2, ..options() });
     let Verdict::Poison(deaths) = run(&pool, "kill", "") else { panic!("no poison") };

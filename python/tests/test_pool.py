@@ -580,6 +580,12 @@ def test_a_worker_that_never_gets_to_work_fails_tasks_and_says_why():
             pool.submit(identity, 1).result(GENEROUS)
 
 
+def test_a_worker_whose_initializer_never_ends_is_killed():
+    with ProcessPool(1, "fork", initializer=time.sleep, initargs=(1000,), start_timeout=0.02, task_timeout=1) as pool:
+        with pytest.raises(TaskLost, match="asked for no task"):
+            pool.submit(identity, 1).result(GENEROUS)
+
+
 def test_options_that_make_no_sense():
     for options in [{"max_workers": 0}, {"initializer": 5}, {"max_tasks_per_child": 0}, {"min_workers": 3, "max_workers": 2}]:
         with pytest.raises((ValueError, TypeError, OSError)):

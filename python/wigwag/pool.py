@@ -87,6 +87,8 @@ def _death(fields: Tuple[Any, ...]) -> TaskLost:
         kind, how = TaskTimeout, how + f", as the task ran for longer than {limit:g} s"
     elif reason == "memory":
         kind, how = TaskMemory, how + f", as it had more than {int(limit)} bytes of memory"
+    elif reason == "start":
+        how += f", as it had asked for no task after {limit:g} s"
     text = f"task {task}: its worker (pid {pid}) {how}"
     if peak:
         text += f"; it had up to {peak // 1024} KiB"
@@ -219,7 +221,8 @@ class ProcessPool(Executor):
     ``memory_limit`` in bytes (of a worker's resident memory; the kernel's to hold it to where this process may make control
     groups, else looked at 20 times a second) are for each task; ``queue`` is how many tasks may wait for a worker, after which
     submit waits; ``address`` what tasks travel over (``"pipe:"``; with ``mp_context="fork"`` also ``ring:``, ``mq:`` or
-    ``sysv-mq:``). Workers end with this process, also if it is killed.
+    ``sysv-mq:``). A worker that has not done with its imports and its initializer after ``start_timeout`` seconds is killed (None for
+    never), as one that ends before it has begun. Workers end with this process, also if it is killed.
     """
 
     def __init__(
@@ -237,6 +240,7 @@ class ProcessPool(Executor):
         queue: int = 0,
         shrink_after: float = 10.0,
         address: Any = None,
+        start_timeout: Optional[float] = 60.0,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -272,6 +276,7 @@ class ProcessPool(Executor):
                 queue=queue,
                 retries=retries,
                 task_timeout=task_timeout,
+                start_timeout=start_timeout,
                 memory_limit=memory_limit,
                 tasks_per_worker=max_tasks_per_child or 0,
             )

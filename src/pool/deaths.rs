@@ -1,13 +1,19 @@
-//! What the end of a worker means for the tasks that it was sent.
+//! What the end of a worker means for the tasks that it was sent, and what it means if workers end before they begin.
 
+use std::time::Duration;
+
+use super::RESTART;
 use super::engine::{Engine, News};
 use super::group::Group;
 use super::place::PlaceState;
-use super::verdict::{Death, DeathReason, Verdict};
+use super::verdict::{Death, DeathReason, EndOfWorker, Verdict};
 use crate::sys::child::End;
+use crate::timeout::about_now;
 
 /// Workers that end before they have done anything, one after the other, until a task is failed for it.
 const FALSE_STARTS: u32 = 3;
+/// So many attempts in a row to start workers are in vain, for more than a second, before tasks fail with them.
+const VAIN_STARTS: u32 = 8;
 
 impl Engine {
     /// A worker has ended.
@@ -16,6 +22,9 @@ impl Engine {
         let Some(place) = found.and_then(|at| self.places.get_mut(at)) else { return };
         let PlaceState::Working(mut worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
         let claimed = worker.claims.claimed().unwrap_or(0);
+        if worker.claims.is_ready() && about_now().saturating_sub(place.started) >= RESTART.1 {
+            self.vain_starts = 0; // it had been there for a while
+        }
         let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
         let by_kernel = worker.group.as_ref().is_some_and(Group::has_killed)
             && end
@@ -36,21 +45,10 @@ impl Engine {
                 std::cmp::Ordering::Greater => self.queue.insert(task),
             }
         }
-        if begun.is_none() && !stopping && had_done == 0 {
-            // It never got to work. That says little about a task, unless it goes on like that.
-            self.false_starts += 1;
-            self.counts.deaths += 1;
-            if self.false_starts >= FALSE_STARTS {
-                begun = self.queue.pop();
-            }
-        } else if begun.is_some() {
-            self.counts.deaths += 1;
-        }
-        let Some(mut task) = begun else { return };
         let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
         let peak = peak.or(group_peak).unwrap_or(0);
-        let death = Death {
-            task: task.number,
+        let mut death = Death {
+            task: 0,
             pid,
             signal: status.filter(|status| libc::WIFSIGNALED(*status)).map(|status| libc::WTERMSIG(status)),
             exit_code: status.filter(|status| libc::WIFEXITED(*status)).map(|status| libc::WEXITSTATUS(status)),
@@ -58,6 +56,19 @@ impl Engine {
             peak_memory: peak,
             last_words,
         };
+        if begun.is_none() && !stopping && had_done == 0 {
+            // It never got to work. That says little about a task, unless it goes on like that.
+            self.false_starts += 1;
+            self.counts.deaths += 1;
+            if self.false_starts >= FALSE_STARTS {
+                begun = self.queue.pop();
+            }
+            self.false_start = Some(death.clone());
+        } else if begun.is_some() {
+            self.counts.deaths += 1;
+        }
+        let Some(mut task) = begun else { return };
+        death.task = task.number;
         task.deaths.push(death.clone());
         let attempts = u32::try_from(task.deaths.len()).unwrap_or(u32::MAX);
         if reason == DeathReason::Cancel {
@@ -71,6 +82,32 @@ impl Engine {
         } else {
             self.conclude(task, Verdict::Lost(death), news);
         }
+    }
+
+    /// The first of these has not been started, for that reason, and the others not been tried; the pause until the next attempt.
+    pub fn not_started(&mut self, numbers: &[u32], reason: &str, news: &mut News) -> Duration {
+        let places = self.places.iter_mut().filter(|place| numbers.contains(&place.number));
+        places.for_each(|place| place.state = PlaceState::Empty);
+        self.in_vain(reason, news)
+    }
+
+    /// The pause until the next attempt, if workers have ended before they had done anything. Those that end while such a pause
+    /// lasts were started together, and count once.
+    pub fn started_in_vain(&mut self, pauses: bool, news: &mut News) -> Option<Duration> {
+        let death = self.false_start.take()?;
+        (!pauses).then(|| self.in_vain(&EndOfWorker(&death).to_string(), news))
+    }
+
+    fn in_vain(&mut self, reason: &str, news: &mut News) -> Duration {
+        self.vain_starts += 1;
+        // As it goes on like that, and nobody is there who would do them.
+        if self.vain_starts >= VAIN_STARTS && self.is_empty() {
+            while let Some(task) = self.queue.pop() {
+                self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
+            }
+        }
+        let doubled = 1_u32.checked_shl(self.vain_starts - 1).unwrap_or(u32::MAX);
+        RESTART.0.saturating_mul(doubled).min(RESTART.1)
     }
 
     /// Kills workers that have more memory than they may.

@@ -37,12 +37,20 @@ impl Engine {
             at(now + look);
         }
         let relief = self.can_grow() || self.places.iter().any(|place| place.takes(1));
-        let (mut stuck, mut late) = (Vec::new(), Vec::new());
+        let (mut stuck, mut late, mut unready) = (Vec::new(), Vec::new(), Vec::new());
         for place in &mut self.places {
             let PlaceState::Working(worker) = &mut place.state else { continue };
             if worker.full && place.sent.is_empty() {
                 worker.full = false;
                 at(now + ROOM_AGAIN);
+            }
+            place.ready = place.ready || worker.claims.is_ready();
+            if let Some(limit) = self.options.start_timeout
+                && !place.ready
+                && place.killed_for.is_none()
+            {
+                let due = place.started + limit;
+                if due <= now { unready.push((place.number, limit)) } else { at(due) }
             }
             if let Some((index, task)) = place.sent.front() {
                 if let Some(limit) = task.options.timeout.or(self.options.task_timeout) {
@@ -72,6 +80,11 @@ impl Engine {
             }
         }
         let moved = !stuck.is_empty() || !late.is_empty();
+        for (number, limit) in unready {
+            if let Some(place) = self.places.get_mut(number as usize) {
+                place.kill(DeathReason::Start(limit));
+            }
+        }
         for number in stuck {
             self.take_back(number);
             if let Some(place) = self.places.get_mut(number as usize) {

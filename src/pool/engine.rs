@@ -13,7 +13,7 @@ use super::options::{PoolOptions, PoolStatistics, TaskOptions, WorkerStatistics}
 use super::place::{Place, PlaceState, Worker};
 use super::queue::{Queue, Task, Ticket};
 use super::reaper::{Reaper, resident};
-use super::verdict::{DeathReason, Verdict};
+use super::verdict::{Death, DeathReason, Verdict};
 use crate::timeout::about_now;
 
 /// Work that a worker is sent ahead, as time: enough to hide the way to it.
@@ -29,8 +29,6 @@ pub(super) const STUCK: Duration = Duration::from_millis(5);
 pub(super) const ROOM_AGAIN: Duration = Duration::from_millis(5);
 const REFUSALS: u32 = 12_000;
 const REFUSAL_BY_EMPTY: u32 = 12;
-/// So many attempts in a row to start a worker fail, for more than a second, before tasks fail with them.
-const VAIN_STARTS: u32 = 8;
 /// The most indices that one worker is sent.
 const INDICES: u32 = 1 << 31;
 
@@ -46,9 +44,12 @@ pub(super) struct Engine {
     pub closed: bool,
     /// Time that a task takes, on average.
     average: Duration,
-    /// Workers in a row that ended before they got to work, and that could not be started at all.
+    /// Workers in a row that ended before they got to work.
     pub false_starts: u32,
+    /// Attempts in a row to start workers of which nothing came, one of these or none at all; and the last such end, if that has
+    /// not been counted here.
     pub vain_starts: u32,
+    pub false_start: Option<Death>,
     pub counts: PoolStatistics,
     /// The earliest of what has come to be due since the manager looked, and when it looks next; zero while it is awake.
     pub due: Option<Duration>,
@@ -85,6 +86,7 @@ impl Engine {
             average: Duration::from_millis(1),
             false_starts: 0,
             vain_starts: 0,
+            false_start: None,
             counts: PoolStatistics::default(),
             due: None,
             looks_at: Some(Duration::ZERO),
@@ -175,22 +177,8 @@ impl Engine {
         *place = Place::new(number, place.limit);
         (place.started, place.idle_since) = (now, now);
         place.state = PlaceState::Working(Box::new(worker));
-        self.vain_starts = 0;
         self.counts.started += 1;
         self.dispatch();
-    }
-
-    /// The first of these has not been started, for that reason, and the others not been tried.
-    pub fn not_started(&mut self, numbers: &[u32], reason: &str, news: &mut News) {
-        let places = self.places.iter_mut().filter(|place| numbers.contains(&place.number));
-        places.for_each(|place| place.state = PlaceState::Empty);
-        self.vain_starts += 1;
-        // As it goes on like that, and nobody is there who would do them.
-        if self.vain_starts >= VAIN_STARTS && self.is_empty() {
-            while let Some(task) = self.queue.pop() {
-                self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
-            }
-        }
     }
 
     /// A worker reports on a task.
@@ -218,7 +206,7 @@ impl Engine {
             worker.full = false;
             worker.room = worker.room.saturating_add(1);
         }
-        self.false_starts = 0;
+        (self.false_starts, self.vain_starts) = (0, 0);
         self.average = (self.average * 7 + took) / 8;
         let verdict = match outcome {
             Ok(result) => Verdict::Done(result.to_vec()),

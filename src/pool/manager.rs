@@ -107,7 +107,6 @@ impl Shared {
             address,
             launcher,
             received: Batch::default(),
-            restart: RESTART.0,
             groups: if memory_limit > 0 { Groups::find(memory_limit) } else { None },
             retry_at: None,
         };
@@ -324,9 +323,8 @@ struct Manager {
     launcher: Box<dyn PoolLauncher>,
     /// Reports that are being taken in.
     received: Batch,
-    /// How long to wait after a worker that could not be started.
-    restart: Duration,
     groups: Option<Groups>,
+    /// Before that no worker is started.
     retry_at: Option<Deadline>,
 }
 
@@ -412,7 +410,8 @@ impl Manager {
             .collect();
         let now = about_now();
         let received = &self.received;
-        self.shared.with(|engine, news| {
+        let pauses = self.retry_at.is_some_and(|at| !at.has_passed());
+        let pause = self.shared.with(|engine, news| {
             engine.looks_at = Some(Duration::ZERO); // it is awake
             for message in received.iter() {
                 match Report::read(message) {
@@ -425,7 +424,11 @@ impl Manager {
             for (pid, end) in ends {
                 engine.ended(pid, end, news);
             }
+            engine.started_in_vain(pauses, news)
         });
+        if let Some(pause) = pause {
+            self.retry_at = Some(Deadline::after(Timeout::After(pause)));
+        }
     }
 
     fn receive(&mut self, most: usize, timeout: Timeout) -> Result<()> {
@@ -441,16 +444,14 @@ impl Manager {
         let wanted = self.shared.with(|engine, _| engine.wanted());
         for (at, number) in wanted.iter().enumerate() {
             match self.start_worker(*number) {
-                Ok(worker) => {
-                    self.restart = RESTART.0;
-                    self.shared.with(|engine, _| engine.started(*number, worker));
-                }
+                Ok(worker) => self.shared.with(|engine, _| engine.started(*number, worker)),
                 Err(error) => {
-                    eprintln!("wigwag: {error}; trying again in {:?}", self.restart);
-                    self.retry_at = Some(Deadline::after(Timeout::After(self.restart)));
-                    self.restart = (self.restart * 2).min(RESTART.1);
                     let rest = wanted.get(at..).unwrap_or_default();
-                    self.shared.with(|engine, news| engine.not_started(rest, &error.to_string(), news));
+                    let not_started =
+                        |engine: &mut Engine, news: &mut News| engine.not_started(rest, &error.to_string(), news);
+                    let pause = self.shared.with(not_started);
+                    eprintln!("wigwag: {error}; trying again in {pause:?}");
+                    self.retry_at = Some(Deadline::after(Timeout::After(pause)));
                     return;
                 }
             }

@@ -226,7 +226,7 @@ impl PoolTask {
     }
 }
 
-/// Pauses after workers that could not be started, doubling from the first to the last.
+/// Pauses after workers that could not be started or ended before they had done anything, doubling from the first to the last.
 const RESTART: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
 fn closed(error: Error) -> Error {

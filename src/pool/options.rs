@@ -31,6 +31,9 @@ pub struct PoolOptions {
     pub retries: u32,
     /// How long a task may run; then its worker is killed. `None` for ever; each task may have its own.
     pub task_timeout: Option<Duration>,
+    /// How long a worker may take until it asks for its first task; then it is killed, as one that ends before it has done
+    /// anything. 60 s by default; `None` for ever.
+    pub start_timeout: Option<Duration>,
     /// The most memory in bytes that a worker may have resident; then it is killed. Looked at 20 times a second, and where this
     /// process may make control groups, the kernel holds it to the limit at every page. 0 for no limit.
     pub memory_limit: u64,
@@ -50,6 +53,7 @@ impl Default for PoolOptions {
             queue: 0,
             retries: 0,
             task_timeout: None,
+            start_timeout: Some(Duration::from_secs(60)),
             memory_limit: 0,
             tasks_per_worker: 0,
             collects: false,

@@ -33,6 +33,8 @@ pub(super) struct Place {
     /// When the first of `sent` came to be the first.
     pub head_since: Duration,
     pub idle_since: Duration,
+    /// It has been seen to have asked for a task.
+    pub ready: bool,
     /// The task whose time runs, by its index, and since when.
     pub begun: (u32, Duration),
     /// Until then it is sent tasks only if nobody else can have them: it got stuck in one.
@@ -104,6 +106,7 @@ impl Place {
             reported: 0,
             head_since: Duration::ZERO,
             idle_since: Duration::ZERO,
+            ready: false,
             begun: (0, Duration::ZERO),
             avoided_until: Duration::ZERO,
             done: 0,

@@ -21,6 +21,9 @@ use crate::timeout::Timeout;
 /// Bytes of the shared page.
 const SIZE: usize = 4096;
 
+/// Where in it the worker says that it is ready.
+const READY: usize = 8;
+
 /// The claims of one worker, shared with it.
 pub(super) struct Claims {
     memory: Mapping,
@@ -65,6 +68,17 @@ impl Claims {
             Some(join(claimed, next))
         });
         Ok(split(before.unwrap_or_else(|word| word)).0)
+    }
+
+    /// By the worker, which has come so far that it asks for its first task.
+    pub fn say_ready(&self) -> Result<()> {
+        self.memory.atomic_u64(READY)?.store(1, Ordering::Relaxed); // nothing goes with it
+        Ok(())
+    }
+
+    /// Whether the worker has ever asked for a task.
+    pub fn is_ready(&self) -> bool {
+        self.memory.atomic_u64(READY).is_ok_and(|ready| ready.load(Ordering::Relaxed) != 0)
     }
 
     /// The index that was claimed last.
@@ -179,6 +193,9 @@ mod tests {
         assert!(!claims.claim(3).unwrap() && !claims.claim(4).unwrap());
         assert!(claims.claim(5).unwrap());
         assert_eq!(claims.claimed().unwrap(), 5);
+        assert!(!claims.is_ready());
+        claims.again().unwrap().say_ready().unwrap();
+        assert!(claims.is_ready());
     }
 
     #[test]

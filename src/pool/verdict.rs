@@ -31,6 +31,8 @@ pub enum DeathReason {
     Memory(u64),
     /// Its task was cancelled.
     Cancel,
+    /// It had not asked for its first task in the time that it may take to start.
+    Start(Duration),
 }
 
 /// The end of a worker in the middle of a task.
@@ -54,21 +56,32 @@ pub struct Death {
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}: its worker (pid {}) ", self.task, self.pid)?;
-        match (self.signal, self.exit_code) {
+        write!(f, "task {}: its {}", self.task, EndOfWorker(self))
+    }
+}
+
+/// What became of the worker, whatever it was doing.
+pub(super) struct EndOfWorker<'a>(pub &'a Death);
+
+impl fmt::Display for EndOfWorker<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EndOfWorker(death) = self;
+        write!(f, "worker (pid {}) ", death.pid)?;
+        match (death.signal, death.exit_code) {
             (Some(signal), _) => write!(f, "was ended by signal {signal}")?,
             (None, Some(code)) => write!(f, "exited with {code}")?,
             (None, None) => write!(f, "ended, and somebody else has been told how")?,
         }
-        match self.reason {
+        match death.reason {
             DeathReason::Own => {}
             DeathReason::Timeout(limit) => write!(f, ", as the task ran for longer than {limit:?}")?,
             DeathReason::Memory(limit) => write!(f, ", as it had more than {limit} bytes of memory")?,
             DeathReason::Cancel => write!(f, ", as the task was cancelled")?,
+            DeathReason::Start(limit) => write!(f, ", as it had asked for no task after {limit:?}")?,
         }
-        write!(f, "; it had up to {} KiB", self.peak_memory / 1024)?;
-        if !self.last_words.is_empty() {
-            write!(f, "; it last said: {}", self.last_words.trim_end())?;
+        write!(f, "; it had up to {} KiB", death.peak_memory / 1024)?;
+        if !death.last_words.is_empty() {
+            write!(f, "; it last said: {}", death.last_words.trim_end())?;
         }
         Ok(())
     }

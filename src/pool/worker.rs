@@ -59,6 +59,7 @@ impl WorkerSeat {
     /// # Errors
     /// `EBADMSG` what came is no task; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the channel gives.
     pub fn next(&self, timeout: Timeout) -> Result<Option<WorkerTask>> {
+        self.claims.say_ready()?;
         let deadline = crate::timeout::Deadline::after(timeout);
         loop {
             let left = if timeout == Timeout::Now { timeout } else { deadline.left() };

@@ -13,6 +13,7 @@ use crate::boundary::{
 };
 use crate::call::{answer, ww_function};
 use crate::calls::{Counted, WaitsElsewhere, close_counted};
+use crate::common::WW_FOREVER;
 
 const POOL: &str = "pool";
 const TASK: &str = "task";
@@ -25,11 +26,12 @@ pub const WW_TASK_CANCELLED: u32 = 3;
 pub const WW_TASK_LOST: u32 = 4;
 pub const WW_TASK_POISON: u32 = 5;
 /// Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the
-/// task was cancelled.
+/// task was cancelled; as it had not asked for its first task in time.
 pub const WW_DEATH_OWN: u32 = 0;
 pub const WW_DEATH_TIMEOUT: u32 = 1;
 pub const WW_DEATH_MEMORY: u32 = 2;
 pub const WW_DEATH_CANCEL: u32 = 3;
+pub const WW_DEATH_START: u32 = 4;
 /// For least_workers: none has to be kept.
 pub const WW_POOL_NO_WORKERS: u32 = u32::MAX;
 
@@ -92,6 +94,9 @@ pub struct ww_pool_options {
     /// How often a task whose worker died is tried again; 0 for never, as it may have done its work.
     pub retries: u32,
     pub reserved: u32,
+    /// How long a worker may take until it asks for its first task, in nanoseconds; then it is killed, as one that ends
+    /// before it has done anything. 0 for 60 s, WW_FOREVER for ever.
+    pub start_timeout_ns: i64,
 }
 
 impl Default for ww_pool_options {
@@ -108,6 +113,7 @@ impl Default for ww_pool_options {
             least_workers: 0,
             retries: 0,
             reserved: 0,
+            start_timeout_ns: 0,
         }
     }
 }
@@ -240,6 +246,11 @@ unsafe fn pool_options(given: *const ww_pool_options) -> Result<PoolOptions> {
         queue: usize::try_from(given.queue).unwrap_or(usize::MAX),
         retries: given.retries,
         task_timeout: limit(given.task_timeout_ns)?,
+        start_timeout: match given.start_timeout_ns {
+            0 => PoolOptions::default().start_timeout,
+            WW_FOREVER => None,
+            nanos => limit(nanos)?,
+        },
         memory_limit: given.memory_limit,
         tasks_per_worker: given.tasks_per_worker,
         ..Default::default()
@@ -454,6 +465,7 @@ impl Ended {
                 DeathReason::Timeout(_) => WW_DEATH_TIMEOUT,
                 DeathReason::Memory(_) => WW_DEATH_MEMORY,
                 DeathReason::Cancel => WW_DEATH_CANCEL,
+                DeathReason::Start(_) => WW_DEATH_START,
                 _ => WW_DEATH_OWN,
             };
             (verdict.pid, verdict.signal) = (death.pid, death.signal.unwrap_or(0));

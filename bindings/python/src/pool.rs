@@ -57,6 +57,7 @@ fn death(death: Death) -> DeathFields {
         DeathReason::Timeout(limit) => ("timeout", limit.as_secs_f64()),
         DeathReason::Memory(limit) => ("memory", limit as f64),
         DeathReason::Cancel => ("cancel", 0.0),
+        DeathReason::Start(limit) => ("start", limit.as_secs_f64()),
         _ => ("own", 0.0),
     };
     let Death { task, pid, signal, exit_code, peak_memory, last_words, .. } = death;
@@ -69,7 +70,7 @@ impl PoolCore {
     /// that is no child of this process.
     #[new]
     #[pyo3(signature = (launch, end_of, *, address = None, workers = 0, least_workers = None, shrink_after = 10.0, queue = 0,
-        retries = 0, task_timeout = None, memory_limit = 0, tasks_per_worker = 0))]
+        retries = 0, task_timeout = None, start_timeout = Some(60.0), memory_limit = 0, tasks_per_worker = 0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -82,6 +83,7 @@ impl PoolCore {
         queue: usize,
         retries: u32,
         task_timeout: Option<f64>,
+        start_timeout: Option<f64>,
         memory_limit: u64,
         tasks_per_worker: u64,
     ) -> PyResult<PoolCore> {
@@ -93,6 +95,7 @@ impl PoolCore {
             queue,
             retries,
             task_timeout: limit(task_timeout)?,
+            start_timeout: limit(start_timeout)?,
             memory_limit,
             tasks_per_worker,
             collects: true,
