@@ -4287,8 +4287,10 @@ typedef struct ww_pool_statistics {
     uint64_t started;
     uint64_t deaths;
     uint64_t workers;
+    /* Bytes of the workers' standard error that were not passed on, as this process's had no room. */
+    uint64_t unsaid;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
+    uint64_t reserved[3];
 } ww_pool_statistics;
 
 /* A worker of a pool. */

@@ -370,6 +370,7 @@ impl Engine {
         PoolStatistics {
             queued: (self.queue.len() + self.hopeless.len()) as u64,
             running: self.places.iter().map(|place| place.sent.len() as u64).sum(),
+            unsaid: self.reaper.as_ref().map(|reaper| reaper.left_out()).unwrap_or(self.counts.unsaid),
             workers: workers.collect(),
             ..self.counts.clone()
         }

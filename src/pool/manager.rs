@@ -363,7 +363,9 @@ impl Manager {
         }
         self.remove_names();
         // Whoever waits for the end finds nothing left.
-        shared.with(|engine, _| engine.reaper = None);
+        shared.with(|engine, _| {
+            engine.counts.unsaid = engine.reaper.take().map(|reaper| reaper.left_out()).unwrap_or_default();
+        });
         *shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let Manager { reaper, reports, launcher, .. } = self;
         reaper.stop();

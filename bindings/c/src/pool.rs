@@ -189,8 +189,10 @@ pub struct ww_pool_statistics {
     pub started: u64,
     pub deaths: u64,
     pub workers: u64,
+    /// Bytes of the workers' standard error that were not passed on, as this process's had no room.
+    pub unsaid: u64,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// A worker of a pool.
@@ -531,7 +533,8 @@ pub unsafe extern "C" fn ww_pool_get_statistics(
             started: found.started,
             deaths: found.deaths,
             workers: found.workers.len() as u64,
-            reserved: [0; 4],
+            unsaid: found.unsaid,
+            reserved: [0; 3],
         };
         put(out, statistics, "statistics")?;
         let of = |worker: &wigwag::WorkerStatistics| ww_pool_worker {
