@@ -4289,8 +4289,10 @@ typedef struct ww_pool_statistics {
     uint64_t workers;
     /* Bytes of the workers' standard error that were not passed on, as this process's had no room. */
     uint64_t unsaid;
+    /* Reports that were no worker's of this pool, and dropped: somebody else sends to its address. */
+    uint64_t foreign;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 } ww_pool_statistics;
 
 /* A worker of a pool. */
@@ -4314,8 +4316,8 @@ typedef struct ww_pool_worker {
  * children of the process takes their ends away from it. Does not wait for them. NULL options mean defaults. Close it
  * with ww_pool_close().
  *
- * Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE;
- * -ENOMEM also if no thread can be had; -EFAULT. */
+ * Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EBUSY another pool is
+ * at work at this address; -EMFILE, -ENFILE; -ENOMEM also if no thread can be had; -EFAULT. */
 int ww_pool_start(ww_pool **out, const ww_pool_options *options, const ww_pool_function *functions, size_t count);
 
 /* Starts a pool whose workers are a program with its arguments, found on PATH, ended by NULL, that calls

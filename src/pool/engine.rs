@@ -34,6 +34,8 @@ const INDICES: u32 = 1 << 31;
 
 pub(super) struct Engine {
     pub options: PoolOptions,
+    /// The upper half of its workers' keys.
+    pub id: u32,
     pub queue: Queue,
     pub places: Vec<Place>,
     next_task: u64,
@@ -73,10 +75,11 @@ pub(super) struct News {
 }
 
 impl Engine {
-    pub fn new(options: PoolOptions) -> Engine {
+    pub fn new(options: PoolOptions, id: u32) -> Engine {
         let places = (0..options.workers).map(|number| Place::new(number, options.tasks_per_worker)).collect();
         Engine {
             options,
+            id,
             queue: Queue::default(),
             places,
             next_task: 0,
@@ -182,8 +185,23 @@ impl Engine {
     }
 
     /// A worker reports on a task.
-    pub fn report(&mut self, number: u32, index: u32, outcome: Result<&[u8], &[u8]>, now: Duration, news: &mut News) {
-        let Some(place) = self.places.get_mut(number as usize) else { return };
+    pub fn report(
+        &mut self,
+        (number, key): (u32, u64),
+        index: u32,
+        outcome: Result<&[u8], &[u8]>,
+        now: Duration,
+        news: &mut News,
+    ) {
+        let of = |place: &Place| match &place.state {
+            PlaceState::Working(worker) => Some(worker.key),
+            _ => None,
+        };
+        let Some(place) = self.places.get_mut(number as usize).filter(|place| of(place) == Some(key)) else {
+            let is_own = (key >> 32) as u32 == self.id; // of a worker that has gone
+            self.counts.foreign += u64::from(!is_own);
+            return;
+        };
         // Of a worker that was given up before, or from a peer that keeps no rules: the books know better.
         let Ok(at) = place.sent.binary_search_by_key(&index, |(sent, _)| *sent) else { return };
         let claimed = match &place.state {

@@ -12,6 +12,7 @@ use nix::unistd::{Pid, pipe2};
 use super::engine::{Engine, News};
 use super::group::{Group, Groups};
 use super::launch::PoolLauncher;
+use super::name::Names;
 use super::options::{PoolOptions, TaskOptions};
 use super::place::Worker;
 use super::queue::Ticket;
@@ -80,12 +81,14 @@ impl Shared {
                 address.number("capacity").map_or(PIPE_CAPACITY, |n| usize::try_from(n).unwrap_or(usize::MAX));
             largest = largest.min(capacity - capacity / 16);
         }
+        let names = Names::take(&address, options.workers)?;
+        let _ = Channel::remove(&results); // what a pool that was killed has left
         let (reports, wake) = open(&results)?;
         reports.expect_senders(options.workers as usize + 1); // and the pool itself
-        let memory_limit = options.memory_limit;
+        let (memory_limit, id) = (options.memory_limit, id());
         let shared = Arc::new(Shared {
             object: Object::new(format!("pool over {address}")),
-            engine: Mutex::new(Engine::new(options)),
+            engine: Mutex::new(Engine::new(options, id)),
             room: Changes::default(),
             completed: Changes::default(),
             over: Changes::default(),
@@ -105,6 +108,9 @@ impl Shared {
             reaper: Arc::clone(&reaper),
             reports,
             address,
+            names,
+            id,
+            launched: 0,
             launcher,
             received: Batch::default(),
             groups: if memory_limit > 0 { Groups::find(memory_limit) } else { None },
@@ -175,7 +181,7 @@ impl Shared {
     /// Has the manager look around.
     fn wake(&self) {
         let mut message = Vec::new();
-        Report::Wake.write(&mut message);
+        Report::Wake.write(0, &mut message);
         if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             // Without room it has something to look at already. Not without waiting: another thread that has just sent may still
             // be on its way out of the channel, when the manager has looked already, and would be all that keeps this from it.
@@ -320,6 +326,10 @@ struct Manager {
     reaper: Arc<Reaper>,
     reports: Channel,
     address: Address,
+    names: Names,
+    /// Its workers' keys: the pool's own number, and which worker it is.
+    id: u32,
+    launched: u32,
     launcher: Box<dyn PoolLauncher>,
     /// Reports that are being taken in.
     received: Batch,
@@ -362,6 +372,7 @@ impl Manager {
             self.take_in(sooner.map_or(Timeout::Forever, |after| Timeout::from(Some(after))));
         }
         self.remove_names();
+        drop(self.names); // the next may come
         // Whoever waits for the end finds nothing left.
         shared.with(|engine, _| {
             engine.counts.unsaid = engine.reaper.take().map(|reaper| reaper.left_out()).unwrap_or_default();
@@ -417,9 +428,13 @@ impl Manager {
             engine.looks_at = Some(Duration::ZERO); // it is awake
             for message in received.iter() {
                 match Report::read(message) {
-                    Some(Report::Done { seat, index, payload }) => engine.report(seat, index, Ok(payload), now, news),
-                    Some(Report::Failed { seat, index, reason }) => engine.report(seat, index, Err(reason), now, news),
-                    Some(Report::Wake) | None => {}
+                    Some((key, Report::Done { seat, index, payload })) => {
+                        engine.report((seat, key), index, Ok(payload), now, news);
+                    }
+                    Some((key, Report::Failed { seat, index, reason })) => {
+                        engine.report((seat, key), index, Err(reason), now, news);
+                    }
+                    Some((_, Report::Wake)) | None => {}
                 }
             }
             engine.too_large(&news_of_workers.too_large);
@@ -471,7 +486,8 @@ impl Manager {
             }
             _ => Channel::open_sender(&part(&self.address, "results")?, Timeout::Now)?,
         };
-        let claims = Claims::new()?;
+        self.launched = self.launched.wrapping_add(1);
+        let claims = Claims::new(u64::from(self.id) << 32 | u64::from(self.launched))?;
         let shared_claims = claims.again()?;
         let (words, error) = words()?;
         let seat = WorkerSeat { number, orders, reports, claims: shared_claims, largest: self.shared.largest() };
@@ -508,6 +524,12 @@ impl Manager {
             }
         }
     }
+}
+
+/// A pool's number, unlike any other's in all likelihood.
+fn id() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(std::process::id()) >> 32) as u32
 }
 
 /// Another writer of the same pipe.

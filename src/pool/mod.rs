@@ -7,6 +7,7 @@ mod group;
 mod growth;
 mod launch;
 mod manager;
+mod name;
 mod options;
 mod place;
 mod program;
@@ -74,8 +75,8 @@ impl Pool {
     /// Starts the workers. Does not wait for them.
     ///
     /// # Errors
-    /// `EINVAL` options that do not go together; `ENOTSUP` an address that cannot carry tasks; `EMFILE`, `ENFILE`;
-    /// `ENOMEM` also if no thread can be had.
+    /// `EINVAL` options that do not go together; `ENOTSUP` an address that cannot carry tasks; `EBUSY` another pool is at work
+    /// at this address; `EMFILE`, `ENFILE`; `ENOMEM` also if no thread can be had.
     ///
     /// System calls: fork, pidfd_open, and those of the channel.
     pub fn start(options: PoolOptions, handlers: Vec<Handler>) -> Result<Pool> {

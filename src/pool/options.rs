@@ -117,6 +117,8 @@ pub struct PoolStatistics {
     pub started: u64,
     /// Workers that ended in the middle of a task, or before they had done any.
     pub deaths: u64,
+    /// Reports that were no worker's of this pool, and dropped: somebody else sends to its address.
+    pub foreign: u64,
     /// Bytes of the workers' standard error that were not passed on, as this process's had no room: nobody waits for who reads it.
     pub unsaid: u64,
     /// The workers now.

@@ -62,6 +62,8 @@ pub(super) struct Worker {
     is_gone: bool,
     pub orders: Channel,
     pub claims: Claims,
+    /// What all that it sends and is sent carries.
+    pub key: u64,
     /// It was told to end.
     pub stopping: bool,
     /// It shall be told so.
@@ -84,6 +86,7 @@ impl Worker {
             process: process.ok(),
             is_gone,
             orders,
+            key: claims.key().unwrap_or(0),
             claims,
             stopping: false,
             ends: false,
@@ -157,7 +160,7 @@ impl Place {
             for (index, task) in self.sent.range(done..) {
                 let order =
                     Order::Task { index: *index, handler: task.handler, task: task.number, payload: &task.payload };
-                self.orders.push(|bytes| order.write(bytes));
+                self.orders.push(|bytes| order.write(worker.key, bytes));
                 if self.orders.size() >= TOGETHER {
                     break;
                 }
@@ -184,7 +187,7 @@ impl Place {
             // One whose channel is full is told again: see `Engine::tell_again`.
             worker.ends = true;
             let mut stop = Vec::new();
-            Order::Stop.write(&mut stop);
+            Order::Stop.write(worker.key, &mut stop);
             worker.stopping = match worker.orders.send(&stop, Timeout::Now) {
                 Err(error) => !error.is(Errno::EAGAIN), // anything else: it is gone
                 Ok(()) => true,

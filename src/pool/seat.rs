@@ -21,8 +21,9 @@ use crate::timeout::Timeout;
 /// Bytes of the shared page.
 const SIZE: usize = 4096;
 
-/// Where in it the worker says that it is ready.
+/// Where in it the worker says that it is ready, and where its key is.
 const READY: usize = 8;
+const KEY: usize = 16;
 
 /// The claims of one worker, shared with it.
 pub(super) struct Claims {
@@ -31,8 +32,10 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    pub fn new() -> Result<Claims> {
+    /// Those of a worker with this key, which all that it sends and is sent carries.
+    pub fn new(key: u64) -> Result<Claims> {
         let claims = Claims::over(Arc::new(Memfd::new(SIZE)?))?;
+        claims.memory.atomic_u64(KEY)?.store(key, Ordering::Relaxed); // before there is the worker
         claims.word()?.store(join(0, 1), Ordering::Release);
         Ok(claims)
     }
@@ -48,6 +51,10 @@ impl Claims {
 
     fn word(&self) -> Result<&AtomicU64> {
         self.memory.atomic_u64(0)
+    }
+
+    pub fn key(&self) -> Result<u64> {
+        Ok(self.memory.atomic_u64(KEY)?.load(Ordering::Relaxed))
     }
 
     /// By the worker, before it runs a task; false if the pool has taken it back.
@@ -186,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_task_is_claimed_or_taken_back() {
-        let claims = Claims::new().unwrap();
+        let claims = Claims::new(1 << 40).unwrap();
+        assert_eq!(claims.again().unwrap().key().unwrap(), 1 << 40);
         assert!(claims.claim(1).unwrap());
         assert!(claims.claim(2).unwrap());
         assert_eq!(claims.take_back(5).unwrap(), 2);

@@ -1,9 +1,14 @@
 //! What pool and workers say to each other: one message per task, one per result.
+//!
+//! Each carries the worker's key, which no other worker of this or another pool has: at an address with a name a message may
+//! be a stranger's, or be left of a pool that was killed.
 
 /// Bytes before a task's payload.
-pub(super) const TASK_HEAD: usize = 16;
+pub(super) const TASK_HEAD: usize = 24;
 /// Bytes before a result's payload.
-const RESULT_HEAD: usize = 12;
+const RESULT_HEAD: usize = 20;
+/// Bytes of the word to end.
+const STOP_SIZE: usize = 12;
 /// The index of no task: the worker is to end.
 const STOP: u32 = u32::MAX;
 /// The seat of no worker: the pool wakes itself.
@@ -30,34 +35,37 @@ pub(super) enum Report<'a> {
 }
 
 impl Order<'_> {
-    /// Adds it to `out`.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    /// Adds it to `out`, for the worker with this key.
+    pub fn write(&self, key: u64, out: &mut Vec<u8>) {
         match self {
             Order::Task { index, handler, task, payload } => {
                 out.extend_from_slice(&index.to_le_bytes());
+                out.extend_from_slice(&key.to_le_bytes());
                 out.extend_from_slice(&handler.to_le_bytes());
                 out.extend_from_slice(&task.to_le_bytes());
                 out.extend_from_slice(payload);
             }
-            Order::Stop => out.extend_from_slice(&STOP.to_le_bytes()),
+            Order::Stop => {
+                out.extend_from_slice(&STOP.to_le_bytes());
+                out.extend_from_slice(&key.to_le_bytes());
+            }
         }
     }
 
-    /// `None`: not an order.
-    pub fn read(message: &[u8]) -> Option<Order<'_>> {
-        if message == STOP.to_le_bytes() {
-            return Some(Order::Stop);
+    /// And the key; `None`: not an order.
+    pub fn read(message: &[u8]) -> Option<(u64, Order<'_>)> {
+        let (index, key) = (word(message, 0)?, long(message, 4)?);
+        if index == STOP {
+            return (message.len() == STOP_SIZE).then_some((key, Order::Stop));
         }
         let (head, payload) = message.split_at_checked(TASK_HEAD)?;
-        let index = word(head, 0)?;
-        let task = u64::from(word(head, 8)?) | u64::from(word(head, 12)?) << 32;
-        (index != STOP).then_some(Order::Task { index, handler: word(head, 4)?, task, payload })
+        Some((key, Order::Task { index, handler: word(head, 12)?, task: long(head, 16)?, payload }))
     }
 }
 
 impl Report<'_> {
-    /// Adds it to `out`.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    /// Adds it to `out`, from the worker with this key.
+    pub fn write(&self, key: u64, out: &mut Vec<u8>) {
         let (seat, index, kind, payload) = match self {
             Report::Done { seat, index, payload } => (*seat, *index, 0_u32, *payload),
             Report::Failed { seat, index, reason } => (*seat, *index, 1, *reason),
@@ -66,19 +74,21 @@ impl Report<'_> {
         out.extend_from_slice(&seat.to_le_bytes());
         out.extend_from_slice(&index.to_le_bytes());
         out.extend_from_slice(&kind.to_le_bytes());
+        out.extend_from_slice(&key.to_le_bytes());
         out.extend_from_slice(payload);
     }
 
-    /// `None`: not a report.
-    pub fn read(message: &[u8]) -> Option<Report<'_>> {
+    /// And the key; `None`: not a report.
+    pub fn read(message: &[u8]) -> Option<(u64, Report<'_>)> {
         let (head, payload) = message.split_at_checked(RESULT_HEAD)?;
-        let (seat, index) = (word(head, 0)?, word(head, 4)?);
-        match word(head, 8)? {
-            _ if seat == NOBODY => Some(Report::Wake),
-            0 => Some(Report::Done { seat, index, payload }),
-            1 => Some(Report::Failed { seat, index, reason: payload }),
-            _ => None,
-        }
+        let (seat, index, key) = (word(head, 0)?, word(head, 4)?, long(head, 12)?);
+        let report = match word(head, 8)? {
+            _ if seat == NOBODY => Report::Wake,
+            0 => Report::Done { seat, index, payload },
+            1 => Report::Failed { seat, index, reason: payload },
+            _ => return None,
+        };
+        Some((key, report))
     }
 }
 
@@ -124,6 +134,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.first_chunk().map(|four| u32::from_le_bytes(*four))
 }
 
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.first_chunk().map(|eight| u64::from_le_bytes(*eight))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,8 +147,8 @@ mod tests {
         let mut bytes = Vec::new();
         for order in [Order::Task { index: 3, handler: 7, task: 1 << 40, payload: b"hello" }, Order::Stop] {
             bytes.clear();
-            order.write(&mut bytes);
-            assert_eq!(Order::read(&bytes), Some(order));
+            order.write(1 << 50, &mut bytes);
+            assert_eq!(Order::read(&bytes), Some((1 << 50, order)));
         }
         for report in [
             Report::Done { seat: 1, index: 2, payload: b"" },
@@ -142,11 +156,11 @@ mod tests {
             Report::Wake,
         ] {
             bytes.clear();
-            report.write(&mut bytes);
-            assert_eq!(Report::read(&bytes), Some(report));
+            report.write(7, &mut bytes);
+            assert_eq!(Report::read(&bytes), Some((7, report)));
         }
         assert_eq!(Order::read(b"short"), None);
         assert_eq!(Report::read(b""), None);
-        assert_eq!(Report::read(&[9; 12]), None);
+        assert_eq!(Report::read(&[9; 20]), None);
     }
 }

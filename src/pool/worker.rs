@@ -60,6 +60,7 @@ impl WorkerSeat {
     /// `EBADMSG` what came is no task; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the channel gives.
     pub fn next(&self, timeout: Timeout) -> Result<Option<WorkerTask>> {
         self.claims.say_ready()?;
+        let own = self.claims.key()?;
         let deadline = crate::timeout::Deadline::after(timeout);
         loop {
             let left = if timeout == Timeout::Now { timeout } else { deadline.left() };
@@ -69,8 +70,9 @@ impl WorkerSeat {
                 Err(error) => return Err(error),
             };
             match Order::read(&message) {
-                Some(Order::Stop) => return Ok(None),
-                Some(Order::Task { index, handler, task, payload }) => {
+                Some((key, _)) if key != own => {} // another pool's, which may be no more
+                Some((_, Order::Stop)) => return Ok(None),
+                Some((_, Order::Task { index, handler, task, payload })) => {
                     let head = message.len() - payload.len();
                     if self.claims.claim(index)? {
                         message.drain(..head);
@@ -97,17 +99,17 @@ impl WorkerSeat {
 
     /// As [`WorkerSeat::report`], in memory that is used again.
     fn report_by(&self, out: &mut Vec<u8>, index: u32, outcome: &HandlerResult) -> Result<()> {
-        let seat = self.number;
+        let (seat, key) = (self.number, self.claims.key()?);
         reuse(out);
         match outcome {
-            Ok(payload) => Report::Done { seat, index, payload }.write(out),
-            Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(out),
+            Ok(payload) => Report::Done { seat, index, payload }.write(key, out),
+            Err(reason) => Report::Failed { seat, index, reason: reason.as_bytes() }.write(key, out),
         }
         match self.reports.send(out, Timeout::Forever) {
             Err(error) if error.is(Errno::EMSGSIZE) => {
                 let reason = format!("the result has {} bytes: {error}", out.len());
                 out.clear();
-                Report::Failed { seat, index, reason: reason.as_bytes() }.write(out);
+                Report::Failed { seat, index, reason: reason.as_bytes() }.write(key, out);
                 self.reports.send(out, Timeout::Forever)
             }
             outcome => outcome,

@@ -35,7 +35,7 @@ pub(crate) use identity::namespace;
 pub(crate) use member::{ASK_EVERY, CONSUMER, Member, PRODUCER, Peer, Standing, Tag, since};
 pub use patience::WaitMode;
 pub(crate) use patience::{Party, Patience, look_around};
-pub(crate) use place::path_of;
+pub(crate) use place::{own_path, path_of};
 
 use crate::address::Address;
 use crate::error::{Error, Result};

@@ -83,6 +83,14 @@ fn own_name(address: &Address) -> OsString {
     OsString::from_vec(name)
 }
 
+/// The path of a file of the library's own in its directory, which is made if it is missing.
+pub(crate) fn own_path(name: &str) -> std::result::Result<PathBuf, (Errno, String)> {
+    let path = own_directory();
+    open_own(&path)
+        .map_err(|(errno, reason)| (errno, format!("{} {reason}; set WIGWAG_DIR to another place", path.display())))?;
+    Ok(path.join(name))
+}
+
 fn own_directory() -> PathBuf {
     match std::env::var_os("WIGWAG_DIR").filter(|directory| !directory.is_empty()) {
         Some(directory) => directory.into(),

@@ -191,8 +191,10 @@ pub struct ww_pool_statistics {
     pub workers: u64,
     /// Bytes of the workers' standard error that were not passed on, as this process's had no room.
     pub unsaid: u64,
+    /// Reports that were no worker's of this pool, and dropped: somebody else sends to its address.
+    pub foreign: u64,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 /// A worker of a pool.
@@ -285,8 +287,8 @@ unsafe fn handlers(functions: *const ww_pool_function, count: usize) -> Result<V
 /// children of the process takes their ends away from it. Does not wait for them. NULL options mean defaults. Close it
 /// with ww_pool_close().
 ///
-/// Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EMFILE, -ENFILE;
-/// -ENOMEM also if no thread can be had; -EFAULT.
+/// Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EBUSY another pool is
+/// at work at this address; -EMFILE, -ENFILE; -ENOMEM also if no thread can be had; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_start(
     out: *mut *mut ww_pool,
@@ -534,7 +536,8 @@ pub unsafe extern "C" fn ww_pool_get_statistics(
             deaths: found.deaths,
             workers: found.workers.len() as u64,
             unsaid: found.unsaid,
-            reserved: [0; 3],
+            foreign: found.foreign,
+            reserved: [0; 2],
         };
         put(out, statistics, "statistics")?;
         let of = |worker: &wigwag::WorkerStatistics| ww_pool_worker {

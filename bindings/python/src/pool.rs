@@ -180,6 +180,7 @@ impl PoolCore {
             ("retried", found.retried),
             ("started", found.started),
             ("deaths", found.deaths),
+            ("foreign", found.foreign),
             ("unsaid", found.unsaid),
         ] {
             dict.set_item(name, value)?;
