@@ -4202,8 +4202,9 @@ typedef struct ww_pool_options {
     const char *address;
     /* How many tasks may wait for a worker, after which submitting waits; 0 for 65536. */
     uint64_t queue;
-    /* The most bytes that a worker may have resident; it is killed above that. Looked at 20 times a second, and where this
-     * process may make control groups, the kernel holds it to the limit at every page. 0 for no limit. */
+    /* The most bytes that a worker may have resident for itself, without pages of files and shared memory; it is killed
+     * above that. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the
+     * limit at every page, those of shared memory included that it is first to touch. 0 for no limit. */
     uint64_t memory_limit;
     /* Tasks after which a worker is replaced by a fresh one; 0 for never. */
     uint64_t tasks_per_worker;
@@ -4299,7 +4300,7 @@ typedef struct ww_pool_statistics {
 typedef struct ww_pool_worker {
     /* Tasks it has done. */
     uint64_t tasks;
-    /* Bytes it has resident; 0 if the system does not tell. */
+    /* Bytes it has resident for itself, without pages of files and shared memory; 0 if the system does not tell. */
     uint64_t memory;
     /* Its process. */
     int32_t pid;

@@ -313,6 +313,36 @@ fn a_worker_with_too_much_memory_is_ended() {
     }
 }
 
+#[test]
+fn shared_memory_that_a_worker_looks_at_is_not_its_own() {
+    const SIZE: usize = 128 << 20;
+    let shared = wigwag::Memfd::new(SIZE).unwrap();
+    let whole = || wigwag::Mapping::from_fd(&shared, &wigwag::MapOptions::default()).unwrap();
+    let touch = |memory: &wigwag::Mapping| {
+        for at in (0..SIZE).step_by(4096) {
+            memory.atomic_u8(at).unwrap().fetch_or(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    };
+    touch(&whole()); // its pages are this process's
+    let directory = tempfile::tempdir().unwrap();
+    let [mapped, go] = ["mapped", "go"].map(|name| directory.path().join(name));
+    let memory = whole();
+    let (tell, wait) = (mapped.clone(), go.clone());
+    let look = Handler::new("look", move |_: &[u8]| {
+        touch(&memory);
+        std::fs::write(&tell, b"").unwrap();
+        eventually("it may go", || wait.exists());
+        pid()
+    });
+    let pool = Pool::start(PoolOptions { memory_limit: 64 << 20, workers: 1, ..options() }, vec![look]).unwrap();
+    let task = submit(&pool, "look", "");
+    eventually("it has looked at all of it", || mapped.exists());
+    assert!(pool.statistics().workers[0].memory < 64 << 20);
+    std::thread::sleep(Duration::from_millis(200)); // it is looked at by then, or the test shows less
+    std::fs::write(&go, b"").unwrap();
+    done(task.wait(GENEROUS).unwrap());
+}
+
 /// The folder of the control group that a process is in for its memory, as the usual places of the tree have it.
 fn group_of(pid: i32) -> Option<PathBuf> {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();

@@ -218,7 +218,7 @@ class ProcessPool(Executor):
     ``max_workers`` is one per processor by default; ``mp_context`` a multiprocessing context or a start method, forkserver by
     default, as that is safe in threaded programs; ``initializer(*initargs)`` runs first in each worker;
     ``max_tasks_per_child`` is how many tasks a worker does before it is replaced. ``task_timeout`` in seconds and
-    ``memory_limit`` in bytes (of a worker's resident memory; the kernel's to hold it to where this process may make control
+    ``memory_limit`` in bytes (of a worker's own resident memory, not of files and shared memory; the kernel's to hold it to where this process may make control
     groups, else looked at 20 times a second) are for each task; ``queue`` is how many tasks may wait for a worker, after which
     submit waits; ``address`` what tasks travel over (``"pipe:"``; with ``mp_context="fork"`` also ``ring:``, ``mq:`` or
     ``sysv-mq:``). A worker that has not done with its imports and its initializer after ``start_timeout`` seconds is killed (None for

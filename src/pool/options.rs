@@ -34,8 +34,9 @@ pub struct PoolOptions {
     /// How long a worker may take until it asks for its first task; then it is killed, as one that ends before it has done
     /// anything. 60 s by default; `None` for ever.
     pub start_timeout: Option<Duration>,
-    /// The most memory in bytes that a worker may have resident; then it is killed. Looked at 20 times a second, and where this
-    /// process may make control groups, the kernel holds it to the limit at every page. 0 for no limit.
+    /// The most memory in bytes that a worker may have resident for itself, without pages of files and shared memory; then it is
+    /// killed. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the limit
+    /// at every page, those of shared memory included that it is first to touch. 0 for no limit.
     pub memory_limit: u64,
     /// Tasks after which a worker is replaced by a fresh one; 0 for never.
     pub tasks_per_worker: u64,
@@ -134,7 +135,7 @@ pub struct WorkerStatistics {
     pub tasks: u64,
     /// The share of its life that it had something to do, in thousandths.
     pub busy: u32,
-    /// The memory it has resident, in bytes; 0 if the system does not tell.
+    /// The memory it has resident for itself, in bytes, without pages of files and shared memory; 0 if the system does not tell.
     pub memory: u64,
     /// Whether the kernel holds it to the memory limit, by a control group.
     pub in_group: bool,

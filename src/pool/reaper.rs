@@ -235,17 +235,34 @@ impl Reaper {
     }
 }
 
-/// The memory that a process has resident, in bytes; 0 if it cannot be told.
+/// The memory that a process has resident for itself, in bytes; 0 if it cannot be told.
+///
+/// Without the pages of files and of shared memory. Those of a memory file, in which Python's arguments come, are its writer's,
+/// stay when this process ends, and would be counted once for each that looks at them; those of the disk's files the system
+/// lets go of when it needs memory. To end the process for either would give back nothing.
 pub(super) fn resident(pid: i32) -> u64 {
-    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok();
-    let pages = pages.as_deref().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    pages.unwrap_or(0) * page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
+    own_pages(&pages) * page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
+}
+
+/// Of statm: its second number counts all pages, its third those of files and shared memory.
+fn own_pages(statm: &str) -> u64 {
+    let mut pages = statm.split(' ').skip(1).map_while(|number| number.parse::<u64>().ok());
+    let all = pages.next().unwrap_or(0);
+    all.saturating_sub(pages.next().unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_others_do_not_count() {
+        assert_eq!(own_pages("5000 900 300 20 0 700 0\n"), 600);
+        assert_eq!(own_pages("5000 100 300 20 0 700 0\n"), 0); // read at two moments
+        assert_eq!(own_pages(""), 0);
+    }
 
     #[test]
     fn words_without_room_are_left_out_and_counted() {

@@ -78,8 +78,9 @@ pub struct ww_pool_options {
     pub address: *const c_char,
     /// How many tasks may wait for a worker, after which submitting waits; 0 for 65536.
     pub queue: u64,
-    /// The most bytes that a worker may have resident; it is killed above that. Looked at 20 times a second, and where this
-    /// process may make control groups, the kernel holds it to the limit at every page. 0 for no limit.
+    /// The most bytes that a worker may have resident for itself, without pages of files and shared memory; it is killed
+    /// above that. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the
+    /// limit at every page, those of shared memory included that it is first to touch. 0 for no limit.
     pub memory_limit: u64,
     /// Tasks after which a worker is replaced by a fresh one; 0 for never.
     pub tasks_per_worker: u64,
@@ -203,7 +204,7 @@ pub struct ww_pool_statistics {
 pub struct ww_pool_worker {
     /// Tasks it has done.
     pub tasks: u64,
-    /// Bytes it has resident; 0 if the system does not tell.
+    /// Bytes it has resident for itself, without pages of files and shared memory; 0 if the system does not tell.
     pub memory: u64,
     /// Its process.
     pub pid: i32,

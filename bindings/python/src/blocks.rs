@@ -26,6 +26,9 @@ pub struct BlockFile {
 /// Where in a block its reader's number is.
 const NUMBER_AT: usize = 4;
 
+/// Blocks that stay mapped although nobody uses them any more.
+const MAPPED: usize = 256;
+
 /// A block that was read before; still mapped, as the same ones come again and again.
 struct Known {
     memory: Mapping,
@@ -83,6 +86,9 @@ impl BlockFile {
         let mut blocks = self.blocks();
         if let Some(known) = blocks.get(&offset).filter(|known| known.memory.len() == size) {
             return Ok(Block::new(Arc::clone(known), self.number));
+        }
+        if blocks.len() >= MAPPED {
+            blocks.retain(|_, known| *known.users() > 0);
         }
         let options = MapOptions { offset, length: size, ..Default::default() };
         let memory = Mapping::from_fd(&self.fd, &options).map_err(|error| raise(py, error))?;
