@@ -4329,7 +4329,8 @@ int ww_pool_start(ww_pool **out, const ww_pool_options *options, const ww_pool_f
 int ww_pool_start_program(ww_pool **out, const ww_pool_options *options, const char *const *program);
 
 /* In a program that ww_pool_start_program() started: works, and waits for tasks, until the pool says stop or is gone.
- * Functions are called by their numbers, from 0.
+ * Functions are called by their numbers, from 0. Unless the program has a handler for SIGINT, it gets one that does
+ * nothing: Ctrl-C is for the pool's process.
  *
  * Errors: -ENOENT no pool started this program; -EBUSY it was called before; -EINVAL, -EBADF the environment was
  * changed on the way; -EBADMSG somebody else writes to the pool's channel; -EFAULT. */

@@ -686,6 +686,71 @@ fn a_report_that_is_lost_fails_its_task_alone() {
     assert!(balanced(&found));
 }
 
+/// A function that says that it has begun and waits until it may go on.
+fn waiting(directory: &Path) -> Handler {
+    let directory = directory.to_owned();
+    Handler::new("wait", move |name: &[u8]| {
+        std::fs::write(directory.join(String::from_utf8_lossy(name).into_owned()), b"").unwrap();
+        eventually("it may go on", || directory.join("go").exists());
+        use std::os::unix::process::ExitStatusExt;
+        let ended = std::process::Command::new("sh").args(["-c", "kill -INT $$; exit 3"]).status().unwrap();
+        Ok(ended.signal().unwrap_or(0).to_string().into_bytes())
+    })
+}
+
+/// What a terminal does at Ctrl-C, while tasks run of a pool whose process has a handler.
+fn interrupted(start: impl FnOnce(&Path) -> Pool) {
+    let directory = tempfile::tempdir().unwrap();
+    let child = fork(|| {
+        extern "C" fn handler(_: libc::c_int) {}
+        let handler = handler as extern "C" fn(libc::c_int);
+        // SAFETY: plain system calls, in a process of its own.
+        unsafe {
+            libc::setpgid(0, 0);
+            libc::signal(libc::SIGINT, handler as libc::sighandler_t);
+        }
+        let pool = start(directory.path());
+        let tasks =
+            ["one", "two"].map(|name| pool.submit_to(0, name.as_bytes(), TaskOptions::default(), GENEROUS).unwrap());
+        let begun = || ["one", "two"].iter().all(|name| directory.path().join(name).exists());
+        eventually("both have begun", begun);
+        // SAFETY: a plain system call.
+        assert_eq!(unsafe { libc::kill(0, libc::SIGINT) }, 0);
+        std::fs::write(directory.path().join("go"), b"").unwrap();
+        for task in tasks {
+            assert_eq!(done(task.wait(GENEROUS).unwrap()), b"2", "programs that tasks start end by it");
+        }
+        assert_eq!((pool.statistics().deaths, pool.statistics().done), (0, 2));
+        pool.shutdown(false, GENEROUS).unwrap();
+    });
+    child.join();
+}
+
+#[test]
+fn ctrl_c_is_for_the_process_of_the_pool() {
+    interrupted(|directory| Pool::start(options(), vec![waiting(directory)]).unwrap());
+}
+
+#[test]
+fn ctrl_c_is_not_for_workers_that_are_a_program() {
+    interrupted(|directory| {
+        let own = std::env::current_exe().unwrap();
+        let program = [own.as_os_str(), "a_program_that_a_pool_started_works".as_ref(), "--exact".as_ref()];
+        // SAFETY: this process has one thread.
+        unsafe { std::env::set_var("POOL_TEST_DIRECTORY", directory) };
+        Pool::start_program(options(), &program).unwrap()
+    });
+}
+
+/// The program of the test above; else nothing.
+#[test]
+fn a_program_that_a_pool_started_works() {
+    if let (Some(directory), Ok(seat)) = (std::env::var_os("POOL_TEST_DIRECTORY"), WorkerSeat::from_environment()) {
+        seat.serve_handlers(&[waiting(Path::new(&directory))]).unwrap();
+        std::process::exit(0);
+    }
+}
+
 #[test]
 fn shutdown_at_its_deadline_ends_what_runs() {
     let pool = pool(options());

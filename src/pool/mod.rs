@@ -44,7 +44,8 @@ use queue::Ticket;
 /// killed, crashes, runs for too long or takes too much memory fails the one task that it runs, with a verdict that says
 /// what happened; it is replaced, and all other tasks go on. Tasks run at most once, unless `retries` says otherwise.
 ///
-/// Workers die with this process, also if it is killed. A pool belongs to the process that made it. Start it before other
+/// Workers die with this process, also if it is killed. Ctrl-C does not end them (SIGINT has a handler in them that does
+/// nothing): this process decides what becomes of it. A pool belongs to the process that made it. Start it before other
 /// threads hold locks that the handlers need: in the copies nobody gives them back. Children are reaped by the pool;
 /// somebody else who reaps all children of the process takes the ends of its workers away.
 ///

@@ -1,6 +1,6 @@
 //! Starting a child that is a copy of this process, and learning how one ended.
 //!
-//! System calls: fork, prctl(PR_SET_PDEATHSIG), dup2, wait4, fcntl.
+//! System calls: fork, prctl(PR_SET_PDEATHSIG), sigaction, dup2, wait4, fcntl.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -35,7 +35,7 @@ pub(crate) fn kill(pid: libc::pid_t) {
 }
 
 /// Runs `body` in a child, which exits with what it returns, without running anything else of this process; it dies with
-/// the calling thread, takes `error` for its standard error, and has no signal blocked.
+/// the calling thread, takes `error` for its standard error, has no signal blocked, and lives through SIGINT.
 pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -> SysResult<libc::pid_t> {
     // SAFETY: plain system calls. What other threads held when the child was made stays held in it; the caller says in
     // its documentation what that means for the body.
@@ -49,11 +49,33 @@ pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -
         if libc::getppid() != parent {
             libc::_exit(0); // it died before it could be told that it matters
         }
+        outlive_interrupts(false);
         no_signal_blocked();
         if let Some(error) = error {
             libc::dup2(error.as_raw_fd(), 2);
         }
         libc::_exit(body())
+    }
+}
+
+/// Has this process live through SIGINT, which a terminal's Ctrl-C sends to all that run in front: when the end comes says the
+/// parent. By a handler that does nothing, so that programs that it starts have the default action; where SIGINT is ignored,
+/// they are to ignore it, too. A handler that is there stays if `keeps` says so. Async-signal-safe.
+pub(crate) fn outlive_interrupts(keeps: bool) {
+    extern "C" fn pass(_: libc::c_int) {}
+    // SAFETY: zeros are a valid sigaction; sigemptyset fills the set in; the handler touches nothing.
+    unsafe {
+        let mut found: libc::sigaction = std::mem::zeroed();
+        let unknown = libc::sigaction(libc::SIGINT, std::ptr::null(), &raw mut found) != 0;
+        let action = found.sa_sigaction;
+        if unknown || action == libc::SIG_IGN || keeps && action != libc::SIG_DFL {
+            return;
+        }
+        let mut own: libc::sigaction = std::mem::zeroed();
+        own.sa_sigaction = pass as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        own.sa_flags = libc::SA_RESTART;
+        libc::sigemptyset(&raw mut own.sa_mask);
+        libc::sigaction(libc::SIGINT, &raw const own, std::ptr::null_mut());
     }
 }
 
