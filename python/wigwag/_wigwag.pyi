@@ -2365,7 +2365,7 @@ class PoolCore:
         cls, launch: Callable[[WorkerSeat, int], int], end_of: Callable[[int], Optional[int]], *,
         address: Optional[_Address] = None, workers: int = 0, least_workers: Optional[int] = None,
         shrink_after: float = 10.0, queue: int = 0, retries: int = 0, task_timeout: Optional[float] = None,
-        start_timeout: Optional[float] = 60.0, memory_limit: int = 0, tasks_per_worker: int = 0
+        start_timeout: Optional[float] = None, memory_limit: int = 0, tasks_per_worker: int = 0
     ) -> PoolCore: ...
     def submit(
         self, payload: Buffer, priority: int = 0, limit: Optional[float] = None, timeout: Optional[float] = None

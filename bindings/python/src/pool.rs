@@ -70,7 +70,7 @@ impl PoolCore {
     /// that is no child of this process.
     #[new]
     #[pyo3(signature = (launch, end_of, *, address = None, workers = 0, least_workers = None, shrink_after = 10.0, queue = 0,
-        retries = 0, task_timeout = None, start_timeout = Some(60.0), memory_limit = 0, tasks_per_worker = 0))]
+        retries = 0, task_timeout = None, start_timeout = None, memory_limit = 0, tasks_per_worker = 0))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
