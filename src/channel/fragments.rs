@@ -19,8 +19,8 @@ const MAGIC: u32 = 0x5757_6672; // "WWfr"
 pub(super) const HEADER: usize = 16;
 /// Bytes of a message in one piece.
 pub(super) const PIECE: usize = PIPE_ATOMIC - HEADER;
-/// Bytes of unfinished messages, or so many of the largest size, whichever is more; above that the one that has waited longest
-/// is dropped.
+/// Bytes of unfinished messages, or so many of the largest size, whichever is more; above that the one that has waited
+/// longest is dropped.
 const UNFINISHED_BYTES: usize = 256 << 20;
 const UNFINISHED_LARGEST: usize = 64;
 

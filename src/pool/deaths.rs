@@ -84,15 +84,16 @@ impl Engine {
         }
     }
 
-    /// The first of these has not been started, for that reason, and the others not been tried; the pause until the next attempt.
+    /// The first of these has not been started, for that reason, and the others not been tried; the pause until the next
+    /// attempt.
     pub fn not_started(&mut self, numbers: &[u32], reason: &str, news: &mut News) -> Duration {
         let places = self.places.iter_mut().filter(|place| numbers.contains(&place.number));
         places.for_each(|place| place.state = PlaceState::Empty);
         self.in_vain(reason, news)
     }
 
-    /// The pause until the next attempt, if workers have ended before they had done anything. Those that end while such a pause
-    /// lasts were started together, and count once.
+    /// The pause until the next attempt, if workers have ended before they had done anything. Those that end while such a
+    /// pause lasts were started together, and count once.
     pub fn started_in_vain(&mut self, pauses: bool, news: &mut News) -> Option<Duration> {
         let death = self.false_start.take()?;
         (!pauses).then(|| self.in_vain(&EndOfWorker(&death).to_string(), news))

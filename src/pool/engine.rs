@@ -48,8 +48,8 @@ pub(super) struct Engine {
     average: Duration,
     /// Workers in a row that ended before they got to work.
     pub false_starts: u32,
-    /// Attempts in a row to start workers of which nothing came, one of these or none at all; and the last such end, if that has
-    /// not been counted here.
+    /// Attempts in a row to start workers of which nothing came, one of these or none at all; and the last such end, if that
+    /// has not been counted here.
     pub vain_starts: u32,
     pub false_start: Option<Death>,
     pub counts: PoolStatistics,

@@ -76,8 +76,8 @@ impl Pool {
     /// Starts the workers. Does not wait for them.
     ///
     /// # Errors
-    /// `EINVAL` options that do not go together; `ENOTSUP` an address that cannot carry tasks; `EBUSY` another pool is at work
-    /// at this address; `EMFILE`, `ENFILE`; `ENOMEM` also if no thread can be had.
+    /// `EINVAL` options that do not go together; `ENOTSUP` an address that cannot carry tasks; `EBUSY` another pool is at
+    /// work at this address; `EMFILE`, `ENFILE`; `ENOMEM` also if no thread can be had.
     ///
     /// System calls: fork, pidfd_open, and those of the channel.
     pub fn start(options: PoolOptions, handlers: Vec<Handler>) -> Result<Pool> {
@@ -228,7 +228,8 @@ impl PoolTask {
     }
 }
 
-/// Pauses after workers that could not be started or ended before they had done anything, doubling from the first to the last.
+/// Pauses after workers that could not be started or ended before they had done anything, doubling from the first to the
+/// last.
 const RESTART: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
 fn closed(error: Error) -> Error {

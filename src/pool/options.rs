@@ -34,8 +34,8 @@ pub struct PoolOptions {
     /// How long a worker may take until it asks for its first task; then it is killed, as one that ends before it has done
     /// anything. 60 s by default; `None` for ever.
     pub start_timeout: Option<Duration>,
-    /// The most memory in bytes that a worker may have resident for itself, without pages of files and shared memory; then it is
-    /// killed. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the limit
+    /// The most memory in bytes that a worker may have resident for itself, without pages of files and shared memory; then it
+    /// is killed. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the limit
     /// at every page, those of shared memory included that it is first to touch. 0 for no limit.
     pub memory_limit: u64,
     /// Tasks after which a worker is replaced by a fresh one; 0 for never.
@@ -120,7 +120,8 @@ pub struct PoolStatistics {
     pub deaths: u64,
     /// Reports that were no worker's of this pool, and dropped: somebody else sends to its address.
     pub foreign: u64,
-    /// Bytes of the workers' standard error that were not passed on, as this process's had no room: nobody waits for who reads it.
+    /// Bytes of the workers' standard error that were not passed on, as this process's had no room: nobody waits for who
+    /// reads it.
     pub unsaid: u64,
     /// The workers now.
     pub workers: Vec<WorkerStatistics>,
@@ -135,7 +136,8 @@ pub struct WorkerStatistics {
     pub tasks: u64,
     /// The share of its life that it had something to do, in thousandths.
     pub busy: u32,
-    /// The memory it has resident for itself, in bytes, without pages of files and shared memory; 0 if the system does not tell.
+    /// The memory it has resident for itself, in bytes, without pages of files and shared memory; 0 if the system does not
+    /// tell.
     pub memory: u64,
     /// Whether the kernel holds it to the memory limit, by a control group.
     pub in_group: bool,

@@ -48,8 +48,8 @@ impl PoolLauncher for Program {
 }
 
 impl WorkerSeat {
-    /// The seat of a program that a pool started ([`Pool::start_program`]); once in a process. Unless the program has a handler for
-    /// SIGINT, it gets one that does nothing: Ctrl-C is for the pool's process. Never blocks.
+    /// The seat of a program that a pool started ([`Pool::start_program`]); once in a process. Unless the program has a
+    /// handler for SIGINT, it gets one that does nothing: Ctrl-C is for the pool's process. Never blocks.
     ///
     /// # Errors
     /// `ENOENT` no pool started this program; `EBUSY` the seat was taken before; `EINVAL`, `EBADF` the environment was

@@ -75,8 +75,9 @@ impl Passed {
     }
 }
 
-/// Writes what there is room for, and never waits: the description is shared, so that it is not for us to make it non-blocking,
-/// but a pipe that is ready takes a piece of PIPE_BUF bytes without waiting. How much was written; all, if nobody can read it.
+/// Writes what there is room for, and never waits: the description is shared, so that it is not for us to make it
+/// non-blocking, but a pipe that is ready takes a piece of PIPE_BUF bytes without waiting. How much was written; all, if
+/// nobody can read it.
 fn write_now(to: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     let mut done = 0;
     while let Some(piece) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -237,8 +238,8 @@ impl Reaper {
 
 /// The memory that a process has resident for itself, in bytes; 0 if it cannot be told.
 ///
-/// Without the pages of files and of shared memory. Those of a memory file, in which Python's arguments come, are its writer's,
-/// stay when this process ends, and would be counted once for each that looks at them; those of the disk's files the system
+/// Without the pages of files and of shared memory. Those of a memory file, in which Python's arguments come, are its
+/// writer's, stay when this process ends, and would be counted once for each that looks at them; those of the disk's files the system
 /// lets go of when it needs memory. To end the process for either would give back nothing.
 pub(super) fn resident(pid: i32) -> u64 {
     let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();

@@ -58,8 +58,8 @@ pub(crate) fn fork(error: Option<OwnedFd>, body: impl FnOnce() -> libc::c_int) -
     }
 }
 
-/// Has this process live through SIGINT, which a terminal's Ctrl-C sends to all that run in front: when the end comes says the
-/// parent. By a handler that does nothing, so that programs that it starts have the default action; where SIGINT is ignored,
+/// Has this process live through SIGINT, which a terminal's Ctrl-C sends to all that run in front: when the end comes says
+/// the parent. By a handler that does nothing, so that programs that it starts have the default action; where SIGINT is ignored,
 /// they are to ignore it, too. A handler that is there stays if `keeps` says so. Async-signal-safe.
 pub(crate) fn outlive_interrupts(keeps: bool) {
     extern "C" fn pass(_: libc::c_int) {}

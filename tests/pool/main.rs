@@ -1,16 +1,16 @@
 //! Pools of worker processes: results, verdicts, deaths, limits.
 
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::os::fd::OwnedFd;
+mod names;
+mod workers;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::{GENEROUS, SHORT, eventually, fork, fresh};
-use wigwag::{
-    DeathReason, Handler, HandlerResult, Pool, PoolLauncher, PoolOptions, PoolStatistics, TaskOptions, Timeout,
-    Verdict, WorkerSeat,
-};
+use wigwag::{DeathReason, Handler, HandlerResult, Pool, PoolOptions, PoolStatistics, TaskOptions, Timeout, Verdict};
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0'))
@@ -121,87 +121,6 @@ fn named_transports_work_alike_and_leave_nothing() {
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     assert!(!std::fs::exists(format!("/dev/mqueue{}-0", mq.trim_start_matches("mq:"))).unwrap());
-}
-
-/// Addresses for pools that have names, and what keeps their files.
-fn named() -> (tempfile::TempDir, [String; 3]) {
-    let directory = tempfile::tempdir().unwrap();
-    let key = directory.path().join("key");
-    std::fs::write(&key, b"").unwrap();
-    let ring = format!("ring:{}?largest=4096", directory.path().join("pool").display());
-    (directory, [ring, format!("mq:/{}", fresh("pool")), format!("sysv-mq:{}#1", key.display())])
-}
-
-#[test]
-fn a_second_live_pool_of_a_name_is_refused() {
-    let (_directory, addresses) = named();
-    for address in addresses {
-        let options = || PoolOptions { address: Some(address.parse().unwrap()), ..options() };
-        let first = pool(options());
-        let second = || Pool::start(options(), handlers()).err().unwrap();
-        assert!(second().errno() == libc::EBUSY && second().to_string().contains(&address), "{}", second());
-        let child = fork(|| assert_eq!(second().errno(), libc::EBUSY));
-        child.join();
-        assert_eq!(done(run(&first, "upper", "first")), b"FIRST");
-        first.shutdown(false, GENEROUS).unwrap();
-        assert_eq!(done(run(&pool(options()), "upper", "second")), b"SECOND");
-    }
-}
-
-#[test]
-fn what_a_killed_pool_has_left_is_nobodys_result() {
-    let (directory, addresses) = named();
-    for (at, address) in addresses.iter().enumerate() {
-        let options = || PoolOptions { address: Some(address.parse().unwrap()), workers: 1, ..options() };
-        let [submitted, reported] = ["submitted", "reported"].map(|name| directory.path().join(format!("{name} {at}")));
-        let parent = fork(|| {
-            let (submitted_here, reported) = (submitted.clone(), reported.clone());
-            let stop = Handler::new("stop its parent", move |_: &[u8]| {
-                eventually("the second is on its way", || submitted.exists());
-                // SAFETY: a plain system call.
-                unsafe { libc::kill(libc::getppid(), libc::SIGSTOP) };
-                Ok(b"stale".to_vec())
-            });
-            let next = Handler::new("next", move |_: &[u8]| {
-                std::fs::write(&reported, b"").unwrap(); // as it is on the first, by now
-                Ok(b"stale".to_vec())
-            });
-            let pool = Pool::start(options(), vec![stop, next]).unwrap();
-            let _tasks = [submit(&pool, "stop its parent", ""), submit(&pool, "next", "")];
-            std::fs::write(&submitted_here, b"").unwrap();
-            std::thread::sleep(Duration::from_secs(60));
-        });
-        eventually("a report lies there", || reported.exists());
-        parent.kill(libc::SIGKILL);
-        parent.wait();
-        let pool = pool(options());
-        for text in ["one", "two", "three"] {
-            assert_eq!(done(run(&pool, "upper", text)), text.to_uppercase().into_bytes(), "{address}");
-        }
-        pool.shutdown(false, GENEROUS).unwrap();
-    }
-}
-
-#[test]
-fn a_strangers_report_is_dropped_and_counted() {
-    let (directory, addresses) = named();
-    let go = directory.path().join("go");
-    let there = go.clone();
-    let wait = Handler::new("wait", move |_: &[u8]| {
-        eventually("it may go", || there.exists());
-        Ok(b"right".to_vec())
-    });
-    let address = &addresses[1];
-    let options = PoolOptions { address: Some(address.parse().unwrap()), workers: 1, ..options() };
-    let pool = Pool::start(options, vec![wait]).unwrap();
-    let task = submit(&pool, "wait", "");
-    let stranger = wigwag::Channel::open_sender(&format!("{address}-results").parse().unwrap(), GENEROUS).unwrap();
-    let head = [0_u32, 1, 0, 5, 5].map(u32::to_le_bytes).concat(); // the first worker, its first task, done, some key
-    stranger.send(&[head, b"wrong".to_vec()].concat(), GENEROUS).unwrap();
-    eventually("it is counted", || pool.statistics().foreign == 1);
-    std::fs::write(&go, b"").unwrap();
-    assert_eq!(done(task.wait(GENEROUS).unwrap()), b"right");
-    pool.shutdown(false, GENEROUS).unwrap();
 }
 
 #[test]
@@ -385,50 +304,6 @@ fn control_groups_go_with_their_workers_and_those_of_the_dead_with_the_next_pool
 }
 
 #[test]
-fn tasks_fail_where_no_worker_can_be_started() {
-    let pool = Pool::start_program(options(), &["/nonexistent/program"]).unwrap();
-    for _ in 0..3 {
-        let task = pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap();
-        let Verdict::Failed(reason) = task.wait(GENEROUS).unwrap() else { panic!("it was done") };
-        assert!(reason.contains("no worker can be started") && reason.contains("ENOENT"), "{reason}");
-    }
-    pool.shutdown(false, GENEROUS).unwrap();
-}
-
-#[test]
-fn workers_that_end_at_once_are_started_again_less_and_less_often() {
-    let pool = Pool::start_program(options(), &["true"]).unwrap();
-    let tasks: Vec<_> = (0..40).map(|_| pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap()).collect();
-    let mut reasons = std::collections::HashSet::new();
-    for task in tasks {
-        match task.wait(GENEROUS).unwrap() {
-            Verdict::Lost(death) => assert_eq!((death.exit_code, death.task), (Some(0), task.number())),
-            Verdict::Failed(reason) => drop(reasons.insert(reason)),
-            other => panic!("{other}"),
-        }
-    }
-    // After eight attempts, of two workers each, whatever waits fails.
-    assert!(reasons.len() == 1, "{reasons:?}");
-    assert!(reasons.iter().all(|reason| reason.contains("no worker can be started: worker (pid")), "{reasons:?}");
-    let found = pool.statistics();
-    assert!(found.started <= 40 && balanced(&found), "{found:?}");
-    pool.shutdown(false, GENEROUS).unwrap();
-}
-
-#[test]
-fn a_worker_that_never_asks_for_a_task_is_ended() {
-    let limit = Duration::from_millis(20);
-    let options =
-        PoolOptions { workers: 1, start_timeout: Some(limit), task_timeout: Some(Duration::from_secs(1)), ..options() };
-    let pool = Pool::start_program(options, &["sleep", "1000"]).unwrap();
-    let task = pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap();
-    let Verdict::Lost(death) = task.wait(GENEROUS).unwrap() else { panic!("no death") };
-    assert_eq!((death.reason, death.signal), (DeathReason::Start(limit), Some(libc::SIGKILL)));
-    assert!(death.to_string().contains("asked for no task"), "{death}");
-    pool.shutdown(false, GENEROUS).unwrap();
-}
-
-#[test]
 fn retries_end_in_poison_with_its_history() {
     let pool = pool(PoolOptions { retries: 2, ..options() });
     let Verdict::Poison(deaths) = run(&pool, "kill", "") else { panic!("no poison") };
@@ -510,62 +385,6 @@ fn workers_come_with_the_load_and_go_without() {
     assert_eq!(done(run(&pool, "upper", "again")), b"AGAIN");
 }
 
-/// A function that returns once as many workers as it says are in it together.
-fn meeting() -> (tempfile::TempDir, Handler) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().to_owned();
-    let meet = Handler::new("meet", move |count: &[u8]| {
-        std::fs::write(path.join(std::process::id().to_string()), b"").unwrap();
-        let arrived = || std::fs::read_dir(&path).unwrap().count() as u64;
-        eventually("the others come", || arrived() >= number(count));
-        pid()
-    });
-    (directory, meet)
-}
-
-#[test]
-fn tasks_that_wait_for_each_other_get_workers_of_their_own() {
-    for short in [0, 1000] {
-        let (_directory, meet) = meeting();
-        let options =
-            PoolOptions { workers: 4, least_workers: Some(1), shrink_after: Duration::from_millis(20), ..options() };
-        let pool = Pool::start(options, [handlers(), vec![meet]].into_iter().flatten().collect()).unwrap();
-        // Short ones first, one by one, so that many would be sent ahead.
-        (0..short).for_each(|_| drop(done(run(&pool, "upper", "x"))));
-        let tasks: Vec<_> = (0..4).map(|_| submit(&pool, "meet", "4")).collect();
-        let pids: std::collections::HashSet<_> =
-            tasks.into_iter().map(|task| done(task.wait(GENEROUS).unwrap())).collect();
-        assert_eq!(pids.len(), 4);
-        eventually("they go, but for one", || pool.statistics().workers.len() == 1);
-        assert_eq!(done(run(&pool, "upper", "again")), b"AGAIN");
-        assert_eq!(pool.statistics().deaths, 0);
-    }
-}
-
-#[test]
-fn a_task_behind_a_stopped_worker_is_done_by_a_new_one() {
-    let pool = pool(PoolOptions { workers: 2, least_workers: Some(1), ..options() });
-    let stopped: i32 = String::from_utf8(done(run(&pool, "pid", ""))).unwrap().parse().unwrap();
-    // SAFETY: a plain system call; the pool's worker, which is not reaped.
-    assert_eq!(unsafe { libc::kill(stopped, libc::SIGSTOP) }, 0);
-    let tasks: Vec<_> = (0..2).map(|_| submit(&pool, "pid", "")).collect();
-    for task in tasks {
-        assert_ne!(done(task.wait(GENEROUS).unwrap()), stopped.to_string().into_bytes());
-    }
-}
-
-#[test]
-fn time_runs_out_also_for_a_task_that_comes_while_nothing_else_happens() {
-    let pool = pool(PoolOptions { workers: 1, ..options() });
-    done(run(&pool, "upper", "x"));
-    std::thread::sleep(Duration::from_millis(50)); // the pool's thread has gone to sleep by then, or the test shows less
-    let own = TaskOptions { timeout: Some(Duration::from_millis(30)), ..Default::default() };
-    let Verdict::Lost(death) = pool.submit("sleep", b"60000", own, GENEROUS).unwrap().wait(GENEROUS).unwrap() else {
-        panic!("no death")
-    };
-    assert_eq!(death.reason, DeathReason::Timeout(Duration::from_millis(30)));
-}
-
 #[test]
 fn tasks_behind_a_long_one_are_done_by_others() {
     let pool = pool(options());
@@ -642,113 +461,6 @@ fn long_results_of_many_workers_all_come() {
     }
     assert_eq!(pool.statistics().deaths, 0);
     pool.shutdown(false, GENEROUS).unwrap();
-}
-
-/// Workers by fork that work as they like.
-struct Peculiar<F>(F);
-
-impl<F: Fn(&WorkerSeat) + Send> PoolLauncher for Peculiar<F> {
-    fn launch(&mut self, seat: WorkerSeat, _: OwnedFd) -> wigwag::Result<i32> {
-        let child = fork(|| (self.0)(&seat));
-        let pid = child.pid();
-        std::mem::forget(child); // the pool reaps it
-        Ok(pid)
-    }
-}
-
-#[test]
-fn a_report_that_is_lost_fails_its_task_alone() {
-    // Reports on every second task; the last goes with it.
-    let forgetful = Peculiar(|seat: &WorkerSeat| {
-        let mut heard = false;
-        while let Some(task) = seat.next(Timeout::Forever).unwrap() {
-            if heard {
-                seat.report(task.index, &Ok(task.payload)).unwrap();
-            } else if task.payload == b"last" {
-                std::process::exit(0);
-            }
-            heard = !heard;
-        }
-    });
-    let pool = Pool::with_launcher(PoolOptions { workers: 1, ..options() }, Box::new(forgetful)).unwrap();
-    let submit = |text: &str| pool.submit_to(0, text.as_bytes(), TaskOptions::default(), GENEROUS).unwrap();
-    let tasks: Vec<_> = (0..20).map(|n| submit(&n.to_string())).collect();
-    for (n, task) in tasks.into_iter().enumerate() {
-        match task.wait(GENEROUS).unwrap() {
-            Verdict::Done(result) => assert!(n % 2 == 1 && result == n.to_string().into_bytes()),
-            Verdict::Failed(reason) => assert!(n % 2 == 0 && reason.contains("lost on the way"), "{reason}"),
-            other => panic!("{other}"),
-        }
-    }
-    assert!(matches!(submit("last").wait(GENEROUS).unwrap(), Verdict::Lost(_)));
-    let found = pool.statistics();
-    assert_eq!((found.done, found.failed, found.lost), (10, 10, 1));
-    assert!(balanced(&found));
-}
-
-/// A function that says that it has begun and waits until it may go on.
-fn waiting(directory: &Path) -> Handler {
-    let directory = directory.to_owned();
-    Handler::new("wait", move |name: &[u8]| {
-        std::fs::write(directory.join(String::from_utf8_lossy(name).into_owned()), b"").unwrap();
-        eventually("it may go on", || directory.join("go").exists());
-        use std::os::unix::process::ExitStatusExt;
-        let ended = std::process::Command::new("sh").args(["-c", "kill -INT $$; exit 3"]).status().unwrap();
-        Ok(ended.signal().unwrap_or(0).to_string().into_bytes())
-    })
-}
-
-/// What a terminal does at Ctrl-C, while tasks run of a pool whose process has a handler.
-fn interrupted(start: impl FnOnce(&Path) -> Pool) {
-    let directory = tempfile::tempdir().unwrap();
-    let child = fork(|| {
-        extern "C" fn handler(_: libc::c_int) {}
-        let handler = handler as extern "C" fn(libc::c_int);
-        // SAFETY: plain system calls, in a process of its own.
-        unsafe {
-            libc::setpgid(0, 0);
-            libc::signal(libc::SIGINT, handler as libc::sighandler_t);
-        }
-        let pool = start(directory.path());
-        let tasks =
-            ["one", "two"].map(|name| pool.submit_to(0, name.as_bytes(), TaskOptions::default(), GENEROUS).unwrap());
-        let begun = || ["one", "two"].iter().all(|name| directory.path().join(name).exists());
-        eventually("both have begun", begun);
-        // SAFETY: a plain system call.
-        assert_eq!(unsafe { libc::kill(0, libc::SIGINT) }, 0);
-        std::fs::write(directory.path().join("go"), b"").unwrap();
-        for task in tasks {
-            assert_eq!(done(task.wait(GENEROUS).unwrap()), b"2", "programs that tasks start end by it");
-        }
-        assert_eq!((pool.statistics().deaths, pool.statistics().done), (0, 2));
-        pool.shutdown(false, GENEROUS).unwrap();
-    });
-    child.join();
-}
-
-#[test]
-fn ctrl_c_is_for_the_process_of_the_pool() {
-    interrupted(|directory| Pool::start(options(), vec![waiting(directory)]).unwrap());
-}
-
-#[test]
-fn ctrl_c_is_not_for_workers_that_are_a_program() {
-    interrupted(|directory| {
-        let own = std::env::current_exe().unwrap();
-        let program = [own.as_os_str(), "a_program_that_a_pool_started_works".as_ref(), "--exact".as_ref()];
-        // SAFETY: this process has one thread.
-        unsafe { std::env::set_var("POOL_TEST_DIRECTORY", directory) };
-        Pool::start_program(options(), &program).unwrap()
-    });
-}
-
-/// The program of the test above; else nothing.
-#[test]
-fn a_program_that_a_pool_started_works() {
-    if let (Some(directory), Ok(seat)) = (std::env::var_os("POOL_TEST_DIRECTORY"), WorkerSeat::from_environment()) {
-        seat.serve_handlers(&[waiting(Path::new(&directory))]).unwrap();
-        std::process::exit(0);
-    }
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Pools at addresses that have names: whose they are, and what is left there.
+
+use std::time::Duration;
+
+use wigwag::{Handler, Pool, PoolOptions};
+
+use super::support::{GENEROUS, eventually, fork, fresh};
+use super::{done, handlers, options, pool, run, submit};
+
+/// Addresses for pools that have names, and what keeps their files.
+fn named() -> (tempfile::TempDir, [String; 3]) {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, b"").unwrap();
+    let ring = format!("ring:{}?largest=4096", directory.path().join("pool").display());
+    (directory, [ring, format!("mq:/{}", fresh("pool")), format!("sysv-mq:{}#1", key.display())])
+}
+
+#[test]
+fn a_second_live_pool_of_a_name_is_refused() {
+    let (_directory, addresses) = named();
+    for address in addresses {
+        let options = || PoolOptions { address: Some(address.parse().unwrap()), ..options() };
+        let first = pool(options());
+        let second = || Pool::start(options(), handlers()).err().unwrap();
+        assert!(second().errno() == libc::EBUSY && second().to_string().contains(&address), "{}", second());
+        let child = fork(|| assert_eq!(second().errno(), libc::EBUSY));
+        child.join();
+        assert_eq!(done(run(&first, "upper", "first")), b"FIRST");
+        first.shutdown(false, GENEROUS).unwrap();
+        assert_eq!(done(run(&pool(options()), "upper", "second")), b"SECOND");
+    }
+}
+
+#[test]
+fn what_a_killed_pool_has_left_is_nobodys_result() {
+    let (directory, addresses) = named();
+    for (at, address) in addresses.iter().enumerate() {
+        let options = || PoolOptions { address: Some(address.parse().unwrap()), workers: 1, ..options() };
+        let [submitted, reported] = ["submitted", "reported"].map(|name| directory.path().join(format!("{name} {at}")));
+        let parent = fork(|| {
+            let (submitted_here, reported) = (submitted.clone(), reported.clone());
+            let stop = Handler::new("stop its parent", move |_: &[u8]| {
+                eventually("the second is on its way", || submitted.exists());
+                // SAFETY: a plain system call.
+                unsafe { libc::kill(libc::getppid(), libc::SIGSTOP) };
+                Ok(b"stale".to_vec())
+            });
+            let next = Handler::new("next", move |_: &[u8]| {
+                std::fs::write(&reported, b"").unwrap(); // as it is on the first, by now
+                Ok(b"stale".to_vec())
+            });
+            let pool = Pool::start(options(), vec![stop, next]).unwrap();
+            let _tasks = [submit(&pool, "stop its parent", ""), submit(&pool, "next", "")];
+            std::fs::write(&submitted_here, b"").unwrap();
+            std::thread::sleep(Duration::from_secs(60));
+        });
+        eventually("a report lies there", || reported.exists());
+        parent.kill(libc::SIGKILL);
+        parent.wait();
+        let pool = pool(options());
+        for text in ["one", "two", "three"] {
+            assert_eq!(done(run(&pool, "upper", text)), text.to_uppercase().into_bytes(), "{address}");
+        }
+        pool.shutdown(false, GENEROUS).unwrap();
+    }
+}
+
+#[test]
+fn a_strangers_report_is_dropped_and_counted() {
+    let (directory, addresses) = named();
+    let go = directory.path().join("go");
+    let there = go.clone();
+    let wait = Handler::new("wait", move |_: &[u8]| {
+        eventually("it may go", || there.exists());
+        Ok(b"right".to_vec())
+    });
+    let address = &addresses[1];
+    let options = PoolOptions { address: Some(address.parse().unwrap()), workers: 1, ..options() };
+    let pool = Pool::start(options, vec![wait]).unwrap();
+    let task = submit(&pool, "wait", "");
+    let stranger = wigwag::Channel::open_sender(&format!("{address}-results").parse().unwrap(), GENEROUS).unwrap();
+    let head = [0_u32, 1, 0, 5, 5].map(u32::to_le_bytes).concat(); // the first worker, its first task, done, some key
+    stranger.send(&[head, b"wrong".to_vec()].concat(), GENEROUS).unwrap();
+    eventually("it is counted", || pool.statistics().foreign == 1);
+    std::fs::write(&go, b"").unwrap();
+    assert_eq!(done(task.wait(GENEROUS).unwrap()), b"right");
+    pool.shutdown(false, GENEROUS).unwrap();
+}
