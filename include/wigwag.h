@@ -4916,7 +4916,8 @@ int ww_channel_remove(const char *address);
 
 /* Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is told
  * by ww_channel_get_capabilities(). Of a message over tcp: or unix: a part may have been sent when the time is over: it counts
- * as sent, and the rest goes out with the next call on the channel, sending or receiving, or ww_channel_flush().
+ * as sent, and the rest goes out with the next call that waits on the channel, sending or receiving (not with one that waits
+ * already), or ww_channel_flush().
  *
  * Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
  * gone (pipe:, fifo:, and ring: where there is no room; over the last two another may come); -ECONNRESET what was sent before over a connection may be lost; -EINVAL

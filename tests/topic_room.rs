@@ -42,6 +42,18 @@ fn publishers_in_turn_leave_the_history_whole() {
 }
 
 #[test]
+fn what_is_reserved_ahead_leaves_the_history_whole() {
+    let first = Topic::anonymous(options()).unwrap();
+    let second = Topic::from_fd(first.as_fd().try_clone_to_owned().unwrap(), options()).unwrap();
+    (0..10u8).for_each(|number| _ = first.publish(&[number; 9], GENEROUS).unwrap());
+    let reserved = first.reserve(500, GENEROUS).unwrap();
+    (10..60u8).for_each(|number| _ = second.publish(&[number; 9], GENEROUS).unwrap());
+    assert_eq!(first.statistics().unwrap().stored, 60);
+    reserved.publish().unwrap();
+    assert_eq!(first.statistics().unwrap().stored, 61);
+}
+
+#[test]
 fn who_holds_up_nobody_is_not_cut_off() {
     let topic = Topic::anonymous(options()).unwrap();
     let stuck = Some(Duration::from_millis(1));

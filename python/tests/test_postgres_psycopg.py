@@ -55,15 +55,21 @@ def test_new_connections_are_configured(conninfo, address):
                 assert connection.execute("SHOW search_path").fetchone() == ("elsewhere",) and seen == [connection]
 
 
+def late(connection):
+    raise TimeoutError("the caller's own")
+
+
 @pytest.mark.parametrize("configure, error", [
+    (late, TimeoutError),
     (lambda connection: connection.execute("SELECT 1"), psycopg.ProgrammingError),
     (lambda connection: connection.execute("nonsense"), psycopg.errors.SyntaxError),
 ])
 def test_one_that_cannot_be_configured_is_not_kept(conninfo, address, configure, error):
     with looking_on(conninfo) as monitor, ConnectionPool(f"{address}?slots=1", conninfo, configure=configure) as pool:
         for _ in range(2):
-            with pytest.raises(error):
+            with pytest.raises(error) as raised:
                 pool.getconn(GENEROUS)
+            assert not isinstance(raised.value, PoolTimeout)
         assert pool.lease_pool.available == 1
         pool._configure = None
         with pool.connection(GENEROUS) as connection:

@@ -483,8 +483,8 @@ class ProcessPool(Executor):
     def terminate_workers(self) -> None:
         """End the pool without waiting: cancel what has not begun, and send SIGTERM to all workers.
 
-        What runs fails with TaskLost when its worker has died of it, or is cancelled if it were tried again (``retries``); a
-        worker that handles SIGTERM otherwise finishes its task. As in Python 3.14.
+        What runs fails with TaskLost when its worker has died of it, or is cancelled if it were tried again (``retries``) and no
+        worker that lives on has begun it; a worker that handles SIGTERM otherwise finishes its task. As in Python 3.14.
         """
         if self._process is not _this_process:
             return
@@ -494,7 +494,7 @@ class ProcessPool(Executor):
         try:
             cancel()
             for worker in self._core.statistics()["workers"]:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(OSError):  # it is gone already, or has become another user's
                     os.kill(worker["pid"], signal.SIGTERM)
         except ValueError:
             return  # another thread was faster

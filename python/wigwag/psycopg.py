@@ -25,6 +25,14 @@ class PoolTimeout(psycopg.OperationalError, TimeoutError):
     """No connection came free in time. As psycopg_pool's an OperationalError, and as all that wigwag raises a TimeoutError."""
 
 
+class _NotThePools(Exception):
+    """A TimeoutError of the caller's ``configure``, which says nothing of the pool."""
+
+    def __init__(self, error: TimeoutError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class ConnectionPool:
     """Connections of this process, each under a lease: the host has as many at a time as the pool of leases has slots.
 
@@ -36,7 +44,7 @@ class ConnectionPool:
 
     As in psycopg_pool, ``configure`` is called with each new connection; ``check`` with one that was kept before it is handed
     out again, and if it raises, that one is dropped and another taken or opened (``check_connection`` asks the server);
-    ``max_lifetime`` is after how many seconds a connection is replaced when nobody uses it.
+    ``max_lifetime`` is after how many seconds a connection is no longer handed out, but replaced.
 
     The connection of a process that was killed is ended on the server before its slot is used again, whatever it was doing.
     """
@@ -89,6 +97,8 @@ class ConnectionPool:
             held = self._connections.take(self._timeout if timeout is None else timeout)
         except PoolTimeout:
             raise
+        except _NotThePools as of_the_caller:
+            raise of_the_caller.error
         except TimeoutError as error:
             told = error.args if error.errno is None else (error.errno, error.strerror, error.filename)
             raise PoolTimeout(*told) from error
@@ -167,7 +177,10 @@ class ConnectionPool:
                 self._sessions.opened(lease, name, cursor)
             connection.rollback()
             if self._configure is not None:
-                self._configure(connection)
+                try:
+                    self._configure(connection)
+                except TimeoutError as error:
+                    raise _NotThePools(error) from None
                 status = connection.info.transaction_status
                 if status != _IDLE:
                     raise psycopg.ProgrammingError(f"configure left a connection in status {status.name}: it is closed")

@@ -39,7 +39,7 @@ class LeasedPool(Pool):
     a LeasePool; ``lease_group``, that for which slots are taken; ``lease_note``, what others see in its statistics;
     ``lease_idle``, how many seconds a connection that nobody uses is kept; and ``pool_timeout`` as usual. Leave the server
     room for two connections more than there are slots. A child made by fork begins with no connection. One that is detached
-    keeps its slot until it is closed or garbage.
+    keeps its slot until it is closed or garbage; sqlite3's, which cannot be watched, until it is closed.
 
     With PostgreSQL by psycopg or psycopg2 the session of a process that was killed is ended on the server before its slot is
     used again, whatever it was doing; with other databases the slot counts as free when the process is dead, and with other
@@ -123,8 +123,9 @@ class LeasedPool(Pool):
 
     def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
         # Also of one that is to be replaced under the same lease.
-        for record, live in list(self._live.items()):
-            if live is connection:
+        for reference in self._live.keyrefs():  # a list, whatever other threads do meanwhile
+            record = reference()
+            if record is not None and self._live.get(record) is connection:
                 self._live.pop(record, None)
         held, kept = self._detached.pop(id(connection), (None, None))
         if isinstance(kept, weakref.finalize):

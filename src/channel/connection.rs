@@ -209,8 +209,10 @@ impl Connection {
     fn send_rest(&self, socket: &Arc<Socket>) -> bool {
         // Whoever has the turn is sending, and has begun with that.
         let Some(mut link) = self.link.take_if_free() else { return false };
-        let is_current = link.socket.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket));
-        let left = is_current && link.outlet.push(socket);
+        if link.socket.as_ref().is_none_or(|current| !Arc::ptr_eq(current, socket)) {
+            return false; // what is left is for another connection
+        }
+        let left = link.outlet.push(socket);
         self.is_behind.store(left, Ordering::Relaxed);
         left
     }

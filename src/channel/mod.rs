@@ -317,7 +317,8 @@ impl Channel {
 
     /// Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is
     /// told by [`Channel::capabilities`]. Of a message over `tcp:` or `unix:` a part may have been sent when the time is over: it counts
-    /// as sent, and the rest goes out with the next call on the channel, sending or receiving, or [`flush`](Channel::flush).
+    /// as sent, and the rest goes out with the next call that waits on the channel, sending or receiving (not with one that waits
+    /// already), or [`flush`](Channel::flush).
     ///
     /// # Errors
     /// `EMSGSIZE` larger than the mechanism or the address allows, see [`Error::true_size`]; `EPIPE` the last receiver has

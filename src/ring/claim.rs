@@ -96,19 +96,18 @@ impl Ring {
         &self,
         operation: &mut Operation<'_>,
         room: Wanted,
-        attempt: impl FnMut() -> SysResult<Option<Option<Held>>>,
+        mut attempt: impl FnMut() -> SysResult<Option<Option<Held>>>,
     ) -> Result<Option<Held>> {
-        match self.full {
-            RingFull::Wait | RingFull::DropOldest => self.patience.wait(&self.side(room), operation, attempt),
-            RingFull::Fail => {
-                let over = look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
-                Err(full_or_over(operation, over))
-            }
-            RingFull::DropNewest => {
-                look_around(&self.side(room)).map_err(|errno| damaged(fenced(operation.error(errno))))?;
-                Ok(None)
-            }
+        if matches!(self.full, RingFull::Wait | RingFull::DropOldest) {
+            return self.patience.wait(&self.side(room), operation, attempt);
         }
+        let failed = |operation: &Operation<'_>, errno| damaged(fenced(operation.error(errno)));
+        let over = look_around(&self.side(room)).map_err(|errno| failed(operation, errno))?;
+        // What the dead held may be free by that, and who has gone may have made room before.
+        if let Some(held) = attempt().map_err(|errno| failed(operation, errno))? {
+            return Ok(held);
+        }
+        if self.full == RingFull::DropNewest { Ok(None) } else { Err(full_or_over(operation, over)) }
     }
 
     /// A slot to write so many bytes to, and room where they are too many for it, if there are now.

@@ -203,8 +203,9 @@ impl Sending {
             Err(errno) => return Err(shared.explain(operation.error(errno))),
         }
         let waited = match end.full {
-            RingFull::Fail => match look_around(shared) {
-                Ok(over) => Err(full_or_over(operation, over)),
+            RingFull::Fail => match look_around(shared).and_then(|over| Ok((over, attempt()?))) {
+                Ok((_, Some(room))) => return Ok(Some(room)), // made before the consumer left
+                Ok((over, None)) => Err(full_or_over(operation, over)),
                 Err(errno) => Err(shared.explain(operation.error(errno))),
             },
             RingFull::DropNewest => Ok(None),

@@ -446,7 +446,8 @@ impl Member {
     /// Whether somebody is known to be dead whose traces are not all gone.
     pub(crate) fn has_dead(&self) -> SysResult<bool> {
         for index in 0..self.used()? {
-            if split(self.participant(index)?.state.load(Ordering::Relaxed)).1 == DEAD {
+            // Acquire pairs with the exchange that frees a place after what its owner held was given back.
+            if split(self.participant(index)?.state.load(Ordering::Acquire)).1 == DEAD {
                 return Ok(true);
             }
         }

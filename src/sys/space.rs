@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::stat::fstat;
 
 use super::SysResult;
 use super::memory::limit;
@@ -21,8 +22,11 @@ pub(crate) fn reserve(fd: BorrowedFd<'_>, start: u64, length: usize) -> SysResul
     if size >= WORTH_ASKING && available_memory().is_some_and(|available| size > available) {
         return Err(Errno::ENOSPC);
     }
-    checked(end)?;
-    let (start, length) = (checked(start)?, checked(size)?);
+    if end > fstat(fd)?.st_size.cast_unsigned() {
+        checked(end)?; // the kernel asks nobody who stays within the file
+    }
+    let too_far = |_| Errno::EFBIG;
+    let (start, length) = (i64::try_from(start).map_err(too_far)?, i64::try_from(size).map_err(too_far)?);
     allocate(|| fallocate(fd, FallocateFlags::empty(), start, length))
 }
 
@@ -69,7 +73,7 @@ mod tests {
     fn reserving_a_range_takes_its_pages() {
         let file = tempfile::tempfile_in("/dev/shm").unwrap();
         reserve(file.as_fd(), 4096, 8192).unwrap();
-        let found = nix::sys::stat::fstat(&file).unwrap();
+        let found = fstat(&file).unwrap();
         assert_eq!((found.st_size, found.st_blocks * 512), (4096 + 8192, 8192));
     }
 
@@ -79,6 +83,6 @@ mod tests {
         assert_eq!(reserve(file.as_fd(), 0, 1 << 50), Err(Errno::ENOSPC));
         assert_eq!(reserve(file.as_fd(), u64::MAX, 1), Err(Errno::EFBIG));
         assert_eq!(reserve(file.as_fd(), 1 << 63, 1), Err(Errno::EFBIG));
-        assert_eq!(nix::sys::stat::fstat(&file).unwrap().st_size, 0);
+        assert_eq!(fstat(&file).unwrap().st_size, 0);
     }
 }

@@ -149,7 +149,7 @@ impl Log {
             let below_depth = behind(oldest, head) < self.geometry.depth.cast_signed();
             if below_depth
                 && let Some(held) =
-                    self.find(me, length, run, NEAR).or_else(|| self.find_behind_newest(me, length, run, head))
+                    self.find(me, length, run, NEAR).or_else(|| self.find_behind_newest(me, length, run, oldest, head))
             {
                 return Ok(Some(held));
             }
@@ -170,11 +170,16 @@ impl Log {
 
     /// Looks where the newest message ends: others have published there since this handle last did, or it never has.
     #[cold]
-    fn find_behind_newest(&self, me: Tag, length: usize, run: u64, head: u64) -> Option<Held> {
+    fn find_behind_newest(&self, me: Tag, length: usize, run: u64, oldest: u64, head: u64) -> Option<Held> {
         let newest = self.peek(head.wrapping_sub(1)).ok()?.ok();
         let end = newest.map_or(0, |(entry, length)| entry.block().saturating_add(self.geometry.run(length)));
-        self.hand.store(if end < self.geometry.blocks { end } else { 0 }, Ordering::Relaxed);
-        self.find(me, length, run, NEAR)
+        let end = if end + run <= self.geometry.blocks { end } else { 0 };
+        if behind(oldest, head) > 0 && self.look(oldest).0.block() == end {
+            return None; // full all around
+        }
+        self.hand.store(end, Ordering::Relaxed);
+        // Further than others may have reserved there.
+        self.find(me, length, run, NEAR + 2 * self.geometry.run(self.geometry.largest))
     }
 
     /// Takes the first free blocks from the hand on that lie together, looking at about `most`.
