@@ -31,7 +31,7 @@ use crate::address::{Address, Scheme};
 use crate::doorbell::Doorbells;
 use crate::error::{Error, Result};
 use crate::lender::Lender;
-use crate::segment::{Bell, Member, Party, Patience, Plan, Segment, Tag, look_around};
+use crate::segment::{Bell, Member, NO_ROOM, Party, Patience, Plan, Segment, Tag, look_around};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::sys::shared::Mapping;
@@ -443,7 +443,7 @@ fn plan(options: &CellOptions, address: &str) -> Result<Geometry> {
 
 fn join_error(error: Error) -> Error {
     if error.is(Errno::EUSERS) {
-        error.because("it has no room for another participant; close one, or make it with more participants")
+        error.because(NO_ROOM)
     } else if error.is(Errno::EBADMSG) {
         error.because("its layout contradicts itself: it is damaged; remove it")
     } else {

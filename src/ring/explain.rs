@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use crate::error::Error;
+use crate::segment::NO_ROOM;
 use crate::wait::Operation;
 
 pub(super) fn no_lane(error: Error, lanes: u32) -> Error {
@@ -19,7 +20,7 @@ pub(super) fn full_or_over(operation: &Operation<'_>, over: Option<(Errno, &'sta
 
 pub(super) fn join_error(error: Error) -> Error {
     if error.is(Errno::EUSERS) {
-        error.because("it has no room for another participant; close one, or make it with more participants")
+        error.because(NO_ROOM)
     } else if error.is(Errno::EBADMSG) {
         error.because("its layout contradicts itself: it is damaged; remove it")
     } else {

@@ -233,6 +233,10 @@ fn body_at(participants: u32) -> usize {
     (PARTICIPANTS_AT + participants as usize * size_of::<Participant>()).next_multiple_of(128)
 }
 
+/// When nobody else can take part (EUSERS).
+pub(crate) const NO_ROOM: &str = "as many handles are open as it has room for; close one, or remove it and make it with more \
+     participants (?participants=, at most 256)";
+
 /// Says what forbids files of that size.
 fn too_large(error: Error, errno: Errno) -> Error {
     if errno != Errno::EFBIG {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::segment::{Member, Party, Patience, Peer, Plan, Segment, WaitMode};
+use crate::segment::{Member, NO_ROOM, Party, Patience, Peer, Plan, Segment, WaitMode};
 use crate::sys::SysResult;
 use crate::sys::shared::{Kept, Mapping, Record};
 use crate::wait::Object;
@@ -148,7 +148,7 @@ pub(crate) fn explained(error: Error) -> Error {
     } else if error.is(Errno::EBADMSG) {
         error.because("it holds what no user of it could have written: it is damaged; remove it")
     } else if error.is(Errno::EUSERS) {
-        error.because("it has no room for another participant; close one, or make it with more participants")
+        error.because(NO_ROOM)
     } else {
         error
     }

@@ -36,7 +36,7 @@ pub use subscription::Subscription;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::lender::Lender;
-use crate::segment::{Bell, Member, Party, Patience, Plan, Segment, Tag, WaitMode, look_around, since};
+use crate::segment::{Bell, Member, NO_ROOM, Party, Patience, Plan, Segment, Tag, WaitMode, look_around, since};
 use crate::sys::SysResult;
 use crate::sys::shared::Mapping;
 use crate::timeout::Timeout;
@@ -435,7 +435,7 @@ fn plan(options: &TopicOptions, address: &str) -> Result<Geometry> {
 
 fn join_error(error: Error) -> Error {
     if error.is(Errno::EUSERS) {
-        error.because("it has no room for another participant; close one, or make it with more participants")
+        error.because(NO_ROOM)
     } else if error.is(Errno::EBADMSG) {
         error.because("its layout contradicts itself: it is damaged; remove it")
     } else {
