@@ -128,6 +128,30 @@ def test_closing_ends_waits():
     assert result == [errno.ECANCELED]
 
 
+def test_closing_in_a_child_gives_up_its_part_whatever_the_parents_threads_do(fresh):
+    with wigwag.Ring.anonymous(4096, 64, persistent=True) as ring, wigwag.EventFd() as there, \
+            wigwag.EventFd() as back:
+        waits = threading.Thread(target=ring.recv, args=(GENEROUS,))
+        waits.start()
+        while not any(member.waiting for member in ring.participants()):
+            time.sleep(0.001)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ring.statistics()  # takes part
+                ring.close()
+                there.add(1)
+                back.take(GENEROUS)
+            finally:
+                os._exit(0)
+        there.take(GENEROUS)
+        assert len(ring.participants()) == 1
+        back.add(1)
+        os.waitpid(pid, 0)
+        ring.send(b"")
+        waits.join()
+
+
 def test_by_name_by_descriptor_and_by_pickle(fresh):
     address = f"ring:{fresh('ring')}?capacity=8192&largest=100"
     with wigwag.Ring.open(address) as ring:

@@ -1,22 +1,50 @@
 //! An object of the core behind a Python object, which can be closed while other threads use it.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::support::forget_in_event_loops;
 
-const CLOSED: usize = 1 << (usize::BITS - 1);
+// A word of users: closed (1 bit) | generation of forks (31) | how many use the object (32).
+const CLOSED: u64 = 1 << 63;
+const GENERATION_AT: u32 = 32;
+const COUNT: u64 = (1 << GENERATION_AT) - 1;
+
+thread_local! {
+    /// How many uses this thread is in, of whichever objects.
+    static USES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether this process is a child whose first thread has come out of the fork in the middle of uses, which it goes on with. Those
+/// of its parent's other threads have stayed behind.
+static CAME_IN_USE: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn in_child() {
+    CAME_IN_USE.store(USES.get() > 0, Ordering::Relaxed); // there is no other thread yet
+}
+
+/// To be called once, before there are objects.
+pub(crate) fn watch_forks() {
+    // SAFETY: the function stays, as modules are not unloaded. A failure (ENOMEM) is taken for every child's having come in use:
+    // then what its parent's threads were using stays open in it until it ends.
+    let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    CAME_IN_USE.store(failed != 0, Ordering::Relaxed);
+}
+
+fn generation() -> u64 {
+    (u64::from(wigwag::fork_generation()) << GENERATION_AT) & !CLOSED
+}
 
 /// Users keep the object alive; close ends their waits, and the last to leave drops it. Two atomic operations a use,
 /// where a lock and a reference count would take four.
 pub(crate) struct Handle<T> {
     class: &'static str,
     /// How many use the object now, and CLOSED once nobody else may begin to.
-    users: AtomicUsize,
+    users: AtomicU64,
     object: UnsafeCell<Option<T>>,
 }
 
@@ -27,7 +55,7 @@ unsafe impl<T: Send> Send for Handle<T> {}
 
 impl<T: Send + Sync> Handle<T> {
     pub(crate) fn new(class: &'static str, object: T) -> Handle<T> {
-        Handle { class, users: AtomicUsize::new(0), object: UnsafeCell::new(Some(object)) }
+        Handle { class, users: AtomicU64::new(generation()), object: UnsafeCell::new(Some(object)) }
     }
 
     /// The object, or `ValueError` after close.
@@ -38,21 +66,27 @@ impl<T: Send + Sync> Handle<T> {
 
     /// Begins a use, and sets `also` with it, unless closed.
     #[inline]
-    fn enter(&self, also: usize) -> Option<User<'_, T>> {
-        let mut users = self.users.load(Ordering::Relaxed);
+    fn enter(&self, also: u64) -> Option<User<'_, T>> {
+        let (mut users, generation) = (self.users.load(Ordering::Relaxed), generation());
         loop {
             if users & CLOSED != 0 {
                 return None;
             }
+            let is_own = users & !COUNT == generation || CAME_IN_USE.load(Ordering::Relaxed);
+            let count = if is_own { users & COUNT } else { 0 };
+            let used = generation | (count + 1) | also;
             // Acquire: pairs with the Release of whoever made or last used the object, should it be another thread.
-            match self.users.compare_exchange_weak(users, (users + 1) | also, Ordering::Acquire, Ordering::Relaxed) {
+            match self.users.compare_exchange_weak(users, used, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(newer) => users = newer,
             }
         }
         // SAFETY: the object goes only when CLOSED is set and nobody uses it: see `User::drop`.
         let object = unsafe { &*self.object.get() }.as_ref();
-        object.map(|object| User { handle: self, object })
+        object.map(|object| {
+            USES.set(USES.get() + 1);
+            User { handle: self, object }
+        })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -104,8 +138,10 @@ impl<T> Deref for User<'_, T> {
 impl<T> Drop for User<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        USES.set(USES.get() - 1);
         // Release: what this use did comes before the drop by whoever leaves last; Acquire: for that one.
-        if self.handle.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
+        let before = self.handle.users.fetch_sub(1, Ordering::AcqRel);
+        if before & CLOSED != 0 && before & COUNT == 1 {
             // SAFETY: CLOSED keeps others from entering and nobody is left, so this is the only access, and there is no
             // second one: the count cannot rise again.
             drop(unsafe { (*self.handle.object.get()).take() });

@@ -149,6 +149,7 @@ mod _wigwag {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::support::install_interrupt_hook();
+        super::handle::watch_forks();
         Ok(())
     }
 }
