@@ -96,19 +96,29 @@ impl Engine {
     /// pause lasts were started together, and count once.
     pub fn started_in_vain(&mut self, pauses: bool, news: &mut News) -> Option<Duration> {
         let death = self.false_start.take()?;
-        (!pauses).then(|| self.in_vain(&EndOfWorker(&death).to_string(), news))
+        let reason = EndOfWorker(&death).to_string();
+        if pauses {
+            self.fail_what_waits(&reason, news); // the last of those that were started together may be the one that ends now
+            return None;
+        }
+        Some(self.in_vain(&reason, news))
     }
 
     fn in_vain(&mut self, reason: &str, news: &mut News) -> Duration {
-        self.vain_starts += 1;
-        // As it goes on like that, and nobody is there who would do them.
-        if self.vain_starts >= VAIN_STARTS && self.is_empty() {
-            while let Some(task) = self.queue.pop() {
-                self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
-            }
-        }
+        self.vain_starts = self.vain_starts.saturating_add(1);
+        self.fail_what_waits(reason, news);
         let doubled = 1_u32.checked_shl(self.vain_starts - 1).unwrap_or(u32::MAX);
         RESTART.0.saturating_mul(doubled).min(RESTART.1)
+    }
+
+    /// Fails what waits once it goes on like that, and nobody is there who would do it.
+    fn fail_what_waits(&mut self, reason: &str, news: &mut News) {
+        if self.vain_starts < VAIN_STARTS || !self.is_empty() {
+            return;
+        }
+        while let Some(task) = self.queue.pop() {
+            self.conclude(task, Verdict::Failed(format!("no worker can be started: {reason}")), news);
+        }
     }
 
     /// Kills workers that have more memory than they may.
@@ -117,5 +127,39 @@ impl Engine {
         for place in self.places.iter_mut().filter(|place| place.pid().is_some_and(|pid| pids.contains(&pid))) {
             place.kill(DeathReason::Memory(limit));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::options::{PoolOptions, TaskOptions};
+    use crate::pool::place::Worker;
+    use crate::pool::seat::{Claims, open};
+
+    /// Has a worker, which is nobody's process, in this place.
+    fn start(engine: &mut Engine, number: u32) -> i32 {
+        let pid = i32::MAX - number as i32;
+        let (_, orders) = open(&"pipe:".parse().unwrap()).unwrap();
+        engine.started(number, Worker::new(pid, orders, Claims::new(u64::from(number)).unwrap(), None));
+        pid
+    }
+
+    #[test]
+    fn what_waits_fails_with_the_last_worker_of_an_attempt_in_vain() {
+        let mut engine = Engine::new(PoolOptions { workers: 2, ..Default::default() }, 1);
+        let mut news = News::default();
+        engine.vain_starts = VAIN_STARTS - 1;
+        let [first, second] = [0, 1].map(|number| start(&mut engine, number));
+        for _ in 0..4 {
+            engine.submit(0, Vec::new(), TaskOptions::default(), None);
+        }
+        engine.ended(first, None, &mut news);
+        assert!(engine.started_in_vain(false, &mut news).is_some());
+        assert!(engine.completed.is_empty() && engine.vain_starts == VAIN_STARTS, "another is there");
+        engine.ended(second, None, &mut news);
+        assert!(engine.started_in_vain(true, &mut news).is_none());
+        assert!(engine.is_done() && engine.completed.len() == 4);
+        assert!(engine.completed.iter().all(|(_, verdict)| matches!(verdict, Verdict::Failed(_))));
     }
 }

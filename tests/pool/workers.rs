@@ -32,8 +32,8 @@ fn workers_that_end_at_once_are_started_again_less_and_less_often() {
             other => panic!("{other}"),
         }
     }
-    // After eight attempts, of two workers each, whatever waits fails.
-    assert!(reasons.len() == 1, "{reasons:?}");
+    // After eight attempts, of two workers each, whatever waits fails, as does what comes later.
+    assert!(!reasons.is_empty());
     assert!(reasons.iter().all(|reason| reason.contains("no worker can be started: worker (pid")), "{reasons:?}");
     let found = pool.statistics();
     assert!(found.started <= 40 && balanced(&found), "{found:?}");
