@@ -395,7 +395,7 @@ impl Manager {
             Err(error) if [Errno::ETIMEDOUT, Errno::EAGAIN].iter().any(|errno| error.is(*errno)) => {}
             Err(error) => {
                 // A stranger's message in a named queue was skipped; anything else may come again at once.
-                eprintln!("wigwag: results of {}: {error}", self.shared.object.address());
+                self.reaper.say(&format!("results of {}: {error}", self.shared.object.address()));
                 std::thread::sleep(RESTART.0);
             }
         }
@@ -467,7 +467,7 @@ impl Manager {
                     let not_started =
                         |engine: &mut Engine, news: &mut News| engine.not_started(rest, &error.to_string(), news);
                     let pause = self.shared.with(not_started);
-                    eprintln!("wigwag: {error}; trying again in {pause:?}");
+                    self.reaper.say(&format!("{error}; trying again in {pause:?}"));
                     self.retry_at = Some(Deadline::after(Timeout::After(pause)));
                     return;
                 }

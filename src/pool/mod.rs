@@ -9,6 +9,7 @@ mod launch;
 mod manager;
 mod name;
 mod options;
+mod outlet;
 mod place;
 mod program;
 mod queue;

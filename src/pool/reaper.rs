@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
+use super::outlet::Outlet;
 use crate::error::Result;
 use crate::eventfd::EventFd;
 use crate::sys::background;
@@ -41,59 +40,9 @@ pub(super) struct Reaper {
     stop: EventFd,
     watched: Mutex<HashMap<u64, Watched>>,
     seen: Mutex<Seen>,
-    /// Held while words are passed on, so that they do not mix; before `watched`, never behind it.
-    speaks: Mutex<Passed>,
+    /// Its lock comes before that of `watched`, never behind it.
+    outlet: Outlet,
     memory_limit: u64,
-}
-
-/// What became of the words that were to be passed on.
-#[derive(Default)]
-struct Passed {
-    /// Bytes left out since this was last said, and altogether: there was no room, and nobody waits for whoever reads.
-    unsaid: u64,
-    left_out: u64,
-}
-
-impl Passed {
-    /// Passes words on as far as there is room.
-    fn pass(&mut self, to: BorrowedFd<'_>, words: &[u8]) {
-        if self.unsaid > 0 {
-            let told =
-                format!("\nwigwag: {} bytes that workers said here were left out, as there was no room\n", self.unsaid);
-            if write_now(to, told.as_bytes()) < told.len() {
-                return self.leave_out(words.len());
-            }
-            self.unsaid = 0;
-        }
-        let passed = write_now(to, words);
-        self.leave_out(words.len() - passed);
-    }
-
-    fn leave_out(&mut self, bytes: usize) {
-        self.unsaid += bytes as u64;
-        self.left_out += bytes as u64;
-    }
-}
-
-/// Writes what there is room for, and never waits: the description is shared, so that it is not for us to make it
-/// non-blocking, but a pipe that is ready takes a piece of PIPE_BUF bytes without waiting. How much was written; all, if
-/// nobody can read it.
-fn write_now(to: BorrowedFd<'_>, bytes: &[u8]) -> usize {
-    let mut done = 0;
-    while let Some(piece) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        let piece = piece.get(..KEPT).unwrap_or(piece);
-        let mut ready = [PollFd::new(to, PollFlags::POLLOUT)];
-        match poll(&mut ready, PollTimeout::ZERO) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => return done,
-            // Not by the standard library's handle: a worker that is forked meanwhile would find it locked for ever.
-            _ => match nix::unistd::write(to, piece) {
-                Ok(length @ 1..) => done += length,
-                Err(nix::errno::Errno::EAGAIN) => return done,
-                _ => return bytes.len(), // closed: nobody misses anything
-            },
-        }
-    }
-    done
 }
 
 struct Watched {
@@ -117,7 +66,7 @@ impl Reaper {
             stop: EventFd::new()?,
             watched: Mutex::default(),
             seen: Mutex::default(),
-            speaks: Mutex::default(),
+            outlet: Outlet::default(),
             memory_limit,
         });
         reaper.set.add(&reaper.stop, Interest::READABLE, STOP)?;
@@ -185,9 +134,14 @@ impl Reaper {
         String::from_utf8_lossy(&watched.last).into_owned()
     }
 
+    /// Says something of the pool's own, as what workers say is passed on.
+    pub fn say(&self, line: &str) {
+        self.outlet.pass([format!("wigwag: {line}\n").into_bytes()]);
+    }
+
     /// Bytes of the workers' standard error that were not passed on, as there was no room.
     pub fn left_out(&self) -> u64 {
-        lock(&self.speaks).left_out
+        self.outlet.left_out()
     }
 
     /// What has happened since the last call.
@@ -195,18 +149,15 @@ impl Reaper {
         std::mem::take(&mut lock(&self.seen))
     }
 
-    /// Ends the thread.
+    /// Ends the thread. What was left out last is told if there is room now.
     pub fn stop(&self) {
+        self.outlet.pass([Vec::new()]);
         let _ = self.stop.add(1, Timeout::Now); // full only if it was stopped before
     }
 
     /// Passes on what a worker says; if there is more, the next look at the set says so.
     fn listen(&self, token: u64) {
-        let mut passed = lock(&self.speaks);
-        for _ in 0..PIECES {
-            let Some(words) = self.hear(token) else { break };
-            passed.pass(std::io::stderr().as_fd(), &words);
-        }
+        self.outlet.pass(std::iter::from_fn(|| self.hear(token)).take(PIECES));
     }
 
     /// What a worker has just said, the end of which is kept; `None` if there is nothing more for now.
@@ -263,24 +214,5 @@ mod tests {
         assert_eq!(own_pages("5000 900 300 20 0 700 0\n"), 600);
         assert_eq!(own_pages("5000 100 300 20 0 700 0\n"), 0); // read at two moments
         assert_eq!(own_pages(""), 0);
-    }
-
-    #[test]
-    fn words_without_room_are_left_out_and_counted() {
-        let (read, write) = nix::unistd::pipe().unwrap();
-        let mut passed = Passed::default();
-        (0..40).for_each(|_| passed.pass(write.as_fd(), &[b'x'; 4096]));
-        assert!(passed.left_out > 0 && passed.left_out == passed.unsaid);
-        let mut room = vec![0; 1 << 20];
-        let length = nix::unistd::read(&read, &mut room).unwrap();
-        assert_eq!(length as u64 + passed.left_out, 40 * 4096);
-        passed.pass(write.as_fd(), b"again");
-        let length = nix::unistd::read(&read, &mut room).unwrap();
-        let said = String::from_utf8_lossy(&room[..length]).into_owned();
-        assert!(said.contains(&format!("{} bytes", passed.left_out)) && said.ends_with("again"), "{said}");
-        assert_eq!(passed.unsaid, 0);
-        drop(read);
-        passed.pass(write.as_fd(), b"to nobody");
-        assert_eq!(passed.unsaid, 0);
     }
 }

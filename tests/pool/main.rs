@@ -4,6 +4,7 @@
 mod support;
 
 mod names;
+mod outlet;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -167,31 +168,6 @@ fn a_worker_that_talks_without_end_holds_up_nobody() {
         pool.shutdown(false, GENEROUS).unwrap();
     });
     child.join();
-}
-
-#[test]
-fn a_standard_error_that_nobody_reads_holds_up_nobody() {
-    let (unread, full) = nix::unistd::pipe().unwrap();
-    let child = fork(|| {
-        nix::unistd::dup2_stderr(&full).unwrap();
-        let own = TaskOptions { timeout: Some(Duration::from_millis(30)), ..Default::default() };
-        let pool = pool(options());
-        let chatter = submit(&pool, "chatter", "");
-        // More than the pipe holds has been said by the time that these come back.
-        eventually("it is full", || {
-            let mut ready = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&full), nix::poll::PollFlags::POLLOUT)];
-            nix::poll::poll(&mut ready, nix::poll::PollTimeout::ZERO) == Ok(0)
-        });
-        assert_eq!(done(run(&pool, "upper", "a")), b"A");
-        assert!(matches!(run(&pool, "kill", ""), Verdict::Lost(_)));
-        let late = pool.submit("sleep", b"60000", own, GENEROUS).unwrap();
-        assert!(matches!(late.wait(GENEROUS).unwrap(), Verdict::Lost(_)));
-        eventually("what is left out is counted", || pool.statistics().unsaid > 0);
-        assert!(chatter.cancel(true));
-        pool.shutdown(false, GENEROUS).unwrap();
-    });
-    child.join();
-    drop(unread);
 }
 
 #[test]
