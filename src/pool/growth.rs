@@ -1,7 +1,7 @@
 //! How many workers there are: more as tasks wait for one.
 
 use super::engine::Engine;
-use super::place::PlaceState;
+use super::place::{Place, PlaceState};
 use crate::timeout::about_now;
 
 impl Engine {
@@ -18,9 +18,11 @@ impl Engine {
         let now = about_now();
         let live = self.places.iter().filter(|place| !matches!(place.state, PlaceState::Empty)).count();
         let least = self.options.least_workers.unwrap_or(self.options.workers) as usize;
-        let idle = self.places.iter().any(|place| {
-            place.sent.is_empty() && place.avoided_until <= now && !matches!(place.state, PlaceState::Empty)
-        });
+        let idles = |place: &Place| match place.state {
+            PlaceState::Starting => true,
+            _ => place.takes(1) && place.avoided_until <= now,
+        };
+        let idle = self.places.iter().any(idles);
         let more = if !self.queue.is_empty() && !idle { live + 1 } else { live };
         let wanted = if self.closing { more.max(1) } else { more.max(least) };
         wanted.min(self.places.len()).saturating_sub(live)
@@ -35,7 +37,7 @@ impl Engine {
     pub fn wanted(&mut self) -> Vec<u32> {
         let missing = self.missing();
         let empty = self.places.iter_mut().filter(|place| matches!(place.state, PlaceState::Empty));
-        let start = |place: &mut super::place::Place| {
+        let start = |place: &mut Place| {
             place.state = PlaceState::Starting;
             place.number
         };
