@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::engine::{Engine, News, ROOM_AGAIN, STUCK};
-use super::place::PlaceState;
+use super::place::{Place, PlaceState};
 use super::verdict::{DeathReason, Verdict};
 use crate::timeout::about_now;
 
@@ -37,6 +37,9 @@ impl Engine {
             at(now + look);
         }
         let relief = self.can_grow() || self.places.iter().any(|place| place.takes(1));
+        self.places.iter_mut().for_each(|place| place.ready = place.is_ready());
+        let idles = |place: &Place| place.ready && place.avoided_until <= now && place.takes(1);
+        let somebody_idles = self.places.iter().any(idles);
         let (mut stuck, mut late, mut unready) = (Vec::new(), Vec::new(), Vec::new());
         for place in &mut self.places {
             let PlaceState::Working(worker) = &mut place.state else { continue };
@@ -44,7 +47,6 @@ impl Engine {
                 worker.full = false;
                 at(now + ROOM_AGAIN);
             }
-            place.ready = place.ready || worker.claims.is_ready();
             if let Some(limit) = self.options.start_timeout
                 && !place.ready
                 && place.killed_for.is_none()
@@ -65,9 +67,12 @@ impl Engine {
                     }
                     at(due);
                 }
-                if relief && place.sent.len() > 1 {
+                if relief && place.sent.len() > 1 || somebody_idles && !place.ready {
                     let due = place.head_since + STUCK;
                     if due <= now { stuck.push(place.number) } else { at(due) }
+                } else if !place.ready {
+                    // Nobody tells when another comes to be ready before it.
+                    at(now + STUCK.max(now.saturating_sub(place.started) / 8));
                 }
             } else if spare > 0 && !worker.stopping {
                 let due = place.idle_since + self.options.shrink_after;

@@ -142,7 +142,8 @@ impl Engine {
                 let look = task.options.timeout.or(self.options.task_timeout).map(look_after);
                 place.assign(task);
                 let due = match place.sent.len() {
-                    1 => look,
+                    1 if place.is_ready() => look,
+                    1 => Some(STUCK),
                     2 => can_grow.then_some(STUCK),
                     _ => None,
                 };

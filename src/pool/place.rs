@@ -127,6 +127,11 @@ impl Place {
         }
     }
 
+    /// Whether its worker has asked for a task, if this has not been seen.
+    pub fn is_ready(&self) -> bool {
+        self.ready || matches!(&self.state, PlaceState::Working(worker) if worker.claims.is_ready())
+    }
+
     /// Whether it can be sent one more task.
     pub fn takes(&self, depth: usize) -> bool {
         let PlaceState::Working(worker) = &self.state else { return false };

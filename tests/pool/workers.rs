@@ -122,6 +122,26 @@ impl<F: Fn(&WorkerSeat) + Send> PoolLauncher for Peculiar<F> {
 }
 
 #[test]
+fn a_task_of_a_worker_that_takes_long_to_start_is_done_by_one_that_is_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let go = directory.path().join("go");
+    let there = go.clone();
+    let slow = Peculiar(move |seat: &WorkerSeat| {
+        if seat.number() == 0 {
+            eventually("it may begin", || there.exists());
+        }
+        seat.serve(|_, _, _| Ok(seat.number().to_string().into_bytes())).unwrap();
+    });
+    let pool = Pool::with_launcher(options(), Box::new(slow)).unwrap();
+    for _ in 0..4 {
+        let tasks = [(); 3].map(|()| pool.submit_to(0, b"", TaskOptions::default(), GENEROUS).unwrap());
+        tasks.iter().for_each(|task| assert_eq!(done(task.wait(GENEROUS).unwrap()), b"1"));
+    }
+    std::fs::write(&go, b"").unwrap();
+    pool.shutdown(false, GENEROUS).unwrap();
+}
+
+#[test]
 fn a_report_that_is_lost_fails_its_task_alone() {
     // Reports on every second task; the last goes with it.
     let forgetful = Peculiar(|seat: &WorkerSeat| {
