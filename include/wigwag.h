@@ -4220,7 +4220,8 @@ typedef struct ww_pool_options {
     uint32_t retries;
     uint32_t reserved;
     /* How long a worker may take until it asks for its first task, in nanoseconds; then it is killed, as one that ends
-     * before it has done anything. 0 for 60 s, WW_FOREVER for ever. */
+     * before it has done anything, and the next has twice as long, up to 16 times. Time in which this process does not run
+     * does not count. 0 for 60 s, WW_FOREVER for ever. */
     int64_t start_timeout_ns;
 } ww_pool_options;
 #define WW_POOL_OPTIONS_INIT WW_INIT(ww_pool_options)

@@ -222,7 +222,8 @@ class ProcessPool(Executor):
     groups, else looked at 20 times a second) are for each task; ``queue`` is how many tasks may wait for a worker, after which
     submit waits; ``address`` what tasks travel over (``"pipe:"``; with ``mp_context="fork"`` also ``ring:``, ``mq:`` or
     ``sysv-mq:``). A worker that has not done with its imports and its initializer after ``start_timeout`` seconds is killed (None for
-    never), as one that ends before it has begun. Workers end with this process, also if it is killed.
+    never), as one that ends before it has begun, and the next has twice as long, up to 16 times; time in which this process does not
+    run does not count. Workers end with this process, also if it is killed.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ impl Engine {
         let PlaceState::Working(mut worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
         let claimed = worker.claims.claimed().unwrap_or(0);
         if worker.claims.is_ready() && about_now().saturating_sub(place.started) >= RESTART.1 {
-            self.vain_starts = 0; // it had been there for a while
+            (self.false_starts, self.vain_starts) = (0, 0); // it had been there for a while
         }
         let last_words = self.reaper.as_ref().map(|reaper| reaper.forget(pid)).unwrap_or_default();
         let by_kernel = worker.group.as_ref().is_some_and(Group::has_killed)
@@ -45,6 +45,10 @@ impl Engine {
                 std::cmp::Ordering::Greater => self.queue.insert(task),
             }
         }
+        if begun.is_some() {
+            (self.false_starts, self.vain_starts) = (0, 0); // it had got to work
+        }
+        self.slow_starts = self.slow_starts.saturating_add(u32::from(matches!(reason, DeathReason::Start(_))));
         let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
         let peak = peak.or(group_peak).unwrap_or(0);
         let mut death = Death {

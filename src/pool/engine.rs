@@ -52,10 +52,14 @@ pub(super) struct Engine {
     /// has not been counted here.
     pub vain_starts: u32,
     pub false_start: Option<Death>,
+    /// Workers in a row that were killed as they took too long to start.
+    pub slow_starts: u32,
     pub counts: PoolStatistics,
     /// The earliest of what has come to be due since the manager looked, and when it looks next; zero while it is awake.
     pub due: Option<Duration>,
     pub looks_at: Option<Duration>,
+    /// The same, while it sleeps and while it is awake.
+    pub looked_for: Option<Duration>,
     /// How soon to look at tasks with a time limit, if any were sent since the manager looked.
     pub limits: Option<Duration>,
     pub completed: VecDeque<(u64, Verdict)>,
@@ -90,9 +94,11 @@ impl Engine {
             false_starts: 0,
             vain_starts: 0,
             false_start: None,
+            slow_starts: 0,
             counts: PoolStatistics::default(),
             due: None,
             looks_at: Some(Duration::ZERO),
+            looked_for: None,
             limits: None,
             completed: VecDeque::new(),
             hopeless: Vec::new(),
@@ -148,7 +154,7 @@ impl Engine {
                     _ => None,
                 };
                 self.limits = self.limits.into_iter().chain(look).min();
-                self.due = self.due.into_iter().chain(due.map(|after| now + after)).min();
+                self.due = self.due.into_iter().chain(due.map(|after| now.saturating_add(after))).min();
                 assigned = true;
             }
             if !assigned {

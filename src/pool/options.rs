@@ -32,7 +32,8 @@ pub struct PoolOptions {
     /// How long a task may run; then its worker is killed. `None` for ever; each task may have its own.
     pub task_timeout: Option<Duration>,
     /// How long a worker may take until it asks for its first task; then it is killed, as one that ends before it has done
-    /// anything. 60 s by default; `None` for ever.
+    /// anything, and the next has twice as long, up to 16 times. Time in which this process does not run, as a stopped job, does
+    /// not count. 60 s by default; `None` for ever.
     pub start_timeout: Option<Duration>,
     /// The most memory in bytes that a worker may have resident for itself, without pages of files and shared memory; then it
     /// is killed. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the limit

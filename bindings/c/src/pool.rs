@@ -96,7 +96,8 @@ pub struct ww_pool_options {
     pub retries: u32,
     pub reserved: u32,
     /// How long a worker may take until it asks for its first task, in nanoseconds; then it is killed, as one that ends
-    /// before it has done anything. 0 for 60 s, WW_FOREVER for ever.
+    /// before it has done anything, and the next has twice as long, up to 16 times. Time in which this process does not run
+    /// does not count. 0 for 60 s, WW_FOREVER for ever.
     pub start_timeout_ns: i64,
 }
 
