@@ -50,7 +50,9 @@ fn what_a_killed_pool_has_left_is_nobodys_result() {
                 std::fs::write(&reported, b"").unwrap(); // as it is on the first, by now
                 Ok(b"stale".to_vec())
             });
-            let pool = Pool::start(options(), vec![stop, next]).unwrap();
+            let begin = Handler::new("begin", |_: &[u8]| Ok(Vec::new()));
+            let pool = Pool::start(options(), vec![begin, stop, next]).unwrap();
+            done(run(&pool, "begin", "")); // from now on what is submitted is also sent when that returns
             let _tasks = [submit(&pool, "stop its parent", ""), submit(&pool, "next", "")];
             std::fs::write(&submitted_here, b"").unwrap();
             std::thread::sleep(Duration::from_secs(60));
