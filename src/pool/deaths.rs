@@ -21,7 +21,7 @@ impl Engine {
         let found = self.places.iter().position(|place| place.pid() == Some(pid));
         let Some(place) = found.and_then(|at| self.places.get_mut(at)) else { return };
         let PlaceState::Working(mut worker) = std::mem::replace(&mut place.state, PlaceState::Empty) else { return };
-        let claimed = worker.claims.claimed().unwrap_or(0);
+        let (claimed, through) = (worker.claims.claimed().unwrap_or(0), worker.claims.through());
         if worker.claims.is_ready() && about_now().saturating_sub(place.started) >= RESTART.1 {
             (self.false_starts, self.vain_starts) = (0, 0); // it had been there for a while
         }
@@ -40,6 +40,7 @@ impl Engine {
         let mut begun = None;
         for (index, task) in sent.into_iter().rev() {
             match index.cmp(&claimed) {
+                _ if index <= through => self.conclude_unheard(task, news),
                 std::cmp::Ordering::Less => self.conclude_unheard(task, news),
                 std::cmp::Ordering::Equal => begun = Some(task),
                 std::cmp::Ordering::Greater => self.queue.insert(task),

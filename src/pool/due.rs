@@ -37,7 +37,7 @@ impl Engine {
             );
             self.conclude(task, Verdict::Failed(reason), news);
         }
-        let mut next: Option<Duration> = None;
+        let mut next = self.conclude_overdue(now, lost.unwrap_or_default(), news);
         let mut at = |due: Duration| next = Some(next.map_or(due, |sooner| sooner.min(due)));
         let live = self.places.iter().filter(|place| place.pid().is_some()).count();
         let mut spare = live.saturating_sub(self.options.least_workers.unwrap_or(self.options.workers) as usize);
@@ -70,8 +70,13 @@ impl Engine {
                 let due = place.started.saturating_add(limit);
                 if due <= now { unready.push((place.number, limit)) } else { at(due.min(now + START_LOOK)) }
             }
-            if let Some((index, task)) = place.sent.front() {
-                if let Some(limit) = task.options.timeout.or(self.options.task_timeout) {
+            if !place.sent.is_empty() {
+                // The first that it is not through with: of those before, it is only the reports that have not come.
+                let through = worker.claims.through();
+                let current = place.sent.iter().find(|(index, _)| *index > through);
+                if let Some((index, task)) = current
+                    && let Some(limit) = task.options.timeout.or(self.options.task_timeout)
+                {
                     let has_begun = worker.claims.claimed().is_ok_and(|claimed| claimed == *index);
                     if has_begun && place.begun.0 != *index {
                         place.begun = (*index, now); // its time begins

@@ -13,6 +13,7 @@ use super::options::{PoolOptions, PoolStatistics, TaskOptions, WorkerStatistics}
 use super::place::{Place, PlaceState, Worker};
 use super::queue::{Queue, Task, Ticket};
 use super::reaper::{Reaper, resident};
+use super::unheard::GRACE;
 use super::verdict::{Death, DeathReason, Verdict};
 use crate::timeout::about_now;
 
@@ -62,6 +63,9 @@ pub(super) struct Engine {
     pub looked_for: Option<Duration>,
     /// How soon to look at tasks with a time limit, if any were sent since the manager looked.
     pub limits: Option<Duration>,
+    /// What was submitted when the manager last looked, and whether there are likely reports that it has not read.
+    pub looked_at: u64,
+    pub is_behind: bool,
     pub completed: VecDeque<(u64, Verdict)>,
     /// Tasks that no worker's channel has room for.
     pub hopeless: Vec<Task>,
@@ -100,6 +104,8 @@ impl Engine {
             looks_at: Some(Duration::ZERO),
             looked_for: None,
             limits: None,
+            looked_at: 0,
+            is_behind: false,
             completed: VecDeque::new(),
             hopeless: Vec::new(),
             reaper: None,
@@ -148,7 +154,7 @@ impl Engine {
                 let look = task.options.timeout.or(self.options.task_timeout).map(look_after);
                 place.assign(task);
                 let due = match place.sent.len() {
-                    1 if place.is_ready() => look,
+                    1 if place.is_ready() => look.or(Some(GRACE)),
                     1 => Some(STUCK),
                     2 => can_grow.then_some(STUCK),
                     _ => None,
@@ -317,7 +323,8 @@ impl Engine {
         let Some(place) = self.places.get_mut(number as usize) else { return false };
         let PlaceState::Working(worker) = &place.state else { return false };
         let claimed = worker.claims.claimed().unwrap_or(0);
-        let runs = place.sent.iter().any(|(index, sent)| sent.number == task && *index == claimed);
+        let through = worker.claims.through();
+        let runs = place.sent.iter().any(|(index, sent)| sent.number == task && *index == claimed && *index > through);
         runs && place.kill(reason)
     }
 

@@ -426,6 +426,7 @@ impl Manager {
         let pauses = self.retry_at.is_some_and(|at| !at.has_passed());
         let pause = self.shared.with(|engine, news| {
             engine.looks_at = Some(Duration::ZERO); // it is awake
+            engine.is_behind = received.len() >= BATCH;
             for message in received.iter() {
                 match Report::read(message) {
                     Some((key, Report::Done { seat, index, payload })) => {

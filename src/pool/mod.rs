@@ -16,6 +16,7 @@ mod queue;
 mod reaper;
 mod seat;
 mod signal;
+mod unheard;
 mod verdict;
 mod wire;
 mod worker;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::group::Group;
 use super::queue::Task;
 use super::seat::Claims;
+use super::unheard::Unheard;
 use super::verdict::DeathReason;
 use super::wire::{Batch, Order};
 use crate::channel::Channel;
@@ -30,6 +31,7 @@ pub(super) struct Place {
     pub next_index: u32,
     /// The index that it reported on last.
     pub reported: u32,
+    pub unheard: Unheard,
     /// When the first of `sent` came to be the first.
     pub head_since: Duration,
     pub idle_since: Duration,
@@ -107,6 +109,7 @@ impl Place {
             assigned: 0,
             next_index: 1,
             reported: 0,
+            unheard: None,
             head_since: Duration::ZERO,
             idle_since: Duration::ZERO,
             ready: false,

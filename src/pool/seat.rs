@@ -21,8 +21,8 @@ use crate::timeout::Timeout;
 /// Bytes of the shared page.
 const SIZE: usize = 4096;
 
-/// Where in it the worker says that it is ready, and where its key is.
-const READY: usize = 8;
+/// Where in it the worker says that it asks for a task, and where its key is.
+const ASKED: usize = 8;
 const KEY: usize = 16;
 
 /// The claims of one worker, shared with it.
@@ -77,15 +77,29 @@ impl Claims {
         Ok(split(before.unwrap_or_else(|word| word)).0)
     }
 
-    /// By the worker, which has come so far that it asks for its first task.
-    pub fn say_ready(&self) -> Result<()> {
-        self.memory.atomic_u64(READY)?.store(1, Ordering::Relaxed); // nothing goes with it
+    /// By the worker, which asks for a task: it is through with the one that it claimed last, if any.
+    pub fn say_asks(&self) -> Result<()> {
+        let claimed = self.claimed()?;
+        // Release: whoever sees it also finds what was reported before.
+        self.memory.atomic_u64(ASKED)?.store(u64::from(claimed) + 1, Ordering::Release);
         Ok(())
+    }
+
+    /// One more than the index of the task that had been claimed as the worker last asked for one; 0 if it never has.
+    fn asked(&self) -> u64 {
+        self.memory.atomic_u64(ASKED).map_or(0, |asked| asked.load(Ordering::Acquire))
     }
 
     /// Whether the worker has ever asked for a task.
     pub fn is_ready(&self) -> bool {
-        self.memory.atomic_u64(READY).is_ok_and(|ready| ready.load(Ordering::Relaxed) != 0)
+        self.asked() != 0
+    }
+
+    /// The index of the last task that the worker is through with: it has claimed one after it, or asked for one.
+    pub fn through(&self) -> u32 {
+        let asked = self.asked(); // before `claimed`, which may only be later than it
+        let claimed = self.claimed().unwrap_or(0);
+        if asked > u64::from(claimed) { claimed } else { claimed.saturating_sub(1) }
     }
 
     /// The index that was claimed last.
@@ -202,8 +216,12 @@ mod tests {
         assert!(claims.claim(5).unwrap());
         assert_eq!(claims.claimed().unwrap(), 5);
         assert!(!claims.is_ready());
-        claims.again().unwrap().say_ready().unwrap();
+        assert_eq!(claims.through(), 4, "it is in the fifth");
+        claims.again().unwrap().say_asks().unwrap();
         assert!(claims.is_ready());
+        assert_eq!(claims.through(), 5);
+        assert!(claims.claim(8).unwrap());
+        assert_eq!(claims.through(), 7);
     }
 
     #[test]

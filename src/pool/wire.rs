@@ -112,6 +112,10 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// All of them, in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()

@@ -59,7 +59,7 @@ impl WorkerSeat {
     /// # Errors
     /// `EBADMSG` what came is no task; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the channel gives.
     pub fn next(&self, timeout: Timeout) -> Result<Option<WorkerTask>> {
-        self.claims.say_ready()?;
+        self.claims.say_asks()?;
         let own = self.claims.key()?;
         let deadline = crate::timeout::Deadline::after(timeout);
         loop {

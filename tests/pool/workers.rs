@@ -172,6 +172,36 @@ fn a_report_that_is_lost_fails_its_task_alone() {
     assert!(balanced(&found));
 }
 
+#[test]
+fn a_last_report_that_is_lost_fails_its_task_and_one_before_holds_up_no_limit() {
+    let forgetful = Peculiar(|seat: &WorkerSeat| {
+        while let Some(task) = seat.next(Timeout::Forever).unwrap() {
+            match task.payload.as_slice() {
+                b"lost" => {}
+                b"long" => std::thread::sleep(Duration::from_secs(600)),
+                _ => seat.report(task.index, &Ok(task.payload)).unwrap(),
+            }
+        }
+    });
+    let pool = Pool::with_launcher(PoolOptions { workers: 1, ..options() }, Box::new(forgetful)).unwrap();
+    let submit = |text: &str, timeout| {
+        let own = TaskOptions { timeout, ..Default::default() };
+        pool.submit_to(0, text.as_bytes(), own, GENEROUS).unwrap()
+    };
+    let is_lost_on_the_way = |verdict| matches!(verdict, Verdict::Failed(reason) if reason.contains("lost on the way"));
+    let limit = Duration::from_millis(20);
+    let (lost, long) = (submit("lost", None), submit("long", Some(limit)));
+    let Verdict::Lost(death) = long.wait(GENEROUS).unwrap() else { panic!("no death") };
+    assert_eq!(death.reason, DeathReason::Timeout(limit));
+    assert!(is_lost_on_the_way(lost.wait(GENEROUS).unwrap()));
+    assert!(is_lost_on_the_way(submit("lost", Some(limit)).wait(GENEROUS).unwrap()));
+    assert_eq!(done(submit("heard", None).wait(GENEROUS).unwrap()), b"heard");
+    let found = pool.statistics();
+    assert_eq!((found.done, found.failed, found.lost, found.started), (1, 2, 1, 2));
+    assert!(balanced(&found));
+    pool.shutdown(false, GENEROUS).unwrap();
+}
+
 /// A function that says that it has begun and waits until it may go on.
 fn waiting(directory: &Path) -> Handler {
     let directory = directory.to_owned();
