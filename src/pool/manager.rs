@@ -435,7 +435,8 @@ impl Manager {
                     Some((key, Report::Failed { seat, index, reason })) => {
                         engine.report((seat, key), index, Err(reason), now, news);
                     }
-                    Some((_, Report::Wake)) | None => {}
+                    Some((_, Report::Wake)) => {}
+                    None => engine.counts.foreign += 1,
                 }
             }
             engine.too_large(&news_of_workers.too_large);

@@ -10,6 +10,9 @@ use super::wire::{Order, Report, reuse};
 use crate::error::Result;
 use crate::timeout::Timeout;
 
+/// Messages in a row that the channel refuses as no message of its own.
+const SKIPPED: usize = 256;
+
 /// What a handler makes of a task: the result, or the reason why there is none.
 pub type HandlerResult = std::result::Result<Vec<u8>, String>;
 
@@ -54,22 +57,30 @@ impl WorkerSeat {
     }
 
     /// Waits for the next task and claims it: from then on this process answers for it. `None`: the pool says stop, or is
-    /// gone.
+    /// gone. One at a time, and in order: report on a task with [`WorkerSeat::report`] before you ask for the next, for who
+    /// asks is taken to be through with what it had, and a report that has not come some seconds later to be lost.
     ///
     /// # Errors
-    /// `EBADMSG` what came is no task; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the channel gives.
+    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED`; what the channel gives. What somebody else writes there is skipped.
     pub fn next(&self, timeout: Timeout) -> Result<Option<WorkerTask>> {
         self.claims.say_asks()?;
         let own = self.claims.key()?;
         let deadline = crate::timeout::Deadline::after(timeout);
+        let mut skipped = 0;
         loop {
             let left = if timeout == Timeout::Now { timeout } else { deadline.left() };
             let mut message = match self.orders.recv_message(left) {
                 Ok(message) => message.data,
                 Err(error) if error.is(Errno::EPIPE) => return Ok(None),
+                // A stranger's, with more behind it; not so often in a row.
+                Err(error) if error.is(Errno::EBADMSG) && skipped < SKIPPED => {
+                    skipped += 1;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             match Order::read(&message) {
+                None => {}                         // no pool's at all
                 Some((key, _)) if key != own => {} // another pool's, which may be no more
                 Some((_, Order::Stop)) => return Ok(None),
                 Some((_, Order::Task { index, handler, task, payload })) => {
@@ -79,17 +90,12 @@ impl WorkerSeat {
                         return Ok(Some(WorkerTask { index, handler, task, payload: message }));
                     }
                 }
-                None => {
-                    return Err(crate::error::Error::new(Errno::EBADMSG, "next")
-                        .on_text(self.orders.address())
-                        .because("this is no task of a pool; somebody else writes there"));
-                }
             }
         }
     }
 
-    /// Reports what became of the task with this index; a result that the address cannot carry fails it instead. Waits for
-    /// room.
+    /// Reports what became of the task with this index, the one that came last; a result that the address cannot carry fails
+    /// it instead. Waits for room.
     ///
     /// # Errors
     /// What the channel gives: the pool is gone.

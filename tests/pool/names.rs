@@ -69,6 +69,26 @@ fn what_a_killed_pool_has_left_is_nobodys_result() {
 }
 
 #[test]
+fn what_a_stranger_sends_that_is_nothing_at_all_is_skipped() {
+    let (_directory, addresses) = named();
+    for address in addresses.into_iter().filter(|address| !address.starts_with("sysv-mq:")) {
+        let options = PoolOptions { address: Some(address.parse().unwrap()), workers: 1, ..options() };
+        let pool = pool(options);
+        assert_eq!(done(run(&pool, "upper", "first")), b"FIRST");
+        let (name, more) = address.split_once('?').unwrap_or((&address, ""));
+        let strangers = ["0", "results"].map(|part| {
+            let address = format!("{name}-{part}?{more}");
+            wigwag::Channel::open_sender(&address.trim_end_matches('?').parse().unwrap(), GENEROUS).unwrap()
+        });
+        strangers.iter().for_each(|stranger| stranger.send(b"short", GENEROUS).unwrap());
+        assert_eq!(done(run(&pool, "upper", "second")), b"SECOND");
+        eventually("it is counted", || pool.statistics().foreign == 1);
+        assert_eq!(pool.statistics().started, 1);
+        pool.shutdown(false, GENEROUS).unwrap();
+    }
+}
+
+#[test]
 fn a_strangers_report_is_dropped_and_counted() {
     let (directory, addresses) = named();
     let go = directory.path().join("go");
