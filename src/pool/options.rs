@@ -14,7 +14,8 @@ const WORKERS_MAX: u32 = 4096;
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
     /// What tasks and results travel over: `pipe:` (the default), `ring:name`, `mq:/name` or `sysv-mq:/path#1`; named ones get one object per
-    /// worker, named after it, and are removed at the end.
+    /// worker, named after it, and are removed at the end. A name is one pool's, per user and library directory (WIGWAG_DIR);
+    /// names of `mq:` and `sysv-mq:` are the whole system's, so that pools of several users need names of their own.
     pub address: Option<Address>,
     /// The most workers at a time; 0 for one per processor.
     pub workers: u32,
@@ -119,10 +120,10 @@ pub struct PoolStatistics {
     pub started: u64,
     /// Workers that ended in the middle of a task, or before they had done any.
     pub deaths: u64,
-    /// Reports that were no worker's of this pool, and dropped: somebody else sends to its address.
+    /// Reports that were no worker's of this pool, or none at all, and dropped: somebody else sends to its address.
     pub foreign: u64,
-    /// Bytes of the workers' standard error that were not passed on, as this process's had no room: nobody waits for who
-    /// reads it.
+    /// Bytes of the workers' standard error, and of what the pool had to say there, that were not passed on, as this process's
+    /// had no room: nobody waits for who reads it.
     pub unsaid: u64,
     /// The workers now.
     pub workers: Vec<WorkerStatistics>,

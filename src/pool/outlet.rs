@@ -65,8 +65,8 @@ fn tell(way: &Way<'_>, unsaid: &mut u64) -> bool {
 /// How to write without waiting. The description is shared with other processes, so that it is not for us to make it
 /// non-blocking; and one that is ready may have room for a single byte, or be filled by others meanwhile.
 enum Way<'a> {
-    /// A description of our own, which does not block. Not kept: whoever reads would not come to its end once this process has
-    /// turned its standard error elsewhere.
+    /// A description of our own, which does not block. Not kept: whoever reads would not come to its end once this process
+    /// has turned its standard error elsewhere.
     Own(OwnedFd),
     Socket(BorrowedFd<'a>),
     /// A file, which does not block, or one that cannot be opened again, which then may.

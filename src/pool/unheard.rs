@@ -6,7 +6,8 @@ use super::engine::{Engine, News};
 use super::place::{Place, PlaceState};
 use super::queue::Task;
 
-/// How long a report may be on its way. Workers send it before they ask for more, so that it is long there if nothing is wrong.
+/// How long a report may be on its way. Workers send it before they ask for more, so that it is long there if nothing is
+/// wrong.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// The last task of a worker that it is through with, by its index, and since when that is known.
