@@ -33,8 +33,8 @@ pub struct PoolOptions {
     /// How long a task may run; then its worker is killed. `None` for ever; each task may have its own.
     pub task_timeout: Option<Duration>,
     /// How long a worker may take until it asks for its first task; then it is killed, as one that ends before it has done
-    /// anything, and the next has twice as long, up to 16 times. Time in which this process does not run, as a stopped job, does
-    /// not count. 60 s by default; `None` for ever.
+    /// anything, and the next has twice as long, up to 16 times. Time in which this process does not run, as a stopped job,
+    /// does not count. 60 s by default; `None` for ever.
     pub start_timeout: Option<Duration>,
     /// The most memory in bytes that a worker may have resident for itself, without pages of files and shared memory; then it
     /// is killed. Looked at 20 times a second, and where this process may make control groups, the kernel holds it to the limit
@@ -122,8 +122,8 @@ pub struct PoolStatistics {
     pub deaths: u64,
     /// Reports that were no worker's of this pool, or none at all, and dropped: somebody else sends to its address.
     pub foreign: u64,
-    /// Bytes of the workers' standard error, and of what the pool had to say there, that were not passed on, as this process's
-    /// had no room: nobody waits for who reads it.
+    /// Bytes of the workers' standard error, and of what the pool had to say there, that were not passed on, as this
+    /// process's had no room: nobody waits for who reads it.
     pub unsaid: u64,
     /// The workers now.
     pub workers: Vec<WorkerStatistics>,
