@@ -4289,9 +4289,10 @@ typedef struct ww_pool_statistics {
     uint64_t started;
     uint64_t deaths;
     uint64_t workers;
-    /* Bytes of the workers' standard error that were not passed on, as this process's had no room. */
+    /* Bytes of the workers' standard error, and of what the pool had to say there, that were not passed on, as this process's had
+     * no room. */
     uint64_t unsaid;
-    /* Reports that were no worker's of this pool, and dropped: somebody else sends to its address. */
+    /* Reports that were no worker's of this pool, or none at all, and dropped: somebody else sends to its address. */
     uint64_t foreign;
     /* Room for what later versions tell; 0. */
     uint64_t reserved[2];

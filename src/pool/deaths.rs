@@ -49,7 +49,14 @@ impl Engine {
         if begun.is_some() {
             (self.false_starts, self.vain_starts) = (0, 0); // it had got to work
         }
-        self.slow_starts = self.slow_starts.saturating_add(u32::from(matches!(reason, DeathReason::Start(_))));
+        // Of those that were started together and given the same time, one counts.
+        let is_another = match reason {
+            DeathReason::Start(limit) => self.start_limit().is_some_and(|next| limit >= next),
+            _ => true,
+        };
+        if is_another && matches!(reason, DeathReason::Start(_)) {
+            self.slow_starts = self.slow_starts.saturating_add(1);
+        }
         let peak = end.map(|end| end.peak_memory).filter(|peak| *peak > 0); // of a child of another's it is not told
         let peak = peak.or(group_peak).unwrap_or(0);
         let mut death = Death {
@@ -63,9 +70,9 @@ impl Engine {
         };
         if begun.is_none() && !stopping && had_done == 0 {
             // It never got to work. That says little about a task, unless it goes on like that.
-            self.false_starts += 1;
+            self.false_starts += u32::from(is_another);
             self.counts.deaths += 1;
-            if self.false_starts >= FALSE_STARTS {
+            if is_another && self.false_starts >= FALSE_STARTS {
                 begun = self.queue.pop();
             }
             self.false_start = Some(death.clone());

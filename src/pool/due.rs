@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, News, ROOM_AGAIN, STUCK};
 use super::place::{Place, PlaceState};
+use super::unheard::GRACE;
 use super::verdict::{DeathReason, Verdict};
 use crate::timeout::about_now;
 
@@ -23,6 +24,11 @@ pub(super) fn look_after(limit: Duration) -> Duration {
 }
 
 impl Engine {
+    /// How long a worker may take to start: more if it has not done for those before.
+    pub(super) fn start_limit(&self) -> Option<Duration> {
+        self.options.start_timeout.map(|limit| limit.saturating_mul(1 << self.slow_starts.min(LONGER)))
+    }
+
     /// What is due now, and when to look again.
     pub fn tick(&mut self, news: &mut News) -> Option<Duration> {
         if self.given_up {
@@ -37,7 +43,7 @@ impl Engine {
             );
             self.conclude(task, Verdict::Failed(reason), news);
         }
-        let mut next = self.conclude_overdue(now, lost.unwrap_or_default(), news);
+        let (mut next, concluded) = self.conclude_overdue(now, lost.unwrap_or_default(), news);
         let mut at = |due: Duration| next = Some(next.map_or(due, |sooner| sooner.min(due)));
         let live = self.places.iter().filter(|place| place.pid().is_some()).count();
         let mut spare = live.saturating_sub(self.options.least_workers.unwrap_or(self.options.workers) as usize);
@@ -49,16 +55,20 @@ impl Engine {
         for place in self.places.iter_mut().filter(|place| !place.ready && place.pid().is_some()) {
             place.started += lost.unwrap_or_default();
             place.ready = place.is_ready();
+            if place.ready {
+                place.avoided_until = Duration::ZERO; // it was for as long as it was about to start
+            }
             if place.ready && start_limit.is_some_and(|limit| now.saturating_sub(place.started) <= limit) {
                 self.slow_starts = 0;
             }
         }
-        let start_limit = start_limit.map(|limit| limit.saturating_mul(1 << self.slow_starts.min(LONGER)));
+        let start_limit = self.start_limit();
         let idles = |place: &Place| place.ready && place.avoided_until <= now && place.takes(1);
         let somebody_idles = self.places.iter().any(idles);
         let (mut stuck, mut late, mut unready) = (Vec::new(), Vec::new(), Vec::new());
         for place in &mut self.places {
             let PlaceState::Working(worker) = &mut place.state else { continue };
+            place.begun.1 += lost.unwrap_or_default(); // nor is it the task's
             if worker.full && place.sent.is_empty() {
                 worker.full = false;
                 at(now + ROOM_AGAIN);
@@ -81,7 +91,11 @@ impl Engine {
                     if has_begun && place.begun.0 != *index {
                         place.begun = (*index, now); // its time begins
                     }
-                    let due = if has_begun { place.begun.1.saturating_add(limit) } else { now + ROOM_AGAIN };
+                    let due = match has_begun {
+                        true => place.begun.1.saturating_add(limit),
+                        false if now < place.head_since + GRACE => now + ROOM_AGAIN,
+                        false => now + GRACE, // its worker is stopped, or the like
+                    };
                     if due <= now {
                         late.push((place.number, task.number, limit));
                         continue;
@@ -90,6 +104,10 @@ impl Engine {
                 }
                 if relief && place.sent.len() > 1 || somebody_idles && !place.ready {
                     let due = place.head_since + STUCK;
+                    if due <= now { stuck.push(place.number) } else { at(due) }
+                } else if relief && worker.claims.claimed().is_ok_and(|claimed| claimed <= worker.claims.through()) {
+                    // It has not come to it, idle though it is: it is stopped, or somebody has taken its order.
+                    let due = place.head_since + GRACE;
                     if due <= now { stuck.push(place.number) } else { at(due) }
                 } else if !place.ready {
                     // Nobody tells when another comes to be ready before it.
@@ -105,9 +123,10 @@ impl Engine {
                 }
             }
         }
-        let moved = !stuck.is_empty() || !late.is_empty();
+        let moved = concluded || !stuck.is_empty() || !late.is_empty();
         for (number, limit) in unready {
-            if let Some(place) = self.places.get_mut(number as usize) {
+            self.take_back(number); // so that it claims none in this moment
+            if let Some(place) = self.places.get_mut(number as usize).filter(|place| !place.is_ready()) {
                 place.kill(DeathReason::Start(limit));
             }
         }

@@ -145,7 +145,7 @@ impl Engine {
             // While a task can have a worker of its own, it does not go behind one that may take long.
             let free = |place: &&mut Place| {
                 let depth = if can_grow && place.done == 0 { 1 } else { depth };
-                place.takes(depth) && !(can_grow && place.avoided_until > now)
+                place.takes(depth) && !(can_grow && place.ready && place.avoided_until > now)
             };
             let load = |place: &&mut Place| (place.avoided_until > now, place.sent.len());
             let mut assigned = false;
@@ -230,7 +230,7 @@ impl Engine {
         place.avoided_until = Duration::ZERO;
         let took = now.saturating_sub(place.head_since);
         place.busy += took;
-        place.done += 1;
+        place.done += 1 + unheard.len() as u64;
         place.reported = index;
         (place.head_since, place.idle_since) = (now, now);
         if let PlaceState::Working(worker) = &mut place.state {
@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// Lets a worker finish what it runs, and go.
-    fn retire(&mut self, number: u32) {
+    pub(super) fn retire(&mut self, number: u32) {
         self.take_back(number);
         if let Some(place) = self.places.get_mut(number as usize) {
             place.stop();

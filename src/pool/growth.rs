@@ -20,7 +20,7 @@ impl Engine {
         let least = self.options.least_workers.unwrap_or(self.options.workers) as usize;
         let idles = |place: &Place| match place.state {
             PlaceState::Starting => true,
-            _ => place.takes(1) && place.avoided_until <= now,
+            _ => place.takes(1) && !(place.ready && place.avoided_until > now),
         };
         let idle = self.places.iter().any(idles);
         let more = if !self.queue.is_empty() && !idle { live + 1 } else { live };

@@ -390,10 +390,12 @@ impl Manager {
     /// Waits for a report, and takes in those that are there.
     fn take_in(&mut self, timeout: Timeout) {
         self.received.clear();
+        let mut failed = false;
         match self.receive(BATCH, timeout) {
             Ok(()) => {}
             Err(error) if [Errno::ETIMEDOUT, Errno::EAGAIN].iter().any(|errno| error.is(*errno)) => {}
             Err(error) => {
+                failed = true; // reports may wait behind what could not be received
                 // A stranger's message in a named queue was skipped; anything else may come again at once.
                 self.reaper.say(&format!("results of {}: {error}", self.shared.object.address()));
                 std::thread::sleep(RESTART.0);
@@ -426,7 +428,7 @@ impl Manager {
         let pauses = self.retry_at.is_some_and(|at| !at.has_passed());
         let pause = self.shared.with(|engine, news| {
             engine.looks_at = Some(Duration::ZERO); // it is awake
-            engine.is_behind = received.len() >= BATCH;
+            engine.is_behind = failed || received.len() >= BATCH;
             for message in received.iter() {
                 match Report::read(message) {
                     Some((key, Report::Done { seat, index, payload })) => {

@@ -1,6 +1,6 @@
 //! This process's standard error, on which nobody waits: what it has no room for is left out, counted and told.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{isatty, write};
+
+use crate::sys::not_inherited::NotInherited;
 
 /// Bytes written at once: a pipe takes so many as a whole or not at all (PIPE_BUF).
 const PIECE: usize = 4096;
@@ -67,7 +69,7 @@ fn tell(way: &Way<'_>, unsaid: &mut u64) -> bool {
 enum Way<'a> {
     /// A description of our own, which does not block. Not kept: whoever reads would not come to its end once this process
     /// has turned its standard error elsewhere.
-    Own(OwnedFd),
+    Own(NotInherited),
     Socket(BorrowedFd<'a>),
     /// A file, which does not block, or one that cannot be opened again, which then may.
     Shared(BorrowedFd<'a>),
@@ -78,16 +80,18 @@ enum Way<'a> {
 impl<'a> Way<'a> {
     fn to(fd: BorrowedFd<'a>) -> Way<'a> {
         let Ok(found) = fstat(fd) else { return Way::Nobody };
-        match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+        let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+        match kind {
             SFlag::S_IFSOCK => return Way::Socket(fd),
             SFlag::S_IFIFO => {}
             SFlag::S_IFCHR if isatty(fd).unwrap_or(false) => {}
             _ => return Way::Shared(fd),
         }
         let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        match open(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str(), flags, Mode::empty()) {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        match NotInherited::open(|| open(path.as_str(), flags, Mode::empty())) {
             Ok(own) => Way::Own(own),
-            Err(Errno::ENXIO) => Way::Nobody,
+            Err(Errno::ENXIO) if kind == SFlag::S_IFIFO => Way::Nobody,
             Err(_) => Way::Shared(fd),
         }
     }
@@ -99,7 +103,8 @@ impl<'a> Way<'a> {
             match self.write_piece(rest.get(..PIECE).unwrap_or(rest)) {
                 Ok(length @ 1..) => done += length,
                 Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => return done,
-                _ => return bytes.len(), // closed: nobody misses anything
+                Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EMSGSIZE) => return done, // a file system, or a datagram, without room
+                _ => return bytes.len(),                                             // closed: nobody misses anything
             }
         }
         done

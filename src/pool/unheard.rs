@@ -14,8 +14,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(3);
 pub(super) type Unheard = Option<(u32, Duration)>;
 
 impl Engine {
-    /// Concludes tasks whose reports are overdue; when to look again. `lost` is time in which nobody looked.
-    pub fn conclude_overdue(&mut self, now: Duration, lost: Duration, news: &mut News) -> Option<Duration> {
+    /// Concludes tasks whose reports are overdue; when to look again, and whether there were any. `lost` is time in which nobody
+    /// looked.
+    pub fn conclude_overdue(&mut self, now: Duration, lost: Duration, news: &mut News) -> (Option<Duration>, bool) {
         let is_used = std::mem::replace(&mut self.looked_at, self.counts.submitted) != self.counts.submitted;
         let (mut overdue, mut next) = (Vec::new(), None);
         for place in &mut self.places {
@@ -28,8 +29,16 @@ impl Engine {
             let due = place.take_overdue(now, self.is_behind, &mut overdue);
             next = next.into_iter().chain(due).min();
         }
+        let some = !overdue.is_empty();
         overdue.into_iter().for_each(|task| self.conclude_unheard(task, news));
-        next
+        let is_worn = |place: &Place| place.limit > 0 && place.done >= place.limit && place.pid().is_some();
+        let worn: Vec<u32> = if some {
+            self.places.iter().filter(|place| is_worn(place)).map(|place| place.number).collect()
+        } else {
+            Vec::new()
+        };
+        worn.into_iter().for_each(|number| self.retire(number));
+        (next, some)
     }
 }
 
@@ -50,6 +59,7 @@ impl Place {
         }
         let count = self.sent.partition_point(|(index, _)| *index <= last);
         overdue.extend(self.sent.drain(..count).map(|(_, task)| task));
+        self.done += count as u64;
         (self.head_since, self.idle_since, self.avoided_until) = (now, now, Duration::ZERO);
         (self.reported, self.unheard) = (last, None);
         None

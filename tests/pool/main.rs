@@ -107,7 +107,8 @@ fn results_come_back_to_who_asked() {
 fn named_transports_work_alike_and_leave_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let ring = format!("ring:{}?largest=4096", directory.path().join("pool").display());
-    let mq = format!("mq:/{}", fresh("pool"));
+    let queue = fresh("pool");
+    let mq = format!("mq:/{queue}?depth=4&size=512");
     let key = tempfile::NamedTempFile::new().unwrap();
     let sysv = format!("sysv-mq:{}#1", key.path().display());
     for address in [&ring, &mq, &sysv, "pipe:?largest=100000"] {
@@ -121,7 +122,7 @@ fn named_transports_work_alike_and_leave_nothing() {
         pool.shutdown(false, GENEROUS).unwrap();
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-    assert!(!std::fs::exists(format!("/dev/mqueue{}-0", mq.trim_start_matches("mq:"))).unwrap());
+    assert!(!std::fs::exists(format!("/dev/mqueue/{queue}-0")).unwrap());
 }
 
 #[test]

@@ -191,9 +191,10 @@ pub struct ww_pool_statistics {
     pub started: u64,
     pub deaths: u64,
     pub workers: u64,
-    /// Bytes of the workers' standard error that were not passed on, as this process's had no room.
+    /// Bytes of the workers' standard error, and of what the pool had to say there, that were not passed on, as this process's had
+    /// no room.
     pub unsaid: u64,
-    /// Reports that were no worker's of this pool, and dropped: somebody else sends to its address.
+    /// Reports that were no worker's of this pool, or none at all, and dropped: somebody else sends to its address.
     pub foreign: u64,
     /// Room for what later versions tell; 0.
     pub reserved: [u64; 2],
