@@ -60,12 +60,14 @@ fn files(address: &Address, workers: u32) -> Result<Vec<String>> {
         Scheme::Ring => segment::path_of(&part(address, "results")?),
         _ => address.path().to_owned(),
     };
-    // However the way to it is written.
-    let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+    // However the way to it is written. Not realpath(), which sandboxes that refuse newer system calls break.
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let parent = parent.and_then(|parent| stat(parent).ok());
     let whole = match (address.scheme(), parent, path.file_name()) {
-        (Scheme::Mq, ..) => path.clone(),
-        (_, Some(parent), Some(name)) => parent.join(name),
-        _ => path.clone(),
+        (Scheme::Mq, ..) | (_, None, _) | (_, _, None) => path.as_os_str().as_bytes().to_vec(),
+        (_, Some(parent), Some(name)) => {
+            [&parent.st_dev.to_le_bytes()[..], &parent.st_ino.to_le_bytes(), name.as_bytes()].concat()
+        }
     };
     let name = |number: u32| format!("pool-{}-{:016x}.lock", address.scheme(), digest(&whole, number));
     if address.scheme() != Scheme::SysvMq {
@@ -76,9 +78,9 @@ fn files(address: &Address, workers: u32) -> Result<Vec<String>> {
 }
 
 /// FNV-1a: the same in every process, whatever it was built with.
-fn digest(path: &Path, number: u32) -> u64 {
+fn digest(whole: &[u8], number: u32) -> u64 {
     let number = number.to_le_bytes();
-    let bytes = path.as_os_str().as_bytes().iter().chain(&number);
+    let bytes = whole.iter().chain(&number);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
