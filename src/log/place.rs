@@ -7,12 +7,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::{FileStat, SFlag, fstat, stat};
 use nix::sys::uio::{pread, pwrite};
 
 use super::journal::Spot;
 use crate::sys::SysResult;
+use crate::sys::file_lock::try_lock;
 use crate::sys::not_inherited::NotInherited;
 
 pub(super) fn errno(error: &io::Error) -> Errno {
@@ -62,17 +62,10 @@ impl Place {
         if SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(Errno::EINVAL);
         }
-        let whole = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)) {
-            Err(Errno::EAGAIN | Errno::EACCES) => return Err(Errno::EBUSY),
+        match try_lock(&file) {
+            Err(Errno::EAGAIN) => return Err(Errno::EBUSY),
             Err(Errno::ENOLCK | Errno::EOPNOTSUPP) => {} // a file system without locks
-            other => drop(other?),
+            locked => locked?,
         }
         let end = u64::try_from(status.st_size).unwrap_or(0);
         let (device, inode) = (status.st_dev, status.st_ino);

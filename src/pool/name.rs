@@ -12,7 +12,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::{fstat, stat};
 
 use super::seat::part;
@@ -20,6 +19,7 @@ use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::segment;
 use crate::sys::SysResult;
+use crate::sys::file_lock::try_lock;
 use crate::sys::not_inherited::NotInherited;
 
 /// The names of one pool, taken; dropping it gives them back.
@@ -92,17 +92,7 @@ impl Name {
         let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
         loop {
             let lock = NotInherited::open(|| options.open(&path).map(OwnedFd::from).map_err(errno))?;
-            let whole = libc::flock {
-                l_type: libc::F_WRLCK as libc::c_short,
-                l_whence: libc::SEEK_SET as libc::c_short,
-                l_start: 0,
-                l_len: 0,
-                l_pid: 0,
-            };
-            match fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole)) {
-                Err(Errno::EAGAIN | Errno::EACCES) => return Err(Errno::EBUSY),
-                other => drop(other?),
-            }
+            try_lock(&lock).map_err(|errno| if errno == Errno::EAGAIN { Errno::EBUSY } else { errno })?;
             // Whoever had it may just have taken the file away, which nobody else finds then.
             let own = fstat(&lock)?;
             if stat(&path).is_ok_and(|found| (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)) {

@@ -10,6 +10,7 @@ pub(crate) mod background;
 pub(crate) mod child;
 pub(crate) mod direct;
 pub(crate) mod epoll;
+pub(crate) mod file_lock;
 pub(crate) mod file_size;
 pub mod fork;
 #[cfg(not(loom))]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::sys::uio::pwrite;
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, mkdir, unlinkat};
@@ -17,6 +17,7 @@ use super::segment::{Segment, read_at};
 use crate::error::Result;
 use crate::paths;
 use crate::sys::SysResult;
+use crate::sys::file_lock::{lock, try_lock, unlock};
 use crate::sys::not_inherited::NotInherited;
 use crate::wait::Operation;
 
@@ -48,25 +49,6 @@ pub(super) struct Lock(NotInherited);
 /// The lock while it is held.
 pub(super) struct Held<'a>(&'a Lock);
 
-fn whole(kind: libc::c_int) -> libc::flock {
-    let kind = kind as libc::c_short;
-    libc::flock { l_type: kind, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
-}
-
-/// Takes the lock of an open file without waiting; EAGAIN if another has it.
-pub(super) fn try_lock(file: BorrowedFd<'_>) -> SysResult<()> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))) {
-        Err(Errno::EACCES) => Err(Errno::EAGAIN), // either may say that another lock is in the way
-        result => result.map(drop),
-    }
-}
-
-/// Gives back the lock of an open file.
-pub(super) fn unlock(file: BorrowedFd<'_>) {
-    // Cannot fail for what is locked.
-    let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)));
-}
-
 impl Lock {
     pub fn is_of_this_process(&self) -> bool {
         self.0.is_of_this_process()
@@ -75,8 +57,7 @@ impl Lock {
     /// Takes it; waits for it as the operation says.
     pub fn hold(&self, operation: &mut Operation<'_>) -> Result<Held<'_>> {
         let file = self.0.fd().ok_or_else(|| operation.error(Errno::ESTALE))?;
-        let request = whole(libc::F_WRLCK);
-        operation.in_call(|| try_lock(file), |_| fcntl(file, FcntlArg::F_OFD_SETLKW(&request)).map(drop))?;
+        operation.in_call(|| try_lock(file), |_| lock(file))?;
         Ok(Held(self))
     }
 }

@@ -10,10 +10,11 @@ use nix::sys::uio::pwrite;
 use nix::unistd::{UnlinkatFlags, fdatasync, fsync, unlinkat};
 
 use super::fault::{Fault, Outcome};
-use super::folder::{Folder, READERS, try_lock, unlock, write_all};
+use super::folder::{Folder, READERS, write_all};
 use super::format::{Identity, SLOT, Slot, Unfit};
 use super::segment::read_at;
 use crate::paths;
+use crate::sys::file_lock::{try_lock, unlock};
 use crate::sys::not_inherited::NotInherited;
 
 /// Longest name of a reader, of the 255 that a file's may have.
