@@ -3,7 +3,8 @@
 import pickle
 
 import pytest
-from test_pool import GENEROUS, blocks_in_use, identity, memory_of_results, ours
+from test_pool import GENEROUS, identity, ours
+from test_pool_memory import blocks_in_use, memory_of_results
 
 from wigwag.pool import ProcessPool
 
