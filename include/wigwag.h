@@ -2974,8 +2974,8 @@ int ww_topic_segment_fd(const ww_topic *topic);
  * while there is no room because a lossless subscriber has not come so far.
  *
  * Errors, with nothing published: -EMSGSIZE it is larger than the topic's largest; -EAGAIN, -ETIMEDOUT, -ECANCELED;
- * -ESTALE this handle was declared dead because its lock was closed: open the topic anew; -EBADMSG the topic is damaged;
- * -EINVAL the timeout; -EFAULT. */
+ * -ESTALE this handle was declared dead because its lock was closed: open the topic anew; -EUSERS this is a child made by fork,
+ * and the topic has no room for another participant; -EBADMSG the topic is damaged; -EINVAL the timeout; -EFAULT. */
 int ww_topic_publish(const ww_topic *topic, const void *data, size_t size, int64_t timeout_ns, uint64_t *sequence);
 
 /* Lends room for a message of this size, in *loan, to be written in place and then given to ww_topic_commit() or

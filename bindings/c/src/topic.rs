@@ -219,8 +219,8 @@ pub unsafe extern "C" fn ww_topic_segment_fd(topic: *const ww_topic) -> c_int {
 /// while there is no room because a lossless subscriber has not come so far.
 ///
 /// Errors, with nothing published: -EMSGSIZE it is larger than the topic's largest; -EAGAIN, -ETIMEDOUT, -ECANCELED;
-/// -ESTALE this handle was declared dead because its lock was closed: open the topic anew; -EBADMSG the topic is damaged;
-/// -EINVAL the timeout; -EFAULT.
+/// -ESTALE this handle was declared dead because its lock was closed: open the topic anew; -EUSERS this is a child made by fork,
+/// and the topic has no room for another participant; -EBADMSG the topic is damaged; -EINVAL the timeout; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_topic_publish(
     topic: *const ww_topic,
