@@ -76,6 +76,48 @@ def test_one_that_cannot_be_configured_is_not_kept(conninfo, address, configure,
             assert list(sessions(monitor).values()) == [connection.info.backend_pid]
 
 
+def refuses(connection):
+    raise KeyError("not this one")
+
+
+@pytest.mark.parametrize("spoils", [
+    refuses, lambda connection: connection.execute("SELECT 1"), lambda connection: connection.execute("nonsense")])
+def test_what_is_given_back_is_reset_or_closed(conninfo, address, caplog, spoils):
+    seen = []
+
+    def reset(connection):
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        seen.append(connection)
+        if len(seen) == 2:
+            spoils(connection)
+
+    with ConnectionPool(f"{address}?slots=1", conninfo, reset=reset) as pool:
+        with pool.connection() as first:
+            assert seen == []
+            first.execute("SELECT 1")
+        connection = pool.getconn()
+        assert seen == [first] and connection is first
+        connection.execute("SELECT 1")
+        pool.putconn(connection)
+        assert seen == [first, first] and first.closed and "reset" in caplog.text
+        assert pool.lease_pool.available == 1
+        with pool.connection(GENEROUS) as other:
+            assert other is not first
+            other.close()
+        assert len(seen) == 2, "one that is closed is not reset"
+
+
+def test_what_ends_the_program_in_a_reset_passes_on(conninfo, address):
+    def reset(connection):
+        raise KeyboardInterrupt
+
+    with ConnectionPool(f"{address}?slots=1", conninfo, reset=reset) as pool:
+        connection = pool.getconn()
+        with pytest.raises(KeyboardInterrupt):
+            pool.putconn(connection)
+        assert connection.closed and pool.lease_pool.available == 1
+
+
 @pytest.mark.parametrize("autocommit", [False, True])
 def test_a_restart_of_the_server_is_seen_before_a_connection_is_handed_out(conninfo, address, autocommit):
     kwargs = {"autocommit": autocommit}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import typing
 from typing import Any, Callable, Dict, Iterator, Optional, Union
 
@@ -18,6 +19,7 @@ from ._wigwag import Lease, LeasePool
 
 __all__ = ["ConnectionPool", "PoolTimeout", "remove"]
 
+_log = logging.getLogger("wigwag.psycopg")
 _IDLE = psycopg.pq.TransactionStatus.IDLE
 
 
@@ -44,7 +46,8 @@ class ConnectionPool:
 
     As in psycopg_pool, ``configure`` is called with each new connection; ``check`` with one that was kept before it is handed
     out again, and if it raises, that one is dropped and another taken or opened (``check_connection`` asks the server);
-    ``max_lifetime`` is after how many seconds a connection is no longer handed out, but replaced.
+    ``reset`` is called with each that is given back, and if it raises, that one is closed; ``max_lifetime`` is after how many
+    seconds a connection is no longer handed out, but replaced.
 
     The connection of a process that was killed is ended on the server before its slot is used again, whatever it was doing.
     """
@@ -61,12 +64,13 @@ class ConnectionPool:
         idle: float = 60.0,
         configure: Optional[Callable[[psycopg.Connection[Any]], None]] = None,
         check: Optional[Callable[[psycopg.Connection[Any]], None]] = None,
+        reset: Optional[Callable[[psycopg.Connection[Any]], None]] = None,
         max_lifetime: Optional[float] = None,
     ) -> None:
         self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
         self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
         self._name = str(self._given.get("application_name") or "")
-        self._configure, self._check = configure, check
+        self._configure, self._check, self._reset = configure, check, reset
         self._connections: Connections[psycopg.Connection[Any]] = Connections(
             lease, self._open, _close, self._settle, group=group, note=note, idle=idle, lifetime=max_lifetime,
             check=None if check is None else self._checked,
@@ -110,12 +114,11 @@ class ConnectionPool:
         held = self._out.pop(id(connection), None)
         if held is None:
             raise ValueError("this connection is not one that getconn gave")
-        fit = not connection.closed
-        if fit and connection.info.transaction_status != _IDLE:
-            try:
-                connection.rollback()
-            except psycopg.Error:
-                fit = False
+        try:
+            fit = self._made_fit(connection)
+        except BaseException:
+            self._connections.drop(held)
+            raise
         if fit:
             self._connections.give(held)
         else:
@@ -189,6 +192,27 @@ class ConnectionPool:
             raise
         return connection
 
+    def _made_fit(self, connection: psycopg.Connection[Any]) -> bool:
+        """Whether the next can have a connection, which is as new then."""
+        if connection.closed:
+            return False
+        try:
+            if connection.info.transaction_status != _IDLE:
+                connection.rollback()
+        except psycopg.Error:
+            return False
+        if self._reset is None:
+            return True
+        try:
+            self._reset(connection)
+        except Exception as error:
+            _log.warning("reset of a connection failed, which is closed: %s: %s", type(error).__name__, error)
+            return False
+        status = connection.info.transaction_status
+        if status != _IDLE:
+            _log.warning("reset left a connection in status %s: it is closed", status.name)
+        return bool(status == _IDLE)
+
     def _checked(self, connection: psycopg.Connection[Any]) -> None:
         assert self._check is not None
         self._check(connection)
@@ -201,14 +225,15 @@ class ConnectionPool:
 
 @contextlib.contextmanager
 def _whole(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Commits in the end, or rolls back."""
+    """Commits in the end, or rolls back; nothing if the caller has closed the connection."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(psycopg.Error):  # broken: found when it is given back
             connection.rollback()
         raise
-    connection.commit()
+    if not connection.closed:
+        connection.commit()
 
 
 def _close(connection: psycopg.Connection[Any]) -> bool:

@@ -32,6 +32,8 @@ use crate::wait::Object;
 
 /// Results taken in under one lock.
 const BATCH: usize = 256;
+/// How often in a row receiving may fail before the reports of a worker that has ended are given up.
+const FAILURES: usize = 20;
 /// What a pipe holds unless its address says otherwise, in bytes.
 const PIPE_CAPACITY: usize = 65536;
 /// While all workers have tasks ahead, results are taken in together: to wake a thread for each would cost more than the tasks.
@@ -404,15 +406,7 @@ impl Manager {
         // News come after the reports that the dead had sent: those are in the channel before.
         let news_of_workers = self.reaper.news();
         if !news_of_workers.ended.is_empty() {
-            let mut skipped = 0;
-            loop {
-                match self.receive(usize::MAX, Timeout::Now) {
-                    Ok(()) => skipped = 0,
-                    // A stranger's, with more behind it; not so often in a row.
-                    Err(error) if error.is(Errno::EBADMSG) && skipped < BATCH => skipped += 1,
-                    Err(_) => break,
-                }
-            }
+            self.take_in_all();
         }
         news_of_workers.ended.iter().for_each(|pid| self.reaper.hear_out(*pid));
         let ends: Vec<_> = news_of_workers
@@ -449,6 +443,25 @@ impl Manager {
         });
         if let Some(pause) = pause {
             self.retry_at = Some(Deadline::after(Timeout::After(pause)));
+        }
+    }
+
+    /// Takes in all reports that are there.
+    fn take_in_all(&mut self) {
+        let (mut skipped, mut failed) = (0, 0);
+        loop {
+            match self.receive(usize::MAX, Timeout::Now) {
+                Ok(()) => (skipped, failed) = (0, 0),
+                Err(error) if [Errno::ETIMEDOUT, Errno::EAGAIN].iter().any(|errno| error.is(*errno)) => return,
+                // A stranger's, with more behind it; not so often in a row.
+                Err(error) if error.is(Errno::EBADMSG) && skipped < BATCH => skipped += 1,
+                // Such as a want of memory, which may pass: what lies behind it has verdicts that nobody else knows.
+                Err(_) if failed < FAILURES => {
+                    failed += 1;
+                    std::thread::sleep(RESTART.0);
+                }
+                Err(_) => return,
+            }
         }
     }
 
