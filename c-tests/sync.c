@@ -142,19 +142,18 @@ TEST(a_condition_is_waited_on_under_a_mutex) {
     ww_mutex *mutex;
     ww_condition_statistics seen;
     ww_sync_participant who[4];
-    int inherited = 9, waiting = 0;
+    int waiting = 0;
     pid_t pid;
     OK(ww_mutex_anonymous(&mutex, NULL));
     OK(ww_condition_anonymous(&condition, NULL));
-    CHECK_INT(ww_condition_wait(condition, mutex, WW_NOW, NULL), -EPERM);
+    CHECK_INT(ww_condition_wait(condition, mutex, WW_NOW), -EPERM);
     OK(ww_mutex_lock(mutex, WW_NOW));
-    CHECK_ERROR(ww_condition_wait(condition, mutex, SHORT, &inherited), -ETIMEDOUT, "condition:");
-    CHECK_INT(inherited, 0);
+    CHECK_ERROR(ww_condition_wait(condition, mutex, SHORT), -ETIMEDOUT, "condition:");
     OK(ww_mutex_unlock(mutex));
     pid = fork();
     if (pid == 0) {
         if (ww_mutex_lock(mutex, GENEROUS) != 0) _exit(1);
-        if (ww_condition_wait(condition, mutex, GENEROUS, NULL) != 0) _exit(2);
+        if (ww_condition_wait(condition, mutex, GENEROUS) != 0) _exit(2);
         _exit(ww_mutex_unlock(mutex) != 0);
     }
     while (!waiting) {
@@ -194,7 +193,7 @@ TEST(a_cancelled_wait_on_a_condition_has_the_mutex) {
     OK(ww_cancel_enter(cancel));
     OK(ww_mutex_lock(mutex, WW_NOW));
     OK(pthread_create(&thread, NULL, cancel_when_it_waits, both));
-    CHECK_INT(ww_condition_wait(condition, mutex, GENEROUS, NULL), -ECANCELED);
+    CHECK_INT(ww_condition_wait(condition, mutex, GENEROUS), -ECANCELED);
     OK(pthread_join(thread, NULL));
     OK(ww_mutex_unlock(mutex));
     OK(ww_cancel_leave(cancel));
@@ -203,12 +202,89 @@ TEST(a_cancelled_wait_on_a_condition_has_the_mutex) {
     ww_mutex_close(mutex);
 }
 
+static void *wait_taken(void *given) {
+    void **both = given;
+    int result;
+    if (ww_mutex_lock(both[1], GENEROUS) != 0) return "lock";
+    result = ww_condition_wait(both[0], both[1], GENEROUS);
+    if (result != -ECANCELED) return "wait";
+    return ww_mutex_unlock(both[1]) != 0 ? "unlock" : NULL;
+}
+
+TEST(who_closes_a_condition_may_hold_the_mutex) {
+    ww_condition *condition;
+    ww_mutex *mutex;
+    void *both[2], *failed;
+    pthread_t thread;
+    OK(ww_mutex_anonymous(&mutex, NULL));
+    OK(ww_condition_anonymous(&condition, NULL));
+    both[0] = condition;
+    both[1] = mutex;
+    OK(pthread_create(&thread, NULL, wait_taken, both));
+    until_blocked(1);
+    OK(ww_mutex_lock(mutex, GENEROUS));
+    ww_condition_close(condition);
+    OK(ww_mutex_unlock(mutex));
+    OK(pthread_join(thread, &failed));
+    if (failed != NULL) FAIL("%s", (char *)failed);
+    ww_mutex_close(mutex);
+}
+
+TEST(a_wait_tells_of_a_mutex_taken_over_from_the_dead) {
+    ww_condition *condition;
+    ww_mutex *mutex;
+    int ready[2];
+    char byte;
+    pid_t pid;
+    OK(ww_mutex_anonymous(&mutex, NULL));
+    OK(ww_condition_anonymous(&condition, NULL));
+    OK(pipe(ready));
+    OK(ww_mutex_lock(mutex, GENEROUS));
+    pid = fork();
+    if (pid == 0) {
+        if (ww_mutex_lock(mutex, GENEROUS) != 0 || ww_condition_notify_one(condition) != 0) _exit(1);
+        if (write(ready[1], "x", 1) != 1) _exit(2);
+        raise(SIGKILL);
+    }
+    CHECK_INT(ww_condition_wait(condition, mutex, GENEROUS), WW_INHERITED);
+    CHECK_INT(read(ready[0], &byte, 1), 1);
+    OK(ww_mutex_consistent(mutex));
+    OK(ww_mutex_unlock(mutex));
+    reap_killed(pid);
+    close(ready[0]);
+    close(ready[1]);
+    ww_condition_close(condition);
+    ww_mutex_close(mutex);
+}
+
+static void *meet(void *barrier) {
+    int last = ww_barrier_wait(barrier, GENEROUS);
+    if (last == 1) ww_barrier_close(barrier);
+    return last == 0 || last == 1 ? NULL : "wait";
+}
+
+TEST(the_last_to_arrive_may_close_a_barrier) {
+    int round;
+    for (round = 0; round < 200; round++) {
+        ww_barrier *barrier;
+        pthread_t threads[2];
+        int n;
+        OK(ww_barrier_anonymous(&barrier, NULL));
+        for (n = 0; n < 2; n++) OK(pthread_create(&threads[n], NULL, meet, barrier));
+        for (n = 0; n < 2; n++) {
+            void *failed;
+            OK(pthread_join(threads[n], &failed));
+            if (failed != NULL) FAIL("%s", (char *)failed);
+        }
+    }
+}
+
 static void *wait_under_a_closing_mutex(void *given) {
     void **both = given;
     int taken;
     for (taken = 0; taken < 2; taken++)
         if (ww_mutex_lock(both[1], WW_NOW) != 0) return "lock";
-    if (ww_condition_wait(both[0], both[1], GENEROUS, NULL) != -ENOLCK) return "wait";
+    if (ww_condition_wait(both[0], both[1], GENEROUS) != -ENOLCK) return "wait";
     return strstr(ww_last_error(), "closed meanwhile") == NULL ? "text" : NULL;
 }
 

@@ -275,6 +275,9 @@ int ww_socket_from_fd(ww_socket **out, int fd);
 /* Closes the socket; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_socket_close(ww_socket *socket);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_socket_end_waits(const ww_socket *socket);
+
 /* Sends what fits of a stream's bytes, or a whole message, and returns how many bytes; waits until there is room.
  *
  * Errors, with nothing sent: -EPIPE, -ECONNRESET the peer is gone; -EMSGSIZE the message is larger than the socket can
@@ -432,6 +435,9 @@ int ww_listener_from_fd(ww_listener **out, int fd);
 /* Closes the listener and removes its path, if this process made it; threads that wait on it return -ECANCELED first.
  * NULL is allowed. */
 void ww_listener_close(ww_listener *listener);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_listener_end_waits(const ww_listener *listener);
 
 /* Accepts the connection that has waited longest; waits for one. Free it with ww_socket_close(). On an abstract name,
  * connections of users other than the own and root are closed at once and counted.
@@ -614,6 +620,9 @@ int ww_file_from_fd(ww_file **out, int fd);
 /* Closes the file; threads that wait for a lock on it return -ECANCELED first. NULL is allowed. */
 void ww_file_close(ww_file *file);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_file_end_waits(const ww_file *file);
+
 /* Appends a record in one write: no other process that appends can come in between. *done, which may be NULL, tells how
  * many bytes are in the file, also after an error: a part stays there if the disk became full in the middle, since cutting
  * it off could cut off what others have appended meanwhile; ww_file_append_locked() can take it back. Never blocks, other
@@ -713,6 +722,9 @@ int ww_filewatch_fd(const ww_filewatch *watch);
 /* Closes the watch; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_filewatch_close(ww_filewatch *watch);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_filewatch_end_waits(const ww_filewatch *watch);
+
 
 /* ---- Event counter ---- */
 
@@ -744,6 +756,9 @@ int ww_eventfd_from_fd(ww_eventfd **out, int fd);
 
 /* Closes the counter; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_eventfd_close(ww_eventfd *eventfd);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_eventfd_end_waits(const ww_eventfd *eventfd);
 
 /* Adds to the counter; waits while the sum would pass 2^64 - 2.
  *
@@ -798,6 +813,9 @@ int ww_pipe_from_fd(ww_pipe **out, int fd);
 
 /* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_pipe_close(ww_pipe *pipe);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_pipe_end_waits(const ww_pipe *pipe);
 
 /* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
  *
@@ -921,6 +939,9 @@ int ww_fifo_from_fd(ww_fifo **out, int fd);
 
 /* Closes one end; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_fifo_close(ww_fifo *fifo);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_fifo_end_waits(const ww_fifo *fifo);
 
 /* Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
  *
@@ -1301,6 +1322,9 @@ int ww_signal_shutdown_open(ww_signal_shutdown **out, const ww_signal_shutdown_o
 
 /* Puts back what the signals did before; threads that wait return -ECANCELED first. NULL is allowed. */
 void ww_signal_shutdown_close(ww_signal_shutdown *shutdown);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_signal_shutdown_end_waits(const ww_signal_shutdown *shutdown);
 
 /* The signal that asked for the end, or 0 if none has. Never blocks. Errors: -EFAULT. */
 int ww_signal_shutdown_requested(const ww_signal_shutdown *shutdown);
@@ -1743,6 +1767,9 @@ int ww_sysv_mq_from_id(ww_sysv_mq **out, int id);
 /* Closes the handle; threads of this process that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
 void ww_sysv_mq_close(ww_sysv_mq *queue);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_sysv_mq_end_waits(const ww_sysv_mq *queue);
+
 /* Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
  *
  * Errors, with nothing sent: -EMSGSIZE it is larger than the system or the queue allows, however long one waits; -EINVAL
@@ -1896,6 +1923,9 @@ int ww_mq_from_fd(ww_mq **out, int fd);
 /* Closes the handle; threads that wait on it return -ECANCELED first. The queue stays. NULL is allowed. */
 void ww_mq_close(ww_mq *queue);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_mq_end_waits(const ww_mq *queue);
+
 /* Removes the name of a queue; those who have it open go on. Never blocks.
  *
  * Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT. */
@@ -2037,6 +2067,9 @@ int ww_sysv_sem_from_id(ww_sysv_sem **out, int id);
 /* Closes the handle; threads that wait on it return -ECANCELED first. The set stays, and so does what was acquired.
  * NULL is allowed. */
 void ww_sysv_sem_close(ww_sysv_sem *set);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_sysv_sem_end_waits(const ww_sysv_sem *set);
 
 /* Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
  * ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
@@ -2187,6 +2220,9 @@ int ww_sem_at(ww_sem **out, void *memory);
 
 /* Closes the handle; threads that wait on it return -ECANCELED first. The semaphore stays. NULL is allowed. */
 void ww_sem_close(ww_sem *sem);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_sem_end_waits(const ww_sem *sem);
 
 /* Takes a permit; waits while there is none.
  *
@@ -2398,6 +2434,9 @@ int ww_ring_from_fd(ww_ring **out, int fd, const ww_ring_options *options);
  * borrowed is delivered again, marked. NULL is allowed. */
 void ww_ring_close(ww_ring *ring);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_ring_end_waits(const ww_ring *ring);
+
 /* Removes a ring's name; those who have it open keep it, and what it holds is gone with the last of them. Never blocks.
  *
  * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
@@ -2542,6 +2581,9 @@ int ww_ring_consumer_from_fd(ww_ring_consumer **out, int fd, const ww_ring_optio
  * the next consumer. NULL is allowed. */
 void ww_ring_consumer_close(ww_ring_consumer *consumer);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_ring_consumer_end_waits(const ww_ring_consumer *consumer);
+
 /* Whether the name still stands for this ring. Never blocks. Errors: -ESTALE the name was removed: whoever opens it from
  * now on gets another ring; -EFAULT. */
 int ww_ring_consumer_check(const ww_ring_consumer *consumer);
@@ -2628,6 +2670,9 @@ int ww_ring_producer_from_fd(ww_ring_producer **out, int fd, const ww_ring_optio
 /* Closes the end; a thread that waits on it returns -ECANCELED first. What it had reserved was never sent. NULL is
  * allowed. */
 void ww_ring_producer_close(ww_ring_producer *producer);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_ring_producer_end_waits(const ww_ring_producer *producer);
 
 /* How many bytes of memory a one-to-one ring with these options takes, all in all. Never blocks. Errors: -EINVAL,
  * -EFAULT. */
@@ -2766,6 +2811,9 @@ int ww_cell_from_fd(ww_cell **out, int fd, const ww_cell_options *options);
 /* Closes the handle; threads that wait on it return -ECANCELED first. What it had reserved is not published. NULL is
  * allowed. */
 void ww_cell_close(ww_cell *cell);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_cell_end_waits(const ww_cell *cell);
 
 /* Removes a cell's name; those who have it open keep it. Never blocks.
  *
@@ -2955,6 +3003,9 @@ int ww_topic_from_fd(ww_topic **out, int fd, const ww_topic_options *options);
  * subscriptions go on. NULL is allowed. */
 void ww_topic_close(ww_topic *topic);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_topic_end_waits(const ww_topic *topic);
+
 /* Removes a topic's name; those who have it open keep it. Never blocks.
  *
  * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
@@ -3001,6 +3052,9 @@ int ww_topic_subscribe(const ww_topic *topic, ww_subscription **out, const ww_su
 /* Ends a subscription; threads that wait on it return -ECANCELED first, and what it had borrowed is released. NULL is
  * allowed. */
 void ww_subscription_close(ww_subscription *subscription);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_subscription_end_waits(const ww_subscription *subscription);
 
 /* Copies the next message out and returns its size; waits for it if there is none. *received, which may be NULL, gets
  * which it is; *true_size, which may be NULL, its size also where the buffer is too small, and it is left.
@@ -3166,6 +3220,10 @@ ssize_t ww_mutex_placed_size_for(const ww_mutex_options *options);
  * If a thread holds the mutex by this handle, it passes on as from the dead. NULL is allowed. */
 void ww_mutex_close(ww_mutex *mutex);
 
+/* As ww_channel_end_waits(); those that wait on a condition under the mutex return -ENOLCK, and do not hold it.
+ * Errors: -EFAULT. */
+int ww_mutex_end_waits(const ww_mutex *mutex);
+
 /* Removes the name of a mutex; those who have it open keep it. Never blocks.
  *
  * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
@@ -3298,6 +3356,9 @@ ssize_t ww_permits_placed_size_for(const ww_permits_options *options);
 /* Closes the handle; threads that wait on it return -ECANCELED first. What it holds comes back. NULL is allowed. */
 void ww_permits_close(ww_permits *permits);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_permits_end_waits(const ww_permits *permits);
+
 /* Removes the name of a set of permits; those who have it open keep it. Never blocks.
  *
  * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
@@ -3415,6 +3476,9 @@ ssize_t ww_event_placed_size_for(const ww_event_options *options);
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_event_close(ww_event *event);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_event_end_waits(const ww_event *event);
+
 /* Removes the name of an event; those who have it open keep it. Never blocks.
  *
  * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
@@ -3529,6 +3593,9 @@ ssize_t ww_condition_placed_size_for(const ww_condition_options *options);
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_condition_close(ww_condition *condition);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_condition_end_waits(const ww_condition *condition);
+
 /* Removes the name of a condition; those who have it open keep it. Never blocks.
  *
  * Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
@@ -3545,17 +3612,17 @@ int ww_condition_check(const ww_condition *condition);
 int ww_condition_segment_fd(const ww_condition *condition);
 
 /* Releases the mutex, which this thread holds, waits to be notified, and takes it again, which may take as long as
- * the timeout, and at least a second, once more. A wait can end without a notification, after somebody died at the
- * latest: look whether what was waited for is so, and else wait again. *inherited, which may be NULL, gets 1 if the
- * mutex was taken over from the dead, else 0.
+ * the timeout, and at least a second, once more. Returns 0, or WW_INHERITED if the mutex was taken over from the dead
+ * meanwhile, as ww_mutex_lock(), however the wait has ended. A wait can end without a notification, after somebody died at
+ * the latest: look whether what was waited for is so, and else wait again.
  *
- * The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
- * not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
+ * The mutex is held again after 0 and WW_INHERITED, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after
+ * -ECANCELED. It is not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
  * scope this is has fired, without waiting, or the mutex was closed, which ends the wait; -ENOTRECOVERABLE it was given
  * up for good; -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
  * ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
  * timeout; -EFAULT. */
-int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns, int *inherited);
+int ww_condition_wait(const ww_condition *condition, const ww_mutex *mutex, int64_t timeout_ns);
 
 /* Wakes one of those who wait. Never blocks. With or without the mutex held. After waits that have run out while others went
  * on, it may wake more than one.
@@ -3648,6 +3715,9 @@ ssize_t ww_rwlock_placed_size_for(const ww_rwlock_options *options);
 /* Closes the handle; threads that wait on it return -ECANCELED first. Read locks end; if a thread writes by this
  * handle, the lock passes on as from the dead. NULL is allowed. */
 void ww_rwlock_close(ww_rwlock *rwlock);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_rwlock_end_waits(const ww_rwlock *rwlock);
 
 /* Removes the name of a read-write lock; those who have it open keep it. Never blocks.
  *
@@ -3787,6 +3857,9 @@ ssize_t ww_barrier_placed_size_for(const ww_barrier_options *options);
 
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_barrier_close(ww_barrier *barrier);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_barrier_end_waits(const ww_barrier *barrier);
 
 /* Removes the name of a barrier; those who have it open keep it. Never blocks.
  *
@@ -3954,6 +4027,9 @@ int ww_lease_pool_from_fd(ww_lease_pool **out, int fd, const ww_lease_pool_optio
 /* Closes the handle; threads that wait on it return -ECANCELED first. Leases that were taken from it stay good. NULL is
  * allowed. */
 void ww_lease_pool_close(ww_lease_pool *pool);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_lease_pool_end_waits(const ww_lease_pool *pool);
 
 /* Removes the name of a pool; those who have it open keep it. Never blocks.
  *
@@ -4140,6 +4216,9 @@ int ww_caller_late(const ww_caller *caller, uint64_t *late);
 /* Closes the handle; threads that wait on it return -ECANCELED first. NULL is allowed. */
 void ww_caller_close(ww_caller *caller);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_caller_end_waits(const ww_caller *caller);
+
 /* Opens a channel for questions; waits as ww_channel_open_receiver() does. Close it with ww_server_close().
  *
  * Errors: as ww_channel_open_receiver(); -ENOTSUP there is no way back over this mechanism. */
@@ -4165,6 +4244,9 @@ int ww_server_get_statistics(const ww_server *server, ww_server_statistics *out)
 /* Closes the handle; threads that serve return -ECANCELED first, after the question that they are at. Not to be called by
  * the function that answers. NULL is allowed. */
 void ww_server_close(ww_server *server);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_server_end_waits(const ww_server *server);
 
 
 /* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
@@ -4342,6 +4424,9 @@ int ww_worker_serve(const ww_pool_function *functions, size_t count);
  * that wait in it return -ECANCELED first. Tasks stay good until they are closed. See ww_pool_shutdown() for a gentler
  * end. NULL is allowed. */
 void ww_pool_close(ww_pool *pool);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_pool_end_waits(const ww_pool *pool);
 
 /* Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
  *
@@ -4536,6 +4621,9 @@ int ww_log_open(ww_log **out, const char *address, const ww_log_options *options
 /* Closes the handle; threads that wait on it return -ECANCELED first. Writes what is there if nobody else does, and
  * blocks for the disk then. NULL is allowed. */
 void ww_log_close(ww_log *log);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_log_end_waits(const ww_log *log);
 
 /* Removes the name and the memory of a log; the file stays. Never blocks.
  *
@@ -5073,6 +5161,9 @@ int ww_waitset_new(ww_waitset **out);
 
 /* Closes the set; threads that wait on it return -ECANCELED first. What is in it stays open. NULL is allowed. */
 void ww_waitset_close(ww_waitset *set);
+
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_waitset_end_waits(const ww_waitset *set);
 
 /* Adds a descriptor, such as that of any ww_..._fd(), for WW_READABLE, WW_WRITABLE, both, or 0: WW_HANGUP and WW_ERROR
  * are reported in any case. Never blocks; waits in progress take it into account at once.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::way_back::{Answers, CallerNumber, Horizon, WayBack, address_of, remove_leftovers, way_back};
+use super::way_back::{Answers, CallerNumber, Horizon, WayBack, address_of, open_lasting, remove_leftovers, way_back};
 use super::{Channel, ChannelPeer};
 use crate::address::Address;
 use crate::error::Result;
@@ -84,6 +84,8 @@ impl Forked for Callers {
 pub struct Server {
     object: Object,
     questions: Channel,
+    /// When the last caller goes, another may come.
+    _lasting: Option<Channel>,
     answers: Option<Address>,
     horizon: Horizon,
     callers: Turns<Callers>,
@@ -190,7 +192,8 @@ impl Caller {
 }
 
 impl Server {
-    /// Opens a channel for questions; waits as [`Channel::open_receiver`] does.
+    /// Opens a channel for questions; waits as [`Channel::open_receiver`] does. They do not end when the last caller goes:
+    /// another may come.
     ///
     /// # Errors
     /// As [`Channel::open_receiver`]; `ENOTSUP` there is no way back over this mechanism.
@@ -203,9 +206,11 @@ impl Server {
                 Some(address.clone())
             }
         };
+        let (questions, lasting) = open_lasting(address, timeout)?;
         Ok(Server {
             object: Object::new(address.to_string()),
-            questions: Channel::open_receiver(address, timeout)?,
+            questions,
+            _lasting: lasting,
             answers,
             horizon,
             callers: Turns::new(Callers::default()),

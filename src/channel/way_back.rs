@@ -82,6 +82,8 @@ pub(super) fn way_back(address: &Address) -> Result<WayBack> {
 /// A caller's own channel for answers, which goes with it. In a child made by fork it is the parent's.
 pub(super) struct Answers {
     pub channel: Channel,
+    /// While one server dies, another may be at the answer.
+    _lasting: Option<Channel>,
     address: Address,
     generation: u32,
 }
@@ -100,8 +102,8 @@ impl Answers {
                     created => drop(created?),
                 }
             }
-            let channel = Channel::open_receiver(&address, timeout)?;
-            return Ok((number, Answers { channel, address, generation }));
+            let (channel, lasting) = open_lasting(&address, timeout)?;
+            return Ok((number, Answers { channel, _lasting: lasting, address, generation }));
         }
     }
 }
@@ -123,12 +125,27 @@ pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address
     } else {
         name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
     }
+    kept_open(base, name, None)
+}
+
+/// The address of this name and the options of `base`; over a FIFO one that waits for senders before there are any, and for
+/// others when they have gone.
+fn kept_open(base: &Address, name: Vec<u8>, id: Option<u8>) -> Result<Address> {
     let mut options: Vec<(&str, String)> =
         base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
     if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
-        options.push(("keep-open", "1".into())); // a caller waits for answers before there is somebody to give them
+        options.push(("keep-open", "1".into()));
     }
-    Address::from_parts(base.scheme(), name, None, options.iter().map(|(key, value)| (*key, value.as_str())))
+    Address::from_parts(base.scheme(), name, id, options.iter().map(|(key, value)| (*key, value.as_str())))
+}
+
+/// Opens a channel for receiving that does not end when the last sender goes, as others may come: with what keeps it so.
+pub(super) fn open_lasting(address: &Address, timeout: Timeout) -> Result<(Channel, Option<Channel>)> {
+    let address = kept_open(address, address.name().to_vec(), address.id())?;
+    let receiver = Channel::open_receiver(&address, timeout)?;
+    let ends = address.scheme() == Scheme::Ring && Channel::capabilities(&address)?.ends;
+    let sender = if ends { Some(Channel::open_sender(&address, Timeout::Now)?) } else { None };
+    Ok((receiver, sender))
 }
 
 /// Removes the channels for answers that killed callers have left, as far as they can be listed: POSIX queues only where

@@ -284,6 +284,7 @@ impl Patience {
         attempt: &mut impl FnMut(&Operation<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
         let fail = |operation: &Operation<'_>, errno| party.explain(operation.error(errno));
+        operation.wait(); // before the statistics tell of it, for whoever closes the object then waits for this call
         let _seen_waiting = party.member().waiting().map_err(|errno| fail(operation, errno))?;
         let mut slept = false;
         let result = self.sleep_until(party, operation, attempt, &mut slept);

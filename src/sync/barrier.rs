@@ -176,7 +176,8 @@ impl Barrier {
     ///
     /// System calls: futex, if it has to wait or others do.
     pub fn wait(&self, timeout: Timeout) -> Result<bool> {
-        Ok(self.wait_numbered(timeout)? + 1 == self.parties)
+        let parties = self.parties; // whoever meets this thread here may close the barrier
+        Ok(self.wait_numbered(timeout)? + 1 == parties)
     }
 
     /// As [`Barrier::wait`]; how many had arrived in this round before. The one that arrived last gets the number of
@@ -188,6 +189,7 @@ impl Barrier {
     /// System calls: as [`Barrier::wait`].
     pub fn wait_numbered(&self, timeout: Timeout) -> Result<u32> {
         let mut operation = self.core.object.operation("wait", timeout);
+        operation.wait(); // before the others can know of it
         let arrived = match self.core.enter().and_then(|()| self.arrive()) {
             Ok(arrived) => arrived,
             Err(errno) => return Err(self.core.explain(operation.error(errno))),

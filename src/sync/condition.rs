@@ -217,6 +217,7 @@ impl Condition {
     /// `EPERM` this thread does not hold the mutex.
     pub fn wait_taken(&self, mutex: &Mutex, timeout: Timeout) -> Result<(Result<()>, bool)> {
         let mut operation = self.core.object.operation("wait", timeout);
+        operation.wait(); // before whoever takes the mutex next can know of it
         let fail = |errno| self.core.explain(self.core.object.error(errno, "wait"));
         // Before the mutex is released: whoever notifies after that finds the ticket.
         let ticket = self.core.draw().map_err(fail)?;
@@ -246,10 +247,13 @@ impl Condition {
             Timeout::Now => Timeout::After(AGAIN),
             Timeout::After(time) => Timeout::After(time.max(AGAIN)),
         };
+        let lost = fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held");
+        // Whoever closes the condition may hold the mutex. From here on nothing of the condition is touched.
+        drop(operation);
         let inherited = mutex.take_whole(depth, again).map_err(|error| match Errno::from_raw(error.errno()) {
             Errno::ENOTRECOVERABLE | Errno::ESTALE | Errno::EBADMSG => error,
             // However it was ended: the caller is to know that the mutex is not held.
-            _ => fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held"),
+            _ => lost,
         })?;
         Ok((ended, inherited))
     }

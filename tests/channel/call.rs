@@ -17,12 +17,7 @@ fn fresh_address(scheme: &str) -> (Option<tempfile::TempDir>, Address) {
         "sysv-mq" => format!("sysv-mq:{}#1", directory.path().display()),
         _ => format!("{scheme}:{}", directory.path().join("call").display()),
     };
-    let options = match scheme {
-        "fifo" => "?keep-open=1",
-        "ring" => "?persistent=1",
-        _ => "",
-    };
-    (Some(directory), format!("{text}{options}").parse().unwrap())
+    (Some(directory), text.parse().unwrap())
 }
 
 fn reversed(question: &[u8]) -> Result<Vec<u8>, String> {
@@ -73,6 +68,23 @@ fn everybody_gets_the_answers_to_his_own_questions() {
             children.into_iter().for_each(crate::support::Child::join);
         });
         assert_eq!((server.dropped(), server.foreign()), (0, 0), "{address}");
+    });
+}
+
+#[test]
+fn a_server_outlasts_its_callers() {
+    everywhere(|address| {
+        let server = Server::open(address, GENEROUS).unwrap();
+        let reached = server.local_address().unwrap_or(address).clone();
+        for _ in 0..2 {
+            let asking = fork(|| {
+                let caller = Caller::open(&reached, GENEROUS).unwrap();
+                assert_eq!(caller.call(b"ab", GENEROUS).unwrap(), b"ba");
+            });
+            assert!(server.serve_one(reversed, GENEROUS).unwrap(), "{address}");
+            asking.join();
+            assert_eq!(server.serve_one(reversed, SHORT).unwrap_err().errno(), libc::ETIMEDOUT, "{address}");
+        }
     });
 }
 

@@ -135,6 +135,16 @@ pub unsafe extern "C" fn ww_barrier_close(barrier: *mut ww_barrier) {
     unsafe { close(barrier, |barrier| barrier.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_barrier_end_waits(barrier: *const ww_barrier) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(barrier, "barrier")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of a barrier; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

@@ -119,6 +119,16 @@ pub unsafe extern "C" fn ww_caller_close(caller: *mut ww_caller) {
     unsafe { close_counted(caller, |caller| &caller.0, Caller::end_waits) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_caller_end_waits(caller: *const ww_caller) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(caller, "caller")?.0.get().end_waits();
+        Ok(())
+    })
+}
+
 /// Opens a channel for questions; waits as ww_channel_open_receiver() does. Close it with ww_server_close().
 ///
 /// Errors: as ww_channel_open_receiver(); -ENOTSUP there is no way back over this mechanism.
@@ -201,4 +211,14 @@ pub unsafe extern "C" fn ww_server_get_statistics(server: *const ww_server, out:
 pub unsafe extern "C" fn ww_server_close(server: *mut ww_server) {
     // SAFETY: as above.
     unsafe { close_counted(server, |server| &server.0, Server::end_waits) };
+}
+
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_server_end_waits(server: *const ww_server) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(server, "server")?.0.get().end_waits();
+        Ok(())
+    })
 }

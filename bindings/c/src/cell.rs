@@ -129,6 +129,16 @@ pub unsafe extern "C" fn ww_cell_close(cell: *mut ww_cell) {
     };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_cell_end_waits(cell: *const ww_cell) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(cell, "cell")?.cell.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes a cell's name; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

@@ -7,12 +7,11 @@ use libc::ssize_t;
 use wigwag::{Condition, ConditionOptions, Error, Result};
 
 use crate::boundary::{
-    Options, address, adopt, borrow, call, close, expect_out, give, invalid, object, options, put, put_if_wanted,
-    timeout,
+    Options, address, adopt, borrow, call, close, expect_out, give, invalid, object, options, put, timeout,
 };
 use crate::mutex::ww_mutex;
 use crate::segment::wait_mode;
-use crate::sync::{place, put_participants, ww_sync_participant};
+use crate::sync::{self, place, put_participants, ww_sync_participant};
 
 /// A condition (condition:name): waiting under a ww_mutex until somebody else, of any process, has changed what it
 /// guards and notifies.
@@ -139,6 +138,16 @@ pub unsafe extern "C" fn ww_condition_close(condition: *mut ww_condition) {
     unsafe { close(condition, |condition| condition.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_condition_end_waits(condition: *const ww_condition) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(condition, "condition")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of a condition; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.
@@ -171,12 +180,12 @@ pub unsafe extern "C" fn ww_condition_segment_fd(condition: *const ww_condition)
 }
 
 /// Releases the mutex, which this thread holds, waits to be notified, and takes it again, which may take as long as
-/// the timeout, and at least a second, once more. A wait can end without a notification, after somebody died at the
-/// latest: look whether what was waited for is so, and else wait again. *inherited, which may be NULL, gets 1 if the
-/// mutex was taken over from the dead, else 0.
+/// the timeout, and at least a second, once more. Returns 0, or WW_INHERITED if the mutex was taken over from the dead
+/// meanwhile, as ww_mutex_lock(), however the wait has ended. A wait can end without a notification, after somebody died at
+/// the latest: look whether what was waited for is so, and else wait again.
 ///
-/// The mutex is held again after 0, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after -ECANCELED. It is
-/// not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
+/// The mutex is held again after 0 and WW_INHERITED, after -ETIMEDOUT and -EAGAIN, by which the time has passed, and after
+/// -ECANCELED. It is not held after the other errors: -ENOLCK it could not be had again in time, or, once a ww_cancel in whose
 /// scope this is has fired, without waiting, or the mutex was closed, which ends the wait; -ENOTRECOVERABLE it was given
 /// up for good; -ESTALE, -EBADMSG as ww_mutex_lock(), about the mutex. It is held still if these are about the condition:
 /// ww_mutex_unlock() does right after both. With nothing done: -EPERM this thread does not hold it; -EINVAL the
@@ -186,20 +195,19 @@ pub unsafe extern "C" fn ww_condition_wait(
     condition: *const ww_condition,
     mutex: *const ww_mutex,
     timeout_ns: i64,
-    inherited: *mut c_int,
 ) -> c_int {
     // SAFETY: as above.
     call(|| unsafe {
         let (condition, mutex) = (object(condition, "condition")?, object(mutex, "mutex")?);
         let _waiting = mutex.elsewhere.begin();
-        let waited = condition.0.wait_taken(&mutex.mutex, timeout(timeout_ns)?)?;
+        let (ended, inherited) = condition.0.wait_taken(&mutex.mutex, timeout(timeout_ns)?)?;
+        // From here on the condition may be closed.
         if mutex.elsewhere.is_ended() {
             while mutex.mutex.release().is_ok() {} // so that it does not pass on as from the dead
             let error = Error::from_raw(libc::ENOLCK, "wait");
             return Err(error.because("the mutex was closed meanwhile; it is not held"));
         }
-        put_if_wanted(inherited, c_int::from(waited.1));
-        waited.0
+        if inherited { Ok(sync::inherited(true)) } else { ended.map(|()| 0) }
     })
 }
 

@@ -136,6 +136,16 @@ pub unsafe extern "C" fn ww_event_close(event: *mut ww_event) {
     unsafe { close(event, |event| event.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_event_end_waits(event: *const ww_event) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(event, "event")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of an event; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

@@ -63,6 +63,16 @@ pub unsafe extern "C" fn ww_eventfd_close(eventfd: *mut ww_eventfd) {
     unsafe { close(eventfd, |eventfd| eventfd.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_eventfd_end_waits(eventfd: *const ww_eventfd) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(eventfd, "eventfd")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Adds to the counter; waits while the sum would pass 2^64 - 2.
 ///
 /// Errors, with nothing added: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EINVAL the value is 2^64 - 1; -EFAULT.

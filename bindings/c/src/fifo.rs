@@ -147,6 +147,16 @@ pub unsafe extern "C" fn ww_fifo_close(fifo: *mut ww_fifo) {
     unsafe { close(fifo, |fifo| fifo.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_fifo_end_waits(fifo: *const ww_fifo) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(fifo, "fifo")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
 ///
 /// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EFAULT.

@@ -299,6 +299,16 @@ pub unsafe extern "C" fn ww_file_close(file: *mut ww_file) {
     unsafe { close(file, |file| file.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_file_end_waits(file: *const ww_file) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(file, "file")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Appends a record in one write: no other process that appends can come in between. *done, which may be NULL, tells how
 /// many bytes are in the file, also after an error: a part stays there if the disk became full in the middle, since cutting
 /// it off could cut off what others have appended meanwhile; ww_file_append_locked() can take it back. Never blocks, other
@@ -538,4 +548,14 @@ pub unsafe extern "C" fn ww_filewatch_fd(watch: *const ww_filewatch) -> c_int {
 pub unsafe extern "C" fn ww_filewatch_close(watch: *mut ww_filewatch) {
     // SAFETY: as above.
     unsafe { close(watch, |watch| watch.0.end_waits()) };
+}
+
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_filewatch_end_waits(watch: *const ww_filewatch) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(watch, "filewatch")?.0.end_waits();
+        Ok(())
+    })
 }

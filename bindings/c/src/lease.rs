@@ -184,6 +184,16 @@ pub unsafe extern "C" fn ww_lease_pool_close(pool: *mut ww_lease_pool) {
     unsafe { close_counted(pool, |pool| &pool.0, |pool| pool.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_lease_pool_end_waits(pool: *const ww_lease_pool) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(pool, "pool")?.0.get().end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of a pool; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

@@ -63,6 +63,16 @@ pub unsafe extern "C" fn ww_listener_close(listener: *mut ww_listener) {
     unsafe { close(listener, |listener| listener.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_listener_end_waits(listener: *const ww_listener) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(listener, "listener")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Accepts the connection that has waited longest; waits for one. Free it with ww_socket_close(). On an abstract name,
 /// connections of users other than the own and root are closed at once and counted.
 ///

@@ -223,6 +223,16 @@ pub unsafe extern "C" fn ww_log_close(log: *mut ww_log) {
     unsafe { close_counted(log, |log| &log.0, Log::end_waits) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_log_end_waits(log: *const ww_log) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(log, "log")?.0.get().end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name and the memory of a log; the file stays. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is

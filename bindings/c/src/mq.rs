@@ -146,6 +146,16 @@ pub unsafe extern "C" fn ww_mq_close(queue: *mut ww_mq) {
     unsafe { close(queue, |queue| queue.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mq_end_waits(queue: *const ww_mq) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(queue, "queue")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of a queue; those who have it open go on. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EACCES it belongs to another user; -EINVAL the address; -EFAULT.

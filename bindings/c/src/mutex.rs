@@ -164,6 +164,19 @@ pub unsafe extern "C" fn ww_mutex_close(mutex: *mut ww_mutex) {
     };
 }
 
+/// As ww_channel_end_waits(); those that wait on a condition under the mutex return -ENOLCK, and do not hold it.
+/// Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_mutex_end_waits(mutex: *const ww_mutex) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        let mutex = object(mutex, "mutex")?;
+        mutex.mutex.end_waits();
+        mutex.elsewhere.end();
+        Ok(())
+    })
+}
+
 /// Removes the name of a mutex; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

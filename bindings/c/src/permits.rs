@@ -144,6 +144,16 @@ pub unsafe extern "C" fn ww_permits_close(permits: *mut ww_permits) {
     unsafe { close(permits, |permits| permits.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_permits_end_waits(permits: *const ww_permits) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(permits, "set of permits")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of a set of permits; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

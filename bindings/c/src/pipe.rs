@@ -80,6 +80,16 @@ pub unsafe extern "C" fn ww_pipe_close(pipe: *mut ww_pipe) {
     unsafe { close(pipe, |pipe| pipe.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_pipe_end_waits(pipe: *const ww_pipe) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(pipe, "pipe")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Reads what is there, at most size bytes, and returns how many; waits while nothing is. 0 is the end of the stream.
 ///
 /// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EBADF this is the write end; -EINVAL size is 0; -EMSGSIZE in packet mode

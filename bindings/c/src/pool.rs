@@ -351,6 +351,16 @@ pub unsafe extern "C" fn ww_pool_close(pool: *mut ww_pool) {
     unsafe { close_counted(pool, |pool| &pool.0, Pool::end_waits) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_pool_end_waits(pool: *const ww_pool) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(pool, "pool")?.0.get().end_waits();
+        Ok(())
+    })
+}
+
 /// Hands a task to a function by its name; waits while too many wait already. NULL options mean defaults.
 ///
 /// Errors: -EINVAL no function has this name, or the timeout; -EPIPE the pool was shut down; -EMSGSIZE more bytes than

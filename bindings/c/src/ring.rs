@@ -211,6 +211,16 @@ pub unsafe extern "C" fn ww_ring_close(ring: *mut ww_ring) {
     };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_end_waits(ring: *const ww_ring) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(ring, "ring")?.ring.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes a ring's name; those who have it open keep it, and what it holds is gone with the last of them. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

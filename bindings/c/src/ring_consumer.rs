@@ -128,6 +128,16 @@ pub unsafe extern "C" fn ww_ring_consumer_close(consumer: *mut ww_ring_consumer)
     };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_consumer_end_waits(consumer: *const ww_ring_consumer) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(consumer, "consumer")?.waits.end();
+        Ok(())
+    })
+}
+
 /// Whether the name still stands for this ring. Never blocks. Errors: -ESTALE the name was removed: whoever opens it from
 /// now on gets another ring; -EFAULT.
 #[unsafe(no_mangle)]

@@ -161,6 +161,16 @@ pub unsafe extern "C" fn ww_ring_producer_close(producer: *mut ww_ring_producer)
     };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_ring_producer_end_waits(producer: *const ww_ring_producer) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(producer, "producer")?.waits.end();
+        Ok(())
+    })
+}
+
 /// How many bytes of memory a one-to-one ring with these options takes, all in all. Never blocks. Errors: -EINVAL,
 /// -EFAULT.
 #[unsafe(no_mangle)]

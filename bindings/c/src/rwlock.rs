@@ -137,6 +137,16 @@ pub unsafe extern "C" fn ww_rwlock_close(rwlock: *mut ww_rwlock) {
     unsafe { close(rwlock, |rwlock| rwlock.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_rwlock_end_waits(rwlock: *const ww_rwlock) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(rwlock, "read-write lock")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes the name of a read-write lock; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.

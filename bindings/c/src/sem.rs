@@ -128,6 +128,16 @@ pub unsafe extern "C" fn ww_sem_close(sem: *mut ww_sem) {
     unsafe { close(sem, |sem| sem.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sem_end_waits(sem: *const ww_sem) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(sem, "sem")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Takes a permit; waits while there is none.
 ///
 /// Errors, with nothing taken: -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.

@@ -738,6 +738,16 @@ pub unsafe extern "C" fn ww_signal_shutdown_close(shutdown: *mut ww_signal_shutd
     unsafe { close(shutdown, |shutdown| shutdown.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_signal_shutdown_end_waits(shutdown: *const ww_signal_shutdown) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(shutdown, "shutdown")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// The signal that asked for the end, or 0 if none has. Never blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_signal_shutdown_requested(shutdown: *const ww_signal_shutdown) -> c_int {

@@ -178,6 +178,16 @@ pub unsafe extern "C" fn ww_socket_close(socket: *mut ww_socket) {
     unsafe { close(socket, |socket| socket.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_socket_end_waits(socket: *const ww_socket) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(socket, "socket")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Sends what fits of a stream's bytes, or a whole message, and returns how many bytes; waits until there is room.
 ///
 /// Errors, with nothing sent: -EPIPE, -ECONNRESET the peer is gone; -EMSGSIZE the message is larger than the socket can

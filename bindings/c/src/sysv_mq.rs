@@ -173,6 +173,16 @@ pub unsafe extern "C" fn ww_sysv_mq_close(queue: *mut ww_sysv_mq) {
     unsafe { close(queue, |queue| queue.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_mq_end_waits(queue: *const ww_sysv_mq) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(queue, "queue")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Puts a message in the queue, with a type of 1 or more; waits while the queue is full. A message may be empty.
 ///
 /// Errors, with nothing sent: -EMSGSIZE it is larger than the system or the queue allows, however long one waits; -EINVAL

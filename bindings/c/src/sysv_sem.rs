@@ -222,6 +222,16 @@ pub unsafe extern "C" fn ww_sysv_sem_close(set: *mut ww_sysv_sem) {
     unsafe { close(set, |set| set.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_sysv_sem_end_waits(set: *const ww_sysv_sem) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(set, "sysv_sem")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Takes a permit of one semaphore, waiting while there is none. The kernel gives it back if the process ends before
 /// ww_sysv_sem_release() does. A permit that is used up rather than given back is taken with ww_sysv_sem_add().
 ///

@@ -184,6 +184,16 @@ pub unsafe extern "C" fn ww_topic_close(topic: *mut ww_topic) {
     };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_topic_end_waits(topic: *const ww_topic) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(topic, "topic")?.topic.end_waits();
+        Ok(())
+    })
+}
+
 /// Removes a topic's name; those who have it open keep it. Never blocks.
 ///
 /// Errors: -ENOENT there is none; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.
@@ -309,6 +319,16 @@ pub unsafe extern "C" fn ww_subscription_close(subscription: *mut ww_subscriptio
             subscription.calls.drain();
         })
     };
+}
+
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_subscription_end_waits(subscription: *const ww_subscription) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(subscription, "subscription")?.subscription.end_waits();
+        Ok(())
+    })
 }
 
 /// Which message was received.

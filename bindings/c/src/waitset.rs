@@ -92,6 +92,16 @@ pub unsafe extern "C" fn ww_waitset_close(set: *mut ww_waitset) {
     unsafe { close(set, |set| set.0.end_waits()) };
 }
 
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_waitset_end_waits(set: *const ww_waitset) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(set, "waitset")?.0.end_waits();
+        Ok(())
+    })
+}
+
 /// Adds a descriptor, such as that of any ww_..._fd(), for WW_READABLE, WW_WRITABLE, both, or 0: WW_HANGUP and WW_ERROR
 /// are reported in any case. Never blocks; waits in progress take it into account at once.
 ///
