@@ -150,3 +150,25 @@ TEST(what_is_wrong_is_refused) {
     ww_caller_close(NULL);
     ww_server_close(NULL);
 }
+
+TEST(a_server_tells_where_it_is) {
+    ww_server *server;
+    ww_caller *caller;
+    char address[64];
+    pthread_t thread;
+    OK(ww_server_open(&server, "tcp://127.0.0.1:0", GENEROUS));
+    CHECK(ww_server_local_address(server, address, sizeof address, NULL) > 16);
+    CHECK(strncmp(address, "tcp://127.0.0.1:", 16) == 0 && strcmp(address + 16, "0") != 0);
+    OK(pthread_create(&thread, NULL, serve, server));
+    OK(ww_caller_open(&caller, address, GENEROUS));
+    ask(caller, "ab", "abab");
+    ww_caller_close(caller);
+    OK(ww_server_end_waits(server));
+    OK(pthread_join(thread, NULL));
+    ww_server_close(server);
+    snprintf(address, sizeof address, "ring:%s", fresh_name("where"));
+    OK(ww_server_open(&server, address, GENEROUS));
+    CHECK_ERROR(ww_server_local_address(server, address, sizeof address, NULL), -ENOTSUP, "sockets");
+    ww_server_close(server);
+    OK(ww_channel_remove(address));
+}

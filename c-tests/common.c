@@ -47,6 +47,11 @@ TEST(paths_tell_what_was_taken) {
     CHECK(known("name of POSIX shared memory") && known("new content of a file") && !known("end of a child"));
 }
 
+TEST(durations) {
+    CHECK(WW_SEC(2) == 2000000000 && WW_MS(3) == 3000000 && WW_SEC(0.5) == 500000000 && WW_MS(0.25) == 250000);
+    CHECK(WW_SEC(1 + 1) == WW_SEC(2) && sizeof WW_MS(1) == 8);
+}
+
 TEST(addresses) {
     ww_address *address, *same;
     char text[64];

@@ -217,6 +217,10 @@ static int formatted(int *own, const char *format, ...) {
     return strcmp(ours, theirs);
 }
 
+TEST(no_log_is_no_silence) {
+    CHECK_INT(ww_log_info(NULL, "%d", 1), -EFAULT);
+}
+
 TEST(a_message_is_as_printf_makes_it) {
     static const double numbers[] = {0.0,    -0.0,         0.5,           0.05,   0.25,  0.75, -0.95, 99.96,
                                      0.0005, 1e15 + 0.125, 0.99999999999, -1e300, 1e-300};

@@ -76,6 +76,7 @@ TEST(each_task_has_a_verdict) {
             CHECK(strstr(verdict.text, "about to go: text") != NULL);
         } else if (i == 60) {
             CHECK(verdict.state == WW_TASK_FAILED && strstr(verdict.text, "text") != NULL);
+            CHECK(verdict.length == 4 && memcmp(verdict.data, "text", 4) == 0);
         } else {
             CHECK(verdict.state == WW_TASK_DONE && verdict.length == 5 && memcmp(verdict.data, "TEXT!", 5) == 0);
         }
@@ -166,14 +167,81 @@ TEST(what_kills_each_of_its_workers_is_set_aside) {
     ww_pool_options options = WW_POOL_OPTIONS_INIT;
     ww_pool_task *task;
     ww_verdict verdict;
+    ww_death death;
     ww_pool *pool;
+    size_t i;
+    pid_t before = 0;
     options.workers = 1;
     options.retries = 2;
     pool = start(&options);
     task = submit(pool, "die", "again");
     OK(ww_pool_task_wait(task, &verdict, GENEROUS));
     CHECK(verdict.state == WW_TASK_POISON && verdict.deaths == 3 && verdict.signal == SIGKILL);
+    for (i = 0; i < 3; i++) {
+        OK(ww_pool_task_death(task, i, &death));
+        CHECK(death.signal == SIGKILL && death.exit_code == -1 && death.reason == WW_DEATH_OWN && death.peak_memory > 0);
+        CHECK(strstr(death.last_words, "about to go: again") != NULL && (i == 0 || death.pid != before));
+        before = death.pid;
+    }
+    CHECK_INT(before, verdict.pid);
+    CHECK_ERROR(ww_pool_task_death(task, 3, &death), -ENOENT, "3 workers");
     ww_pool_task_close(task);
+    task = submit(pool, "nap", "");
+    CHECK_INT(ww_pool_task_death(task, 0, &death), -EAGAIN);
+    CHECK_INT(ww_pool_task_wait(task, NULL, WW_FOREVER), -EFAULT);
+    ww_pool_task_close(task);
+    ww_pool_close(pool);
+}
+
+TEST(verdicts_come_as_they_are) {
+    ww_pool_options options = WW_POOL_OPTIONS_INIT;
+    ww_task_options as_long_as_it_likes = WW_TASK_OPTIONS_INIT;
+    ww_pool_task *ended[8];
+    ww_verdict verdict;
+    uint64_t number, numbers = 0, seen = 0;
+    ssize_t count, at;
+    ww_pool *pool;
+    int i;
+    options.workers = 2;
+    options.task_timeout_ns = WW_FOREVER;
+    as_long_as_it_likes.timeout_ns = WW_FOREVER;
+    pool = start(&options);
+    CHECK_INT(ww_pool_collect(pool, ended, 8, WW_NOW), -EAGAIN);
+    CHECK_INT(ww_pool_collect(pool, ended, 0, WW_NOW), -EINVAL);
+    for (i = 0; i < 20; i++) {
+        OK(ww_pool_submit_collected(pool, &number, i == 7, "text", 4, &as_long_as_it_likes, GENEROUS));
+        numbers += number;
+    }
+    for (i = 0; i < 20; i += (int)count) {
+        count = ww_pool_collect(pool, ended, 8, GENEROUS);
+        CHECK(count > 0 && count <= 8);
+        for (at = 0; at < count; at++) {
+            OK(ww_pool_task_wait(ended[at], &verdict, WW_NOW));
+            CHECK(verdict.state == WW_TASK_LOST || (verdict.state == WW_TASK_DONE && memcmp(verdict.data, "TEXT!", 5) == 0));
+            CHECK_INT(ww_pool_task_cancel(ended[at], 1), 0);
+            seen += verdict.task;
+            ww_pool_task_close(ended[at]);
+        }
+    }
+    CHECK_INT(seen, numbers);
+    OK(ww_pool_shutdown(pool, 0, GENEROUS));
+    CHECK_INT(ww_pool_collect(pool, ended, 8, GENEROUS), 0);
+    ww_pool_close(pool);
+}
+
+static void *collects(void *pool) {
+    ww_pool_task *ended;
+    return ww_pool_collect(pool, &ended, 1, GENEROUS) == -ECANCELED ? NULL : "not ended";
+}
+
+TEST(waits_in_a_pool_can_be_ended) {
+    ww_pool *pool = start(NULL);
+    pthread_t thread;
+    void *failed;
+    CHECK_INT(pthread_create(&thread, NULL, collects, pool), 0);
+    OK(ww_pool_end_waits(pool));
+    CHECK_INT(pthread_join(thread, &failed), 0);
+    if (failed != NULL) FAIL("%s", (char *)failed);
     ww_pool_close(pool);
 }
 
@@ -248,8 +316,8 @@ TEST(what_is_wrong_is_refused) {
     options.least_workers = 2;
     CHECK_ERROR(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL, "least number");
     options.least_workers = 0;
-    options.task_timeout_ns = -1;
-    CHECK_INT(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL);
+    options.task_timeout_ns = -2;
+    CHECK_ERROR(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL, "task_timeout_ns");
     options.task_timeout_ns = 0;
     options.start_timeout_ns = -2;
     CHECK_INT(ww_pool_start(&pool, &options, functions, FUNCTIONS), -EINVAL);

@@ -26,14 +26,15 @@
  *
  * Ownership. A handle belongs to the caller until it is given to its ww_..._close(), which accepts NULL. Threads that wait
  * on it meanwhile return -ECANCELED before the handle goes; any other use during or after close is undefined, as with
- * free(). Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
- * are used during the call only.
+ * free(): where threads call again and again, have their waits end by ww_..._end_waits(), join them, then close. Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
+ * are used during the call only, but for a pool's functions and their user pointers.
  *
  * Options. A struct whose first member is its size: initialise it with its WW_..._INIT macro, set what you want, and leave
  * the rest: zero is the default. NULL means all defaults. Unknown flags and set members that this version does not know
  * are -EINVAL.
  *
- * Threads. A handle may be used from several threads at once.
+ * Threads. A handle may be used from several threads at once. Do not pthread_cancel() a thread in a call of the library:
+ * what the call holds would stay held. Use a ww_cancel.
  *
  * Fork. A child may use the handles that it inherited; they are the same kernel objects. What is only of one process says
  * so. After fork in a program with threads, wigwag can be used as far as malloc can, which glibc allows.
@@ -75,8 +76,8 @@ template <typename options> static inline options ww_init_options() {
 #endif
 
 /* Durations in nanoseconds. */
-#define WW_MS(n) (WW_INT64(n) * 1000000)
-#define WW_SEC(n) (WW_INT64(n) * 1000000000)
+#define WW_MS(n) WW_INT64((n) * WW_INT64(1000000))
+#define WW_SEC(n) WW_INT64((n) * WW_INT64(1000000000))
 
 #ifdef __cplusplus
 extern "C" {
@@ -2738,7 +2739,7 @@ int ww_ring_producer_get_statistics(const ww_ring_producer *producer, ww_ring_st
  *
  * Reading takes a fixed number of steps and finds a whole value, also while writers are at full speed, stopped, or
  * killed half-way. Many may write. May be shared between threads. A child made by fork joins as itself when it first
- * uses the handle; loans stay the parent's. */
+ * uses the handle to write or wait (-EUSERS, -EMFILE, -ENFILE if it cannot); loans stay the parent's. */
 typedef struct ww_cell ww_cell;
 
 /* How a cell is opened or made; initialise with WW_CELL_OPTIONS_INIT. largest, participants and mode count when it is
@@ -4245,11 +4246,17 @@ int ww_server_get_statistics(const ww_server *server, ww_server_statistics *out)
  * the function that answers. NULL is allowed. */
 void ww_server_close(ww_server *server);
 
+/* Writes where callers reach this server, with a terminating NUL: the port that the kernel chose, if the address left that
+ * to it. Never blocks. Returns the length without the NUL.
+ *
+ * Errors: as ww_channel_local_address(). */
+ssize_t ww_server_local_address(const ww_server *server, char *buffer, size_t size, size_t *true_size);
+
 /* As ww_channel_end_waits(). Errors: -EFAULT. */
 int ww_server_end_waits(const ww_server *server);
 
 
-/* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
+/* ---- Tasks of a pool, and how they ended ---- */
 
 /* How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its
  * workers ended each time that it was tried, and it was set aside. */
@@ -4267,15 +4274,83 @@ int ww_server_end_waits(const ww_server *server);
 #define WW_DEATH_CANCEL 3
 #define WW_DEATH_START 4
 
+/* A task of a pool, until ww_pool_task_close(). May be shared between threads. */
+typedef struct ww_pool_task ww_pool_task;
+
+/* How a task ended. What it points to is the task's, until that is closed. */
+typedef struct ww_verdict {
+    /* WW_TASK_DONE and the like. */
+    uint32_t state;
+    /* WW_TASK_LOST and WW_TASK_POISON, here and below: WW_DEATH_OWN and the like, of the last worker. */
+    uint32_t reason;
+    /* Its process. */
+    int32_t pid;
+    /* The signal that ended it; 0 for none. */
+    int32_t signal;
+    /* What it exited with; -1 if a signal ended it, or, with signal 0, if that is not known. */
+    int32_t exit_code;
+    /* How many workers the task has ended. */
+    uint32_t deaths;
+    /* The task's number in the pool. */
+    uint64_t task;
+    /* The most bytes that the worker had resident. */
+    uint64_t peak_memory;
+    /* WW_TASK_DONE: the result; WW_TASK_FAILED: the reason, as the function put it, if it put text. */
+    const void *data;
+    size_t length;
+    /* What happened, in words, with what a worker that ended had last written to its standard error. */
+    const char *text;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[4];
+} ww_verdict;
+
+/* The end of one worker in the middle of a task. What it points to is the task's, until that is closed. */
+typedef struct ww_death {
+    /* WW_DEATH_OWN and the like. */
+    uint32_t reason;
+    /* Its process. */
+    int32_t pid;
+    /* The signal that ended it; 0 for none. */
+    int32_t signal;
+    /* What it exited with; -1 if a signal ended it, or, with signal 0, if that is not known. */
+    int32_t exit_code;
+    /* The most bytes that it had resident. */
+    uint64_t peak_memory;
+    /* The last that it wrote to its standard error. */
+    const char *last_words;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[2];
+} ww_death;
+
+/* Waits for a task's verdict. May be called again, also by several threads.
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -ENOTSUP in a child of the pool's process; -EINVAL the
+ * timeout; -EFAULT. */
+int ww_pool_task_wait(const ww_pool_task *task, ww_verdict *out, int64_t timeout_ns);
+
+/* One of the workers that a task has ended, of which verdict.deaths tells how many, from 0, in *out: what the verdict tells
+ * of the last one. Never blocks.
+ *
+ * Errors: -EAGAIN the task has no verdict yet, or nobody has waited for it; -ENOENT no worker ended so often; -EFAULT. */
+int ww_pool_task_death(const ww_pool_task *task, size_t index, ww_death *out);
+
+/* Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its
+ * verdict already, or runs on. Never blocks. Errors: -EINVAL, -EFAULT. */
+int ww_pool_task_cancel(const ww_pool_task *task, int running);
+
+/* Lets go of a task, which goes on; its verdict is lost, and threads that wait for it return -ECANCELED first. NULL is
+ * allowed. */
+void ww_pool_task_close(ww_pool_task *task);
+
+
+/* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
+
 /* For least_workers: none has to be kept. */
 #define WW_POOL_NO_WORKERS UINT32_MAX
 
 /* A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers
  * end with that process, also if it is killed. */
 typedef struct ww_pool ww_pool;
-
-/* A task of a pool, until ww_pool_task_close(). May be shared between threads. */
-typedef struct ww_pool_task ww_pool_task;
 
 /* How a pool works; initialise with WW_POOL_OPTIONS_INIT. Zero means the default. */
 typedef struct ww_pool_options {
@@ -4319,40 +4394,13 @@ typedef struct ww_pool_function {
 /* What one task asks for; initialise with WW_TASK_OPTIONS_INIT. */
 typedef struct ww_task_options {
     size_t size;
-    /* How long it may run, in nanoseconds; 0 for what the pool says. */
+    /* How long it may run, in nanoseconds; 0 for what the pool says, WW_FOREVER for as long as it likes. */
     int64_t timeout_ns;
     /* Tasks of a higher one run first. */
     uint32_t priority;
     uint32_t reserved;
 } ww_task_options;
 #define WW_TASK_OPTIONS_INIT WW_INIT(ww_task_options)
-
-/* How a task ended. What it points to is the task's, until that is closed. */
-typedef struct ww_verdict {
-    /* WW_TASK_DONE and the like. */
-    uint32_t state;
-    /* WW_TASK_LOST and WW_TASK_POISON, here and below: WW_DEATH_OWN and the like, of the last worker. */
-    uint32_t reason;
-    /* Its process. */
-    int32_t pid;
-    /* The signal that ended it; 0 for none. */
-    int32_t signal;
-    /* What it exited with; -1 if a signal ended it, or, with signal 0, if that is not known. */
-    int32_t exit_code;
-    /* How many workers the task has ended. */
-    uint32_t deaths;
-    /* The task's number in the pool. */
-    uint64_t task;
-    /* The most bytes that the worker had resident. */
-    uint64_t peak_memory;
-    /* WW_TASK_DONE: the result. */
-    const void *data;
-    size_t length;
-    /* What happened, in words, with what a worker that ended had last written to its standard error. */
-    const char *text;
-    /* Room for what later versions tell; 0. */
-    uint64_t reserved[4];
-} ww_verdict;
 
 /* What a pool has seen, and what it does now: submitted = done + failed + lost + cancelled + poisoned + queued + running. */
 typedef struct ww_pool_statistics {
@@ -4396,9 +4444,13 @@ typedef struct ww_pool_worker {
     uint64_t reserved[3];
 } ww_pool_worker;
 
-/* Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other
- * threads hold locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all
- * children of the process takes their ends away from it. Does not wait for them. NULL options mean defaults. Close it
+/* Starts a pool whose workers are copies of this process, made by fork, that run the functions, with the user pointers as
+ * they are then: what these point to must stay until the pool is closed. Workers are forked as long as the pool lives, also
+ * when one has died or done its tasks: what other threads of this process have locked at that moment (stdio, a mutex of
+ * yours), in the copy nobody gives back, and a function that needs it hangs until its task's time limit. If that cannot be
+ * excluded, use ww_pool_start_program(). Workers end by _exit(): what a function has buffered by stdio it flushes
+ * itself. The pool reaps its workers; who reaps all children of the process takes their ends away from it. Does not wait
+ * for them. NULL options mean defaults. Close it
  * with ww_pool_close().
  *
  * Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EBUSY another pool is
@@ -4440,19 +4492,20 @@ int ww_pool_submit(const ww_pool *pool, ww_pool_task **out, const char *function
 int ww_pool_submit_to(const ww_pool *pool, ww_pool_task **out, uint32_t function, const void *data, size_t length,
                       const ww_task_options *options, int64_t timeout_ns);
 
-/* Waits for a task's verdict. May be called again, also by several threads.
+/* As ww_pool_submit_to(), for a task whose verdict comes out of ww_pool_collect(), among those of others. Its number is stored
+ * in *number.
  *
- * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -ENOTSUP in a child of the pool's process; -EINVAL the
- * timeout; -EFAULT. */
-int ww_pool_task_wait(const ww_pool_task *task, ww_verdict *out, int64_t timeout_ns);
+ * Errors: as ww_pool_submit_to(). */
+int ww_pool_submit_collected(const ww_pool *pool, uint64_t *number, uint32_t function, const void *data, size_t length,
+                             const ww_task_options *options, int64_t timeout_ns);
 
-/* Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its
- * verdict already, or runs on. Never blocks. Errors: -EINVAL, -EFAULT. */
-int ww_pool_task_cancel(const ww_pool_task *task, int running);
-
-/* Lets go of a task, which goes on; its verdict is lost, and threads that wait for it return -ECANCELED first. NULL is
- * allowed. */
-void ww_pool_task_close(ww_pool_task *task);
+/* Takes the tasks that were submitted to be collected and have ended, as they end, and returns how many, at most room:
+ * ww_pool_task_wait() on them does not wait. Waits for the first. 0: the pool was shut down, and all were collected. Close
+ * each with ww_pool_task_close().
+ *
+ * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED none has ended; -ENOTSUP in a child of the pool's process; -EINVAL there is no
+ * room, or the timeout; -EFAULT. */
+ssize_t ww_pool_collect(const ww_pool *pool, ww_pool_task **tasks, size_t room, int64_t timeout_ns);
 
 /* Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not
  * begun are cancelled), and the workers end; waits for all that. At the deadline, what still runs is cancelled and its
@@ -4847,9 +4900,9 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
 }
 
 /* Log a message with its place in the source, put together as by printf only if the level lets it through; 0 if not. The
- * compiler checks format and values. */
+ * compiler checks format and values. log and level are evaluated twice. */
 #define WW_LOG(log, level, ...)                                                                                       \
-    (ww_log_is_enabled(log, level) == 1 ? ww_log_print(log, level, NULL, __FILE__, __LINE__, __VA_ARGS__) : 0)
+    (ww_log_is_enabled(log, level) == 0 ? 0 : ww_log_print(log, level, NULL, __FILE__, __LINE__, __VA_ARGS__))
 #define ww_log_trace(log, ...) WW_LOG(log, WW_LOG_TRACE, __VA_ARGS__)
 #define ww_log_debug(log, ...) WW_LOG(log, WW_LOG_DEBUG, __VA_ARGS__)
 #define ww_log_info(log, ...) WW_LOG(log, WW_LOG_INFO, __VA_ARGS__)

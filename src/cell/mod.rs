@@ -458,6 +458,8 @@ fn explained(error: Error) -> Error {
         error.because("the cell holds what no user of it could have written: it is damaged; remove it")
     } else if error.is(Errno::ENODATA) {
         error.because("nothing has been written to it yet")
+    } else if error.is(Errno::EUSERS) {
+        error.because(crate::segment::NO_ROOM)
     } else {
         error
     }

@@ -152,9 +152,9 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
 }
 
 /* Log a message with its place in the source, put together as by printf only if the level lets it through; 0 if not. The
- * compiler checks format and values. */
+ * compiler checks format and values. log and level are evaluated twice. */
 #define WW_LOG(log, level, ...)                                                                                       \
-    (ww_log_is_enabled(log, level) == 1 ? ww_log_print(log, level, NULL, __FILE__, __LINE__, __VA_ARGS__) : 0)
+    (ww_log_is_enabled(log, level) == 0 ? 0 : ww_log_print(log, level, NULL, __FILE__, __LINE__, __VA_ARGS__))
 #define ww_log_trace(log, ...) WW_LOG(log, WW_LOG_TRACE, __VA_ARGS__)
 #define ww_log_debug(log, ...) WW_LOG(log, WW_LOG_DEBUG, __VA_ARGS__)
 #define ww_log_info(log, ...) WW_LOG(log, WW_LOG_INFO, __VA_ARGS__)

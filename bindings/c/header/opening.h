@@ -26,14 +26,15 @@
  *
  * Ownership. A handle belongs to the caller until it is given to its ww_..._close(), which accepts NULL. Threads that wait
  * on it meanwhile return -ECANCELED before the handle goes; any other use during or after close is undefined, as with
- * free(). Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
- * are used during the call only.
+ * free(): where threads call again and again, have their waits end by ww_..._end_waits(), join them, then close. Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
+ * are used during the call only, but for a pool's functions and their user pointers.
  *
  * Options. A struct whose first member is its size: initialise it with its WW_..._INIT macro, set what you want, and leave
  * the rest: zero is the default. NULL means all defaults. Unknown flags and set members that this version does not know
  * are -EINVAL.
  *
- * Threads. A handle may be used from several threads at once.
+ * Threads. A handle may be used from several threads at once. Do not pthread_cancel() a thread in a call of the library:
+ * what the call holds would stay held. Use a ww_cancel.
  *
  * Fork. A child may use the handles that it inherited; they are the same kernel objects. What is only of one process says
  * so. After fork in a program with threads, wigwag can be used as far as malloc can, which glibc allows.
@@ -75,8 +76,8 @@ template <typename options> static inline options ww_init_options() {
 #endif
 
 /* Durations in nanoseconds. */
-#define WW_MS(n) (WW_INT64(n) * 1000000)
-#define WW_SEC(n) (WW_INT64(n) * 1000000000)
+#define WW_MS(n) WW_INT64((n) * WW_INT64(1000000))
+#define WW_SEC(n) WW_INT64((n) * WW_INT64(1000000000))
 
 #ifdef __cplusplus
 extern "C" {

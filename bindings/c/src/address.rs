@@ -136,7 +136,7 @@ pub(crate) unsafe fn copy_out(
         let room = room(buffer.cast::<c_void>(), size)?;
         if room.len() <= value.len() {
             boundary::put_if_wanted(true_size, value.len());
-            return Err(wigwag::Error::from_raw(libc::EMSGSIZE, "address")
+            return Err(wigwag::Error::from_raw(libc::EMSGSIZE, "buffer")
                 .with_true_size(value.len())
                 .because_found(format!("it takes {} bytes and a NUL, the buffer has {size}", value.len())));
         }

@@ -2,8 +2,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use libc::ssize_t;
 use wigwag::{Caller, Error, HandlerResult, Server};
 
+use crate::address::copy_out;
 use crate::boundary::{address, bytes, call, close, expect_out, give, object, object_mut, put, timeout};
 use crate::calls::{Counted, close_counted};
 
@@ -211,6 +213,28 @@ pub unsafe extern "C" fn ww_server_get_statistics(server: *const ww_server, out:
 pub unsafe extern "C" fn ww_server_close(server: *mut ww_server) {
     // SAFETY: as above.
     unsafe { close_counted(server, |server| &server.0, Server::end_waits) };
+}
+
+/// Writes where callers reach this server, with a terminating NUL: the port that the kernel chose, if the address left that
+/// to it. Never blocks. Returns the length without the NUL.
+///
+/// Errors: as ww_channel_local_address().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_server_local_address(
+    server: *const ww_server,
+    buffer: *mut c_char,
+    size: usize,
+    true_size: *mut usize,
+) -> ssize_t {
+    // SAFETY: as above.
+    call(|| unsafe {
+        let server = object(server, SERVER)?.0.begin();
+        let local = server.local_address().ok_or_else(|| {
+            Error::from_raw(libc::ENOTSUP, "local address")
+                .because("only servers over sockets have one of their own; the others are reached by their address")
+        })?;
+        copy_out(local.to_string().as_bytes(), buffer, size, true_size)
+    })
 }
 
 /// As ww_channel_end_waits(). Errors: -EFAULT.

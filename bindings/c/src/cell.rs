@@ -19,7 +19,7 @@ use crate::segment::{Loans, wait_mode, ww_loan};
 ///
 /// Reading takes a fixed number of steps and finds a whole value, also while writers are at full speed, stopped, or
 /// killed half-way. Many may write. May be shared between threads. A child made by fork joins as itself when it first
-/// uses the handle; loans stay the parent's.
+/// uses the handle to write or wait (-EUSERS, -EMFILE, -ENFILE if it cannot); loans stay the parent's.
 pub struct ww_cell {
     cell: Arc<Cell>,
     reserved: Loans<CellReserved<'static>>,

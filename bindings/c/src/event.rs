@@ -44,7 +44,7 @@ unsafe fn event_options(given: *const ww_event_options) -> Result<EventOptions> 
     // SAFETY: as the caller promises.
     let given = unsafe { options(given, NOUN) }?;
     Ok(EventOptions {
-        auto_reset: flag(given.auto_reset as c_int, NOUN)?,
+        auto_reset: flag(given.auto_reset as c_int, "ww_event_options.auto_reset")?,
         participants: given.participants,
         mode: given.mode,
         wait: wait_mode(given.wait, NOUN)?,

@@ -98,7 +98,7 @@ unsafe fn pool_options(given: *const ww_lease_pool_options) -> Result<LeaseOptio
     Ok(LeaseOptions {
         slots: given.slots,
         room: given.room,
-        fair: flag(given.fair as c_int, NOUN)?,
+        fair: flag(given.fair as c_int, "ww_lease_pool_options.fair")?,
         expires: Duration::from_millis(given.expires_ms),
         groups,
         participants: given.participants,

@@ -81,6 +81,8 @@ pub mod lease;
 
 pub mod call;
 
+pub mod pool_task;
+
 pub mod pool;
 
 pub mod log;

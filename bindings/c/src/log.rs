@@ -167,7 +167,7 @@ unsafe fn log_options(given: *const ww_log_options) -> Result<LogOptions> {
         rotate_size: given.rotate_size,
         rotate_every: Duration::from_secs(given.rotate_every_s),
         keep: given.keep,
-        compress: flag(given.compress as c_int, NOUN)?,
+        compress: flag(given.compress as c_int, "ww_log_options.compress")?,
         sync: match given.sync {
             0 => LogSync::Default,
             WW_LOG_SYNC_NEVER => LogSync::Never,
@@ -175,13 +175,17 @@ unsafe fn log_options(given: *const ww_log_options) -> Result<LogOptions> {
             WW_LOG_SYNC_ALWAYS => LogSync::Always,
             _ => return Err(invalid(NOUN, "sync is one of WW_LOG_SYNC_...")),
         },
-        full: if flag(given.drop as c_int, NOUN)? { LogFull::Drop } else { LogFull::Wait },
+        full: if flag(given.drop as c_int, "ww_log_options.drop")? { LogFull::Drop } else { LogFull::Wait },
         timeout: match given.timeout_ns {
             0 | -1 => None,
             1.. => Some(Duration::from_nanos(given.timeout_ns.unsigned_abs())),
             _ => return Err(invalid(NOUN, "a timeout is nanoseconds from 0, or WW_FOREVER")),
         },
-        writer: if flag(given.no_writer as c_int, NOUN)? { LogWriter::Never } else { LogWriter::Elected },
+        writer: if flag(given.no_writer as c_int, "ww_log_options.no_writer")? {
+            LogWriter::Never
+        } else {
+            LogWriter::Elected
+        },
         participants: given.participants,
         mode: given.mode,
         wait: wait_mode(given.wait, NOUN)?,

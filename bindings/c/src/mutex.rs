@@ -56,7 +56,7 @@ unsafe fn mutex_options(given: *const ww_mutex_options) -> Result<MutexOptions> 
     // SAFETY: as the caller promises.
     let given = unsafe { options(given, NOUN) }?;
     Ok(MutexOptions {
-        recursive: flag(given.recursive as c_int, NOUN)?,
+        recursive: flag(given.recursive as c_int, "ww_mutex_options.recursive")?,
         participants: given.participants,
         mode: given.mode,
         wait: wait_mode(given.wait, NOUN)?,

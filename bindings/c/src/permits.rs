@@ -52,7 +52,7 @@ unsafe fn permits_options(given: *const ww_permits_options) -> Result<PermitsOpt
     }
     Ok(PermitsOptions {
         count: given.count,
-        fair: flag(given.fair as c_int, NOUN)?,
+        fair: flag(given.fair as c_int, "ww_permits_options.fair")?,
         participants: given.participants,
         mode: given.mode,
         wait: wait_mode(given.wait, NOUN)?,

@@ -1,63 +1,28 @@
 //! Pools of worker processes: bytes in, bytes out, and a verdict for every task.
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use wigwag::{DeathReason, Error, Handler, Pool, PoolOptions, PoolTask, Result, TaskOptions, Verdict};
+use libc::ssize_t;
+use wigwag::{Error, Handler, Pool, PoolOptions, Result, TaskOptions};
 
 use crate::boundary::{
-    Options, address, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_list, text,
-    timeout,
+    Options, address, bytes, call, expect_out, flag, give, invalid, object, options, put, put_list, text, timeout,
 };
 use crate::call::{answer, ww_function};
-use crate::calls::{Counted, WaitsElsewhere, close_counted};
+use crate::calls::{Counted, close_counted};
 use crate::common::WW_FOREVER;
+use crate::pool_task::ww_pool_task;
 
 const POOL: &str = "pool";
-const TASK: &str = "task";
 
-/// How a task ended: its function gave a result; it refused; it was cancelled; its worker ended while it ran; its
-/// workers ended each time that it was tried, and it was set aside.
-pub const WW_TASK_DONE: u32 = 1;
-pub const WW_TASK_FAILED: u32 = 2;
-pub const WW_TASK_CANCELLED: u32 = 3;
-pub const WW_TASK_LOST: u32 = 4;
-pub const WW_TASK_POISON: u32 = 5;
-/// Why a worker ended: by itself, or somebody's signal; as the task ran for too long; as it had too much memory; as the
-/// task was cancelled; as it had not asked for its first task in time.
-pub const WW_DEATH_OWN: u32 = 0;
-pub const WW_DEATH_TIMEOUT: u32 = 1;
-pub const WW_DEATH_MEMORY: u32 = 2;
-pub const WW_DEATH_CANCEL: u32 = 3;
-pub const WW_DEATH_START: u32 = 4;
 /// For least_workers: none has to be kept.
 pub const WW_POOL_NO_WORKERS: u32 = u32::MAX;
 
 /// A pool of worker processes. May be shared between threads. It belongs to the process that made it, and its workers
 /// end with that process, also if it is killed.
 pub struct ww_pool(Counted<Pool>);
-
-/// A task of a pool, until ww_pool_task_close(). May be shared between threads.
-pub struct ww_pool_task {
-    task: PoolTask,
-    /// Waits for the verdict, in the pool.
-    elsewhere: WaitsElsewhere,
-    ended: OnceLock<Ended>,
-}
-
-impl ww_pool_task {
-    fn new(task: PoolTask) -> ww_pool_task {
-        ww_pool_task { task, elsewhere: WaitsElsewhere::new(), ended: OnceLock::new() }
-    }
-}
-
-/// A verdict, and what its pointers point to.
-struct Ended {
-    verdict: Verdict,
-    said: CString,
-}
 
 /// Something that workers can do, by its name.
 #[repr(C)]
@@ -128,7 +93,7 @@ unsafe impl Options for ww_pool_options {}
 #[derive(Clone, Copy)]
 pub struct ww_task_options {
     pub size: usize,
-    /// How long it may run, in nanoseconds; 0 for what the pool says.
+    /// How long it may run, in nanoseconds; 0 for what the pool says, WW_FOREVER for as long as it likes.
     pub timeout_ns: i64,
     /// Tasks of a higher one run first.
     pub priority: u32,
@@ -143,35 +108,6 @@ impl Default for ww_task_options {
 
 // SAFETY: repr(C), size first, no padding, valid for all zeros.
 unsafe impl Options for ww_task_options {}
-
-/// How a task ended. What it points to is the task's, until that is closed.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ww_verdict {
-    /// WW_TASK_DONE and the like.
-    pub state: u32,
-    /// WW_TASK_LOST and WW_TASK_POISON, here and below: WW_DEATH_OWN and the like, of the last worker.
-    pub reason: u32,
-    /// Its process.
-    pub pid: i32,
-    /// The signal that ended it; 0 for none.
-    pub signal: i32,
-    /// What it exited with; -1 if a signal ended it, or, with signal 0, if that is not known.
-    pub exit_code: i32,
-    /// How many workers the task has ended.
-    pub deaths: u32,
-    /// The task's number in the pool.
-    pub task: u64,
-    /// The most bytes that the worker had resident.
-    pub peak_memory: u64,
-    /// WW_TASK_DONE: the result.
-    pub data: *const c_void,
-    pub length: usize,
-    /// What happened, in words, with what a worker that ended had last written to its standard error.
-    pub text: *const c_char,
-    /// Room for what later versions tell; 0.
-    pub reserved: [u64; 4],
-}
 
 /// What a pool has seen, and what it does now: submitted = done + failed + lost + cancelled + poisoned + queued + running.
 #[repr(C)]
@@ -226,10 +162,24 @@ unsafe impl Send for User {}
 // SAFETY: as above.
 unsafe impl Sync for User {}
 
-fn limit(nanos: i64) -> Result<Option<Duration>> {
-    let wrong = |_| invalid(POOL, "a time limit is a number of nanoseconds, or 0");
-    Ok((nanos != 0).then_some(Duration::from_nanos(u64::try_from(nanos).map_err(wrong)?)))
+/// A time limit: 0 for `usual`, WW_FOREVER for `forever`.
+fn limit(
+    nanos: i64,
+    member: &'static str,
+    usual: Option<Duration>,
+    forever: Option<Duration>,
+) -> Result<Option<Duration>> {
+    match nanos {
+        0 => Ok(usual),
+        WW_FOREVER => Ok(forever),
+        nanos => u64::try_from(nanos)
+            .map(|nanos| Some(Duration::from_nanos(nanos)))
+            .map_err(|_| invalid(member, "a time limit is a number of nanoseconds, 0 or WW_FOREVER")),
+    }
 }
+
+/// Longer than anything runs.
+const NO_LIMIT: Duration = Duration::from_nanos(i64::MAX as u64);
 
 /// # Safety
 /// `given` is NULL or points to a struct of the size that its first member tells, whose `address` is NULL or a C string.
@@ -249,15 +199,17 @@ unsafe fn pool_options(given: *const ww_pool_options) -> Result<PoolOptions> {
             WW_POOL_NO_WORKERS => Some(0),
             least => Some(least),
         },
-        shrink_after: limit(given.shrink_after_ns)?.unwrap_or(PoolOptions::default().shrink_after),
+        shrink_after: limit(given.shrink_after_ns, "ww_pool_options.shrink_after_ns", None, Some(NO_LIMIT))?
+            .unwrap_or(PoolOptions::default().shrink_after),
         queue: usize::try_from(given.queue).unwrap_or(usize::MAX),
         retries: given.retries,
-        task_timeout: limit(given.task_timeout_ns)?,
-        start_timeout: match given.start_timeout_ns {
-            0 => PoolOptions::default().start_timeout,
-            WW_FOREVER => None,
-            nanos => limit(nanos)?,
-        },
+        task_timeout: limit(given.task_timeout_ns, "ww_pool_options.task_timeout_ns", None, None)?,
+        start_timeout: limit(
+            given.start_timeout_ns,
+            "ww_pool_options.start_timeout_ns",
+            PoolOptions::default().start_timeout,
+            None,
+        )?,
         memory_limit: given.memory_limit,
         tasks_per_worker: given.tasks_per_worker,
         ..Default::default()
@@ -285,9 +237,13 @@ unsafe fn handlers(functions: *const ww_pool_function, count: usize) -> Result<V
     (0..count).map(handler).collect()
 }
 
-/// Starts a pool whose workers are copies of this process, made by fork, that run the functions. Start it before other
-/// threads hold locks that these need: in the copies nobody gives them back. The pool reaps its workers; who reaps all
-/// children of the process takes their ends away from it. Does not wait for them. NULL options mean defaults. Close it
+/// Starts a pool whose workers are copies of this process, made by fork, that run the functions, with the user pointers as
+/// they are then: what these point to must stay until the pool is closed. Workers are forked as long as the pool lives, also
+/// when one has died or done its tasks: what other threads of this process have locked at that moment (stdio, a mutex of
+/// yours), in the copy nobody gives back, and a function that needs it hangs until its task's time limit. If that cannot be
+/// excluded, use ww_pool_start_program(). Workers end by _exit(): what a function has buffered by stdio it flushes
+/// itself. The pool reaps its workers; who reaps all children of the process takes their ends away from it. Does not wait
+/// for them. NULL options mean defaults. Close it
 /// with ww_pool_close().
 ///
 /// Errors: -EINVAL options that do not go together; -ENOTSUP an address that cannot carry tasks; -EBUSY another pool is
@@ -339,7 +295,10 @@ pub unsafe extern "C" fn ww_pool_start_program(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_worker_serve(functions: *const ww_pool_function, count: usize) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { wigwag::WorkerSeat::from_environment()?.serve_handlers(&handlers(functions, count)?) })
+    call(|| unsafe {
+        let handlers = handlers(functions, count)?; // before the seat, which can be taken once, is gone
+        wigwag::WorkerSeat::from_environment()?.serve_handlers(&handlers)
+    })
 }
 
 /// Ends the pool: tasks that it has are cancelled, their workers killed, whose end it waits for, 5 s at most; threads
@@ -411,6 +370,59 @@ pub unsafe extern "C" fn ww_pool_submit_to(
     })
 }
 
+/// As ww_pool_submit_to(), for a task whose verdict comes out of ww_pool_collect(), among those of others. Its number is stored
+/// in *number.
+///
+/// Errors: as ww_pool_submit_to().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_pool_submit_collected(
+    pool: *const ww_pool,
+    number: *mut u64,
+    function: u32,
+    data: *const c_void,
+    length: usize,
+    options: *const ww_task_options,
+    timeout_ns: i64,
+) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        expect_out(number)?;
+        let pool = object(pool, POOL)?.0.begin();
+        let data = bytes(data, length)?.to_vec();
+        let submitted = pool.submit_collected(function, data, task_options(options)?, timeout(timeout_ns)?)?;
+        put(number, submitted, "number")
+    })
+}
+
+/// Takes the tasks that were submitted to be collected and have ended, as they end, and returns how many, at most room:
+/// ww_pool_task_wait() on them does not wait. Waits for the first. 0: the pool was shut down, and all were collected. Close
+/// each with ww_pool_task_close().
+///
+/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED none has ended; -ENOTSUP in a child of the pool's process; -EINVAL there is no
+/// room, or the timeout; -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_pool_collect(
+    pool: *const ww_pool,
+    tasks: *mut *mut ww_pool_task,
+    room: usize,
+    timeout_ns: i64,
+) -> ssize_t {
+    // SAFETY: as above; tasks has room for so many.
+    call(|| unsafe {
+        expect_out(tasks)?;
+        if room == 0 {
+            return Err(invalid("room", "there is none for a task"));
+        }
+        let pool = object(pool, POOL)?.0.begin();
+        let ended = pool.collect(room, timeout(timeout_ns)?)?;
+        let count = ended.len();
+        for (at, (number, verdict)) in ended.into_iter().enumerate() {
+            give(tasks.add(at), ww_pool_task::collected(number, verdict))?;
+        }
+        Ok(count)
+    })
+}
+
 /// # Safety
 /// `given` is NULL or points to a struct of the size that its first member tells.
 unsafe fn task_options(given: *const ww_task_options) -> Result<TaskOptions> {
@@ -419,97 +431,8 @@ unsafe fn task_options(given: *const ww_task_options) -> Result<TaskOptions> {
     if given.reserved != 0 {
         return Err(invalid("ww_task_options", "the reserved member must be 0"));
     }
-    Ok(TaskOptions { priority: given.priority, timeout: limit(given.timeout_ns)? })
-}
-
-/// Waits for a task's verdict. May be called again, also by several threads.
-///
-/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED it has none yet; -ENOTSUP in a child of the pool's process; -EINVAL the
-/// timeout; -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_pool_task_wait(task: *const ww_pool_task, out: *mut ww_verdict, timeout_ns: i64) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        let handle = object(task, TASK)?;
-        let _waiting = handle.elsewhere.begin();
-        let verdict = handle.task.wait(timeout(timeout_ns)?)?;
-        let ended = handle.ended.get_or_init(|| {
-            let said: Vec<u8> = verdict.to_string().bytes().filter(|byte| *byte != 0).collect();
-            Ended { verdict, said: CString::new(said).unwrap_or_default() }
-        });
-        put(out, ended.to_c(handle.task.number()), "verdict")
-    })
-}
-
-impl Ended {
-    fn to_c(&self, task: u64) -> ww_verdict {
-        let mut verdict = ww_verdict {
-            state: WW_TASK_CANCELLED,
-            reason: WW_DEATH_OWN,
-            pid: 0,
-            signal: 0,
-            exit_code: 0,
-            deaths: 0,
-            task,
-            peak_memory: 0,
-            data: std::ptr::null(),
-            length: 0,
-            text: self.said.as_ptr(),
-            reserved: [0; 4],
-        };
-        let deaths = match &self.verdict {
-            Verdict::Done(result) => {
-                verdict.state = WW_TASK_DONE;
-                (verdict.data, verdict.length) = (result.as_ptr().cast(), result.len());
-                &[][..]
-            }
-            Verdict::Failed(_) => {
-                verdict.state = WW_TASK_FAILED;
-                &[]
-            }
-            Verdict::Lost(death) => {
-                verdict.state = WW_TASK_LOST;
-                std::slice::from_ref(death)
-            }
-            Verdict::Poison(deaths) => {
-                verdict.state = WW_TASK_POISON;
-                deaths
-            }
-            _ => &[],
-        };
-        verdict.deaths = u32::try_from(deaths.len()).unwrap_or(u32::MAX);
-        if let Some(death) = deaths.last() {
-            verdict.reason = match death.reason {
-                DeathReason::Timeout(_) => WW_DEATH_TIMEOUT,
-                DeathReason::Memory(_) => WW_DEATH_MEMORY,
-                DeathReason::Cancel => WW_DEATH_CANCEL,
-                DeathReason::Start(_) => WW_DEATH_START,
-                _ => WW_DEATH_OWN,
-            };
-            (verdict.pid, verdict.signal) = (death.pid, death.signal.unwrap_or(0));
-            (verdict.exit_code, verdict.peak_memory) = (death.exit_code.unwrap_or(-1), death.peak_memory);
-        }
-        verdict
-    }
-}
-
-/// Cancels a task, with running 1 also if it runs: its worker is killed for it. 1: it is cancelled; 0: it has its
-/// verdict already, or runs on. Never blocks. Errors: -EINVAL, -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_pool_task_cancel(task: *const ww_pool_task, running: c_int) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        let running = flag(running, TASK)?;
-        Ok(c_int::from(object(task, TASK)?.task.cancel(running)))
-    })
-}
-
-/// Lets go of a task, which goes on; its verdict is lost, and threads that wait for it return -ECANCELED first. NULL is
-/// allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
-    // SAFETY: as above.
-    unsafe { close(task, |task| task.elsewhere.end()) };
+    let timeout = limit(given.timeout_ns, "ww_task_options.timeout_ns", None, Some(NO_LIMIT))?;
+    Ok(TaskOptions { priority: given.priority, timeout })
 }
 
 /// Ends the pool: no more tasks are taken, those that it has are finished (with cancel_queued 1, those that have not
@@ -521,7 +444,9 @@ pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pool_shutdown(pool: *const ww_pool, cancel_queued: c_int, timeout_ns: i64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe { object(pool, POOL)?.0.begin().shutdown(flag(cancel_queued, POOL)?, timeout(timeout_ns)?) })
+    call(|| unsafe {
+        object(pool, POOL)?.0.begin().shutdown(flag(cancel_queued, "cancel_queued")?, timeout(timeout_ns)?)
+    })
 }
 
 /// What the pool has seen, and as many of its workers as there is room for; workers may be NULL. Never blocks. Errors:

@@ -4,7 +4,6 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_void};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::ssize_t;
 use wigwag::{Result, RingConsumer, RingConsumerBorrowed, RingWaits, Timeout};
@@ -16,7 +15,7 @@ use crate::calls::Calls;
 use crate::ring::{ring_options, tell, ww_ring_options, ww_ring_participant, ww_ring_statistics};
 use crate::ring_batch::{recv_into, ww_ring_received};
 use crate::ring_producer::{gone, lent, no_loan};
-use crate::segment::ww_loan;
+use crate::segment::{token, ww_loan};
 
 /// The receiving end of a one-to-one ring; see ww_ring_producer.
 pub struct ww_ring_consumer {
@@ -32,12 +31,6 @@ enum Own {
     Lent(RingConsumerBorrowed<Box<RingConsumer>>, u64),
     /// Declared dead while a loan was out.
     Gone,
-}
-
-/// A token that no other loan of this process has.
-pub(crate) fn token() -> u64 {
-    static LOANS: AtomicU64 = AtomicU64::new(1);
-    LOANS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// # Safety

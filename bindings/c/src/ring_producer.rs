@@ -12,7 +12,7 @@ use crate::boundary::{address, adopt, bytes, call, close, expect_out, give, inva
 use crate::calls::Calls;
 use crate::ring::{ring_options, tell, ww_ring_options, ww_ring_participant, ww_ring_statistics};
 use crate::ring_consumer::{self, ww_ring_consumer};
-use crate::segment::{in_chunks, ww_bytes, ww_loan};
+use crate::segment::{in_chunks, token, ww_bytes, ww_loan};
 
 /// The sending end of a one-to-one ring (ring:name), the fastest way between two processes: one producer, one consumer at
 /// a time. A second one is -EBUSY, and takes over once the first has gone or died. What was sent stays sent; what a
@@ -265,7 +265,7 @@ pub unsafe extern "C" fn ww_ring_producer_reserve(
         let Own::Idle(producer) = mem::replace(own, Own::Gone) else { return Err(gone()) };
         match producer.reserve_owned(size, Timeout::Now) {
             Ok(reserved) => {
-                let (data, size, token) = (reserved.as_ptr().cast(), reserved.length(), ring_consumer::token());
+                let (data, size, token) = (reserved.as_ptr().cast(), reserved.length(), token());
                 *own = Own::Lent(reserved, token);
                 put(loan, ww_loan { data, size, token }, "loan")
             }

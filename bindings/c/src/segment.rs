@@ -4,6 +4,7 @@
 //! the guard and that a second use does not match.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wigwag::{Error, Result, WaitMode};
 
@@ -100,9 +101,17 @@ pub(crate) struct Loans<G> {
 }
 
 struct Entry<G> {
-    /// How often this place has been given out; the upper half of a token.
-    times: u32,
+    token: u64,
     guard: Option<G>,
+}
+
+/// The bits of a token that tell the place in a handle's table.
+const PLACE_BITS: u32 = 24;
+
+/// A number that no other loan of this process has, of whatever handle, until 2^40 have been given out.
+pub(crate) fn token() -> u64 {
+    static LOANS: AtomicU64 = AtomicU64::new(1);
+    LOANS.fetch_add(1, Ordering::Relaxed) << PLACE_BITS
 }
 
 impl<G> Loans<G> {
@@ -112,23 +121,23 @@ impl<G> Loans<G> {
 
     /// Keeps a guard; its token.
     pub(crate) fn keep(&self, guard: G) -> u64 {
+        let number = token();
         self.table.with(|table| {
             let index = table.iter().position(|entry| entry.guard.is_none()).unwrap_or_else(|| {
-                table.push(Entry { times: 0, guard: None });
+                table.push(Entry { token: 0, guard: None });
                 table.len() - 1
             });
-            let entry = &mut table[index];
-            entry.times = entry.times.wrapping_add(1);
-            entry.guard = Some(guard);
-            u64::from(entry.times) << 32 | index as u64
+            let token = number | index as u64;
+            table[index] = Entry { token, guard: Some(guard) };
+            token
         })
     }
 
     /// Takes the guard back that this token names.
     pub(crate) fn take(&self, token: u64, noun: &'static str) -> Result<G> {
-        let (times, index) = ((token >> 32) as u32, (token & u64::from(u32::MAX)) as usize);
+        let index = (token & ((1 << PLACE_BITS) - 1)) as usize;
         let found = self.table.with(|table| {
-            table.get_mut(index).filter(|entry| entry.times == times).and_then(|entry| entry.guard.take())
+            table.get_mut(index).filter(|entry| entry.token == token).and_then(|entry| entry.guard.take())
         });
         found.ok_or_else(|| {
             invalid(noun, "no loan of this handle: it was given back already, or comes from another one")
@@ -149,6 +158,10 @@ mod tests {
         let c = loans.keep('c');
         assert_eq!(loans.take(a, "x").unwrap_err().errno(), libc::EINVAL, "its place is used again, the token is not");
         assert_eq!((loans.take(c, "x").unwrap(), loans.take(b, "x").unwrap()), ('c', 'b'));
+        let other = Loans::new();
+        let d = loans.keep('d');
+        other.keep('e');
+        assert_eq!(other.take(d, "x").unwrap_err().errno(), libc::EINVAL, "another handle's");
         assert_eq!(loans.take(u64::MAX, "x").unwrap_err().errno(), libc::EINVAL);
     }
 }
