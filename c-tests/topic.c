@@ -24,7 +24,7 @@ static ww_subscription *subscribe(const ww_topic *topic, uint32_t lossy, uint64_
 
 static void expect(const ww_subscription *subscription, const char *text, uint64_t sequence, uint64_t missed) {
     char buffer[100];
-    ww_topic_received received = {0, 0};
+    ww_topic_received received = {0, 0, 0};
     CHECK_INT(ww_subscription_recv(subscription, buffer, sizeof buffer, GENEROUS, &received, NULL), strlen(text));
     CHECK(memcmp(buffer, text, strlen(text)) == 0);
     CHECK_INT(received.sequence, sequence);
@@ -91,6 +91,43 @@ TEST(each_message_to_every_subscriber) {
     ww_subscription_close(NULL);
     ww_topic_close(topic);
     ww_topic_close(NULL);
+}
+
+TEST(several_in_one_call) {
+    ww_topic *topic;
+    ww_subscription *subscription;
+    ww_bytes messages[70];
+    ww_topic_received received[100];
+    char buffer[4096], text[70][4];
+    size_t true_size = 0;
+    ssize_t taken, at;
+    int i, seen = 0;
+    OK(ww_topic_anonymous(&topic, NULL));
+    OK(ww_topic_subscribe(topic, &subscription, NULL));
+    for (i = 0; i < 70; i++) {
+        messages[i].size = (size_t)snprintf(text[i], sizeof text[i], "%d", i);
+        messages[i].data = text[i];
+    }
+    CHECK_INT(ww_topic_publish_batch(topic, messages, 70, WW_NOW), 70);
+    CHECK_INT(ww_topic_publish_batch(topic, NULL, 0, WW_NOW), 0);
+    CHECK_ERROR(ww_subscription_recv_batch(subscription, buffer, 0, received, 100, WW_NOW, &true_size), -EMSGSIZE, "small");
+    CHECK_INT(true_size, 1);
+    while (seen < 70) {
+        const char *next = buffer;
+        taken = ww_subscription_recv_batch(subscription, buffer, sizeof buffer, received, 100, WW_NOW, NULL);
+        CHECK(taken > 0);
+        for (at = 0; at < taken; at++, seen++) {
+            CHECK(received[at].size == messages[seen].size && memcmp(next, text[seen], received[at].size) == 0);
+            CHECK(received[at].sequence == (uint64_t)seen + 1 && received[at].missed == 0);
+            next += received[at].size;
+        }
+    }
+    CHECK_INT(ww_subscription_recv_batch(subscription, buffer, sizeof buffer, received, 100, WW_NOW, NULL), -EAGAIN);
+    CHECK_INT(ww_subscription_recv_batch(subscription, buffer, sizeof buffer, received, 0, WW_NOW, NULL), -EINVAL);
+    CHECK_INT(ww_subscription_recv_batch(subscription, buffer, sizeof buffer, NULL, 1, WW_NOW, NULL), -EFAULT);
+    CHECK_INT(ww_topic_publish_batch(topic, NULL, 1, WW_NOW), -EFAULT);
+    ww_subscription_close(subscription);
+    ww_topic_close(topic);
 }
 
 TEST(in_place) {

@@ -2513,7 +2513,7 @@ int ww_ring_borrow(const ww_ring *ring, ww_loan *loan, int64_t timeout_ns, uint3
 int ww_ring_release(const ww_ring *ring, uint64_t token);
 
 /* Gives a borrowed message back without being done with it: it will be delivered again, marked. Never blocks.
- * Errors: -EINVAL the token names no borrowed message of this handle; -EFAULT. */
+ * Errors: as ww_ring_release(). */
 int ww_ring_give_back(const ww_ring *ring, uint64_t token);
 
 /* Tells what the ring has seen and holds, and in participants, if it is not NULL, who takes part: at most so many as
@@ -2938,6 +2938,8 @@ typedef struct ww_subscribe_options {
 
 /* Which message was received. */
 typedef struct ww_topic_received {
+    /* Its bytes; in a batch they follow those of the message before it. */
+    size_t size;
     /* Which message of the topic it is; the first is 1. All subscribers see the same. */
     uint64_t sequence;
     /* How many messages this subscriber has missed since the one that it received before. */
@@ -3097,6 +3099,25 @@ int ww_subscription_fd(const ww_subscription *subscription);
  * -EFAULT. */
 int ww_topic_get_statistics(const ww_topic *topic, ww_topic_statistics *statistics, ww_topic_subscriber *subscribers,
                             size_t room);
+
+
+/* ---- Topics: several messages in one call ---- */
+
+/* Publishes these messages one after the other, waits as ww_topic_publish() for each within one timeout, and returns how
+ * many there was room for, at least one unless count is 0. Others may publish in between.
+ *
+ * Errors, with nothing published: as ww_topic_publish(); what stops a batch after its first message is met by the next
+ * call. */
+ssize_t ww_topic_publish_batch(const ww_topic *topic, const ww_bytes *messages, size_t count, int64_t timeout_ns);
+
+/* Copies as many messages out as there are, at most count and 64, and returns how many; waits while there is none. They
+ * come one behind the other in buffer, which has size bytes, and which they are in received, which has room for count
+ * entries. *true_size, which may be NULL, gets the size of the first where the buffer is too small for it.
+ *
+ * Errors, with nothing taken: as ww_subscription_recv(); -EINVAL count is 0; what stops a batch after its first message is
+ * met by the next call. */
+ssize_t ww_subscription_recv_batch(const ww_subscription *subscription, void *buffer, size_t size,
+                                   ww_topic_received *received, size_t count, int64_t timeout_ns, size_t *true_size);
 
 
 /* ---- What locks and the like have in common: who takes part, and what stands in a lock ---- */

@@ -156,6 +156,17 @@ impl<'a> RingBorrowed<'a> {
         self.0.ring.release(&held).map_err(|errno| self.0.error(errno, "release"))
     }
 
+    /// Gives the message back without being done with it, as dropping does: it will be delivered again, marked. Never blocks.
+    ///
+    /// # Errors
+    /// As [`RingBorrowed::release`].
+    ///
+    /// System call: futex, if a consumer sleeps.
+    pub fn give_back(mut self) -> Result<()> {
+        let Some(held) = self.0.end() else { return Err(self.0.not_ours("give back")) };
+        self.0.ring.many.give_back(&held).map_err(|errno| self.0.error(errno, "give back"))
+    }
+
     /// As [`RingBorrowed::release`], but those who wait for a slot or for room are not called: the caller does that once for
     /// many, by [`Ring::call_producers`].
     pub(crate) fn release_quietly(mut self) -> Result<()> {

@@ -63,6 +63,8 @@ pub mod cell;
 
 pub mod topic;
 
+pub mod topic_batch;
+
 pub mod sync;
 
 pub mod mutex;

@@ -396,14 +396,11 @@ pub unsafe extern "C" fn ww_ring_release(ring: *const ww_ring, token: u64) -> c_
 }
 
 /// Gives a borrowed message back without being done with it: it will be delivered again, marked. Never blocks.
-/// Errors: -EINVAL the token names no borrowed message of this handle; -EFAULT.
+/// Errors: as ww_ring_release().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_ring_give_back(ring: *const ww_ring, token: u64) -> c_int {
     // SAFETY: as above.
-    call(|| unsafe {
-        drop(object(ring, "ring")?.borrowed.take(token, "give back")?);
-        Ok(())
-    })
+    call(|| unsafe { object(ring, "ring")?.borrowed.take(token, "give back")?.give_back() })
 }
 
 /// What a ring has seen and what it holds. Always sent = released + borrowed + queued + dropped + dead_lettered.

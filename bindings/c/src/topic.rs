@@ -23,19 +23,19 @@ use crate::segment::{Loans, wait_mode, ww_loan};
 /// nobody. May be shared between threads. A child made by fork joins as itself when it first uses the handle (-EUSERS,
 /// -EMFILE, -ENFILE if it cannot); loans stay the parent's.
 pub struct ww_topic {
-    topic: Arc<Topic>,
+    pub(crate) topic: Arc<Topic>,
     reserved: Loans<TopicReserved<'static>>,
-    /// Those that lend after they have waited.
-    calls: Calls,
+    /// Those that do something after they have waited: lend, or go on with a batch.
+    pub(crate) calls: Calls,
 }
 
 /// A subscription to a topic, which it keeps open. May be shared between threads; each message goes to one of them. It
 /// belongs to the process that made it: a child made by fork gets -EPERM, and subscribes anew.
 pub struct ww_subscription {
-    subscription: Arc<Subscription>,
+    pub(crate) subscription: Arc<Subscription>,
     borrowed: Loans<TopicBorrowed<'static>>,
-    /// Those that lend after they have waited.
-    calls: Calls,
+    /// Those that do something after they have waited: lend, or go on with a batch.
+    pub(crate) calls: Calls,
 }
 
 /// How a topic is opened or made; initialise with WW_TOPIC_OPTIONS_INIT. All but wait count when it is made and are the
@@ -335,10 +335,16 @@ pub unsafe extern "C" fn ww_subscription_end_waits(subscription: *const ww_subsc
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ww_topic_received {
+    /// Its bytes; in a batch they follow those of the message before it.
+    pub size: usize,
     /// Which message of the topic it is; the first is 1. All subscribers see the same.
     pub sequence: u64,
     /// How many messages this subscriber has missed since the one that it received before.
     pub missed: u64,
+}
+
+pub(crate) fn told(message: &TopicReceived) -> ww_topic_received {
+    ww_topic_received { size: message.length, sequence: message.sequence, missed: message.missed }
 }
 
 /// Copies the next message out and returns its size; waits for it if there is none. *received, which may be NULL, gets
@@ -361,10 +367,10 @@ pub unsafe extern "C" fn ww_subscription_recv(
     call(|| unsafe {
         let subscription = &object(subscription, "subscription")?.subscription;
         match subscription.recv(room(buffer, size)?, timeout(timeout_ns)?) {
-            Ok(TopicReceived { length, sequence, missed }) => {
-                put_if_wanted(received, ww_topic_received { sequence, missed });
-                put_if_wanted(true_size, length);
-                Ok(length)
+            Ok(message) => {
+                put_if_wanted(received, told(&message));
+                put_if_wanted(true_size, message.length);
+                Ok(message.length)
             }
             Err(error) => {
                 if error.errno() == libc::EMSGSIZE {
