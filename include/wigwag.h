@@ -2408,6 +2408,8 @@ typedef struct ww_ring_participant {
     /* How many of its threads wait. */
     uint32_t waiting;
     uint32_t unused;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[2];
 } ww_ring_participant;
 
 /* Opens the ring of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -2786,6 +2788,8 @@ typedef struct ww_cell_participant {
     uint64_t since;
     /* Buffers that it has reserved and not published. */
     uint64_t writing;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[2];
 } ww_cell_participant;
 
 /* Opens the cell of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -2979,6 +2983,8 @@ typedef struct ww_topic_subscriber {
     /* How many messages it has before it, those that it has borrowed included, and how many it has missed. */
     uint64_t lag;
     uint64_t missed;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[2];
 } ww_topic_subscriber;
 
 /* Opens the topic of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is
@@ -3157,6 +3163,8 @@ typedef struct ww_sync_participant {
     /* How many of its threads wait. */
     uint32_t waiting;
     uint32_t unused;
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[2];
 } ww_sync_participant;
 
 
@@ -4022,6 +4030,8 @@ typedef struct ww_lease_holder {
     char group[WW_LEASE_TEXT];
     /* What its holder says it is for. */
     char note[WW_LEASE_TEXT];
+    /* Room for what later versions tell; 0. */
+    uint64_t reserved[2];
 } ww_lease_holder;
 
 /* Opens the pool of this name, or makes it: a plain name lies in $WIGWAG_DIR or /dev/shm/wigwag-UID, one with a slash is a

@@ -342,6 +342,8 @@ pub struct ww_cell_participant {
     pub since: u64,
     /// Buffers that it has reserved and not published.
     pub writing: u64,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 2],
 }
 
 /// Tells what the cell has seen, and in participants, if it is not NULL, who takes part: at most so many as there is room
@@ -363,6 +365,7 @@ pub unsafe extern "C" fn ww_cell_get_statistics(
             is_self: peer.is_self.into(),
             since: peer.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             writing: peer.writing,
+            reserved: [0; 2],
         });
         put_list(participants, room, entries);
         let told = ww_cell_statistics {

@@ -322,6 +322,8 @@ pub struct ww_lease_holder {
     pub group: [c_char; WW_LEASE_TEXT],
     /// What its holder says it is for.
     pub note: [c_char; WW_LEASE_TEXT],
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 2],
 }
 
 /// What a pool tells about itself.
@@ -391,6 +393,7 @@ pub unsafe extern "C" fn ww_lease_pool_get_statistics(
             since: holder.since.map_or(0, nanos),
             group: text_field(holder.group.as_deref().unwrap_or_default()),
             note: text_field(&holder.note),
+            reserved: [0; 2],
         });
         put_list(holders, room, entries);
         let mut waits = [0; WW_LEASE_WAITS];

@@ -456,6 +456,8 @@ pub struct ww_ring_participant {
     /// How many of its threads wait.
     pub waiting: u32,
     pub unused: u32,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 2],
 }
 
 /// Tells what the ring has seen and holds, and in participants, if it is not NULL, who takes part: at most so many as
@@ -493,6 +495,7 @@ pub(crate) unsafe fn tell(
         waiting_since: peer.waiting_since.map_or(0, nanos),
         waiting: peer.waiting,
         unused: 0,
+        reserved: [0; 2],
     });
     let told = ww_ring_statistics {
         sent: seen.sent,

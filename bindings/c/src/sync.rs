@@ -40,6 +40,8 @@ pub struct ww_sync_participant {
     /// How many of its threads wait.
     pub waiting: u32,
     pub unused: u32,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 2],
 }
 
 pub(crate) fn inherited(inherited: bool) -> c_int {
@@ -77,6 +79,7 @@ pub(crate) unsafe fn put_participants(out: *mut ww_sync_participant, room: usize
         waiting_since: other.waiting_since.map_or(0, nanos),
         waiting: other.waiting,
         unused: 0,
+        reserved: [0; 2],
     });
     // SAFETY: as the caller promises.
     unsafe { put_list(out, room, entries) };

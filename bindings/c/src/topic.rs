@@ -472,6 +472,8 @@ pub struct ww_topic_subscriber {
     /// How many messages it has before it, those that it has borrowed included, and how many it has missed.
     pub lag: u64,
     pub missed: u64,
+    /// Room for what later versions tell; 0.
+    pub reserved: [u64; 2],
 }
 
 /// Tells what the topic has seen, and in subscribers, if it is not NULL, who has subscribed: at most so many as there is
@@ -496,6 +498,7 @@ pub unsafe extern "C" fn ww_topic_get_statistics(
             since: peer.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             lag: peer.lag,
             missed: peer.missed,
+            reserved: [0; 2],
         });
         put_list(subscribers, room, entries);
         let told = ww_topic_statistics {
