@@ -225,7 +225,7 @@ class Connections(Generic[_C]):
         failed: Optional[BaseException] = None
         try:
             with waiter.cancel:
-                lease = self.pool.acquire(_left(deadline), group=self._group, note=self._note)
+                lease = self.pool.acquire(left(deadline), group=self._group, note=self._note)
         except BaseException as error:
             failed = error
         with self._lock:
@@ -333,7 +333,7 @@ os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
 
 
-def _left(deadline: Optional[float]) -> Optional[float]:
+def left(deadline: Optional[float]) -> Optional[float]:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
@@ -343,6 +343,22 @@ def _let_go(lease: Lease, gone: bool) -> None:
             lease.release()
         else:
             lease.abandon()
+
+
+def gone(fd: int, timeout: float = _GONE) -> bool:
+    """Waits until the other side of a socket is gone; whether it is."""
+    deadline = time.monotonic() + timeout
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        try:
+            if os.read(fd, 4096) == b"":
+                return True
+        except BlockingIOError:
+            continue
+        except OSError:
+            return True
+    return False
 
 
 def close_and_see(connection: typing.Any, close: Callable[[], None]) -> bool:
@@ -356,17 +372,6 @@ def close_and_see(connection: typing.Any, close: Callable[[], None]) -> bool:
         return False
     try:
         close()
-        deadline = time.monotonic() + _GONE
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            try:
-                if os.read(fd, 4096) == b"":
-                    return True
-            except BlockingIOError:
-                continue
-            except OSError:
-                return True
-        return False
+        return gone(fd)
     finally:
         os.close(fd)

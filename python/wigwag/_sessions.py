@@ -30,7 +30,8 @@ _SESSIONS = (
     "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND "
     "(strpos(application_name, %s) > 0 OR pid = %s AND extract(epoch FROM backend_start) = %s)"
 )
-_OWN_SESSION = "SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+#: A session's backend and when it began.
+OWN_SESSION = "SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
 class Sessions:
@@ -61,8 +62,11 @@ class Sessions:
 
     def opened(self, lease: Lease, application_name: str, cursor: typing.Any) -> None:
         """Notes which one it is."""
-        cursor.execute(_OWN_SESSION)
-        pid, start = cursor.fetchone()
+        cursor.execute(OWN_SESSION)
+        self.noted(lease, application_name, *cursor.fetchone())
+
+    def noted(self, lease: Lease, application_name: str, pid: int, start: typing.Any) -> None:
+        """Notes which one it is, of which ``OWN_SESSION`` has told."""
         told = {"state": "open", "pid": pid, "started": str(start), "application_name": application_name}
         lease.information = json.dumps(told).encode()
 

@@ -5,19 +5,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 import typing
-from typing import Any, Callable, Dict, Iterator, Optional, Union
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Iterator, Optional, Union
 
 import psycopg
 from psycopg.rows import tuple_row
 
-from ._connections import Connections, Held, close_and_see
-from ._sessions import Sessions, remove, until
+from ._connections import Connections, Held, close_and_see, gone, left
+from ._connections_async import AsyncConnections
+from ._sessions import OWN_SESSION, Sessions, remove, until
 from ._wigwag import Lease, LeasePool
 
-__all__ = ["ConnectionPool", "PoolTimeout", "remove"]
+__all__ = ["AsyncConnectionPool", "ConnectionPool", "PoolTimeout", "remove"]
 
 _log = logging.getLogger("wigwag.psycopg")
 _IDLE = psycopg.pq.TransactionStatus.IDLE
@@ -30,7 +33,7 @@ class PoolTimeout(psycopg.OperationalError, TimeoutError):
 class _NotThePools(Exception):
     """A TimeoutError of the caller's ``configure``, which says nothing of the pool."""
 
-    def __init__(self, error: TimeoutError) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
@@ -101,11 +104,8 @@ class ConnectionPool:
             held = self._connections.take(self._timeout if timeout is None else timeout)
         except PoolTimeout:
             raise
-        except _NotThePools as of_the_caller:
-            raise of_the_caller.error
-        except TimeoutError as error:
-            told = error.args if error.errno is None else (error.errno, error.strerror, error.filename)
-            raise PoolTimeout(*told) from error
+        except (_NotThePools, TimeoutError) as error:
+            raise _told(error) from error
         self._out[id(held.connection)] = held
         return held.connection
 
@@ -206,12 +206,8 @@ class ConnectionPool:
         try:
             self._reset(connection)
         except Exception as error:
-            _log.warning("reset of a connection failed, which is closed: %s: %s", type(error).__name__, error)
-            return False
-        status = connection.info.transaction_status
-        if status != _IDLE:
-            _log.warning("reset left a connection in status %s: it is closed", status.name)
-        return bool(status == _IDLE)
+            return _not_reset(error)
+        return _is_idle(connection)
 
     def _checked(self, connection: psycopg.Connection[Any]) -> None:
         assert self._check is not None
@@ -238,3 +234,227 @@ def _whole(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 def _close(connection: psycopg.Connection[Any]) -> bool:
     return close_and_see(connection, connection.close)
+
+
+_Async = psycopg.AsyncConnection[Any]
+
+
+class AsyncConnectionPool:
+    """As ConnectionPool, for the tasks of an event loop, with psycopg.AsyncConnection: ``configure``, ``check`` and ``reset`` are
+    coroutine functions, and so are its methods.
+
+    One pool belongs to the loop in which it is first used. Close it there, or use ``async with``: slots of a program that ends
+    without are settled by their next users.
+    """
+
+    def __init__(
+        self,
+        lease: Union[str, LeasePool],
+        conninfo: str = "",
+        *,
+        kwargs: Optional[Dict[str, Any]] = None,
+        group: str = "",
+        note: str = "",
+        timeout: Optional[float] = 30.0,
+        idle: float = 60.0,
+        configure: Optional[Callable[[_Async], Awaitable[None]]] = None,
+        check: Optional[Callable[[_Async], Awaitable[None]]] = None,
+        reset: Optional[Callable[[_Async], Awaitable[None]]] = None,
+        max_lifetime: Optional[float] = None,
+    ) -> None:
+        self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
+        self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
+        self._name = str(self._given.get("application_name") or "")
+        self._configure, self._check, self._reset = configure, check, reset
+        self._connections: AsyncConnections[_Async] = AsyncConnections(
+            lease, self._open, _close_async, self._settle, group=group, note=note, idle=idle, lifetime=max_lifetime,
+            check=None if check is None else self._checked,
+        )
+        self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
+        self._out: Dict[int, Held[_Async]] = {}
+
+    @property
+    def lease_pool(self) -> LeasePool:
+        """The pool of leases, for its statistics."""
+        return self._connections.pool
+
+    @contextlib.asynccontextmanager
+    async def connection(self, timeout: Optional[float] = None) -> AsyncIterator[_Async]:
+        """A connection for the length of an ``async with`` statement: committed in the end, or rolled back after an exception.
+        Raises PoolTimeout, psycopg.OperationalError.
+        """
+        connection = await self.getconn(timeout)
+        try:
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(psycopg.Error):  # broken: found when it is given back
+                    await connection.rollback()
+                raise
+            if not connection.closed:
+                await connection.commit()
+        finally:
+            await self.putconn(connection)
+
+    async def getconn(self, timeout: Optional[float] = None) -> _Async:
+        """A connection, to be given back by ``putconn``. Raises PoolTimeout, psycopg.OperationalError."""
+        try:
+            held = await self._connections.take(self._timeout if timeout is None else timeout)
+        except PoolTimeout:
+            raise
+        except (_NotThePools, TimeoutError, asyncio.TimeoutError) as error:  # two of the name before Python 3.11
+            raise _told(error) from error
+        self._out[id(held.connection)] = held
+        return held.connection
+
+    async def putconn(self, connection: _Async) -> None:
+        """Gives one back; what is not committed is rolled back, and one that is broken is closed."""
+        held = self._out.pop(id(connection), None)
+        if held is None:
+            raise ValueError("this connection is not one that getconn gave")
+        try:
+            fit = await self._made_fit(connection)
+        except BaseException:
+            await self._connections.drop(held)
+            raise
+        if fit:
+            await self._connections.give(held)
+        else:
+            await self._connections.drop(held)
+
+    def lease_of(self, connection: _Async) -> Lease:
+        """The lease under which a connection that is in use is."""
+        return self._out[id(connection)].lease
+
+    @staticmethod
+    async def check_connection(connection: _Async) -> None:
+        """Raises unless the server answers over a connection; for ``check=``."""
+        if connection.autocommit:
+            await connection.execute("")
+            return
+        await connection.set_autocommit(True)  # so that it takes one message each way
+        try:
+            await connection.execute("")
+        finally:
+            with contextlib.suppress(psycopg.Error):  # broken: what was raised says so
+                await connection.set_autocommit(False)
+
+    def get_stats(self) -> Dict[str, int]:
+        """As ConnectionPool.get_stats()."""
+        connections = self._connections
+        return {"pool_min": 0, "pool_max": connections.pool.slots, "pool_size": connections.open,
+                "pool_available": connections.idle, "requests_waiting": connections.waiting}
+
+    async def close(self) -> None:
+        """Closes those not in use, and the others when they are given back."""
+        await self._connections.close()
+        self._sessions.close()
+
+    async def __aenter__(self) -> "AsyncConnectionPool":
+        return self
+
+    async def __aexit__(self, *_: typing.Any) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        connections = self._connections
+        return f"<wigwag.psycopg.AsyncConnectionPool open={connections.open} idle={connections.idle}>"
+
+    # --- what the calls are made of ---
+
+    def _connect_cleaner(self, name: str, deadline: Optional[float]) -> psycopg.Connection[Any]:
+        own = {**until(deadline, self._given), "application_name": name}
+        kwargs = {**self._kwargs, **own, "row_factory": tuple_row, "cursor_factory": psycopg.Cursor}
+        return psycopg.connect(self._conninfo, **kwargs)
+
+    async def _open(self, lease: Lease, deadline: Optional[float]) -> _Async:
+        name = self._sessions.application_name(lease, self._name)
+        self._sessions.begun(lease, name)
+        return await asyncio.wait_for(self._opened(lease, name, deadline), left(deadline))
+
+    async def _opened(self, lease: Lease, name: str, deadline: Optional[float]) -> _Async:
+        own = {**until(deadline, self._given), "application_name": name}
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, **{**self._kwargs, **own})
+        try:
+            async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
+                await cursor.execute(OWN_SESSION)
+                row = await cursor.fetchone()
+                assert row is not None
+                self._sessions.noted(lease, name, *row)
+            await connection.rollback()
+            if self._configure is not None:
+                try:
+                    await self._configure(connection)
+                except (TimeoutError, asyncio.TimeoutError) as error:
+                    raise _NotThePools(error) from None
+                status = connection.info.transaction_status
+                if status != _IDLE:
+                    raise psycopg.ProgrammingError(f"configure left a connection in status {status.name}: it is closed")
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _made_fit(self, connection: _Async) -> bool:
+        """Whether the next can have a connection, which is as new then."""
+        if connection.closed:
+            return False
+        try:
+            if connection.info.transaction_status != _IDLE:
+                await connection.rollback()
+        except psycopg.Error:
+            return False
+        if self._reset is None:
+            return True
+        try:
+            await self._reset(connection)
+        except Exception as error:
+            return _not_reset(error)
+        return _is_idle(connection)
+
+    async def _checked(self, connection: _Async) -> None:
+        assert self._check is not None
+        await self._check(connection)
+        if connection.info.transaction_status != _IDLE:
+            await connection.rollback()
+
+    async def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
+        # Rare, and it waits for a lock of the host's too.
+        await asyncio.get_running_loop().run_in_executor(None, self._sessions.settle, lease, deadline)
+
+
+async def _close_async(connection: _Async) -> bool:
+    """Closes a connection, and waits until its session has ended; whether it is known to have."""
+    try:
+        fd = os.dup(connection.fileno())
+    except Exception:  # closed already
+        await connection.close()
+        return False
+    try:
+        await connection.close()
+        return await asyncio.get_running_loop().run_in_executor(None, gone, fd)
+    finally:
+        os.close(fd)
+
+
+def _told(error: BaseException) -> BaseException:
+    """What callers get for a time that has passed."""
+    if isinstance(error, _NotThePools):
+        return error.error
+    number = getattr(error, "errno", None)
+    if isinstance(error, OSError) and number is not None:
+        return PoolTimeout(number, error.strerror, error.filename)
+    return PoolTimeout(*(error.args or ("the deadline passed while a connection was opened",)))
+
+
+def _not_reset(error: Exception) -> bool:
+    _log.warning("reset of a connection failed, which is closed: %s: %s", type(error).__name__, error)
+    return False
+
+
+def _is_idle(connection: Union[psycopg.Connection[Any], _Async]) -> bool:
+    """Whether ``reset`` has left a connection as it has to."""
+    status = connection.info.transaction_status
+    if status != _IDLE:
+        _log.warning("reset left a connection in status %s: it is closed", status.name)
+    return bool(status == _IDLE)

@@ -1,0 +1,343 @@
+"""Connections of one event loop, each under a lease of a pool that all processes of the host share.
+
+As ``_connections`` has it for threads: those not in use are kept open, with their leases, until somebody on the host waits for a
+slot. All is done by the tasks of one loop; two threads at most sleep in the kernel for all of them, one for a slot, and one to hear
+of those who wait elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import errno
+import os
+import threading
+import time
+import typing
+import weakref
+from typing import Awaitable, Callable, Deque, Generic, List, Optional, Set, TypeVar
+
+from ._connections import Held, _inherited, _let_go, left
+from ._wigwag import Cancel, Lease, LeasePool
+
+_C = TypeVar("_C")
+#: What a task is handed that waits: a connection, or a slot to open one under.
+_Found = typing.Union[Held[_C], Lease]
+
+#: How often to look after those not in use when nobody else waits, in seconds.
+_LOOK = 1.0
+#: How long whoever was told that a slot is free may take to have it, before another one is given up for it.
+_TAKEN = 0.005
+
+
+class AsyncConnections(Generic[_C]):
+    """See above. ``connect`` opens a connection under a lease, and has time until a deadline; ``close`` closes one and says
+    whether the other side is known to be gone; ``settle`` makes sure that nothing is left of a dirty slot's connection.
+    """
+
+    def __init__(
+        self,
+        pool: typing.Union[str, LeasePool],
+        connect: Callable[[Lease, Optional[float]], Awaitable[_C]],
+        close: Callable[[_C], Awaitable[bool]],
+        settle: Callable[[Lease, Optional[float]], Awaitable[None]],
+        *,
+        group: str = "",
+        note: str = "",
+        turn: float = 0.1,
+        idle: float = 60.0,
+        lifetime: Optional[float] = None,
+        check: Optional[Callable[[_C], Awaitable[None]]] = None,
+    ) -> None:
+        self.pool = LeasePool.open(pool) if isinstance(pool, str) else pool
+        self._owns_pool = isinstance(pool, str)
+        self._connect, self._close, self._settle = connect, close, settle
+        self._group, self._note, self._turn, self._idle_time = group, note, turn, idle
+        self._lifetime, self._check = lifetime, check
+        self._expires = self.pool.statistics().expires
+        self._closed = False
+        self._forget()
+        _all.add(self)
+
+    def _forget(self) -> None:
+        """As new, with nothing in hand."""
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._idle: Deque[Held[_C]] = collections.deque()
+        self._all: Set[Held[_C]] = set()
+        self._waiters: Deque["asyncio.Future[_Found[_C]]"] = collections.deque()
+        self._acquiring: Optional["asyncio.Future[Lease]"] = None
+        self._dropping: Set["asyncio.Future[None]"] = set()
+        self._keeper: Optional[threading.Thread] = None
+        self._keeper_ends = Cancel()
+
+    # --- for callers, all in one loop ---
+
+    async def take(self, timeout: Optional[float] = None) -> Held[_C]:
+        """A connection; waits for one. Raises what the lease pool, ``settle`` and ``connect`` raise."""
+        self._require_loop()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._closed:
+                raise ValueError("operation on a closed pool of connections")
+            held = self._idle.pop() if self._idle else await self._wait(deadline)
+            try:
+                held.lease.check()
+            except OSError:  # it has expired: whoever has the slot now ends the session
+                await self.drop(held)
+                continue
+            if await self._works(held):
+                return held
+
+    async def _works(self, held: Held[_C]) -> bool:
+        """Whether a connection can be handed out; else it is dropped. One that has just been opened can, so this ends."""
+        if not held.kept:
+            return True
+        if self._is_old(held):
+            await self.drop(held)
+            return False
+        if self._check is None:
+            return True
+        try:
+            await self._check(held.connection)
+        except BaseException as error:
+            await self.drop(held)
+            if not isinstance(error, Exception):
+                raise
+            return False
+        return True
+
+    async def give(self, held: Held[_C]) -> None:
+        """Gives back a connection that is fit for the next."""
+        held.kept = True
+        if self._closed or self._is_due(held):
+            await self.drop(held)
+            return
+        if self._hand(held):
+            return
+        held.idle_since = time.monotonic()
+        self._idle.append(held)
+        self._keep_watch()
+
+    async def drop(self, held: Held[_C]) -> None:
+        """Closes a connection and gives its slot back."""
+        if held.pid != os.getpid():
+            _inherited.append(held)
+            return
+        self._all.discard(held)
+        gone = False
+        try:
+            gone = await self._close(held.connection)
+        finally:
+            _let_go(held.lease, gone)
+
+    async def close(self) -> None:
+        """Closes those not in use, and the others when they are given back. Who waits gets an error."""
+        if self._closed:
+            return
+        self._closed = True
+        idle, self._idle = list(self._idle), collections.deque()
+        self._fail(ValueError("the pool of connections was closed"))
+        if self._acquiring is not None:
+            self._acquiring.cancel()
+            await asyncio.wait({self._acquiring})
+        keeper, self._keeper = self._keeper, None
+        self._keeper_ends.fire()
+        if keeper is not None:
+            await asyncio.get_running_loop().run_in_executor(None, keeper.join)
+        for held in idle:
+            await self.drop(held)
+        if self._dropping:
+            await asyncio.wait(self._dropping)
+        if self._owns_pool:
+            self.pool.close()
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def open(self) -> int:
+        return len(self._all)
+
+    # --- how ---
+
+    def _require_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this pool of connections belongs to another event loop; make one for each")
+
+    def _is_due(self, held: Held[_C]) -> bool:
+        """Whether it is to be given up, although it works."""
+        try:
+            held.lease.check()
+        except OSError:
+            return True
+        if held.lease.slot >= self.pool.slots or self._is_old(held):
+            return True
+        others = self.pool.waiting - (self._acquiring is not None)
+        return others > 0 and (not self._waiters or time.monotonic() - held.since > self._turn)
+
+    def _is_old(self, held: Held[_C]) -> bool:
+        return self._lifetime is not None and time.monotonic() - held.since >= self._lifetime
+
+    async def _wait(self, deadline: Optional[float]) -> Held[_C]:
+        """Waits for a slot or for a connection of this loop's, whichever comes first."""
+        lease = self._free_slot()
+        if lease is not None:
+            return await self._open(lease, deadline)
+        waiter: "asyncio.Future[_Found[_C]]" = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._acquire()
+        try:
+            await asyncio.wait({waiter}, timeout=left(deadline))
+        except BaseException:
+            self._leave(waiter)
+            if waiter.done() and waiter.exception() is None:
+                await self._pass_on(waiter.result())
+            raise
+        self._leave(waiter)
+        if not waiter.done():
+            raise TimeoutError(errno.ETIMEDOUT, "acquire: the deadline passed", self.pool.address)
+        found = waiter.result()
+        return found if isinstance(found, Held) else await self._open(found, deadline)
+
+    def _free_slot(self) -> Optional[Lease]:
+        """Not past those who wait already."""
+        if not self._waiters:
+            with contextlib.suppress(BlockingIOError):
+                return self.pool.acquire(0, group=self._group, note=self._note)
+        return None
+
+    def _leave(self, waiter: "asyncio.Future[_Found[_C]]") -> None:
+        with contextlib.suppress(ValueError):  # it was handed something
+            self._waiters.remove(waiter)
+        if not self._waiters and self._acquiring is not None:
+            self._acquiring.cancel()
+
+    def _hand(self, found: "_Found[_C]") -> bool:
+        """Hands something to who waits longest, if anybody does."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(found)
+                return True
+        return False
+
+    async def _pass_on(self, found: "_Found[_C]") -> None:
+        if isinstance(found, Held):
+            await self.give(found)
+        elif not self._hand(found):
+            found.release()
+
+    def _acquire(self) -> None:
+        """Waits for one slot, whoever is to have it: a thread, and a place in the host's line, are enough for all tasks."""
+        if self._acquiring is None:
+            acquiring = asyncio.ensure_future(self.pool.acquire_async(None, group=self._group, note=self._note))
+            self._acquiring = acquiring
+            acquiring.add_done_callback(self._acquired)
+
+    def _acquired(self, acquiring: "asyncio.Future[Lease]") -> None:
+        self._acquiring = None
+        if not acquiring.cancelled():
+            error = acquiring.exception()
+            if error is not None:
+                self._fail(error)
+                return
+            if not self._hand(acquiring.result()):
+                acquiring.result().release()
+        if self._waiters:
+            self._acquire()
+
+    def _fail(self, error: BaseException) -> None:
+        waiters, self._waiters = self._waiters, collections.deque()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    async def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
+        try:
+            if lease.dirty:
+                await self._settle(lease, deadline)
+                lease.information = b""
+                lease.make_clean()
+            held = Held(await self._connect(lease, deadline), lease)
+        except BaseException:
+            # Who knows what the other side has made of it.
+            _let_go(lease, False)
+            raise
+        self._all.add(held)
+        if self._expires is not None:
+            self._keep_watch()
+        return held
+
+    # --- the thread that hears of those who wait elsewhere ---
+
+    def _keep_watch(self) -> None:
+        if self._keeper is None and not self._closed:
+            arguments = (self._keeper_ends, asyncio.get_running_loop())
+            self._keeper = threading.Thread(target=self._keep, args=arguments, name="wigwag-lease-keeper", daemon=True)
+            self._keeper.start()
+
+    def _keep(self, ends: Cancel, loop: asyncio.AbstractEventLoop) -> None:
+        period = _LOOK if self._expires is None else min(_LOOK, self._expires / 3)
+        while True:
+            wanted = False
+            try:
+                with ends:
+                    self.pool.wait_wanted(min(period, max(0.001, self._idle_time)))
+                wanted = True
+            except TimeoutError:
+                pass
+            except (OSError, ValueError):  # closed
+                return
+            looking = self._look_after(wanted)
+            try:
+                going_on = asyncio.run_coroutine_threadsafe(looking, loop).result()
+            except BaseException:  # the loop is closed, or ends
+                looking.close()
+                return
+            if not going_on:
+                return
+            if wanted:
+                time.sleep(_TAKEN)
+
+    async def _look_after(self, wanted: bool) -> bool:
+        """Renews leases and gives up what is due; whether there is anything more to look after."""
+        if self._expires is not None:
+            for held in list(self._all):
+                with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
+                    held.lease.renew()
+        for held in self._surplus(wanted):
+            dropping = asyncio.ensure_future(self.drop(held))  # a server may take its time
+            self._dropping.add(dropping)
+            dropping.add_done_callback(self._dropping.discard)
+        if self._idle or (self._expires is not None and self._all):
+            return not self._closed
+        self._keeper = None
+        return False
+
+    def _surplus(self, wanted: bool) -> List[Held[_C]]:
+        count = 1 if wanted and self._idle else 0
+        now = time.monotonic()
+        while count < len(self._idle) and now - self._idle[count].idle_since >= self._idle_time:
+            count += 1
+        return [self._idle.popleft() for _ in range(count)]
+
+
+_all: "weakref.WeakSet[AsyncConnections[typing.Any]]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for connections in list(_all):
+        _inherited.append((connections._all, connections._idle, connections._waiters))
+        connections._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
