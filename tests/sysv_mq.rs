@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use support::{GENEROUS, SHORT, eventually, fork, is_asleep, unshare_ipc};
-use wigwag::{Address, Cancel, Error, MqAccess, SysvMq, SysvMqOptions, SysvSelect, Timeout};
+use wigwag::{Address, Cancel, Channel, Error, MqAccess, SysvMq, SysvMqOptions, SysvSelect, Timeout};
 
 /// A key that no other test and no other run uses.
 fn fresh_address() -> Address {
@@ -395,9 +395,65 @@ fn a_kernel_that_does_not_let_messages_be_looked_at() {
             let error = expect(queue.recv_into(SysvSelect::Any, &mut [0; 2], Timeout::Now), "EMSGSIZE", "stays");
             assert_eq!(error.true_size(), 0, "not known");
             assert_eq!(queue.recv(SysvSelect::Any, Timeout::Now).unwrap().data, b"whole");
+
+            // A channel does without the size.
+            let named = Queue(SysvMq::create(&fresh_address(), &SysvMqOptions::default()).unwrap());
+            named.send(&[7; 6000], 1, Timeout::Now).unwrap();
+            let channel = Channel::open_receiver(&named.address().parse().unwrap(), Timeout::Now).unwrap();
+            assert!(channel.recv_message(Timeout::Now).unwrap().data == [7; 6000]);
         })
         .join();
     }
+}
+
+/// The kernel wakes all who wait in vain for a message that is too large for them, and one of them comes back for it first.
+#[test]
+fn what_one_has_taken_is_no_error_to_the_others() {
+    const EACH: u32 = 200;
+    let queue = Queue(SysvMq::create(&fresh_address(), &SysvMqOptions::default()).unwrap());
+    let address: Address = queue.address().parse().unwrap();
+    std::thread::scope(|scope| {
+        let receivers: Vec<_> = (0..3)
+            .map(|number| {
+                let address = &address;
+                scope.spawn(move || {
+                    let channel = Channel::open_receiver(address, Timeout::Now).unwrap();
+                    let next = || match number {
+                        // By hand, as the channels do it.
+                        0 => {
+                            let mut room = [0; 4096];
+                            match queue_of(address).recv_into(SysvSelect::Any, &mut room, GENEROUS) {
+                                Err(error) if error.is(nix::errno::Errno::EMSGSIZE) => {
+                                    assert_eq!(error.true_size(), 6000, "{error}");
+                                    None
+                                }
+                                received => Some(received.unwrap().size),
+                            }
+                        }
+                        _ => Some(channel.recv_message(GENEROUS).unwrap().data.len()),
+                    };
+                    let mut taken = 0;
+                    loop {
+                        match next() {
+                            None => {}
+                            Some(6000) => taken += 1,
+                            Some(size) => {
+                                assert_eq!(size, 0);
+                                break taken;
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        (0..EACH).for_each(|_| queue.send(&[7; 6000], 1, GENEROUS).unwrap());
+        (0..3).for_each(|_| queue.send(b"", 1, GENEROUS).unwrap());
+        assert_eq!(receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum::<u32>(), EACH);
+    });
+}
+
+fn queue_of(address: &Address) -> SysvMq {
+    SysvMq::open(address, &SysvMqOptions::default()).unwrap()
 }
 
 #[test]

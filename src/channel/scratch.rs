@@ -11,6 +11,8 @@ use crate::timeout::{Deadline, Timeout};
 
 /// Room for most messages.
 const USUAL: usize = 4096;
+/// Room for every message: no mechanism carries more.
+const MOST: usize = u32::MAX as usize;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -71,10 +73,14 @@ impl Channel {
         let deadline = Deadline::after(timeout);
         loop {
             match recv(data, deadline.left_of(timeout)) {
-                Err(error) if error.is(Errno::EMSGSIZE) && error.true_size() > data.len() => {
-                    let more = error.true_size() - data.len();
-                    data.try_reserve_exact(more).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
-                    data.resize(data.len() + more, 0);
+                Err(error) if error.is(Errno::EMSGSIZE) && data.len() < MOST => {
+                    let wanted = match error.true_size() {
+                        size if size > data.len() => size,
+                        // The kernel does not tell it, as of System V queues: the next room is twice this one.
+                        _ => data.len() * 2,
+                    };
+                    data.try_reserve_exact(wanted - data.len()).map_err(|_| self.error(Errno::ENOMEM, "recv"))?;
+                    data.resize(wanted, 0);
                 }
                 received => return received,
             }
@@ -98,5 +104,26 @@ impl Channel {
         }
         keep(data);
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_for_messages_whose_size_nobody_tells() {
+        let (channel, _sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+        // Of two in a queue, the kernel told that the first is too large, and the size of the second.
+        for told in [0, 10, USUAL] {
+            let received = channel.grown(Timeout::Now, |buffer, _| match buffer.get_mut(..20_000) {
+                None => Err(channel.error(Errno::EMSGSIZE, "recv").with_true_size(told)),
+                Some(room) => {
+                    room.fill(7);
+                    Ok(ChannelReceived { length: 20_000, ..Default::default() })
+                }
+            });
+            assert!(received.unwrap().data == [7; 20_000], "{told}");
+        }
     }
 }

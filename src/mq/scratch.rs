@@ -72,21 +72,25 @@ pub(super) fn look(id: i32, record: &mut Record, place: usize) -> SysResult<usiz
     }
 }
 
-/// The size of the message that `select` picks now; 0 where that cannot be known.
+/// The size of the message that `select` picks now; ENOMSG if there is none, another error where that cannot be known.
 #[cold]
-pub(super) fn true_size(id: i32, select: SysvSelect) -> usize {
+pub(super) fn true_size(id: i32, select: SysvSelect) -> SysResult<usize> {
     let mut record = Record::default();
-    let mut lowest = (i64::MAX, 0);
+    let mut lowest = None;
     for place in 0.. {
-        let Ok(size) = look(id, &mut record, place) else { break };
+        let size = match look(id, &mut record, place) {
+            Ok(size) => size,
+            Err(Errno::ENOMSG) => break,
+            Err(errno) => return Err(errno),
+        };
         let kind = record.kind();
         match select {
             SysvSelect::Type(wanted) if kind != wanted => {}
             SysvSelect::AllBut(unwanted) if kind == unwanted => {}
-            SysvSelect::UpTo(bound) if kind > bound || kind >= lowest.0 => {}
-            SysvSelect::UpTo(_) => lowest = (kind, size),
-            _ => return size,
+            SysvSelect::UpTo(bound) if kind > bound || lowest.is_some_and(|(lower, _)| kind >= lower) => {}
+            SysvSelect::UpTo(_) => lowest = Some((kind, size)),
+            _ => return Ok(size),
         }
     }
-    lowest.1
+    lowest.map(|(_, size)| size).ok_or(Errno::ENOMSG)
 }

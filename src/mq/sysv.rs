@@ -362,12 +362,24 @@ impl SysvMq {
             match operation.in_call(attempt, |_| sys::receive(id, record, room_now, kind, flags)) {
                 Ok(size) => return Ok(SysvReceived { kind: record.kind(), size }),
                 Err(error) if error.is(Errno::E2BIG) && room < most => room = larger(id, room).min(most),
-                Err(error) if error.is(Errno::E2BIG) => {
-                    let size = true_size(id, select);
-                    return Err(explain::buffer(operation.error(Errno::EMSGSIZE), most, size));
-                }
+                // The kernel tells all who wait of a message that is too large for them, and one with more room takes it.
+                Err(error) if error.is(Errno::E2BIG) => match true_size(id, select) {
+                    Err(Errno::ENOMSG) => self.go_on(operation)?,
+                    Ok(size) if size <= most => self.go_on(operation)?,
+                    size => return Err(explain::buffer(operation.error(Errno::EMSGSIZE), most, size.unwrap_or(0))),
+                },
                 Err(error) => return Err(explain::call(error, "receive")),
             }
+        }
+    }
+
+    /// After a message that somebody else has taken: unless the wait is over. Nobody tries for ever, as each time another
+    /// message has gone.
+    #[cold]
+    fn go_on(&self, operation: &mut Operation<'_>) -> Result<()> {
+        match operation.timeout() {
+            Timeout::Now => Ok(()), // the next attempt tells
+            _ => operation.wait().check().map_err(|errno| operation.error(errno)),
         }
     }
 
