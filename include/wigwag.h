@@ -5028,8 +5028,8 @@ typedef struct ww_channel_statistics {
     /* Connections to senders that are open now; times that a connection was made anew. */
     uint64_t peers;
     uint64_t reconnects;
-    /* Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
-     * brought to the disk. */
+    /* Times that something sent may have been lost with a connection, or in part with the receiver of a pipe, was refused by
+     * the receiver's host, or could not be brought to the disk. */
     uint64_t unconfirmed;
     /* Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
      * died; over file:, torn tails of the log that were cut, by all its users. */
@@ -5088,10 +5088,10 @@ int ww_channel_end_waits(const ww_channel *channel);
  * reader is in use; -ENOTEMPTY files that are not the log's stay in its directory; what removing it gives; -EFAULT. */
 int ww_channel_remove(const char *address);
 
-/* Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is told
- * by ww_channel_get_capabilities(). Of a message over tcp: or unix: a part may have been sent when the time is over: it counts
- * as sent, and the rest goes out with the next call that waits on the channel, sending or receiving (not with one that waits
- * already), or ww_channel_flush().
+/* Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is told by
+ * ww_channel_get_capabilities(). Of a message over tcp:, unix:, pipe: or fifo: a part may have been sent when the time is
+ * over: it counts as sent, and the rest goes out with the next call that waits on the channel, sending or receiving (not
+ * with one that waits already), or ww_channel_flush().
  *
  * Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
  * gone (pipe:, fifo:, and ring: where there is no room; over the last two another may come); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
@@ -5149,11 +5149,13 @@ int ww_channel_reply(const ww_channel *channel, const ww_channel_peer *peer, con
 int ww_channel_put_back(const ww_channel *channel);
 
 /* Waits until what was sent is out of this process's hands: acknowledged by the other host (tcp:), read by the other side
- * (unix:), on the disk (file:, blocking for it), with the kernel or in shared memory (the others, at once). A receiver over
- * file: with a name says that what it has received is dealt with, and has that on the disk.
+ * (unix:), on the disk (file:, blocking for it), with the kernel or in shared memory (the others, at once but for the rest
+ * of a message over pipe: and fifo:). A receiver over file: with a name says that what it has received is dealt with, and
+ * has that on the disk.
  *
- * Errors: -ECONNRESET the connection broke before, and something may be lost; -EIO, -ENOSPC, -EDQUOT it may not be on the
- * disk, and never will be; -EAGAIN, -ETIMEDOUT, -ECANCELED something is on its way still; -EFAULT. */
+ * Errors: -ECONNRESET the connection broke before, and something may be lost; -EPIPE the receiver of a pipe has gone before
+ * it had the rest of a message; -EIO, -ENOSPC, -EDQUOT it may not be on the disk, and never will be; -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED something is on its way still; -EFAULT. */
 int ww_channel_flush(const ww_channel *channel, int64_t timeout_ns);
 
 /* A descriptor to poll, or for ww_waitset_add_fd(), and in *interest, which may be NULL, what for: WW_READABLE or

@@ -308,3 +308,20 @@ fn a_stream_of_successes_gives_way() {
         assert!(ring.readable().is_ok());
     });
 }
+
+#[test]
+fn a_message_larger_than_the_pipe() {
+    in_each(|| async {
+        let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+        let other = std::thread::spawn(move || {
+            for number in 1..4 {
+                assert!(receiver.recv_message(GENEROUS).unwrap().data == [number; 300_000]);
+            }
+        });
+        for number in 1..4 {
+            when_writable(&sender, |sender| sender.send(&[number; 300_000], NOW)).await.unwrap();
+        }
+        when_writable(&sender, |sender| sender.flush(NOW)).await.unwrap();
+        other.join().unwrap();
+    });
+}

@@ -320,6 +320,7 @@ impl Server {
         }
         self.forget_the_dead(base, callers);
         let channel = Arc::new(Channel::existing_sender(&address_of(base, caller)?)?);
+        channel.keep_no_rest(); // there may be no other answer to send it ahead of
         callers.insert(caller, Arc::clone(&channel));
         Ok(channel)
     }

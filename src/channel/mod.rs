@@ -12,6 +12,7 @@ mod gate;
 mod memory;
 mod outlet;
 mod peer;
+mod pipe_sender;
 mod pipes;
 mod queues;
 mod refusal;
@@ -45,7 +46,8 @@ use connection::Connection;
 use datagrams::{DatagramReceiver, DatagramSender};
 use durable::{FileReceiver, FileSender};
 use memory::{ring, subscription, topic};
-use pipes::{PipeReceiver, PipeSender};
+use pipe_sender::PipeSender;
+use pipes::PipeReceiver;
 use queues::{Posix, SystemV};
 use shown::Shown;
 use streams::Streams;
@@ -90,8 +92,8 @@ pub struct ChannelStatistics {
     pub peers: u64,
     /// Times that a connection was made anew.
     pub reconnects: u64,
-    /// Times that something sent may have been lost with a connection, was refused by the receiver's host, or could not be
-    /// brought to the disk.
+    /// Times that something sent may have been lost with a connection, or in part with the receiver of a pipe, was refused by
+    /// the receiver's host, or could not be brought to the disk.
     pub unconfirmed: u64,
     /// Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
     /// died; over `file:`, torn tails of the log that were cut, by all its users.
@@ -280,6 +282,12 @@ impl Channel {
         self.transport.expect_senders(count);
     }
 
+    /// Of a sender over a pipe whose messages go elsewhere if they do not go at once: one that goes in part when the wait is
+    /// over is not sent, and the receiver drops what it gets of it.
+    pub(crate) fn keep_no_rest(&self) {
+        self.transport.keep_no_rest();
+    }
+
     fn over(address: &Address, direction: Direction, transport: Box<dyn Transport>, local: Option<Address>) -> Channel {
         Channel {
             address: address.to_string().into(),
@@ -315,10 +323,10 @@ impl Channel {
         }
     }
 
-    /// Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is
-    /// told by [`Channel::capabilities`]. Of a message over `tcp:` or `unix:` a part may have been sent when the time is over: it counts
-    /// as sent, and the rest goes out with the next call that waits on the channel, sending or receiving (not with one that waits
-    /// already), or [`flush`](Channel::flush).
+    /// Sends one message; waits for room. A message that is sent has been handed to the mechanism; what outlives what is told
+    /// by [`Channel::capabilities`]. Of a message over `tcp:`, `unix:`, `pipe:` or `fifo:` a part may have been sent when the
+    /// time is over: it counts as sent, and the rest goes out with the next call that waits on the channel, sending or
+    /// receiving (not with one that waits already), or [`flush`](Channel::flush).
     ///
     /// # Errors
     /// `EMSGSIZE` larger than the mechanism or the address allows, see [`Error::true_size`]; `EPIPE` the last receiver has
@@ -456,13 +464,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits until what was sent is out of this process's hands: acknowledged by the other host (`tcp:`), read by the
-    /// other side (`unix:`), on the disk (`file:`, blocking for it), with the kernel or in shared memory (the others, at
-    /// once). A receiver over `file:` with a name says that what it has received is dealt with, and has that on the disk.
+    /// Waits until what was sent is out of this process's hands: acknowledged by the other host (`tcp:`), read by the other
+    /// side (`unix:`), on the disk (`file:`, blocking for it), with the kernel or in shared memory (the others, at once but
+    /// for the rest of a message over `pipe:` and `fifo:`). A receiver over `file:` with a name says that what it has
+    /// received is dealt with, and has that on the disk.
     ///
     /// # Errors
-    /// `ECONNRESET` the connection broke before, and something may be lost; `EIO`, `ENOSPC`, `EDQUOT` it may not be on the
-    /// disk, and never will be; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` something is on its way still.
+    /// `ECONNRESET` the connection broke before, and something may be lost; `EPIPE` the receiver of a pipe has gone before it
+    /// had the rest of a message; `EIO`, `ENOSPC`, `EDQUOT` it may not be on the disk, and never will be; `EAGAIN`,
+    /// `ETIMEDOUT`, `ECANCELED` something is on its way still.
     ///
     /// System calls: ioctl(SIOCOUTQ), again and again; fdatasync.
     pub fn flush(&self, timeout: Timeout) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A channel over `pipe:` and `fifo:`: many writers, whose messages never mix; one reader.
+//! A channel over `pipe:` and `fifo:`: many writers, whose messages never mix; one reader, which is here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -7,17 +7,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::fragments::{self, Assembler, HEADER, write_piece};
+use super::fragments::{self, Assembler};
 use super::framing::{self, Decoder, Frames, Framing};
 use super::gate::Gate;
+use super::pipe_sender::PipeSender;
 use super::transport::Transport;
-use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
+use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
 use crate::pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
-use crate::sys::{SysResult, copy_descriptor, direct, nosigpipe, pipe_reader};
-use crate::timeout::{Deadline, Timeout};
+use crate::sys::{SysResult, direct, pipe_reader};
+use crate::timeout::Timeout;
 use crate::wait::{Forked, Object, Operation, Turns};
 
 /// Bytes that a pipe holds unless somebody says otherwise.
@@ -58,180 +59,13 @@ pub(super) fn pair(address: &Address, plain: &Address) -> Result<(PipeReceiver, 
 }
 
 /// Messages of a pipe: in pieces, or lines and writes as they come.
-fn frames(address: &Address) -> Frames {
+pub(super) fn frames(address: &Address) -> Frames {
     let frames = Frames::of(address);
     match frames.framing {
         Framing::Length => frames,
         // Longer ones the kernel could mix with another writer's.
         _ => Frames { largest: frames.largest.min(PIPE_ATOMIC - 1), ..frames },
     }
-}
-
-/// The writing end.
-pub(super) struct PipeSender {
-    object: Object,
-    end: End,
-    frames: Frames,
-    turns: Turns<Writing>,
-}
-
-/// One write at a time.
-struct Writing {
-    number: u32,
-    piece: Vec<u8>,
-}
-
-impl Forked for Writing {
-    /// The child is another writer.
-    fn after_fork(&mut self) {
-        *self = self.replaced();
-    }
-
-    fn replaced(&self) -> Writing {
-        Writing { number: number(), piece: Vec::new() }
-    }
-}
-
-/// A writer's number, unlike any other's in all likelihood.
-fn number() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    (RandomState::new().hash_one(std::process::id()) >> 32) as u32
-}
-
-impl PipeSender {
-    /// Opens the FIFO, or makes it; waits for the receiver.
-    pub fn open(address: &Address, plain: &Address, create: bool, timeout: Timeout) -> Result<PipeSender> {
-        let options = FifoOptions { create, ..Default::default() };
-        PipeSender::over(End::Fifo(Fifo::open_writer(plain, &options, timeout)?), address)
-    }
-
-    pub fn over(end: End, address: &Address) -> Result<PipeSender> {
-        Ok(PipeSender {
-            object: Object::new(address.to_string()),
-            end,
-            frames: frames(address),
-            turns: Turns::new(Writing { number: number(), piece: Vec::new() }),
-        })
-    }
-
-    fn write(&self, bytes: &[u8], operation: &mut Operation<'_>) -> Result<()> {
-        // Up to PIPE_BUF bytes are written whole or not at all.
-        operation
-            .until_ready(self.end.as_fd(), PollFlags::POLLOUT, || nosigpipe::write(self.end.as_fd(), bytes))
-            .map(drop)
-    }
-
-    /// How many of these, from the first on, one write keeps together.
-    fn fit_one_write(&self, messages: &[&[u8]]) -> usize {
-        if self.frames.framing != Framing::Length {
-            return 0;
-        }
-        let mut size = 0;
-        let fits = |message: &&&[u8]| {
-            size += HEADER + message.len();
-            message.len() <= self.frames.largest && size <= PIPE_ATOMIC
-        };
-        messages.iter().take_while(fits).count()
-    }
-
-    fn send_together(&self, messages: &[&[u8]], timeout: Timeout) -> Result<()> {
-        let mut operation = self.object.operation("send", timeout);
-        let mut writing = self.turns.take(&mut operation)?;
-        let writing = &mut *writing;
-        writing.piece.clear();
-        for message in messages {
-            write_piece(&mut writing.piece, writing.number, message, 0);
-        }
-        self.write(&writing.piece, &mut operation)
-    }
-}
-
-impl Transport for PipeSender {
-    fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
-        let mut operation = self.object.operation("send", timeout);
-        let mut writing = self.turns.take(&mut operation)?;
-        let writing = &mut *writing;
-        let frame = self.frames.around(message).map_err(|why| too_long(&operation, self.frames, message, why))?;
-        if self.frames.framing != Framing::Length {
-            writing.piece.clear();
-            writing.piece.extend_from_slice(message);
-            writing.piece.extend_from_slice(frame.tail);
-            return self.write(&writing.piece, &mut operation);
-        }
-        let mut at = 0;
-        loop {
-            writing.piece.clear();
-            at = write_piece(&mut writing.piece, writing.number, message, at);
-            self.write(&writing.piece, &mut operation)?;
-            if at == message.len() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// As many small messages as a write keeps together go in one.
-    fn send_batch(&self, messages: &[&[u8]], timeout: Timeout) -> (usize, Result<()>) {
-        let deadline = Deadline::after(timeout);
-        let mut done = 0;
-        while done < messages.len() {
-            let left = deadline.left_of(timeout);
-            let mut together = self.fit_one_write(&messages[done..]).max(1);
-            if together > 1 {
-                match self.send_together(&messages[done..done + together], left) {
-                    Ok(()) => {}
-                    Err(error) if error.is(Errno::EAGAIN) => together = 1, // there may be room for fewer
-                    Err(error) => return (done, Err(error)),
-                }
-            }
-            if together == 1
-                && let Err(error) = self.send(messages[done], 0, left)
-            {
-                return (done, Err(error));
-            }
-            done += together;
-        }
-        (done, Ok(()))
-    }
-
-    fn recv(&self, _: &mut [u8], _: Timeout) -> Result<ChannelReceived> {
-        Err(self.object.error(Errno::EBADF, "recv"))
-    }
-
-    fn reply(&self, _: &ChannelPeer, _: &[u8], timeout: Timeout) -> Result<()> {
-        Err(refusal::no_answers(&self.object.operation("reply", timeout)))
-    }
-
-    fn flush(&self, _: Timeout) -> Result<()> {
-        Ok(()) // a message is in the pipe once it is sent
-    }
-
-    fn descriptor(&self, _: Direction) -> Result<(OwnedFd, PollFlags)> {
-        let copied = copy_descriptor(self.end.as_fd()).map_err(|errno| self.object.error(errno, "descriptor"));
-        Ok((copied?, PollFlags::POLLOUT))
-    }
-
-    fn stream(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.end.as_fd())
-    }
-
-    fn count(&self, _: &mut ChannelStatistics) {}
-
-    fn end_waits(&self) {
-        self.object.end_waits();
-    }
-}
-
-#[cold]
-fn too_long(operation: &Operation<'_>, frames: Frames, message: &[u8], why: framing::Unfit) -> Error {
-    let error = unfit(operation, frames, message, why);
-    if why == framing::Unfit::TooLarge && frames.framing != Framing::Length {
-        return error.because_found(format!(
-            "the message has {} bytes; a pipe keeps no more than {PIPE_ATOMIC} together, and another writer's would mix \
-             with the rest; framing=length carries any size",
-            message.len()
-        ));
-    }
-    error
 }
 
 /// The reading end.

@@ -54,6 +54,9 @@ pub(super) trait Transport: Send + Sync {
     /// Has room for the unfinished messages of so many live senders, where messages come in pieces.
     fn expect_senders(&self, _: usize) {}
 
+    /// Fails to send what goes in part when the wait is over, where its rest would be kept to be sent later.
+    fn keep_no_rest(&self) {}
+
     /// Adds the mechanism's own counts.
     fn count(&self, statistics: &mut ChannelStatistics);
 

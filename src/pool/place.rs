@@ -83,6 +83,7 @@ impl Worker {
     pub fn new(pid: i32, orders: Channel, claims: Claims, group: Option<Group>) -> Worker {
         let process = SignalTarget::open(pid);
         let is_gone = process.as_ref().is_err_and(|error| error.is(Errno::ESRCH));
+        orders.keep_no_rest(); // a task that does not go at once goes to another worker
         Worker {
             pid,
             process: process.ok(),

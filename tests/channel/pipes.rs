@@ -15,10 +15,10 @@ fn a_writer_killed_in_the_middle_is_counted_and_others_go_on() {
     let (done, tell) = nix::unistd::pipe().unwrap();
     let child = fork(|| {
         // More than the pipe holds: it stops in the middle.
-        let error = sender.send(&[1; 500_000], SHORT).unwrap_err();
-        assert_eq!(error.errno(), libc::ETIMEDOUT);
+        sender.send(&[1; 500_000], SHORT).unwrap();
+        assert_eq!(sender.send(&[2; 500_000], SHORT).unwrap_err().errno(), libc::ETIMEDOUT);
         nix::unistd::write(&tell, b"x").unwrap();
-        let _ = sender.send(&[2; 500_000], GENEROUS);
+        let _ = sender.flush(GENEROUS);
     });
     drop(tell);
     told(&done);
@@ -31,6 +31,86 @@ fn a_writer_killed_in_the_middle_is_counted_and_others_go_on() {
     drop(sender);
     assert_eq!(receiver.recv_message(GENEROUS).unwrap_err().errno(), libc::EPIPE);
     assert_eq!(receiver.statistics().torn, 1);
+}
+
+#[test]
+fn what_is_larger_than_the_pipe_goes_in_parts_also_without_waiting() {
+    for kind in ["pipe", "fifo"] {
+        let ends = open(kind);
+        let messages: Vec<Vec<u8>> = (0..20).map(|number| vec![number; 200_000 + usize::from(number)]).collect();
+        let mut received = Vec::new();
+        for message in &messages {
+            // The message before is on its way still, until there is room for the rest of it.
+            while let Err(error) = ends.sender.send(message, Timeout::Now) {
+                assert!(error.is(Errno::EAGAIN), "{kind}: {error}");
+                received.extend(ends.receiver.recv_message(Timeout::Now).map(|message| message.data));
+            }
+        }
+        while let Err(error) = ends.sender.flush(Timeout::Now) {
+            assert!(error.is(Errno::EAGAIN), "{kind}: {error}");
+            received.extend(ends.receiver.recv_message(Timeout::Now).map(|message| message.data));
+        }
+        received.extend(ends.receiver.recv_message(Timeout::Now).map(|message| message.data));
+        assert!(received == messages, "{kind}");
+        assert_eq!((ends.receiver.statistics().torn, ends.sender.statistics().unconfirmed), (0, 0));
+        ends.sender.flush(Timeout::Now).unwrap();
+    }
+}
+
+#[test]
+fn a_message_of_which_nothing_went_in_is_not_sent() {
+    let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+    let sent = (0..).take_while(|_| sender.send(&[1; 4000], Timeout::Now).is_ok()).count();
+    for timeout in [Timeout::Now, SHORT] {
+        let error = sender.send(&[2; 200_000], timeout).unwrap_err();
+        assert_eq!(error.errno(), if timeout == SHORT { libc::ETIMEDOUT } else { libc::EAGAIN });
+    }
+    (0..sent).for_each(|_| assert!(receiver.recv_message(Timeout::Now).unwrap().data == [1; 4000]));
+    drop(sender);
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap_err().errno(), libc::EPIPE);
+    assert_eq!(receiver.statistics().torn, 0);
+}
+
+#[test]
+fn several_writers_rests_do_not_mix() {
+    let ends = open("fifo");
+    let other = Channel::open_sender(&ends.address, GENEROUS).unwrap();
+    ends.sender.send(&[1; 200_000], Timeout::Now).unwrap();
+    assert_eq!(other.send(&[2; 100_000], Timeout::Now).unwrap_err().errno(), libc::EAGAIN);
+    assert_eq!(ends.receiver.recv_message(Timeout::Now).unwrap_err().errno(), libc::EAGAIN);
+    other.send(&[2; 100_000], Timeout::Now).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| other.send(b"behind it", GENEROUS).unwrap());
+        scope.spawn(|| ends.sender.flush(GENEROUS).unwrap());
+        let mut received: Vec<_> = (0..3).map(|_| ends.receiver.recv_message(GENEROUS).unwrap().data).collect();
+        received.sort();
+        assert!(received == [vec![1; 200_000], vec![2; 100_000], b"behind it".to_vec()]);
+    });
+    assert_eq!(ends.receiver.statistics().torn, 0);
+}
+
+#[test]
+fn the_rest_goes_out_when_the_sender_is_closed() {
+    let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+    sender.send(&[1; 100_000], Timeout::Now).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(receiver.recv_message(GENEROUS).unwrap().data == [1; 100_000]));
+        drop(sender);
+    });
+}
+
+#[test]
+fn a_rest_that_is_lost_with_the_receiver_is_counted() {
+    let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
+    sender.send(&[1; 100_000], Timeout::Now).unwrap();
+    let child = fork(|| sender.flush(Timeout::Now).unwrap()); // the rest is its parent's
+    child.join();
+    drop(receiver);
+    let error = sender.send(b"another", Timeout::Now).unwrap_err();
+    assert!(error.is(Errno::EPIPE) && error.to_string().contains("the message before"), "{error}");
+    assert_eq!(sender.statistics().unconfirmed, 1);
+    assert_eq!(sender.send(b"another", Timeout::Now).unwrap_err().errno(), libc::EPIPE);
+    assert_eq!(sender.statistics().unconfirmed, 1);
 }
 
 #[test]
@@ -77,6 +157,22 @@ fn a_shell_can_write_lines() {
     assert!(status.unwrap().success());
     assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"one");
     assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"two");
+}
+
+#[test]
+fn a_line_that_is_too_large_is_skipped_whole() {
+    let ends = open("fifo?framing=line&keep-open=1");
+    let mut other = std::fs::OpenOptions::new().write(true).open(ends.address.path()).unwrap();
+    let next = || ends.receiver.recv_message(Timeout::Now).map(|message| message.data).map_err(|error| error.errno());
+    other.write_all(&[b'A'; 4096]).unwrap();
+    assert_eq!(next(), Err(libc::EBADMSG));
+    for _ in 0..2 {
+        other.write_all(&[b'A'; 3000]).unwrap();
+        assert_eq!(next(), Err(libc::EAGAIN), "it is told once");
+    }
+    other.write_all(b"tail\nwhole\n").unwrap();
+    assert_eq!(next().unwrap(), b"whole");
+    assert_eq!(ends.receiver.statistics().garbage, 1);
 }
 
 #[test]

@@ -209,7 +209,9 @@ impl Channel {
     }
 
     /// Send one message; waits for room. Higher priorities are received first, where the mechanism has any. A message that is
-    /// sent has been handed to the mechanism; what outlives what is told by ``Channel.capabilities()``.
+    /// sent has been handed to the mechanism; what outlives what is told by ``Channel.capabilities()``. Of one over ``tcp:``,
+    /// ``unix:``, ``pipe:`` or ``fifo:`` a part may have been sent when the time is over: it counts as sent, and the rest
+    /// goes out with the next call that waits on the channel, or ``flush()``.
     ///
     /// Raises TimeoutError, BlockingIOError with a timeout of 0, BrokenPipeError: the last receiver has gone (over
     /// ``ring:``, and there is no room), ConnectionResetError: what was sent before may be lost and this was not sent, OSError (EMSGSIZE: larger than the
@@ -304,11 +306,13 @@ impl Channel {
     }
 
     /// Wait until what was sent is out of this process's hands: acknowledged by the other host (``tcp:``), read by the other
-    /// side (``unix:``), on the disk (``file:``, blocking for it), with the kernel or in shared memory (the others, at once). A
-    /// receiver over ``file:`` with a name says that what it has received is dealt with, and has that on the disk.
+    /// side (``unix:``), on the disk (``file:``, blocking for it), with the kernel or in shared memory (the others, at once
+    /// but for the rest of a message over ``pipe:`` and ``fifo:``). A receiver over ``file:`` with a name says that what it
+    /// has received is dealt with, and has that on the disk.
     ///
-    /// Raises ConnectionResetError: the connection broke before, and something may be lost, TimeoutError, BlockingIOError,
-    /// OSError (EIO, ENOSPC, EDQUOT: it may not be on the disk, and never will be).
+    /// Raises ConnectionResetError: the connection broke before, and something may be lost, BrokenPipeError: the receiver of
+    /// a pipe has gone before it had the rest of a message, TimeoutError, BlockingIOError, OSError (EIO, ENOSPC, EDQUOT: it
+    /// may not be on the disk, and never will be).
     #[pyo3(signature = (timeout = None))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let channel = self.handle.get()?;

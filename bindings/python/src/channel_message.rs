@@ -109,11 +109,11 @@ impl PeerOf {
 /// What one end of a channel has seen.
 ///
 /// ``sent`` messages from here, answers included, and ``received`` here; ``waiting`` ones can be received (None: not known);
-/// ``peers`` connections to senders are open; ``reconnects`` times a connection was made anew; ``unconfirmed`` times something
-/// sent may have been lost with one, was refused, or could not be brought to the disk; ``torn`` messages came in part, or tails
-/// of a log were cut, by all its users; ``cut_off`` senders sent something else;
-/// ``garbage`` times something else was in a pipe; ``dropped`` messages of a full ring, by all its users; ``missed`` by this
-/// subscriber, or reader of a log.
+/// ``peers`` connections to senders are open; ``reconnects`` times a connection was made anew; ``unconfirmed`` times
+/// something sent may have been lost with one, or in part with a pipe's receiver, was refused, or could not be brought to the
+/// disk; ``torn`` messages came in part, or tails of a log were cut, by all its users; ``cut_off`` senders sent something
+/// else; ``garbage`` times something else was in a pipe; ``dropped`` messages of a full ring, by all its users; ``missed`` by
+/// this subscriber, or reader of a log.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
 pub struct ChannelStatistics {
