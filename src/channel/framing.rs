@@ -103,16 +103,21 @@ pub(super) struct Decoder {
     /// Where the search for a line feed goes on.
     searched: usize,
     ended: bool,
+    /// What comes up to the next line feed belongs to a line that was too large.
+    passing: bool,
 }
 
 impl Decoder {
     pub fn new(frames: Frames) -> Decoder {
-        Decoder { frames, bytes: Vec::new(), filled: 0..0, searched: 0, ended: false }
+        Decoder { frames, bytes: Vec::new(), filled: 0..0, searched: 0, ended: false, passing: false }
     }
 
     /// Looks at what has come.
     #[inline]
     pub fn next(&mut self) -> Next {
+        if self.passing {
+            self.pass();
+        }
         let found = &self.bytes[self.filled.clone()];
         match self.frames.framing {
             Framing::Length => match found.first_chunk::<PREFIX>() {
@@ -165,6 +170,22 @@ impl Decoder {
             self.filled = 0..0;
             self.searched = 0;
         }
+    }
+
+    /// Goes past what [`Decoder::next`] has found to be too large, and of a line past what is still to come.
+    #[cold]
+    pub fn pass_over(&mut self, length: usize) {
+        self.passing = self.frames.framing == Framing::Line && length >= self.filled.len(); // the line feed has not come
+        self.take(length);
+    }
+
+    #[cold]
+    fn pass(&mut self) {
+        let found = &self.bytes[self.filled.clone()];
+        let line = found.iter().position(|byte| *byte == b'\n');
+        self.passing = line.is_none() && !self.ended;
+        self.filled.start = line.map_or(self.filled.end, |at| self.filled.start + at + 1);
+        self.searched = self.filled.start;
     }
 
     fn head(&self) -> usize {
@@ -299,6 +320,47 @@ mod tests {
     fn a_line_without_an_end_is_one_when_the_stream_ends() {
         let (found, _) = decode(Framing::Line, 100, b"one\ntwo", 3);
         assert_eq!(found, [b"one".to_vec(), b"two".to_vec()]);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_that_was_too_large_is_no_line() {
+        let stream = [b"one\n", &[b'x'; 50][..], b"\ntwo\n", &[b'y'; 11], b"\nthree\n", &[b'z'; 30]].concat();
+        for step in [1, 2, 3, 7, 11, 12, 1000] {
+            let mut decoder = Decoder::new(Frames { framing: Framing::Line, largest: 10 });
+            let (mut rest, mut found, mut too_large) = (&stream[..], Vec::new(), 0);
+            loop {
+                match decoder.next() {
+                    Next::Message(length) => {
+                        found.push(decoder.message(length).to_vec());
+                        decoder.take(length);
+                    }
+                    Next::TooLarge(length) => {
+                        too_large += 1;
+                        decoder.pass_over(length);
+                    }
+                    Next::More if rest.is_empty() && decoder.ended => break,
+                    Next::More if rest.is_empty() => decoder.end(),
+                    Next::More => {
+                        let filled = decoder.fill(|room| {
+                            let (now, later) = rest.split_at(rest.len().min(step));
+                            room[..now.len()].copy_from_slice(now);
+                            rest = later;
+                            Ok(now.len())
+                        });
+                        filled.unwrap();
+                    }
+                }
+            }
+            assert_eq!((found, too_large), (vec![b"one".to_vec(), b"two".to_vec(), b"three".to_vec()], 3), "{step}");
+            // The next writer begins a line.
+            decoder.begin_anew();
+            let filled = decoder.fill(|room| {
+                room[..5].copy_from_slice(b"four\n");
+                Ok(5)
+            });
+            filled.unwrap();
+            assert_eq!(decoder.next(), Next::Message(4), "{step}");
+        }
     }
 
     #[test]

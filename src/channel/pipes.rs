@@ -164,7 +164,7 @@ impl State {
                 framing::Next::Message(length) => Next::Message(length),
                 framing::Next::More => Next::More,
                 framing::Next::TooLarge(length) => {
-                    decoder.take(length);
+                    decoder.pass_over(length);
                     Next::Garbage
                 }
             },
