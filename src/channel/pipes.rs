@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::PollFlags;
 
 use super::fragments::{self, Assembler};
@@ -16,8 +17,11 @@ use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal}
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
+use crate::paths;
 use crate::pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
-use crate::sys::{SysResult, direct, pipe_reader};
+use crate::sys::not_inherited::NotInherited;
+use crate::sys::pipe_reader::PipeClaim;
+use crate::sys::{SysResult, copy_descriptor, direct};
 use crate::timeout::Timeout;
 use crate::wait::{Forked, Object, Operation, Turns};
 
@@ -86,6 +90,8 @@ struct State {
     is_gated: bool,
     found: Found,
     frames: Frames,
+    /// By which a FIFO has one receiver at a time. `None` in a child made by fork, until the parent has let go.
+    claim: Option<PipeClaim>,
     /// What a look ahead has found.
     upcoming: Option<Next>,
     rung: bool,
@@ -120,7 +126,7 @@ impl State {
             Framing::Length => Found::Pieces(Assembler::new(frames.largest)),
             _ => Found::Stream(Decoder::new(frames)),
         };
-        State { gate: None, is_gated: false, found, frames, upcoming: None, rung: false, ended: false }
+        State { gate: None, is_gated: false, found, frames, claim: None, upcoming: None, rung: false, ended: false }
     }
 
     fn gate(&mut self) -> SysResult<Arc<Gate>> {
@@ -216,21 +222,34 @@ impl State {
     }
 }
 
+/// Claims a FIFO for this process, by a description of its own: a child made by fork has copies of the others, and would keep
+/// it beyond this process.
+fn claim(fifo: &Fifo) -> SysResult<PipeClaim> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let own = NotInherited::open(|| match paths::reopen(fifo.as_fd(), flags) {
+        Err(Errno::ENOENT) => copy_descriptor(fifo.as_fd()), // without /proc children do keep it
+        opened => opened,
+    });
+    PipeClaim::new(own?)
+}
+
 impl PipeReceiver {
     /// Opens the FIFO, or makes it; waits for a sender, unless the address says `keep-open=1`.
     pub fn open(address: &Address, plain: &Address, timeout: Timeout) -> Result<PipeReceiver> {
         let options = FifoOptions { create: true, ..Default::default() };
         let fifo = Fifo::open_reader(plain, &options, timeout)?;
-        pipe_reader::claim(fifo.as_fd()).map_err(|errno| {
+        let claim = claim(&fifo).map_err(|errno| {
             let error = Error::new(errno, "open for receiving").on_text(address.to_string());
             match errno {
                 Errno::EBUSY => error.because(
                     "another receiver has it; two would tear each other's messages apart. mq: sysv-mq: and ring: have many",
                 ),
-                _ => error,
+                _ => explain_descriptors(error),
             }
         })?;
-        PipeReceiver::over(End::Fifo(fifo), address)
+        let receiver = PipeReceiver::over(End::Fifo(fifo), address)?;
+        receiver.state.take_soon().claim = Some(claim);
+        Ok(receiver)
     }
 
     pub fn over(end: End, address: &Address) -> Result<PipeReceiver> {
@@ -255,6 +274,11 @@ impl PipeReceiver {
     fn gate_for_waiting(&self, operation: &Operation<'_>) -> Result<(Arc<Gate>, bool)> {
         let mut state = self.state.take_soon();
         let gate = state.gate().map_err(|errno| explain_descriptors(operation.error(errno)))?;
+        if let End::Fifo(fifo) = &self.end
+            && state.claim.is_none()
+        {
+            state.claim = claim(fifo).ok(); // until then the parent keeps others away
+        }
         Ok((gate, state.is_gated))
     }
 

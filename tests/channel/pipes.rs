@@ -1,10 +1,11 @@
 //! Channels over pipes and FIFOs at their edges.
 
 use std::io::Write;
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use wigwag::{Channel, Timeout};
+use wigwag::{Address, Channel, Timeout};
 
 use super::{open, told};
 use crate::support::{GENEROUS, SHORT, fork};
@@ -200,6 +201,69 @@ fn a_line_that_could_mix_is_refused() {
     let ends = open("fifo?framing=line");
     let error = ends.sender.send(&[b'x'; 5000], GENEROUS).unwrap_err();
     assert!(error.is(Errno::EMSGSIZE) && error.to_string().contains("framing=length"), "{error}");
+}
+
+#[test]
+fn a_fifo_is_free_once_its_receiver_is_gone_whatever_children_live() {
+    let directory = tempfile::tempdir().unwrap();
+    let address: Address = format!("fifo:{}?keep-open=1", directory.path().join("fifo").display()).parse().unwrap();
+    let open = || Channel::open_receiver(&address, Timeout::Now);
+    let forever = || loop {
+        // SAFETY: a plain system call.
+        unsafe { libc::pause() };
+    };
+    // Closed, while a child lives on.
+    let receiver = open().unwrap();
+    let child = fork(forever);
+    assert_eq!(open().err().unwrap().errno(), libc::EBUSY);
+    drop(receiver);
+    drop(open().unwrap());
+    drop(child);
+    // Killed, while a child lives on, until this process lets it end.
+    let (done, tell) = nix::unistd::pipe().unwrap();
+    let (stay, hold) = nix::unistd::pipe().unwrap();
+    let parent = fork(|| {
+        let receiver = open().unwrap();
+        // SAFETY: only the test's own copy shall count, and nobody uses this one.
+        unsafe { libc::close(hold.as_raw_fd()) };
+        let child = fork(|| {
+            // SAFETY: a plain system call: it outlives its parent.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+            nix::unistd::write(&tell, b"x").unwrap();
+            assert_eq!(nix::unistd::read(&stay, &mut [0]), Ok(0));
+        });
+        child.join();
+        drop(receiver);
+    });
+    told(&done);
+    assert_eq!(open().err().unwrap().errno(), libc::EBUSY);
+    parent.kill(libc::SIGKILL);
+    parent.wait();
+    drop(open().unwrap());
+}
+
+#[test]
+fn a_child_that_receives_has_the_fifo_after_its_parent() {
+    let directory = tempfile::tempdir().unwrap();
+    let address: Address = format!("fifo:{}?keep-open=1", directory.path().join("fifo").display()).parse().unwrap();
+    let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+    let (done, tell) = nix::unistd::pipe().unwrap();
+    let (go, wake) = nix::unistd::pipe().unwrap();
+    let child = fork(|| {
+        assert_eq!(receiver.recv_message(SHORT).unwrap_err().errno(), libc::ETIMEDOUT);
+        nix::unistd::write(&tell, b"x").unwrap();
+        told(&go);
+        assert_eq!(receiver.recv_message(SHORT).unwrap_err().errno(), libc::ETIMEDOUT);
+        nix::unistd::write(&tell, b"x").unwrap();
+        assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"for the child");
+    });
+    told(&done);
+    drop(receiver);
+    nix::unistd::write(&wake, b"x").unwrap();
+    told(&done);
+    assert_eq!(Channel::open_receiver(&address, Timeout::Now).err().unwrap().errno(), libc::EBUSY);
+    Channel::open_sender(&address, GENEROUS).unwrap().send(b"for the child", GENEROUS).unwrap();
+    child.join();
 }
 
 #[test]
