@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::way_back::{Answers, CallerNumber, Horizon, WayBack, address_of, open_lasting, remove_leftovers, way_back};
+use super::way_back::{
+    Answers, CallerNumber, Horizon, WayBack, address_of, open_lasting, remove_leftovers, remove_of, way_back,
+};
 use super::{Channel, ChannelPeer};
 use crate::address::Address;
 use crate::error::Result;
@@ -312,7 +314,7 @@ impl Server {
         let Callers(callers) = &mut *self.callers.take_soon();
         if self.horizon.is_gone(caller) {
             callers.remove(&caller);
-            let _ = Channel::remove(&address_of(base, caller)?); // there may be nothing, as it was closed
+            let _ = remove_of(base, caller); // there may be nothing, as it was closed
             return Err(self.object.error(Errno::EPIPE, "answer"));
         }
         if let Some(channel) = callers.get(&caller) {
@@ -330,7 +332,7 @@ impl Server {
         callers.retain(|caller, _| {
             let gone = self.horizon.is_gone(*caller);
             if gone {
-                let _ = address_of(base, *caller).and_then(|address| Channel::remove(&address));
+                let _ = remove_of(base, *caller);
             }
             !gone
         });

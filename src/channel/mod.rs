@@ -192,13 +192,13 @@ impl Channel {
         Ok(Channel::over(address, Direction::Out, transport, None))
     }
 
-    /// As [`Channel::open_sender`], over what a receiver has made and has open: makes nothing, and never blocks.
+    /// As [`Channel::open_sender`], over what a caller has made for answers and has open: makes nothing, and never blocks.
     fn existing_sender(address: &Address) -> Result<Channel> {
         let plain = plain(address, "open for sending")?;
         let transport: Box<dyn Transport> = match address.scheme() {
             Scheme::Fifo => Box::new(PipeSender::open(address, &plain, false, Timeout::Now)?),
             Scheme::Mq => Box::new(Posix::existing(&plain, MqAccess::Send)?),
-            Scheme::SysvMq => Box::new(SystemV::existing(&plain, MqAccess::Send)?),
+            Scheme::SysvMq => Box::new(SystemV::for_answers(&plain)?),
             Scheme::Ring => Box::new(Ring::existing(&plain, RingRole::Producer)?),
             _ => return Err(has_no_name(address, "open for sending")),
         };

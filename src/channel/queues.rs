@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::transport::Transport;
+use super::way_back::queue_for_answers;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
@@ -157,10 +158,9 @@ impl SystemV {
         Ok(SystemV { queue, receives: access == MqAccess::Receive })
     }
 
-    /// Opens a queue that somebody else has made. Never blocks.
-    pub fn existing(address: &Address, access: MqAccess) -> Result<SystemV> {
-        let queue = SysvMq::open(address, &SysvMqOptions { access, ..Default::default() })?;
-        Ok(SystemV { queue, receives: access == MqAccess::Receive })
+    /// Opens a queue that a caller has made for answers, to send them. Never blocks.
+    pub fn for_answers(address: &Address) -> Result<SystemV> {
+        Ok(SystemV { queue: queue_for_answers(address)?, receives: false })
     }
 }
 

@@ -1,7 +1,9 @@
 //! How answers find back to their callers: where a mechanism knows no senders, each caller has a channel of its own.
 //!
-//! Its name is the address of the questions, `-` and the caller's number; over System V queues, whose names are keys, one that is
-//! made from the number.
+//! Its name is the address of the questions, `-` and the caller's number; over System V queues, whose names are keys, one
+//! that is made from the number. Anybody's queue may have such a key, and a number is what a message says: so a queue for
+//! answers has a mark that only its owner can have given it, and another is neither written to nor removed. The mark is how
+//! many bytes it may hold: an odd number, of which the last digits come from the key.
 //!
 //! Whoever makes such a channel removes it; what a killed caller has left is removed by the server that has an answer for it, and
 //! by the next that opens either side. A server never makes one, so that nothing comes after a caller that has closed.
@@ -13,7 +15,7 @@ use nix::unistd::Pid;
 use super::{Capabilities, Channel};
 use crate::address::{Address, Scheme, SysvName};
 use crate::error::{Error, Result};
-use crate::mq::{SysvMq, SysvMqOptions};
+use crate::mq::{MqAccess, SysvMq, SysvMqOptions};
 use crate::segment;
 use crate::sys::fork;
 use crate::timeout::Timeout;
@@ -97,7 +99,8 @@ impl Answers {
             let number = horizon.number();
             let address = address_of(base, number)?;
             if base.scheme() == Scheme::SysvMq {
-                match SysvMq::create(&address, &SysvMqOptions::default()) {
+                let options = SysvMqOptions { bytes: marked_size(base, number)?, ..Default::default() };
+                match SysvMq::create(&address, &options) {
                     Err(error) if error.is(Errno::EEXIST) => continue, // somebody else's key
                     created => drop(created?),
                 }
@@ -120,8 +123,7 @@ impl Drop for Answers {
 pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address> {
     let mut name = base.name().to_vec();
     if base.scheme() == Scheme::SysvMq {
-        let key = crc32fast::hash(&caller.0.to_le_bytes()).max(1); // 0 is that of private queues
-        name = format!("0x{key:08x}").into_bytes();
+        name = format!("0x{:08x}", key_of(caller)).into_bytes();
     } else {
         name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
     }
@@ -133,6 +135,9 @@ pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address
 fn kept_open(base: &Address, name: Vec<u8>, id: Option<u8>) -> Result<Address> {
     let mut options: Vec<(&str, String)> =
         base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
+    if base.scheme() == Scheme::SysvMq {
+        options.retain(|(key, _)| *key != "bytes"); // see `marked_size`
+    }
     if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
         options.push(("keep-open", "1".into()));
     }
@@ -146,6 +151,58 @@ pub(super) fn open_lasting(address: &Address, timeout: Timeout) -> Result<(Chann
     let ends = address.scheme() == Scheme::Ring && Channel::capabilities(&address)?.ends;
     let sender = if ends { Some(Channel::open_sender(&address, Timeout::Now)?) } else { None };
     Ok((receiver, sender))
+}
+
+fn key_of(caller: CallerNumber) -> u32 {
+    crc32fast::hash(&caller.0.to_le_bytes()).max(1) // 0 is that of private queues
+}
+
+/// The sizes of queues for answers, modulo this, are their marks.
+const MARKS: usize = 2048;
+
+fn mark(key: u32) -> usize {
+    (crc32fast::hash(&key.to_le_bytes()) as usize | 1) % MARKS
+}
+
+/// How many bytes the queue for answers of a caller may hold: what the address says, or else the system, give or take the
+/// mark.
+fn marked_size(base: &Address, caller: CallerNumber) -> Result<usize> {
+    let usual = SysvMq::limits()?.bytes_max;
+    let wanted = base.number("bytes").map_or(usual, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let marked = wanted - wanted % MARKS + mark(key_of(caller));
+    let marked = if marked < wanted { marked.saturating_add(MARKS) } else { marked };
+    if marked <= usual.max(wanted) {
+        return Ok(marked);
+    }
+    marked.checked_sub(MARKS).ok_or_else(|| {
+        Error::new(Errno::ENOSPC, "call").on_text(base.to_string()).because_found(format!(
+            "a queue for answers takes {marked} bytes, and kernel.msgmnb allows {usual}; raise it"
+        ))
+    })
+}
+
+/// Opens the queue for answers at `address`, which another caller has made.
+///
+/// # Errors
+/// `EPERM` the queue there is none for answers; `EACCES` this user may not write to it, or not look at it.
+pub(super) fn queue_for_answers(address: &Address) -> Result<SysvMq> {
+    let queue = SysvMq::open(address, &SysvMqOptions { access: MqAccess::Send, ..Default::default() })?;
+    let status = queue.status()?;
+    if status.bytes_max % MARKS == mark(status.key.cast_unsigned()) {
+        return Ok(queue);
+    }
+    Err(Error::new(Errno::EPERM, "answer").on_text(address.to_string()).because(
+        "the queue with the key that the question names is none that a caller has made for answers; it was left alone",
+    ))
+}
+
+/// Removes the channel for answers of a caller that is gone, if it is there still.
+pub(super) fn remove_of(base: &Address, caller: CallerNumber) -> Result<()> {
+    let address = address_of(base, caller)?;
+    match base.scheme() {
+        Scheme::SysvMq => queue_for_answers(&address)?.unlink(),
+        _ => Channel::remove(&address),
+    }
 }
 
 /// Removes the channels for answers that killed callers have left, as far as they can be listed: POSIX queues only where
@@ -174,7 +231,7 @@ pub(super) fn remove_leftovers(base: &Address, horizon: Horizon) {
             (digits == format!("{number:016x}")).then_some(CallerNumber(number))
         });
         if let Some(caller) = number.filter(|caller| horizon.is_gone(*caller)) {
-            let _ = address_of(base, caller).and_then(|address| Channel::remove(&address));
+            let _ = remove_of(base, caller);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use wigwag::{Address, Caller, Channel, Server, Timeout};
+use wigwag::{Address, Caller, Channel, Server, SysvMq, SysvMqOptions, Timeout};
 
 use super::told;
 use crate::support::{GENEROUS, SHORT, eventually, fork, fresh};
@@ -282,15 +282,77 @@ fn what_a_killed_caller_leaves_the_next_removes() {
         leave();
         drop(server);
         assert_eq!(files(), 2, "{address}");
-        // What other tests fork meanwhile has the descriptors of this one's receiver for a while.
-        let _server = loop {
-            match Server::open(address, GENEROUS) {
-                Err(error) if error.is(Errno::EBUSY) => std::thread::sleep(Duration::from_millis(1)),
-                server => break server.unwrap(),
-            }
-        };
+        let _server = Server::open(address, GENEROUS).unwrap();
         assert_eq!(files(), 1, "{address}");
     });
+}
+
+/// The key of a caller's queue for answers, whose number a question names.
+fn key_for_answers(question: &[u8]) -> Address {
+    format!("sysv-mq:0x{:08x}", crc32fast::hash(&question[4..12])).parse().unwrap()
+}
+
+#[test]
+fn a_number_that_leads_to_somebody_elses_queue_leads_nowhere() {
+    let (_directory, address) = fresh_address("sysv-mq");
+    let server = Server::open(&address, GENEROUS).unwrap();
+    let questions = Channel::open_sender(&address, GENEROUS).unwrap();
+    // Of another namespace, as far as can be told; and of a caller that is dead.
+    let made_up = [b"WWqu".as_slice(), &rand_number().to_le_bytes(), &1_u64.to_le_bytes(), b"payload"].concat();
+    let child = fork(|| {
+        let caller = Caller::open(&address, GENEROUS).unwrap();
+        let _ = caller.call(b"of the dead", GENEROUS);
+    });
+    let of_the_dead = Channel::open_receiver(&address, GENEROUS).unwrap().recv_message(GENEROUS).unwrap().data;
+    child.kill(libc::SIGKILL);
+    child.wait();
+    Channel::remove(&key_for_answers(&of_the_dead)).unwrap();
+    for (dropped, question) in [made_up, of_the_dead].iter().enumerate() {
+        for options in ["", "?bytes=3000"] {
+            let theirs: Address = format!("{}{options}", key_for_answers(question)).parse().unwrap();
+            let queue = SysvMq::create(&theirs, &SysvMqOptions::default()).unwrap();
+            questions.send(question, GENEROUS).unwrap();
+            let was_there = server.next(GENEROUS).unwrap().answer(Ok(b"!"));
+            let status = queue.status(); // fails if it is gone
+            queue.unlink().unwrap();
+            assert_eq!((was_there, status.unwrap().messages), (false, 0), "{dropped} {options}");
+        }
+    }
+    assert_eq!(server.dropped(), 4);
+    Channel::remove(&address).unwrap();
+}
+
+fn rand_number() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+#[test]
+fn the_queue_of_a_killed_caller_is_removed_by_the_server_that_has_an_answer() {
+    for options in ["", "?bytes=3000"] {
+        let (_directory, address) = fresh_address("sysv-mq");
+        let address: Address = format!("{address}{options}").parse().unwrap();
+        let server = Server::open(&address, GENEROUS).unwrap();
+        let (questions, again) =
+            (Channel::open_receiver(&address, GENEROUS).unwrap(), Channel::open_sender(&address, GENEROUS).unwrap());
+        let child = fork(|| {
+            let caller = Caller::open(&address, GENEROUS).unwrap();
+            assert_eq!(caller.call(b"first", GENEROUS).unwrap(), b"!".repeat(2900));
+            let _ = caller.call(b"second", GENEROUS);
+        });
+        let first = questions.recv_message(GENEROUS).unwrap().data;
+        let answers = SysvMq::open(&key_for_answers(&first), &SysvMqOptions::default()).unwrap();
+        assert!(answers.status().unwrap().bytes_max > 2900);
+        again.send(&first, GENEROUS).unwrap();
+        assert!(server.next(GENEROUS).unwrap().answer(Ok(&b"!".repeat(2900))));
+        let second = questions.recv_message(GENEROUS).unwrap().data;
+        child.kill(libc::SIGKILL);
+        child.wait();
+        again.send(&second, GENEROUS).unwrap();
+        assert!(!server.next(GENEROUS).unwrap().answer(Ok(b"!")));
+        assert_eq!(answers.status().unwrap_err().errno(), libc::EIDRM);
+        Channel::remove(&address).unwrap();
+    }
 }
 
 #[test]
