@@ -479,10 +479,10 @@ impl Channel {
         self.transport.flush(timeout)
     }
 
-    /// A descriptor to poll before the next call, and what for: that it is ready means that the call is worth trying
-    /// with a timeout of zero. It belongs to the channel, and to this process: a child made by fork asks anew. From then
-    /// on each message over a connection or a pipe costs its sender a little more, as the set behind the descriptor has to
-    /// be woken.
+    /// A descriptor to poll before the next call, and what for: that it is ready means that the call is worth trying with a
+    /// timeout of zero. It belongs to the channel, and to this process: a child made by fork asks anew. From then on each
+    /// message over a connection, pipe or `mq:` costs its sender a little more, as the set behind the descriptor has to be
+    /// woken.
     ///
     /// # Errors
     /// `ENOTSUP` there is nothing to poll; `EMFILE`, `ENFILE` no descriptor is left.

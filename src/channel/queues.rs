@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
+use super::gate::Gate;
 use super::transport::Transport;
 use super::way_back::queue_for_answers;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
+use crate::limits::explain_descriptors;
 use crate::mq::{Mq, MqAccess, MqOptions, SysvMq, SysvMqOptions, SysvSelect};
 use crate::sys::copy_descriptor;
 use crate::timeout::Timeout;
-use crate::wait::{Forked, Object, Turns};
+use crate::wait::{Forked, Object, Operation, Turns};
 
 /// The type of a channel's System V messages; messages of any type are received.
 const TYPE: i64 = 1;
@@ -25,27 +27,57 @@ pub(super) struct Posix {
     queue: Mq,
     /// The queue's largest message, which the kernel wants room for.
     largest: usize,
-    small: Turns<Small>,
+    /// As large as that one, once a receiver's buffer is smaller; taken for as long as such a receiver waits.
+    room: Turns<Room>,
+    aside: Turns<Aside>,
     has_aside: AtomicBool,
 }
 
-/// For receivers whose buffers are smaller than the queue's largest message.
 #[derive(Default)]
-struct Small {
-    /// As large as that one, once it is needed.
-    room: Vec<u8>,
-    /// A message that did not fit its receiver's buffer, and its priority: the next to be received here.
-    aside: Option<(Vec<u8>, u32)>,
+struct Room(Vec<u8>);
+
+impl Forked for Room {
+    fn after_fork(&mut self) {}
+
+    fn replaced(&self) -> Room {
+        Room::default()
+    }
 }
 
-impl Forked for Small {
-    /// The message stays with the parent.
-    fn after_fork(&mut self) {
-        self.aside = None;
+/// What does not lie in the queue any more.
+#[derive(Default)]
+struct Aside {
+    /// A message that did not fit its receiver's buffer, and its priority: the next to be received here.
+    message: Option<(Vec<u8>, u32)>,
+    /// Shows it beside the queue, once somebody has asked for the descriptor.
+    gate: Option<Gate>,
+    rung: bool,
+}
+
+impl Aside {
+    fn ring(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.ring(&mut self.rung);
+        }
     }
 
-    fn replaced(&self) -> Small {
-        Small::default()
+    /// Gives the message out.
+    fn clear(&mut self) {
+        self.message = None;
+        if let Some(gate) = &self.gate {
+            gate.quiet(&mut self.rung);
+        }
+    }
+}
+
+impl Forked for Aside {
+    /// The message stays with the parent, and so does the bell.
+    fn after_fork(&mut self) {
+        *self = Aside::default();
+    }
+
+    fn replaced(&self) -> Aside {
+        Aside::default()
     }
 }
 
@@ -63,43 +95,54 @@ impl Posix {
     fn over(address: &Address, queue: Mq) -> Result<Posix> {
         let largest = queue.attributes()?.size;
         let object = Object::new(address.to_string());
-        Ok(Posix { object, queue, largest, small: Turns::new(Small::default()), has_aside: AtomicBool::new(false) })
+        Ok(Posix {
+            object,
+            queue,
+            largest,
+            room: Turns::new(Room::default()),
+            aside: Turns::new(Aside::default()),
+            has_aside: AtomicBool::new(false),
+        })
     }
 
     /// The kernel wants room for any message of the queue; the caller's buffer has less.
     #[cold]
     fn recv_small(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
         let mut operation = self.object.operation("recv", timeout);
-        let mut small = self.small.take(&mut operation)?;
-        let small = &mut *small;
-        let (message, priority) = match small.aside.take() {
-            Some(aside) => aside,
-            None => {
-                let missing = self.largest - small.room.len();
-                small.room.try_reserve_exact(missing).map_err(|_| operation.error(Errno::ENOMEM))?;
-                small.room.resize(self.largest, 0);
-                let received = self.queue.recv_into(&mut small.room, operation.left())?;
-                let message = &small.room[..received.size];
-                if let Some(room) = buffer.get_mut(..message.len()) {
-                    room.copy_from_slice(message);
-                    return Ok(ChannelReceived {
-                        length: message.len(),
-                        priority: received.priority,
-                        ..Default::default()
-                    });
-                }
-                (message.to_vec(), received.priority)
-            }
-        };
-        let fits = message.len() <= buffer.len();
-        self.has_aside.store(!fits, Ordering::Relaxed); // the turn orders it
-        if !fits {
-            let error = refusal::does_not_fit(operation.error(Errno::EMSGSIZE), message.len(), buffer.len());
-            small.aside = Some((message, priority));
-            return Err(error);
+        let mut room = self.room.take(&mut operation)?;
+        if let Some(received) = self.recv_aside(buffer, &operation)? {
+            return Ok(received);
         }
-        buffer[..message.len()].copy_from_slice(&message);
-        Ok(ChannelReceived { length: message.len(), priority, ..Default::default() })
+        let Room(room) = &mut *room;
+        let missing = self.largest - room.len();
+        room.try_reserve_exact(missing).map_err(|_| operation.error(Errno::ENOMEM))?;
+        room.resize(self.largest, 0);
+        let received = self.queue.recv_into(room, operation.left())?;
+        let Some(fitting) = buffer.get_mut(..received.size) else {
+            let mut message = std::mem::take(room); // no memory to ask for, of which there might be none
+            message.truncate(received.size);
+            let mut aside = self.aside.take_soon();
+            aside.message = Some((message, received.priority));
+            aside.ring();
+            self.has_aside.store(true, Ordering::Relaxed); // the turn orders it
+            return Err(refusal::does_not_fit(operation.error(Errno::EMSGSIZE), received.size, buffer.len()));
+        };
+        fitting.copy_from_slice(&room[..received.size]);
+        Ok(ChannelReceived { length: received.size, priority: received.priority, ..Default::default() })
+    }
+
+    /// Receives the message that lies aside, if there is one.
+    fn recv_aside(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
+        let mut aside = self.aside.take_soon();
+        let Some((message, priority)) = &aside.message else { return Ok(None) };
+        let (length, priority) = (message.len(), *priority);
+        let Some(room) = buffer.get_mut(..length) else {
+            return Err(refusal::does_not_fit(operation.error(Errno::EMSGSIZE), length, buffer.len()));
+        };
+        room.copy_from_slice(message);
+        aside.clear();
+        self.has_aside.store(false, Ordering::Relaxed); // the turn orders it
+        Ok(Some(ChannelReceived { length, priority, ..Default::default() }))
     }
 }
 
@@ -130,13 +173,29 @@ impl Transport for Posix {
     }
 
     fn descriptor(&self, direction: Direction) -> Result<(OwnedFd, PollFlags)> {
-        let events = if direction == Direction::In { PollFlags::POLLIN } else { PollFlags::POLLOUT };
-        let copied = copy_descriptor(self.queue.as_fd());
-        copied.map(|fd| (fd, events)).map_err(|errno| self.object.error(errno, "descriptor"))
+        let failed = |errno| explain_descriptors(self.object.error(errno, "descriptor"));
+        if direction == Direction::Out {
+            return copy_descriptor(self.queue.as_fd()).map(|fd| (fd, PollFlags::POLLOUT)).map_err(failed);
+        }
+        let mut aside = self.aside.take_soon();
+        let gate = match aside.gate.take() {
+            Some(gate) => gate,
+            None => {
+                let gate = Gate::new().map_err(failed)?;
+                gate.add(self.queue.as_fd(), libc::EPOLLIN.cast_unsigned(), 0).map_err(failed)?;
+                gate
+            }
+        };
+        let shown = aside.gate.insert(gate).show().map_err(failed)?;
+        if aside.message.is_some() {
+            aside.ring();
+        }
+        Ok((shown, PollFlags::POLLIN))
     }
 
     fn count(&self, statistics: &mut ChannelStatistics) {
-        statistics.waiting = self.queue.attributes().ok().map(|attributes| attributes.messages as u64);
+        let aside = u64::from(self.aside.take_soon().message.is_some());
+        statistics.waiting = self.queue.attributes().ok().map(|attributes| attributes.messages as u64 + aside);
     }
 
     fn end_waits(&self) {

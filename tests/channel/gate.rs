@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, poll};
 use wigwag::{Address, Channel, Timeout};
 
+use super::open;
 use crate::support::{GENEROUS, fork};
 
 fn named(scheme: &str) -> (tempfile::TempDir, Address) {
@@ -60,6 +61,45 @@ fn a_pipe_goes_behind_the_gate_while_somebody_sleeps_on_it() {
         receiver.descriptor().unwrap();
         sender.send(b"heard", GENEROUS).unwrap();
         assert_eq!(sleeper.join().unwrap(), b"heard");
+    });
+}
+
+#[test]
+fn a_message_that_lies_beside_its_queue_is_shown_and_counted() {
+    let ends = open("mq?depth=4&size=512");
+    let receiver = &ends.receiver;
+    let waiting = || receiver.statistics().waiting.unwrap();
+    for asked_before in [false, true] {
+        assert!(!asked_before || !is_ready(receiver, 0u16));
+        ends.sender.send(&[1; 100], GENEROUS).unwrap();
+        ends.sender.send(&[2; 5], GENEROUS).unwrap();
+        for _ in 0..2 {
+            assert_eq!(receiver.recv(&mut [0; 10], Timeout::Now).unwrap_err().true_size(), 100);
+            assert_eq!(waiting(), 2);
+        }
+        fork(|| assert!(is_ready(receiver, 0u16) && waiting() == 1, "the one beside it is the parent's")).join();
+        assert_eq!(receiver.recv(&mut [0; 100], Timeout::Now).unwrap().length, 100);
+        assert_eq!(waiting(), 1);
+        assert_eq!(receiver.recv(&mut [0; 10], Timeout::Now).unwrap().length, 5);
+        assert_eq!(waiting(), 0);
+        ends.sender.send(&[3; 100], GENEROUS).unwrap();
+        assert_eq!(receiver.recv(&mut [0; 10], Timeout::Now).unwrap_err().errno(), libc::EMSGSIZE);
+        assert!(is_ready(receiver, 0u16), "the queue is empty, and the message in memory");
+        fork(|| assert!(!is_ready(receiver, 0u16))).join();
+        assert_eq!(receiver.recv_message(Timeout::Now).unwrap().data, [3; 100]);
+        assert!(!is_ready(receiver, 0u16));
+    }
+}
+
+#[test]
+fn who_asks_for_the_descriptor_waits_for_nobody_who_receives() {
+    let ends = open("mq?depth=4&size=512");
+    std::thread::scope(|scope| {
+        let small = scope.spawn(|| ends.receiver.recv(&mut [0; 10], GENEROUS).unwrap().length);
+        assert!(!is_ready(&ends.receiver, 10u16));
+        assert_eq!(ends.receiver.statistics().waiting, Some(0));
+        ends.sender.send(b"for it", GENEROUS).unwrap();
+        assert_eq!(small.join().unwrap(), 6);
     });
 }
 
