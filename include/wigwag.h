@@ -629,7 +629,9 @@ int ww_file_end_waits(const ww_file *file);
  * it off could cut off what others have appended meanwhile; ww_file_append_locked() can take it back. Never blocks, other
  * than for the disk.
  *
- * Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ);
+ * Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ, if
+ * the process had its limit when it opened the file: who sets RLIMIT_FSIZE later ignores the signal, opens the file anew or
+ * appends by ww_file_append_locked());
  * -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT. */
 int ww_file_append(const ww_file *file, const void *data, size_t size, size_t *done);
 

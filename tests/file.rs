@@ -117,6 +117,7 @@ fn records_of_several_processes_stay_whole() {
 fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
     let (_directory, address) = place();
     fork(|| {
+        let early = open(&address);
         let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
         // SAFETY: reads a live local; a limit of this child only.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
@@ -133,6 +134,8 @@ fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
         assert!(error.reason().contains("the part is left in the file"), "{error}");
         assert_eq!(file.size().unwrap(), 100);
 
+        let error = early.append_locked(b"d", GENEROUS).unwrap_err(); // there was no limit when it was opened
+        assert_eq!((error.errno(), error.done()), (libc::EFBIG, 0));
         let error = file.append(b"d").unwrap_err();
         assert_eq!((error.errno(), error.done()), (libc::EFBIG, 0));
         assert!(error.reason().contains("100 bytes (RLIMIT_FSIZE); nothing was appended"), "{error}");

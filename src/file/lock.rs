@@ -92,15 +92,14 @@ impl File {
         let Some(request) = request(kind, range) else {
             return Err(operation.error(Errno::EINVAL).because("the range passes the largest file, 2^63 - 1 bytes"));
         };
-        let own = paths::reopen(self.fd.as_fd(), access).map_err(|errno| match errno {
+        // No child made by fork has a copy of it, which would keep the lock beyond this process.
+        let own = NotInherited::open(|| paths::reopen(self.fd.as_fd(), access)).map_err(|errno| match errno {
             Errno::ENOENT => operation.error(errno).because("a lock takes /proc, which is not mounted here"),
             errno => operation.error(errno).because_found(format!(
                 "a lock takes a description of its own, but the file cannot be opened once more: {}",
                 errno.desc()
             )),
         })?;
-        // From here on a child made by fork has no copy of it, which would keep the lock beyond this process.
-        let own = NotInherited::new(own);
         operation
             .in_call(
                 || match fcntl(own.as_fd(), FcntlArg::F_OFD_SETLK(&request)) {
@@ -171,7 +170,7 @@ impl FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         if self.own.is_of_this_process() {
-            // Closing would do, but for a child that was forked at the wrong moment. Cannot fail for what is locked.
+            // Closing would do, but for a program that another thread is just starting. Cannot fail for what is locked.
             let _ = self.unlock();
         }
     }

@@ -89,7 +89,8 @@ pub struct File {
     /// Where it was opened; `None` for an adopted descriptor.
     path: Option<PathBuf>,
     flags: OFlag,
-    /// Whether the process had a limit on file sizes when the file was opened: past one, a write raises SIGXFSZ.
+    /// Whether the process had a limit on file sizes when the file was opened: past one, a write raises SIGXFSZ. Asking
+    /// each time would be a second system call for each record.
     size_is_limited: bool,
 }
 
@@ -153,14 +154,15 @@ impl File {
     /// meanwhile. [`File::append_locked`] can take it back.
     ///
     /// # Errors
-    /// `ENOSPC`, `EDQUOT` the disk or quota is full; `EFBIG` the file or the process may not grow further (never
-    /// SIGXFSZ); `EBADF` not opened for appending; `EINVAL` adopted without O_APPEND; `EIO`.
+    /// `ENOSPC`, `EDQUOT` the disk or quota is full; `EFBIG` the file or the process may not grow further (never SIGXFSZ, if
+    /// the process had its limit when it opened the file: who sets RLIMIT_FSIZE later ignores the signal, opens the file anew
+    /// or appends by [`File::append_locked`]); `EBADF` not opened for appending; `EINVAL` adopted without O_APPEND; `EIO`.
     ///
     /// System call: write, on a description with O_APPEND.
     #[inline]
     pub fn append(&self, record: &[u8]) -> Result<()> {
         self.require_append("append")?;
-        match self.write_once(record) {
+        match self.write_once(record, self.size_is_limited) {
             Ok(written) if written == record.len() => Ok(()),
             Ok(written) => {
                 let (errno, cause) = self.why_short();
@@ -177,7 +179,7 @@ impl File {
     /// # Errors
     /// As [`File::append`], with nothing left in the file; as [`File::lock`].
     ///
-    /// System calls: those of [`File::lock`], write, on failure ftruncate.
+    /// System calls: those of [`File::lock`], getrlimit, write, on failure ftruncate.
     pub fn append_locked(&self, record: &[u8], timeout: Timeout) -> Result<()> {
         const NAME: &str = "append_locked";
         self.require_append(NAME)?;
@@ -186,7 +188,7 @@ impl File {
         let _lock = self.lock_in(&mut operation, LockMode::Exclusive, FileRange::WHOLE)?;
         let failed = |errno| self.full(self.object.error(errno, NAME));
         let before = fstat(&self.fd).map_err(failed)?.st_size;
-        match self.write_once(record) {
+        match self.write_once(record, sys::file_size::is_limited()) {
             Ok(written) if written == record.len() => Ok(()),
             Ok(written) => {
                 let (errno, cause) = self.why_short();
@@ -216,9 +218,9 @@ impl File {
     }
 
     #[inline]
-    fn write_once(&self, record: &[u8]) -> SysResult<usize> {
+    fn write_once(&self, record: &[u8], size_is_limited: bool) -> SysResult<usize> {
         loop {
-            match sys::file_size::write(self.fd.as_fd(), record, self.size_is_limited) {
+            match sys::file_size::write(self.fd.as_fd(), record, size_is_limited) {
                 Err(Errno::EINTR) => {}
                 result => return result,
             }

@@ -1,8 +1,6 @@
-//! Descriptors that a child made by fork does not get: what marks a holding of this process must end with it, and a copy
-//! in a child would keep it.
-//!
-//! A fork in the moment between opening such a descriptor and `new` is not seen; whoever uses that makes the descriptor
-//! a holding only afterwards, and ends the holding by more than closing where it can. `open` leaves no such moment.
+//! Descriptors that a child made by fork does not get: what marks a holding of this process must end with it, and a copy in a
+//! child would keep it. What another thread starts as a program (posix_spawn) has a copy until exec: whoever can ends the
+//! holding by more than closing.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -41,7 +39,7 @@ pub(crate) struct NotInherited {
 }
 
 impl NotInherited {
-    pub(crate) fn new(fd: OwnedFd) -> NotInherited {
+    fn new(fd: OwnedFd) -> NotInherited {
         let generation = fork::generation();
         let place = enter(fd.as_raw_fd());
         NotInherited { fd: ManuallyDrop::new(fd), place, generation }

@@ -314,7 +314,9 @@ pub unsafe extern "C" fn ww_file_end_waits(file: *const ww_file) -> c_int {
 /// it off could cut off what others have appended meanwhile; ww_file_append_locked() can take it back. Never blocks, other
 /// than for the disk.
 ///
-/// Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ);
+/// Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ, if
+/// the process had its limit when it opened the file: who sets RLIMIT_FSIZE later ignores the signal, opens the file anew or
+/// appends by ww_file_append_locked());
 /// -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_file_append(
