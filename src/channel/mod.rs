@@ -37,7 +37,7 @@ use refusal::unfit;
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::mq::{Mq, MqAccess, SysvMq};
-use crate::pipe::{Fifo, Pipe};
+use crate::pipe::Fifo;
 use crate::ring::{Ring, RingRole};
 use crate::timeout::Timeout;
 use crate::topic::Topic;
@@ -261,9 +261,7 @@ impl Channel {
     pub fn from_pipe(address: &Address, fd: OwnedFd) -> Result<Channel> {
         plain(address, "from_pipe")?;
         address.require_scheme(Scheme::Pipe, "from_pipe")?;
-        let pipe = Pipe::from_fd(fd)?;
-        let set = nix::fcntl::fcntl(pipe.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
-        set.map_err(|errno| Error::new(errno, "from_pipe").on_text(address.to_string()))?;
+        let pipe = pipes::adopt(fd, address)?;
         if pipe.is_reader() {
             let receiver = PipeReceiver::over(pipes::End::Pipe(pipe), address)?;
             return Ok(Channel::over(address, Direction::In, Box::new(receiver), None));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 
 use super::fragments::{self, Assembler};
@@ -60,6 +60,21 @@ pub(super) fn pair(address: &Address, plain: &Address) -> Result<(PipeReceiver, 
     };
     let (read, write) = Pipe::open(options)?;
     Ok((PipeReceiver::over(End::Pipe(read), address)?, PipeSender::over(End::Pipe(write), address)?))
+}
+
+/// One end that was handed over. Others may share its description, whose mode is not for us to change: so it is opened once
+/// more, unless nobody reads it, the pipe is another user's, or /proc is not mounted.
+pub(super) fn adopt(fd: OwnedFd, address: &Address) -> Result<Pipe> {
+    let failed = |errno| Error::new(errno, "from_pipe").on_text(address.to_string());
+    let pipe = Pipe::from_fd(fd)?;
+    let flags = OFlag::from_bits_retain(fcntl(pipe.as_fd(), FcntlArg::F_GETFL).map_err(failed)?);
+    match paths::reopen(pipe.as_fd(), flags & OFlag::O_ACCMODE | OFlag::O_NONBLOCK) {
+        Ok(own) => Pipe::from_fd(own),
+        Err(_) => {
+            fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(failed)?;
+            Ok(pipe)
+        }
+    }
 }
 
 /// Messages of a pipe: in pieces, or lines and writes as they come.

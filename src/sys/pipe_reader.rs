@@ -26,7 +26,8 @@ impl PipeClaim {
 impl Drop for PipeClaim {
     fn drop(&mut self) {
         if self.0.is_of_this_process() {
-            // Closing would do, where the description is not shared. Cannot fail for what is locked.
+            // Closing would do, but for a program that another thread is just starting, and where the description is shared.
+            // Cannot fail for what is locked.
             let _ = flock(&self.0, libc::LOCK_UN);
         }
     }

@@ -1,14 +1,15 @@
 //! Channels over pipes and FIFOs at their edges.
 
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use wigwag::{Address, Channel, Timeout};
 
 use super::{open, told};
-use crate::support::{GENEROUS, SHORT, fork};
+use crate::support::{GENEROUS, SHORT, fork, fork_without};
 
 #[test]
 fn a_writer_killed_in_the_middle_is_counted_and_others_go_on() {
@@ -275,6 +276,33 @@ fn a_fifo_starts_again_with_the_next_sender() {
     let next = Channel::open_sender(&address, GENEROUS).unwrap();
     next.send(b"two", GENEROUS).unwrap();
     assert_eq!(ends.receiver.recv_message(GENEROUS).unwrap().data, b"two");
+}
+
+#[test]
+fn an_end_that_is_handed_over_leaves_the_mode_of_its_description_alone() {
+    let flags_of = |fd: &OwnedFd| OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+    let adopts = || {
+        let (read, write) = nix::unistd::pipe2(OFlag::O_DIRECT | OFlag::O_CLOEXEC).unwrap();
+        fcntl(&write, FcntlArg::F_SETFL(flags_of(&write) | OFlag::O_APPEND)).unwrap();
+        let ends = [read, write];
+        let before = ends.each_ref().map(flags_of);
+        let address: Address = "pipe:".parse().unwrap();
+        let [receiver, sender] =
+            ends.each_ref().map(|end| Channel::from_pipe(&address, end.try_clone().unwrap()).unwrap());
+        assert_eq!(receiver.recv_message(Timeout::Now).unwrap_err().errno(), libc::EAGAIN);
+        sender.send(&[1; 10_000], Timeout::Now).unwrap();
+        assert!(receiver.recv_message(Timeout::Now).unwrap().data == [1; 10_000]);
+        while let Ok(()) = sender.send(&[1; 4000], Timeout::Now) {} // does not block
+        (before, ends.each_ref().map(flags_of))
+    };
+    let (before, after) = adopts();
+    assert_eq!(before, after);
+    // Where it cannot be opened once more, nothing else is lost.
+    fork_without(&[libc::SYS_openat], libc::EACCES, || {
+        let (before, after) = adopts();
+        assert_eq!(before.map(|flags| flags | OFlag::O_NONBLOCK), after);
+    })
+    .join();
 }
 
 #[test]
