@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::{Capabilities, Channel};
 use crate::address::{Address, Scheme, SysvName};
 use crate::error::{Error, Result};
-use crate::mq::{MqAccess, SysvMq, SysvMqOptions};
+use crate::mq::{MqAccess, SysvMq, SysvMqOptions, SysvSelect};
 use crate::segment;
 use crate::sys::fork;
 use crate::timeout::Timeout;
@@ -27,6 +27,13 @@ pub(super) struct CallerNumber(pub u64);
 
 const CHANCE_BITS: u32 = 22;
 const SPACE_BITS: u32 = 20;
+
+impl CallerNumber {
+    /// Its process, and below it the namespace.
+    fn process(self) -> u64 {
+        self.0 >> CHANCE_BITS
+    }
+}
 
 /// Names that a look for leftovers goes through at most.
 const LOOKED_AT: usize = 4096;
@@ -52,7 +59,7 @@ impl Horizon {
 
     /// Whether that caller's process is certainly no more; another one may have its pid by now.
     pub fn is_gone(self, caller: CallerNumber) -> bool {
-        let process = caller.0 >> CHANCE_BITS;
+        let process = caller.process();
         if self.0 == 0 || process & ((1 << SPACE_BITS) - 1) != self.0 {
             return false; // of another namespace, as far as can be told
         }
@@ -102,7 +109,7 @@ impl Answers {
                 let options = SysvMqOptions { bytes: marked_size(base, number)?, ..Default::default() };
                 match SysvMq::create(&address, &options) {
                     Err(error) if error.is(Errno::EEXIST) => continue, // somebody else's key
-                    created => drop(created?),
+                    created => sign(&created?)?,
                 }
             }
             let (channel, lasting) = open_lasting(&address, timeout)?;
@@ -181,6 +188,12 @@ fn marked_size(base: &Address, caller: CallerNumber) -> Result<usize> {
     })
 }
 
+/// Leaves this process's pid in its new queue, as that of whoever received last.
+fn sign(queue: &SysvMq) -> Result<()> {
+    let signed = queue.send(b"", 1, Timeout::Now).and_then(|()| queue.recv(SysvSelect::Any, Timeout::Now));
+    signed.map(drop).inspect_err(|_| drop(queue.unlink())) // it is ours, and nobody knows of it
+}
+
 /// Opens the queue for answers at `address`, which another caller has made.
 ///
 /// # Errors
@@ -199,9 +212,14 @@ pub(super) fn queue_for_answers(address: &Address) -> Result<SysvMq> {
 /// Removes the channel for answers of a caller that is gone, if it is there still.
 pub(super) fn remove_of(base: &Address, caller: CallerNumber) -> Result<()> {
     let address = address_of(base, caller)?;
-    match base.scheme() {
-        Scheme::SysvMq => queue_for_answers(&address)?.unlink(),
-        _ => Channel::remove(&address),
+    if base.scheme() != Scheme::SysvMq {
+        return Channel::remove(&address);
+    }
+    let queue = queue_for_answers(&address)?;
+    // Another caller's may have the same key; that one lives, unless it had the same pid.
+    match u64::try_from(queue.status()?.last_receiver) {
+        Ok(pid) if pid == caller.process() >> SPACE_BITS => queue.unlink(),
+        _ => Err(Error::new(Errno::EPERM, "remove").on_text(address.to_string()).because("it is another caller's")),
     }
 }
 
