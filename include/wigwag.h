@@ -238,8 +238,9 @@ typedef struct ww_socket_options {
 #define WW_SOCKET_OPTIONS_INIT WW_INIT(ww_socket_options)
 
 /* Connects to a listener, or fixes the peer of a datagram socket; waits for a host's name to be looked up and for the
- * connection to be made. A host's addresses are tried one after the other; an empty host is this one. A unix-dgram:
- * socket gets a name of the kernel's choice, so that the peer can answer. Free with ww_socket_close().
+ * connection to be made. A host's addresses are tried one after the other, each for its share of the time that is left
+ * and, but for the last, for 10 seconds at most; an empty host is this one. A unix-dgram: socket gets a name of the
+ * kernel's choice, so that the peer can answer. Free with ww_socket_close().
  *
  * Errors: -ECONNREFUSED nobody listens there; -ENOENT there is no such path or host; -EACCES the path's permissions, or
  * another user holds the abstract name; -EPROTOTYPE a unix socket of another type; -EHOSTUNREACH, -ENETUNREACH;

@@ -20,7 +20,7 @@ use crate::address::Address;
 use crate::error::Result;
 use crate::sys::fork;
 use crate::timeout::{Deadline, Timeout};
-use crate::wait::{Forked, Object, Operation, Turns};
+use crate::wait::{Forked, Object, Turns};
 
 const QUESTION: [u8; 4] = *b"WWqu";
 const ANSWER: [u8; 4] = *b"WWan";
@@ -29,7 +29,6 @@ const ANSWER_HEAD: usize = 13;
 
 /// How long an answer may wait for room at its caller's before it is dropped.
 const PATIENCE: Timeout = Timeout::After(Duration::from_secs(1));
-const SKIPPED_BY_A_TRY: u32 = 256;
 /// Callers whose channels a server keeps open.
 const KEPT: usize = 64;
 
@@ -166,7 +165,7 @@ impl Caller {
             let read = read_answer(&answer.data);
             let Some((_, went_well)) = read.filter(|(answered, _)| *answered == number) else {
                 self.late.fetch_add(read.is_some().into(), Ordering::Relaxed); // a count for people: orders nothing
-                skip(&mut operation, &mut skipped)?;
+                operation.go_on(&mut skipped)?;
                 continue;
             };
             answer.data.drain(..ANSWER_HEAD);
@@ -236,7 +235,7 @@ impl Server {
                 return Ok(Question { server: self, peer: found.received.peer, caller, number, message });
             }
             self.foreign.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-            skip(&mut self.object.operation("receive", deadline.left_of(timeout)), &mut skipped)?;
+            self.object.operation("receive", deadline.left_of(timeout)).go_on(&mut skipped)?;
         }
     }
 
@@ -339,16 +338,6 @@ impl Server {
         if callers.len() >= KEPT {
             callers.clear();
         }
-    }
-}
-
-/// Goes on after a message of no use, unless the wait is over by now: more of them may come without end. A try skips so many.
-fn skip(operation: &mut Operation<'_>, skipped: &mut u32) -> Result<()> {
-    *skipped += 1;
-    match operation.wait().check() {
-        Err(Errno::ETIMEDOUT) if operation.timeout() == Timeout::Now && *skipped < SKIPPED_BY_A_TRY => Ok(()),
-        Err(Errno::ETIMEDOUT) if operation.timeout() == Timeout::Now => Err(operation.error(Errno::EAGAIN)),
-        checked => checked.map_err(|errno| operation.error(errno)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::connecting::{self, Pauses};
+use super::connecting;
 use super::framing::{Decoder, Frames, Next};
 use super::outlet::Outlet;
 use super::transport::Transport;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::socket::Socket;
 use crate::sys::socket as sys;
 use crate::timeout::{Timeout, about_now};
-use crate::wait::{Forked, Object, Operation, Turn, Turns};
+use crate::wait::{Forked, Object, Operation, Pauses, Turn, Turns};
 
 /// A connection that was not used for so long is looked at before it is.
 const IDLE: Duration = Duration::from_millis(10);

@@ -1,6 +1,7 @@
 //! Connecting, to one of the addresses that a name stands for, within one deadline.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,10 +18,14 @@ use crate::sys::socket::{self as sys, Name};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
+/// How long an address is tried while there are others: it may be one that nothing answers for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Socket {
     /// Connects to a listener, or fixes the peer of a datagram socket; waits for the host's name to be looked up and for
     /// the connection to be made (for TCP that is done by the kernel, for Unix there must be room in the backlog). A
-    /// host's addresses are tried one after the other. An empty host is this one.
+    /// host's addresses are tried one after the other, each for its share of the time that is left and, but for the last, for
+    /// 10 seconds at most. An empty host is this one.
     ///
     /// A `unix-dgram:` socket gets an abstract name of the kernel's choice, so that the peer can answer.
     ///
@@ -35,9 +40,21 @@ impl Socket {
     /// System calls: socket, setsockopt, connect, poll; for a `unix-dgram:` abstract name also those of a netlink socket.
     pub fn connect(address: &Address, options: &SocketOptions, timeout: Timeout) -> Result<Socket> {
         address.require(SCHEMES, "connect")?;
+        let object = Object::new(address.to_string());
+        Socket::connect_within(address, options, &mut object.operation("connect", timeout), None)
+    }
+
+    /// As [`Socket::connect`], as part of another object's operation, which is what ends its waits; tries each address, the
+    /// last among them, no longer than `patience`.
+    pub(crate) fn connect_within(
+        address: &Address,
+        options: &SocketOptions,
+        operation: &mut Operation<'_>,
+        patience: Option<Duration>,
+    ) -> Result<Socket> {
         let options = options.with(address)?;
         let object = Object::new(address.to_string());
-        let (fd, family) = connect(&object, address, &options, timeout)?;
+        let (fd, family) = connect(&object, address, &options, operation, patience)?;
         Ok(Socket::new(object, Descriptor::ours(fd), address.scheme(), family))
     }
 }
@@ -46,14 +63,21 @@ fn connect(
     object: &Object,
     address: &Address,
     options: &SocketOptions,
-    timeout: Timeout,
+    operation: &mut Operation<'_>,
+    patience: Option<Duration>,
 ) -> Result<(OwnedFd, libc::c_int)> {
     let scheme = address.scheme();
-    let mut operation = object.operation("connect", timeout);
-    let names = candidates(address, &mut operation, Side::Peer)?;
+    let names = candidates(address, operation, Side::Peer)?;
     let mut failure = operation.error(Errno::ENOENT);
-    for name in &names {
-        match connect_to(object, scheme, options, &mut operation, name) {
+    for (index, name) in names.iter().enumerate() {
+        let tried = match (names.len() - index, patience) {
+            (1, None) => connect_to(object, scheme, options, operation, name),
+            (left, patience) => {
+                let share = operation.share(left, patience.unwrap_or(PATIENCE));
+                connect_to(object, scheme, options, &mut operation.part("connect", share), name)
+            }
+        };
+        match tried {
             Ok(fd) => return Ok((fd, name.family())),
             // Reasons to stop that are the caller's, not the address's.
             Err(error) if error.is(Errno::ECANCELED) || error.is(Errno::EINTR) => return Err(error),

@@ -1,6 +1,6 @@
 //! Messages: received whole or not at all, with their sender; sent to a receiver named with each.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::sys::SysResult;
 use crate::sys::socket::{self as sys, Message, Name};
 use crate::timeout::Timeout;
-use crate::wait::Operation;
+use crate::wait::{Operation, Pauses};
 
 /// No UDP datagram is larger, so a buffer of this size needs no look first.
 const LARGEST_UDP: usize = 65535;
@@ -106,12 +106,13 @@ impl Socket {
     #[inline]
     fn send_named(&self, operation: &mut Operation<'_>, bytes: &[u8], to: &SocketAddress) -> Result<()> {
         let name = to.name_for(self.family);
+        let mut pauses = Pauses::default();
         loop {
             match sys::send_to(self.as_fd(), bytes, &name) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if operation.timeout() != Timeout::Now => {
-                    self.wait_for_room(operation, &name).map_err(|errno| operation.error(errno))?;
+                    self.wait_for_room(operation, &name, &mut pauses)?;
                 }
                 Err(errno) => return Err(self.send_to_failed(operation.error(errno), bytes.len(), to)),
             }
@@ -132,17 +133,18 @@ impl Socket {
     }
 
     /// A socket without a peer polls writable although the receiver's queue is full; a socket connected to the receiver
-    /// tells the truth.
+    /// tells the truth. A receiver that is connected to us takes no others: that one is asked again and again.
     #[cold]
-    fn wait_for_room(&self, operation: &mut Operation<'_>, name: &Name) -> SysResult<()> {
-        operation.wait().poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLOUT)])?;
-        if self.scheme != Scheme::UnixDgram {
-            return Ok(());
+    fn wait_for_room(&self, operation: &mut Operation<'_>, name: &Name, pauses: &mut Pauses) -> Result<()> {
+        let mut ready = |fd: BorrowedFd<'_>| operation.wait().poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)]);
+        let waited = match self.scheme {
+            Scheme::UnixDgram => ready(self.as_fd()).and_then(|()| ready(probe(name)?.as_fd())),
+            _ => ready(self.as_fd()),
+        };
+        match waited {
+            Err(Errno::EPERM) => pauses.sleep(operation),
+            waited => waited.map_err(|errno| operation.error(errno)),
         }
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let probe = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-        sys::connect(probe.as_fd(), name)?;
-        operation.wait().poll(&mut [PollFd::new(probe.as_fd(), PollFlags::POLLOUT)])
     }
 
     #[cold]
@@ -182,6 +184,7 @@ impl Socket {
         room: usize,
         mut take: impl FnMut() -> SysResult<Taken<T>>,
     ) -> Result<T> {
+        let mut refused = 0;
         loop {
             let taken = operation.until_ready(self.as_fd(), PollFlags::POLLIN, &mut take);
             match taken.map_err(|error| self.explained(error))? {
@@ -191,9 +194,7 @@ impl Socket {
                 }
                 Taken::Refused => {
                     self.refused.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
-                    if operation.timeout() != Timeout::Now {
-                        operation.wait().check().map_err(|errno| operation.error(errno))?;
-                    }
+                    operation.go_on(&mut refused)?;
                 }
             }
         }
@@ -224,6 +225,14 @@ impl Socket {
             Taken::Whole(message)
         })
     }
+}
+
+/// A socket that polls writable when that receiver has room.
+fn probe(receiver: &Name) -> SysResult<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let probe = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    sys::connect(probe.as_fd(), receiver)?;
+    Ok(probe)
 }
 
 #[cold]

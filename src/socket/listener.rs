@@ -110,11 +110,13 @@ impl Listener {
     /// [`Listener::refused`].
     ///
     /// # Errors
-    /// `EMFILE`, `ENFILE` no descriptor is left (the connection goes on waiting); `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
+    /// `EMFILE`, `ENFILE` no descriptor is left (the connection goes on waiting); `EAGAIN`, also after 256 that were refused;
+    /// `ETIMEDOUT`, `ECANCELED`.
     ///
     /// System call: accept4.
     pub fn accept(&self, timeout: Timeout) -> Result<Socket> {
         let mut operation = self.object.operation("accept", timeout);
+        let mut refused = 0;
         loop {
             let accepted = operation.transfer(&self.descriptor, PollFlags::POLLIN, || {
                 match sys::accept(self.descriptor.as_fd()) {
@@ -136,9 +138,7 @@ impl Listener {
             if self.only_own_user && !sys::peer_credentials(fd.as_fd()).is_ok_and(|peer| is_trusted(peer.uid)) {
                 self.refused.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
                 drop(fd);
-                if timeout != Timeout::Now {
-                    operation.wait().check().map_err(|errno| operation.error(errno))?;
-                }
+                operation.go_on(&mut refused)?;
                 continue;
             }
             let address: Arc<str> = match self.scheme {

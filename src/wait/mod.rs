@@ -6,6 +6,7 @@
 mod ending;
 mod knocking;
 mod operation;
+mod pauses;
 pub(crate) mod scope;
 mod sleeper;
 mod turn;
@@ -19,6 +20,7 @@ use nix::sys::time::TimeSpec;
 
 pub(crate) use ending::Ending;
 pub(crate) use operation::{Object, Operation};
+pub(crate) use pauses::Pauses;
 use sleeper::Sleeper;
 pub(crate) use turn::{Forked, Turn, Turns};
 
@@ -132,14 +134,18 @@ impl<'a> Wait<'a> {
 
     /// Sleeps until one of `fds` is ready; the caller looks at `revents`.
     pub(crate) fn poll(&self, fds: &mut [PollFd<'_>]) -> SysResult<()> {
+        self.poll_until(fds, Deadline::Never)
+    }
+
+    /// As [`Wait::poll`], but no longer than to `end`, which is no failure.
+    pub(crate) fn poll_until(&self, fds: &mut [PollFd<'_>], end: Deadline) -> SysResult<()> {
         self.open_up();
         loop {
             self.check()?;
-            let mut left = self.deadline.remaining();
-            if !self.sleeper.has_timer() {
-                left = Some(left.map_or(LOOK_AROUND, |left| left.min(LOOK_AROUND)));
-            }
+            let look_around = (!self.sleeper.has_timer()).then_some(LOOK_AROUND);
+            let left = [self.deadline.remaining(), end.remaining(), look_around].into_iter().flatten().min();
             match ppoll(fds, left.map(TimeSpec::from), None) {
+                Ok(0) if end.has_passed() => return Ok(()),
                 Ok(0) => {}
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => self.interrupted()?,

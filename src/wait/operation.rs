@@ -72,6 +72,38 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// As much of what is left as each of so many parts may have, and no more than `most`.
+    pub(crate) fn share(&mut self, parts: usize, most: Duration) -> Timeout {
+        let parts = u32::try_from(parts.max(1)).unwrap_or(u32::MAX);
+        match self.timeout {
+            Timeout::Now => Timeout::Now,
+            Timeout::Forever => Timeout::After(most),
+            Timeout::After(_) => {
+                Timeout::After(self.wait().deadline.remaining().map_or(most, |left| most.min(left / parts)))
+            }
+        }
+    }
+
+    /// A call that is part of this one: it waits on the same object, with a timeout of its own.
+    pub(crate) fn part(&self, name: &'static str, timeout: Timeout) -> Operation<'a> {
+        self.object.operation(name, timeout)
+    }
+
+    /// Goes on after something of no use, unless the call is over by now: more of it may come without end. Every call goes
+    /// on a few times, as what it wants may be there; one that does not wait, so often. `tried` counts.
+    pub(crate) fn go_on(&mut self, tried: &mut u32) -> Result<()> {
+        const ANYWAY: u32 = 8;
+        const TRIES: u32 = 256;
+        *tried += 1;
+        let checked = match self.timeout {
+            _ if *tried < ANYWAY => Ok(()),
+            Timeout::Now if *tried < TRIES => Ok(()),
+            Timeout::Now => Err(Errno::EAGAIN),
+            _ => self.wait().check(),
+        };
+        checked.map_err(|errno| self.error(errno))
+    }
+
     pub(crate) fn wait(&mut self) -> &Wait<'a> {
         self.wait.get_or_insert_with(|| Wait::begin(&self.object.ending, self.timeout))
     }
@@ -200,5 +232,23 @@ impl<'a> Operation<'a> {
             }
         }
         self.wait().call(call).map_err(|errno| self.error(errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_share_what_is_left() {
+        let (object, most) = (Object::new("x"), Duration::from_secs(4));
+        let share = |timeout, parts| object.operation("try", timeout).share(parts, most);
+        assert_eq!(share(Timeout::Now, 2), Timeout::Now);
+        assert_eq!(share(Timeout::Forever, 2), Timeout::After(most));
+        assert_eq!(share(Timeout::After(Duration::from_secs(100)), 2), Timeout::After(most));
+        let Timeout::After(half) = share(Timeout::After(Duration::from_secs(6)), 2) else { panic!("it waits") };
+        assert!(half <= Duration::from_secs(3), "{half:?}");
+        // What is over stays over: it does not become a try.
+        assert_eq!(share(Timeout::After(Duration::from_nanos(1)), 2), Timeout::After(Duration::ZERO));
     }
 }

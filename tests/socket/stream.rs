@@ -253,6 +253,36 @@ fn buffer_sizes() {
     listener.accept(GENEROUS).unwrap();
 }
 
+/// As root: more connections of another user than a call that does not wait goes through.
+#[test]
+fn strangers_do_not_keep_who_does_not_wait() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let address = abstract_address(Scheme::Unix);
+    let open: wigwag::Address = format!("{address}?any-user=1").parse().unwrap();
+    let become_user = |uid: u32| nix::unistd::setuid(uid.into()).unwrap();
+    let (tell, told) = Socket::pair(Scheme::Unix).unwrap();
+    let server = fork(|| {
+        become_user(54_321);
+        let listener = listen(&address);
+        tell.send_all(b"1", GENEROUS).unwrap();
+        tell.recv_exact(&mut [0; 1], GENEROUS).unwrap();
+        for refused in [256, 300] {
+            assert!(listener.accept(Timeout::Now).unwrap_err().is(Errno::EAGAIN));
+            assert_eq!(listener.refused(), refused);
+        }
+    });
+    let client = fork(|| {
+        become_user(54_322);
+        told.recv_exact(&mut [0; 1], GENEROUS).unwrap();
+        let _strangers: Vec<_> = (0..300).map(|_| connect(&open)).collect();
+        told.send_all(b"g", GENEROUS).unwrap();
+    });
+    client.join();
+    server.join();
+}
+
 /// As root: a listener of one ordinary user and a client of another.
 #[test]
 fn abstract_names_are_for_one_user() {

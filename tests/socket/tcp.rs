@@ -1,12 +1,14 @@
 //! TCP on the loopback interface.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use wigwag::{Address, Cancel, KeepAlive, Listener, Scheme, Socket, SocketOptions, Timeout};
+use nix::sys::socket::Backlog;
+use wigwag::{Address, Cancel, Channel, KeepAlive, Listener, Scheme, Socket, SocketOptions, Timeout};
 
-use crate::support::{GENEROUS, SHORT, fork};
-use crate::{connect, listen, plain};
+use crate::support::{GENEROUS, SHORT, eventually, fork};
+use crate::{connect, listen, plain, skip};
 
 fn parse(text: &str) -> Address {
     text.parse().unwrap()
@@ -194,4 +196,82 @@ fn adopted_from_the_standard_library() {
     assert!(client.recv(&mut [0; 1], SHORT).unwrap_err().is(Errno::ETIMEDOUT));
     server.send_all(b"x", GENEROUS).unwrap();
     assert_eq!(client.recv(&mut [0; 1], GENEROUS).unwrap(), 1);
+}
+
+/// Somebody who listens and cannot be reached: the kernel has no room for another connection.
+struct Unreachable {
+    listener: TcpListener,
+    address: Address,
+    _first: Socket,
+}
+
+impl Unreachable {
+    fn at(host: &str, port: u16) -> Option<Unreachable> {
+        let listener = TcpListener::bind((host, port)).ok()?;
+        nix::sys::socket::listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let address = parse(&format!("tcp://{}", listener.local_addr().unwrap()));
+        let first = connect(&address);
+        let error = Socket::connect(&address, &plain(), SHORT).unwrap_err();
+        assert!(error.is(Errno::ETIMEDOUT), "{error}");
+        Some(Unreachable { listener, address, _first: first })
+    }
+
+    fn port(&self) -> u16 {
+        self.address.host_and_port().unwrap().1
+    }
+
+    /// Once somebody asks, makes room, so that the next time, a second later, he is let in.
+    fn let_in_who_asks(&self) {
+        let (port, asks) = (format!(":{:04X}", self.port()), "02");
+        eventually("somebody asks", || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp6").unwrap();
+            let mut sockets = sockets.lines().map(|line| line.split_whitespace());
+            sockets.any(|mut line| line.nth(2).is_some_and(|to| to.ends_with(&port)) && line.next() == Some(asks))
+        });
+        self.listener.accept().unwrap();
+    }
+}
+
+/// Two of this host's addresses: the first leads nowhere, the second to somebody who can be reached in a while.
+#[test]
+fn an_address_that_nothing_answers_for_leaves_time_for_the_next() {
+    if !has_ipv6() {
+        return skip!("this system has no IPv6, and so one address for this host");
+    }
+    let reach = |connect: &dyn Fn(&Address)| {
+        let (first, second) = loop {
+            let first = Unreachable::at("127.0.0.1", 0).unwrap();
+            if let Some(second) = Unreachable::at("::1", first.port()) {
+                break (first, second);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| second.let_in_who_asks());
+            connect(&parse(&format!("tcp://:{}", first.port())));
+        });
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            reach(&|address| {
+                let socket = Socket::connect(address, &plain(), Timeout::After(Duration::from_secs(8))).unwrap();
+                assert!(socket.peer_address().unwrap().ip_and_port().unwrap().0.is_ipv6());
+            });
+        });
+        // A channel begins again with the first when the second has not answered either.
+        reach(&|address| drop(Channel::open_sender(address, GENEROUS).unwrap()));
+    });
+}
+
+#[test]
+fn who_waits_to_connect_can_be_told_to_stop() {
+    let unreachable = Unreachable::at("127.0.0.1", 0).unwrap();
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let _scope = cancel.enter();
+            Channel::open_sender(&unreachable.address, Timeout::Forever).err().unwrap()
+        });
+        cancel.fire();
+        assert_eq!(connecting.join().unwrap().errno(), libc::ECANCELED);
+    });
 }

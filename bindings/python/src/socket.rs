@@ -31,7 +31,8 @@ pub(crate) fn python(socket: wigwag::Socket) -> Socket {
 #[pymethods]
 impl Socket {
     /// Connect to a listener, or fix the peer of a datagram socket; waits for a host's name to be looked up and for the
-    /// connection to be made. A host's addresses are tried one after the other; an empty host is this one.
+    /// connection to be made. A host's addresses are tried one after the other, each for its share of the time
+    /// that is left; an empty host is this one.
     ///
     /// Options that are not given here count as the address says. Raises ConnectionRefusedError when nobody listens there,
     /// FileNotFoundError, PermissionError (the path's permissions, or another user holds the abstract name), TimeoutError,

@@ -15,14 +15,13 @@ use super::position::Position;
 use super::reader::{From, Reader};
 use super::{cuts, impatient, patient};
 use crate::address::Address;
-use crate::channel::connecting::Pauses;
 use crate::channel::transport::Transport;
 use crate::channel::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal};
 use crate::error::Result;
 use crate::limits::explain_watches;
 use crate::sys::copy_descriptor;
 use crate::timeout::Timeout;
-use crate::wait::{Forked, Object, Turns};
+use crate::wait::{Forked, Object, Pauses, Turns};
 
 /// An end that reads.
 pub(in crate::channel) struct FileReceiver {
