@@ -5035,17 +5035,21 @@ typedef struct ww_channel_statistics {
      * the receiver's host, or could not be brought to the disk. */
     uint64_t unconfirmed;
     /* Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
-     * died; over file:, torn tails of the log that were cut, by all its users. */
+     * died; broken connections whose last answers nobody has received; over file:, torn tails of the log that were cut,
+     * by all its users. */
     uint64_t torn;
-    /* Senders that were cut off because of what they sent; times that something else than messages was in a pipe. */
+    /* Peers that were cut off, because of what they sent, because they did not take an answer, or for want of memory;
+     * times that something else than messages was in a pipe. */
     uint64_t cut_off;
     uint64_t garbage;
     /* Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has
      * missed. */
     uint64_t dropped;
     uint64_t missed;
+    /* Times that there was no descriptor or memory for new senders, who wait until there is. */
+    uint64_t starved;
     /* Room for what later versions tell; 0. */
-    uint64_t reserved[8];
+    uint64_t reserved[7];
 } ww_channel_statistics;
 
 /* Tells what a channel over this address does and does not do. Never blocks.

@@ -196,7 +196,7 @@ impl Connection {
         match &self.frames {
             Some(frames) => {
                 let frame = frames.around(message).map_err(|why| unfit(operation, *frames, message, why))?;
-                link.outlet.send(socket, &frame, message, operation)
+                link.outlet.send(socket, &frame, message, operation).map(drop) // a rest goes out later
             }
             None => operation
                 .until_ready(socket.as_fd(), PollFlags::POLLOUT, || sys::send(socket.as_fd(), message))

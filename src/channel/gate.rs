@@ -13,6 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::Result;
 use crate::sys::{SysResult, copy_descriptor, epoll};
+use crate::timeout::Deadline;
 use crate::wait::Operation;
 
 /// The token of the gate's own bell.
@@ -42,6 +43,11 @@ impl Gate {
 
     pub fn add(&self, fd: BorrowedFd<'_>, events: u32, token: u64) -> SysResult<()> {
         epoll::add(self.epoll.0.as_fd(), fd.as_raw_fd(), events, token)
+    }
+
+    /// Has a source that is in the set told of as long as it is ready, or once for each time that it becomes so.
+    pub fn change(&self, fd: BorrowedFd<'_>, events: u32, token: u64) -> SysResult<()> {
+        epoll::modify(self.epoll.0.as_fd(), fd.as_raw_fd(), events, token)
     }
 
     pub fn remove(&self, fd: BorrowedFd<'_>) -> SysResult<()> {
@@ -103,14 +109,14 @@ impl Gate {
 pub(super) struct Announced<'a>(&'a Gate);
 
 impl Announced<'_> {
-    /// Sleeps until the gate opens, or the source aside has something.
-    pub fn sleep(&self, aside: Option<BorrowedFd<'_>>, operation: &mut Operation<'_>) -> Result<()> {
+    /// Sleeps until the gate opens, or the source aside has something; no longer than to `end`.
+    pub fn sleep(&self, aside: Option<BorrowedFd<'_>>, end: Deadline, operation: &mut Operation<'_>) -> Result<()> {
         let gate = self.0.epoll.0.as_fd();
         let source = aside.unwrap_or(gate);
         let events = PollFlags::POLLIN | PollFlags::from_bits_retain(libc::POLLRDHUP);
         let mut fds = [PollFd::new(gate, PollFlags::POLLIN), PollFd::new(source, events)];
         let fds = if aside.is_some() { &mut fds[..] } else { &mut fds[..1] };
-        operation.wait().poll(fds).map_err(|errno| operation.error(errno))
+        operation.wait().poll_until(fds, end).map_err(|errno| operation.error(errno))
     }
 }
 

@@ -96,9 +96,10 @@ pub struct ChannelStatistics {
     /// the receiver's host, or could not be brought to the disk.
     pub unconfirmed: u64,
     /// Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
-    /// died; over `file:`, torn tails of the log that were cut, by all its users.
+    /// died; broken connections whose last answers nobody has received; over `file:`, torn tails of the log that were cut,
+    /// by all its users.
     pub torn: u64,
-    /// Senders that were cut off because of what they sent.
+    /// Peers that were cut off: because of what they sent, because they did not take an answer, or for want of memory.
     pub cut_off: u64,
     /// Times that something else than messages was found in a pipe.
     pub garbage: u64,
@@ -106,6 +107,8 @@ pub struct ChannelStatistics {
     pub dropped: u64,
     /// Messages that this subscriber, or reader of a log, has missed.
     pub missed: u64,
+    /// Times that there was no descriptor or memory for new senders, who wait until there is.
+    pub starved: u64,
 }
 
 /// Which way messages go.
@@ -375,7 +378,8 @@ impl Channel {
 
     /// Receives one message into the caller's memory; waits for one.
     ///
-    /// The end that sends over a socket receives answers with it.
+    /// The end that sends over a socket receives answers with it. New senders for whom there is no descriptor wait until
+    /// there is, and are no failure: [`ChannelStatistics::starved`].
     ///
     /// # Errors
     /// `EMSGSIZE` the message is larger than the buffer: it stays (`mq:` with this channel, for its next call, and is lost

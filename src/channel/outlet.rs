@@ -39,7 +39,8 @@ impl Outlet {
         self.written = 0;
     }
 
-    /// Sends a framed message. `Ok`: the stream has it, or will get its rest first; an error: nobody will see it whole.
+    /// Sends a framed message. `Ok`: the stream has it, or will get its rest first, and what has ended the wait for room; an
+    /// error: nobody will see it whole.
     #[inline]
     pub fn send(
         &mut self,
@@ -47,7 +48,7 @@ impl Outlet {
         frame: &Frame,
         message: &[u8],
         operation: &mut Operation<'_>,
-    ) -> Result<()> {
+    ) -> Result<Option<Error>> {
         if self.is_behind() {
             self.flush(socket, operation)?;
         }
@@ -61,7 +62,7 @@ impl Outlet {
         match sys::send(socket.as_fd(), &self.bytes) {
             Ok(sent) if sent == self.bytes.len() => {
                 self.clear();
-                Ok(())
+                Ok(None)
             }
             outcome => {
                 let sent = outcome.or_else(|errno| self.after(errno, socket, operation));
@@ -83,7 +84,7 @@ impl Outlet {
         frame: &Frame,
         message: &[u8],
         operation: &mut Operation<'_>,
-    ) -> Result<()> {
+    ) -> Result<Option<Error>> {
         self.clear();
         let parts = [frame.head(), message, frame.tail];
         let total: usize = parts.iter().map(|part| part.len()).sum();
@@ -100,13 +101,13 @@ impl Outlet {
                     for slice in from(&parts, sent) {
                         self.bytes.extend_from_slice(&slice);
                     }
-                    return Ok(());
+                    return Ok(Some(error));
                 }
                 Err(error) if sent > 0 => return Err(self.break_off(socket, error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Ends the connection after a part of a message: what comes next would be taken for the rest of it.
@@ -123,10 +124,10 @@ impl Outlet {
 
     /// Goes on with a message of which some is written; the end of the wait leaves the rest for later.
     #[cold]
-    fn rest(&mut self, socket: &Socket, operation: &mut Operation<'_>) -> Result<()> {
+    fn rest(&mut self, socket: &Socket, operation: &mut Operation<'_>) -> Result<Option<Error>> {
         match self.flush(socket, operation) {
-            Err(error) if is_end_of_wait(&error) => Ok(()),
-            outcome => outcome.map_err(|error| self.break_off(socket, error)),
+            Err(error) if is_end_of_wait(&error) => Ok(Some(error)),
+            outcome => outcome.map(|()| None).map_err(|error| self.break_off(socket, error)),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::pipe::{Fifo, FifoOptions, PIPE_ATOMIC, Pipe, PipeOptions};
 use crate::sys::not_inherited::NotInherited;
 use crate::sys::pipe_reader::PipeClaim;
 use crate::sys::{SysResult, copy_descriptor, direct};
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 use crate::wait::{Forked, Object, Operation, Turns};
 
 /// Bytes that a pipe holds unless somebody says otherwise.
@@ -367,7 +367,7 @@ impl Transport for PipeReceiver {
             }
             // If somebody has it gated meanwhile, nothing is lost by polling it here too.
             let aside = (!is_gated).then(|| self.end.as_fd());
-            announced.sleep(aside, &mut operation)?;
+            announced.sleep(aside, Deadline::Never, &mut operation)?;
         }
     }
 

@@ -45,6 +45,16 @@ pub(super) fn not_ours(error: Error, who: &str, size: usize, frames: Option<Fram
     })
 }
 
+/// An answer that a wait's end has left half sent.
+#[cold]
+pub(super) fn half_an_answer(ended: Error, peer: &ChannelPeer) -> Error {
+    let is_late = ended.is(Errno::ETIMEDOUT) || ended.is(Errno::EAGAIN);
+    ended.because_found(match is_late {
+        true => format!("{peer} does not read its answers, and was cut off in the middle of this one"),
+        false => format!("{peer} was cut off, as it had got a part of this answer already"),
+    })
+}
+
 /// A message that cannot be framed.
 #[cold]
 pub(super) fn unfit(operation: &Operation<'_>, frames: Frames, message: &[u8], why: Unfit) -> Error {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
 use crate::socket::{Listener, ShutdownSide, Socket, SocketOptions};
 use crate::sys::socket as sys;
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 use crate::wait::{Forked, Object, Operation, Turns};
 
 /// The gate's token for new connections; the others are the connections' numbers, from 1.
@@ -28,7 +29,17 @@ const LISTENER: u64 = 0;
 /// Messages taken from one sender before the others are looked at.
 const STREAK: u32 = 32;
 
+/// New connections taken in one look; those that are there have their turn in between.
+const ADMITTED: u32 = 64;
+/// Reads from one sender in one look: it may send a message by single bytes.
+const READS: u32 = 64;
+/// How soon new connections are tried again for which there was no descriptor.
+const AGAIN: Timeout = Timeout::After(Duration::from_millis(100));
+
 const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP).cast_unsigned();
+const ACCEPTS: u32 = libc::EPOLLIN.cast_unsigned();
+/// As [`ACCEPTS`], told when another comes: one that cannot be taken would keep the gate open.
+const ACCEPTS_MORE: u32 = ACCEPTS | libc::EPOLLET.cast_unsigned();
 
 pub(super) struct Streams {
     object: Object,
@@ -38,6 +49,7 @@ pub(super) struct Streams {
     state: Turns<State>,
     torn: AtomicU64,
     cut_off: AtomicU64,
+    starved: AtomicU64,
 }
 
 struct State {
@@ -53,6 +65,8 @@ struct State {
     streak: u32,
     connections: u64,
     rung: bool,
+    /// While there is no descriptor or memory for new connections: when they are tried again.
+    starved: Option<Deadline>,
 }
 
 struct Peer {
@@ -89,6 +103,7 @@ impl State {
             streak: 0,
             connections: 0,
             rung: false,
+            starved: None,
         }
     }
 
@@ -118,7 +133,13 @@ impl State {
         if self.last == number {
             self.last = 0;
         }
+        self.starved = self.starved.map(|_| Deadline::after(Timeout::Now)); // there is a descriptor now
         Some(peer)
+    }
+
+    /// When the listener is looked at although nobody has come.
+    fn tries_again(&self) -> Deadline {
+        self.starved.unwrap_or(Deadline::Never)
     }
 }
 
@@ -159,6 +180,7 @@ impl Streams {
             state: Turns::new(State::new(None)),
             torn: AtomicU64::new(0),
             cut_off: AtomicU64::new(0),
+            starved: AtomicU64::new(0),
         }
     }
 
@@ -176,7 +198,7 @@ impl Streams {
             return Ok(Arc::clone(gate));
         }
         let gate = Arc::new(Gate::new()?);
-        gate.add(self.listener.as_fd(), libc::EPOLLIN.cast_unsigned(), LISTENER)?;
+        gate.add(self.listener.as_fd(), ACCEPTS, LISTENER)?;
         state.gate = Some(Arc::clone(&gate));
         Ok(gate)
     }
@@ -202,7 +224,12 @@ impl Streams {
     }
 
     /// Takes a message if one can be had without waiting; `announced` says how many sleeps the caller has announced.
-    fn look(&self, buffer: &mut [u8], operation: &Operation<'_>, announced: u32) -> Result<Option<ChannelReceived>> {
+    fn look(
+        &self,
+        buffer: &mut [u8],
+        operation: &mut Operation<'_>,
+        announced: u32,
+    ) -> Result<Option<ChannelReceived>> {
         let mut state = self.state.take_soon();
         let state = &mut *state;
         let mut looked_at = 0;
@@ -225,22 +252,23 @@ impl Streams {
         state.streak = 0;
         let gate = self.gate(state).map_err(|errno| explain_descriptors(operation.error(errno)))?;
         let mut tokens = [0; 8];
-        let mut refused = None;
+        let (mut has_accepted, mut rounds, mut failed) = (false, 0, None);
         loop {
-            let mut found = gate.ready(&mut tokens).map_err(|errno| operation.error(errno))?;
+            let found = gate.ready(&mut tokens).map_err(|errno| operation.error(errno))?;
             let listens = tokens[..found].contains(&LISTENER);
-            if listens && refused.is_none() {
-                refused = self.accept_all(state, &gate, announced).err();
-            }
-            if found == 1 && listens && refused.is_some() {
-                found = 0; // the listener stays ready as long as it is refused descriptors
+            if (listens && !has_accepted) || state.tries_again().has_passed() {
+                has_accepted = true;
+                failed = self.accept_some(state, &gate, announced).err();
+            } else if found == usize::from(listens) {
+                break; // nothing, or more to accept: that is for the next look
             }
             for number in tokens[..found].iter().filter(|number| **number != LISTENER) {
                 if let Look::Received(received) = self.look_at(state, *number, buffer, operation)? {
                     return Ok(Some(received));
                 }
             }
-            if found == 0 {
+            if let Err(over) = operation.go_on(&mut rounds) {
+                failed = Some(over);
                 break;
             }
         }
@@ -260,25 +288,47 @@ impl Streams {
             }
         }
         gate.quiet(&mut state.rung);
-        match refused {
+        match failed {
             Some(error) => Err(error),
             None => Ok(None),
         }
     }
 
-    fn accept_all(&self, state: &mut State, gate: &Gate, announced: u32) -> Result<()> {
-        loop {
-            match self.listener.accept(Timeout::Now) {
-                Ok(socket) => {
-                    if self.scheme == Scheme::Tcp {
-                        let _ = socket.set_nodelay(true); // only answers are slower without
-                    }
-                    self.admit(state, gate, socket, announced).map_err(|errno| self.object.error(errno, "accept"))?;
+    /// Takes some of those who wait to be connected. That there is no room for them is no failure: the others go on.
+    fn accept_some(&self, state: &mut State, gate: &Gate, announced: u32) -> Result<()> {
+        let failed = |errno| self.object.error(errno, "accept");
+        let watch = |events| gate.change(self.listener.as_fd(), events, LISTENER).map_err(failed);
+        for _ in 0..ADMITTED {
+            let accepted = self.listener.accept(Timeout::Now).and_then(|socket| {
+                if self.scheme == Scheme::Tcp {
+                    let _ = socket.set_nodelay(true); // only answers are slower without
                 }
-                Err(error) if error.is(Errno::EAGAIN) => return Ok(()),
-                Err(error) => return Err(error),
+                self.admit(state, gate, socket, announced).map_err(|errno| {
+                    self.cut_off.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                    failed(errno)
+                })
+            });
+            match accepted {
+                Err(error) if lacks_room(&error) => {
+                    let anew = state.starved.replace(Deadline::after(AGAIN)).is_none();
+                    if anew {
+                        self.starved.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                        watch(ACCEPTS_MORE)?;
+                    }
+                    return Ok(());
+                }
+                Err(error) if !error.is(Errno::EAGAIN) => return Err(error),
+                outcome => {
+                    if state.starved.take().is_some() {
+                        watch(ACCEPTS)?;
+                    }
+                    if outcome.is_err() {
+                        return Ok(()); // that is all
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     /// Takes a message of one connection, if a whole one has come.
@@ -288,6 +338,7 @@ impl Streams {
         let Some(decoder) = &mut peer.decoder else {
             return self.look_at_packets(state, number, buffer);
         };
+        let mut reads = 0;
         loop {
             match decoder.next() {
                 Next::Message(length) => {
@@ -324,7 +375,8 @@ impl Streams {
                     state.remove(number);
                     return Err(refusal::not_ours(operation.error(Errno::EBADMSG), &who, size, self.frames));
                 }
-                Next::More => {}
+                Next::More if reads == READS => return Ok(Look::Nothing), // it stays ready
+                Next::More => reads += 1,
             }
             let socket = &peer.stream.socket;
             match decoder.fill(|room| sys::receive(socket.as_fd(), room, 0)) {
@@ -393,7 +445,7 @@ impl Transport for Streams {
 
     fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
         let mut operation = self.object.operation("recv", timeout);
-        if let Some(received) = self.look(buffer, &operation, 0)? {
+        if let Some(received) = self.look(buffer, &mut operation, 0)? {
             return Ok(received);
         }
         if timeout == Timeout::Now {
@@ -403,12 +455,14 @@ impl Transport for Streams {
             // Each time: a signal hook that ran meanwhile may have forked, and this may be the child.
             let gate = self.gate_for_waiting(&operation)?;
             let announced = gate.announce();
-            if let Some(received) = self.look(buffer, &operation, 1)? {
+            if let Some(received) = self.look(buffer, &mut operation, 1)? {
                 return Ok(received);
             }
+            let state = self.state.take_soon();
             // Held while it is slept on: another thread may part with the connection.
-            let aside = self.state.take_soon().aside();
-            announced.sleep(aside.as_deref().map(|stream| stream.socket.as_fd()), &mut operation)?;
+            let (aside, end) = (state.aside(), state.tries_again());
+            drop(state);
+            announced.sleep(aside.as_deref().map(|stream| stream.socket.as_fd()), end, &mut operation)?;
         }
     }
 
@@ -426,17 +480,11 @@ impl Transport for Streams {
             Some(frames) => {
                 let frame = frames.around(message).map_err(|why| unfit(&operation, *frames, message, why))?;
                 let mut outlet = stream.outlet.take(&mut operation)?;
-                outlet.send(&stream.socket, &frame, message, &mut operation)?;
-                if outlet.is_behind() {
-                    // Nobody would see to the rest: the next answer to this peer may never be made.
-                    self.cut_off.fetch_add(1, Ordering::Relaxed);
-                    let _ = stream.socket.shutdown(ShutdownSide::Both); // fails only if the peer has gone already
-                    let errno = if timeout == Timeout::Now { Errno::EAGAIN } else { Errno::ETIMEDOUT };
-                    return Err(operation.error(errno).because_found(format!(
-                        "{peer} does not read its answers, and was cut off in the middle of this one"
-                    )));
-                }
-                Ok(())
+                let Some(ended) = outlet.send(&stream.socket, &frame, message, &mut operation)? else { return Ok(()) };
+                // Nobody would see to the rest: the next answer to this peer may never be made.
+                self.cut_off.fetch_add(1, Ordering::Relaxed);
+                let _ = stream.socket.shutdown(ShutdownSide::Both); // fails only if the peer has gone already
+                Err(refusal::half_an_answer(ended, peer))
             }
             None if message.is_empty() => Err(operation
                 .error(Errno::EINVAL)
@@ -475,10 +523,17 @@ impl Transport for Streams {
     fn count(&self, statistics: &mut ChannelStatistics) {
         statistics.torn = self.torn.load(Ordering::Relaxed);
         statistics.cut_off = self.cut_off.load(Ordering::Relaxed);
+        statistics.starved = self.starved.load(Ordering::Relaxed);
         statistics.peers = self.state.take_soon().peers.len() as u64;
     }
 
     fn end_waits(&self) {
         self.object.end_waits();
     }
+}
+
+/// Whether a new connection could not be taken because there is no descriptor or memory for it.
+fn lacks_room(error: &Error) -> bool {
+    use Errno::{EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC};
+    [EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC].iter().any(|errno| error.is(*errno))
 }

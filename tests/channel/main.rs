@@ -5,6 +5,7 @@ mod support;
 
 mod call;
 mod conformance;
+mod crowded;
 mod durable;
 mod gate;
 mod pipes;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use wigwag::{Address, Channel, Timeout};
+use wigwag::{Address, Cancel, Channel, Timeout};
 
 use crate::support::{GENEROUS, SHORT, eventually, fork};
 
@@ -277,6 +277,21 @@ fn who_does_not_read_its_answers_is_cut_off() {
         receiver.statistics().peers == 0
     });
     assert_eq!(receiver.reply(&peer, b"late", SHORT).unwrap_err().errno(), libc::EPIPE);
+}
+
+#[test]
+fn an_answer_that_is_cancelled_half_way_says_so() {
+    let (_directory, address) = unix("");
+    let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+    let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+    sender.send(b"question", GENEROUS).unwrap();
+    let peer = receiver.recv_message(GENEROUS).unwrap().received.peer.unwrap();
+    let cancel = Cancel::new();
+    cancel.fire();
+    let _scope = cancel.enter();
+    let error = receiver.reply(&peer, &vec![1; 1 << 20], GENEROUS).unwrap_err();
+    assert!(error.is(Errno::ECANCELED) && error.to_string().contains("cut off"), "{error}");
+    assert_eq!(receiver.statistics().cut_off, 1);
 }
 
 #[test]

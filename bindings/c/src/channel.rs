@@ -101,17 +101,21 @@ pub struct ww_channel_statistics {
     /// the receiver's host, or could not be brought to the disk.
     pub unconfirmed: u64,
     /// Messages that came in part, because their sender died or broke off, or their beginning went with a receiver that
-    /// died; over file:, torn tails of the log that were cut, by all its users.
+    /// died; broken connections whose last answers nobody has received; over file:, torn tails of the log that were cut,
+    /// by all its users.
     pub torn: u64,
-    /// Senders that were cut off because of what they sent; times that something else than messages was in a pipe.
+    /// Peers that were cut off, because of what they sent, because they did not take an answer, or for want of memory;
+    /// times that something else than messages was in a pipe.
     pub cut_off: u64,
     pub garbage: u64,
     /// Messages that a full ring has dropped, by all its users; messages that this subscriber, or reader of a log, has
     /// missed.
     pub dropped: u64,
     pub missed: u64,
+    /// Times that there was no descriptor or memory for new senders, who wait until there is.
+    pub starved: u64,
     /// Room for what later versions tell; 0.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 7],
 }
 
 /// Tells what a channel over this address does and does not do. Never blocks.
@@ -499,7 +503,8 @@ pub unsafe extern "C" fn ww_channel_get_statistics(
             garbage: seen.garbage,
             dropped: seen.dropped,
             missed: seen.missed,
-            reserved: [0; 8],
+            starved: seen.starved,
+            reserved: [0; 7],
         };
         put(statistics, told, "statistics")
     })

@@ -108,12 +108,13 @@ impl PeerOf {
 
 /// What one end of a channel has seen.
 ///
-/// ``sent`` messages from here, answers included, and ``received`` here; ``waiting`` ones can be received (None: not known);
-/// ``peers`` connections to senders are open; ``reconnects`` times a connection was made anew; ``unconfirmed`` times
-/// something sent may have been lost with one, or in part with a pipe's receiver, was refused, or could not be brought to the
-/// disk; ``torn`` messages came in part, or tails of a log were cut, by all its users; ``cut_off`` senders sent something
-/// else; ``garbage`` times something else was in a pipe; ``dropped`` messages of a full ring, by all its users; ``missed`` by
-/// this subscriber, or reader of a log.
+/// ``sent`` messages from here, answers included, and ``received`` here; ``waiting`` ones can be received (None: not
+/// known); ``peers`` connections to senders are open; ``reconnects`` times a connection was made anew; ``unconfirmed``
+/// times something sent may have been lost with one, or in part with a pipe's receiver, was refused, or could not be
+/// brought to the disk; ``torn`` messages came in part, answers that came over a broken connection were never received, or tails of a log were cut, by all its
+/// users; ``cut_off`` peers sent something else, or did not take an answer; ``starved`` times there was no descriptor or
+/// memory for new senders, who wait until there is; ``garbage`` times something else was in a pipe; ``dropped`` messages of
+/// a full ring, by all its users; ``missed`` by this subscriber, or reader of a log.
 #[pyclass(frozen, get_all, module = "wigwag")]
 #[derive(Debug)]
 pub struct ChannelStatistics {
@@ -125,6 +126,7 @@ pub struct ChannelStatistics {
     unconfirmed: u64,
     torn: u64,
     cut_off: u64,
+    starved: u64,
     garbage: u64,
     dropped: u64,
     missed: u64,
@@ -148,6 +150,7 @@ impl From<wigwag::ChannelStatistics> for ChannelStatistics {
             unconfirmed: seen.unconfirmed,
             torn: seen.torn,
             cut_off: seen.cut_off,
+            starved: seen.starved,
             garbage: seen.garbage,
             dropped: seen.dropped,
             missed: seen.missed,
