@@ -16,7 +16,7 @@ use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
-use crate::socket::Socket;
+use crate::socket::{ShutdownSide, Socket};
 use crate::sys::socket as sys;
 use crate::timeout::{Timeout, about_now};
 use crate::wait::{Forked, Object, Operation, Pauses, Turn, Turns};
@@ -42,6 +42,7 @@ pub(super) struct Connection {
     reconnects: AtomicU32,
     unconfirmed: AtomicU64,
     torn: AtomicU64,
+    cut_off: AtomicU64,
 }
 
 /// What the sending thread has.
@@ -53,7 +54,11 @@ struct Link {
     sent: u64,
 }
 
-struct Current(Option<Arc<Socket>>);
+struct Current {
+    socket: Option<Arc<Socket>>,
+    /// The one before it, if answers lie in it that nobody has received.
+    earlier: Option<Arc<Socket>>,
+}
 
 /// Answers on their way in.
 struct Inbox {
@@ -74,11 +79,11 @@ impl Forked for Link {
 
 impl Forked for Current {
     fn after_fork(&mut self) {
-        self.0 = None;
+        *self = self.replaced();
     }
 
     fn replaced(&self) -> Current {
-        Current(None)
+        Current { socket: None, earlier: None }
     }
 }
 
@@ -110,12 +115,13 @@ impl Connection {
             scheme: address.scheme(),
             frames: (address.scheme() != Scheme::UnixSeqpacket).then(|| Frames::of(address)),
             link: Turns::new(link),
-            current: Turns::new(Current(None)),
+            current: Turns::new(Current { socket: None, earlier: None }),
             inbox: Turns::new(Inbox { socket: None, decoder: None }),
             is_behind: AtomicBool::new(false),
             reconnects: AtomicU32::new(0),
             unconfirmed: AtomicU64::new(0),
             torn: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
         }
     }
 
@@ -126,7 +132,13 @@ impl Connection {
         link.socket = Some(Arc::clone(&socket));
         link.outlet.clear();
         link.sent = 0;
-        self.current.take_soon().0 = Some(socket);
+        let mut current = self.current.take_soon();
+        if let Some(before) = current.socket.replace(socket).filter(|before| has_unread(before))
+            && let Some(given_up) = current.earlier.replace(before)
+        {
+            // Two connections ago: whoever never receives answers does not collect sockets.
+            self.torn.fetch_add(has_unread(&given_up).into(), Ordering::Relaxed); // a count for people: orders nothing
+        }
         self.reconnects.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
         Ok(())
     }
@@ -175,6 +187,8 @@ impl Connection {
             Scheme::Tcp => unsent(&socket),
             _ => 0, // the kernel forgets what a Unix peer has left unread, and says so by a reset
         };
+        // Answers that have come can be received, and then it ends, for whoever waits for another.
+        let _ = socket.shutdown(ShutdownSide::Both); // fails only if the other side has gone
         if sent == 0 || !(reset || behind || queued > 0) {
             return Ok(());
         }
@@ -219,21 +233,23 @@ impl Connection {
 
     /// The socket that answers come in on.
     fn receiving(&self, operation: &Operation<'_>) -> Result<Arc<Socket>> {
-        self.current.take_soon().0.clone().ok_or_else(|| {
-            operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
-        })
+        let current = self.current.take_soon();
+        current.earlier.as_ref().or(current.socket.as_ref()).map(Arc::clone).ok_or_else(|| has_gone(operation))
     }
 
+    /// No more answers come over that connection; fails if none is there to go on with.
     #[cold]
-    fn no_more_answers(&self, socket: &Arc<Socket>, inbox: &Inbox, operation: &Operation<'_>) -> Error {
+    fn leave(&self, socket: &Arc<Socket>, inbox: &mut Inbox, operation: &Operation<'_>) -> Result<()> {
         if inbox.decoder.as_ref().is_some_and(|decoder| decoder.pending() > 0) {
             self.torn.fetch_add(1, Ordering::Relaxed);
         }
+        *inbox = inbox.replaced();
         let mut current = self.current.take_soon();
-        if current.0.as_ref().is_some_and(|current| Arc::ptr_eq(current, socket)) {
-            current.0 = None;
+        let Current { socket: now, earlier } = &mut *current;
+        for left in [now, earlier] {
+            left.take_if(|left| Arc::ptr_eq(left, socket));
         }
-        operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
+        if current.socket.is_some() { Ok(()) } else { Err(has_gone(operation)) }
     }
 
     fn linked(&self, operation: &mut Operation<'_>) -> Result<Turn<'_, Link>> {
@@ -292,12 +308,13 @@ impl Transport for Connection {
                 }
             };
             let Some(decoder) = &mut inbox.decoder else {
-                return match receive_whole(&socket, buffer, &mut operation) {
-                    Ok(0) => Err(self.no_more_answers(&socket, &inbox, &operation)),
-                    Ok(length) => Ok(ChannelReceived { length, ..Default::default() }),
-                    Err(error) if is_broken(&error) => Err(self.no_more_answers(&socket, &inbox, &operation)),
-                    Err(error) => Err(error),
-                };
+                match receive_whole(&socket, buffer, &mut operation) {
+                    Ok(0) => self.leave(&socket, &mut inbox, &operation)?,
+                    Ok(length) => return Ok(ChannelReceived { length, ..Default::default() }),
+                    Err(error) if is_broken(&error) => self.leave(&socket, &mut inbox, &operation)?,
+                    Err(error) => return Err(error),
+                }
+                continue;
             };
             match decoder.next() {
                 Next::Message(length) => {
@@ -309,10 +326,12 @@ impl Transport for Connection {
                     return Ok(ChannelReceived { length, ..Default::default() });
                 }
                 Next::TooLarge(size) => {
-                    let error = refusal::not_ours(operation.error(Errno::EBADMSG), "the receiver", size, self.frames);
+                    self.cut_off.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                    // The next message meets that, and goes over another connection.
+                    let _ = socket.shutdown(ShutdownSide::Both); // fails only if the other side has gone
                     *inbox = inbox.replaced();
-                    drop(self.no_more_answers(&socket, &inbox, &operation));
-                    return Err(error);
+                    let _ = self.leave(&socket, &mut inbox, &operation); // the flaw is what is told
+                    return Err(refusal::not_ours(operation.error(Errno::EBADMSG), "the receiver", size, self.frames));
                 }
                 Next::More => {}
             }
@@ -330,17 +349,11 @@ impl Transport for Connection {
                 Ok(Some(0)) => {
                     decoder.end();
                     if !matches!(decoder.next(), Next::Message(_)) {
-                        let error = self.no_more_answers(&socket, &inbox, &operation);
-                        *inbox = inbox.replaced();
-                        return Err(error);
+                        self.leave(&socket, &mut inbox, &operation)?;
                     }
                 }
                 Ok(_) => {}
-                Err(error) if is_broken(&error) => {
-                    let error = self.no_more_answers(&socket, &inbox, &operation);
-                    *inbox = inbox.replaced();
-                    return Err(error);
-                }
+                Err(error) if is_broken(&error) => self.leave(&socket, &mut inbox, &operation)?,
                 Err(error) => return Err(error),
             }
         }
@@ -390,6 +403,7 @@ impl Transport for Connection {
         statistics.reconnects = u64::from(self.reconnects.load(Ordering::Relaxed).saturating_sub(1));
         statistics.unconfirmed = self.unconfirmed.load(Ordering::Relaxed);
         statistics.torn = self.torn.load(Ordering::Relaxed);
+        statistics.cut_off = self.cut_off.load(Ordering::Relaxed);
     }
 
     fn end_waits(&self) {
@@ -427,6 +441,16 @@ fn receive_whole(socket: &Socket, buffer: &mut [u8], operation: &mut Operation<'
 /// Bytes that were sent and not acknowledged, or over a Unix socket not read.
 fn unsent(socket: &Socket) -> u64 {
     sys::unsent(socket.as_fd()).unwrap_or(0)
+}
+
+/// Whether something has come in that nobody has received.
+fn has_unread(socket: &Socket) -> bool {
+    matches!(sys::receive(socket.as_fd(), &mut [0], libc::MSG_PEEK), Ok(1..))
+}
+
+#[cold]
+fn has_gone(operation: &Operation<'_>) -> Error {
+    operation.error(Errno::EPIPE).because("the receiver has gone; sending again connects to the next")
 }
 
 fn is_broken(error: &Error) -> bool {

@@ -9,6 +9,7 @@ mod crowded;
 mod durable;
 mod gate;
 mod pipes;
+mod reconnect;
 mod streams;
 
 use support::{GENEROUS, fresh};
