@@ -14,7 +14,7 @@ use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::socket::{Socket, SocketAddress, SocketOptions};
 use crate::sys::copy_descriptor;
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 use crate::wait::Object;
 
 /// The receiver's socket, bound to the name.
@@ -84,10 +84,16 @@ impl DatagramSender {
         let to = socket.peer_address()?;
         Ok(DatagramSender { socket, to, scheme: address.scheme(), bounced: AtomicU64::new(0) })
     }
+
+    #[cold]
+    fn bounced(&self) {
+        self.bounced.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+    }
 }
 
 impl Transport for DatagramSender {
     fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
+        let deadline = Deadline::after(timeout);
         match self.socket.send(message, timeout) {
             Ok(_) => Ok(()),
             // The receiver that the socket was connected to has gone; another may have its name by now.
@@ -95,11 +101,11 @@ impl Transport for DatagramSender {
                 if self.scheme == Scheme::UnixDgram
                     && (error.is(Errno::ECONNREFUSED) || error.is(Errno::ENOTCONN) || error.is(Errno::EPIPE)) =>
             {
-                self.socket.send_to(message, &self.to, timeout)
+                self.socket.send_to(message, &self.to, deadline.left_of(timeout))
             }
             Err(error) if error.is(Errno::EMSGSIZE) => Err(refusal::too_large(error, self.scheme, message.len())),
             Err(error) if error.is(Errno::ECONNREFUSED) => {
-                self.bounced.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                self.bounced();
                 Err(error.because(
                     "nobody received a datagram that was sent before; this one was not sent. Start the receiver and \
                      send again",
@@ -110,8 +116,14 @@ impl Transport for DatagramSender {
     }
 
     fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<ChannelReceived> {
-        let length = self.socket.recv(buffer, timeout)?;
-        Ok(ChannelReceived { length, ..Default::default() })
+        let received = self.socket.recv(buffer, timeout).map_err(|error| match error.is(Errno::ECONNREFUSED) {
+            true => {
+                self.bounced();
+                error.because("nobody received a datagram that was sent before. Start the receiver and send again")
+            }
+            false => error,
+        });
+        Ok(ChannelReceived { length: received?, ..Default::default() })
     }
 
     fn reply(&self, _: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()> {

@@ -6,6 +6,7 @@ mod support;
 mod call;
 mod conformance;
 mod crowded;
+mod datagrams;
 mod durable;
 mod gate;
 mod pipes;
