@@ -118,7 +118,8 @@ impl PipeSender {
     fn finish(&self, writing: &mut Writing, operation: &mut Operation<'_>) -> Result<()> {
         let (message, mut at) = (std::mem::take(&mut writing.begun), writing.taken);
         match self.write_pieces(writing, &message, &mut at, operation) {
-            Err(error) if is_end_of_wait(&error) => {
+            // What is in a FIFO stays there while its writer has it, for the receiver that comes next.
+            Err(error) if is_end_of_wait(&error) || matches!(self.end, End::Fifo(_)) && error.is(Errno::EPIPE) => {
                 (writing.begun, writing.taken) = (message, at);
                 Err(error)
             }

@@ -134,17 +134,15 @@ pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address
     } else {
         name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
     }
-    kept_open(base, name, None)
+    kept_open(base, name, None, |key| key != "bytes") // see `marked_size`
 }
 
-/// The address of this name and the options of `base`; over a FIFO one that waits for senders before there are any, and for
-/// others when they have gone.
-fn kept_open(base: &Address, name: Vec<u8>, id: Option<u8>) -> Result<Address> {
+/// The address of this name and those options of `base` that count; over a FIFO one that waits for senders before there are any,
+/// and for others when they have gone.
+fn kept_open(base: &Address, name: Vec<u8>, id: Option<u8>, counts: impl Fn(&str) -> bool) -> Result<Address> {
+    let options = base.options().filter(|(key, _)| counts(key));
     let mut options: Vec<(&str, String)> =
-        base.options().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
-    if base.scheme() == Scheme::SysvMq {
-        options.retain(|(key, _)| *key != "bytes"); // see `marked_size`
-    }
+        options.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
     if base.scheme() == Scheme::Fifo && base.option("keep-open").is_none() {
         options.push(("keep-open", "1".into()));
     }
@@ -153,7 +151,7 @@ fn kept_open(base: &Address, name: Vec<u8>, id: Option<u8>) -> Result<Address> {
 
 /// Opens a channel for receiving that does not end when the last sender goes, as others may come: with what keeps it so.
 pub(super) fn open_lasting(address: &Address, timeout: Timeout) -> Result<(Channel, Option<Channel>)> {
-    let address = kept_open(address, address.name().to_vec(), address.id())?;
+    let address = kept_open(address, address.name().to_vec(), address.id(), |_| true)?;
     let receiver = Channel::open_receiver(&address, timeout)?;
     let ends = address.scheme() == Scheme::Ring && Channel::capabilities(&address)?.ends;
     let sender = if ends { Some(Channel::open_sender(&address, Timeout::Now)?) } else { None };
