@@ -3,9 +3,9 @@
 //! A thread packs into a file of another name; the writer gives it the right one, as it alone knows by then which number the
 //! original has. A packed file that nobody comes to name is packed again by the next writer.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -47,6 +47,8 @@ impl Packing {
         // New, so that a thread of another writer that is not through yet keeps to its own.
         let target = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished);
         let target = target.map_err(|error| errno(&error))?;
+        // Whatever the umask; there are file systems that know no modes.
+        let _ = target.set_permissions(Permissions::from_mode(mode));
         let state = Arc::new(AtomicI32::new(RUNNING));
         let told = Arc::clone(&state);
         background::spawn("wigwag-pack", STACK, move || {

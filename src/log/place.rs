@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, SFlag, fstat, stat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, stat};
 use nix::sys::uio::{pread, pwrite};
 
 use super::journal::Spot;
@@ -26,6 +26,8 @@ pub(super) struct Place {
     inode: u64,
     /// Where the next bytes go, as far as this process knows.
     pub end: u64,
+    /// Whether the directory may not have the file's name on the disk yet.
+    unnamed: bool,
 }
 
 /// What was found where bytes should go.
@@ -39,13 +41,20 @@ enum Found {
 }
 
 impl Place {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it with this mode, whatever the umask.
     pub fn open(path: &Path, mode: u32) -> SysResult<Place> {
+        match Place::existing(path) {
+            Err(Errno::ENOENT) => {}
+            found => return found,
+        }
         let mut options = OpenOptions::new();
         // A FIFO that nobody reads would keep a writer waiting.
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(flags);
-        Place::with(&options, path)
+        let place = Place::with(&options, path)?;
+        // Others may be the next writer. There are file systems that know no modes.
+        let _ = fchmod(place.fd()?, Mode::from_bits_truncate(mode));
+        Ok(place)
     }
 
     /// Opens a file that is there.
@@ -69,7 +78,8 @@ impl Place {
         }
         let end = u64::try_from(status.st_size).unwrap_or(0);
         let (device, inode) = (status.st_dev, status.st_ino);
-        Ok(Place { file, device, inode, end })
+        // Who made it may have died before it could see to that.
+        Ok(Place { file, device, inode, end, unnamed: true })
     }
 
     pub fn spot(&self) -> Spot {
@@ -156,8 +166,16 @@ impl Place {
         })
     }
 
-    pub fn sync(&self) -> SysResult<()> {
-        nix::unistd::fdatasync(self.fd()?)
+    /// Brings what was written to the disk, and the first time the name of the file, under which it is found there.
+    pub fn sync(&mut self, path: &Path) -> SysResult<()> {
+        nix::unistd::fdatasync(self.fd()?)?;
+        if std::mem::take(&mut self.unnamed)
+            && let Some(directory) = path.parent()
+        {
+            // A directory that cannot be read, or synced, leaves that to the kernel.
+            let _ = fs::File::open(directory).and_then(|directory| directory.sync_all());
+        }
+        Ok(())
     }
 }
 
@@ -270,6 +288,22 @@ mod tests {
             place.complete(b"abcdef", 0, |_| {}).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), after);
         }
+    }
+
+    #[test]
+    fn the_mode_is_that_of_a_file_made_here_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let mode_of = |name: &str, mode| {
+            let path = directory.path().join(name);
+            Place::open(&path, mode).unwrap();
+            fs::metadata(path).unwrap().permissions().mode() & 0o7777
+        };
+        // No umask leaves all of these bits.
+        assert_eq!(mode_of("made", 0o666), 0o666);
+        assert_eq!(mode_of("made", 0o600), 0o666, "it was there");
+        std::os::unix::fs::symlink("behind", directory.path().join("link")).unwrap();
+        assert_eq!(mode_of("link", 0o622), 0o622);
     }
 
     #[test]

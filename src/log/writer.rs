@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::sync_atomics::{AtomicU64, Ordering};
 use crate::sys::SysResult;
 use crate::timeout::{Deadline, Timeout, now, wall_clock};
+use crate::wait::scope::any_raised;
 
 /// So long a file may be locked by a writer that is just dying.
 const LOCKED_FOR: Duration = Duration::from_secs(1);
@@ -55,6 +56,20 @@ impl Key {
     }
 }
 
+/// Puts what came back in order.
+fn put_in_order<T>(returned: &mut [(Key, T)]) {
+    returned.sort_by_key(|(key, _)| key.identity);
+    let mut last = Key::default();
+    for (key, _) in &mut *returned {
+        // The order of one producer stands, whatever its clock says. A mark has no identity, and for its time a number that
+        // grows with each of one handle: an older one must not be answered after a newer.
+        let same = !key.is_mark && key.identity >> BLOCK_BITS == last.identity >> BLOCK_BITS;
+        key.time = if same { key.time.max(last.time) } else { key.time };
+        last = *key;
+    }
+    returned.sort_by_key(|(key, _)| *key);
+}
+
 /// Asks for an answer.
 struct Mark<'a> {
     place: u32,
@@ -82,7 +97,11 @@ pub(super) struct Writer<'a> {
     rotate_from: Duration,
     pack_from: Duration,
     packing: Option<Packing>,
+    /// Whether there may be a file to compress.
+    to_pack: bool,
     vain: u32,
+    /// Until when a file may be waited for.
+    end: Deadline,
 }
 
 impl<'a> Writer<'a> {
@@ -120,7 +139,9 @@ impl<'a> Writer<'a> {
             rotate_from: Duration::ZERO,
             pack_from: Duration::ZERO,
             packing: None,
+            to_pack: true, // what the one before has left
             vain: 0,
+            end,
         }))
     }
 
@@ -223,15 +244,7 @@ impl<'a> Writer<'a> {
         let back = self.waiting.iter().take_while(|message| message.is_redelivered()).count();
         if back > 1 && !self.shared.carrier.keeps_order() {
             let mut returned: Vec<_> = self.waiting.drain(..back).map(|message| (Key::of(&message), message)).collect();
-            returned.sort_by_key(|(key, _)| key.identity);
-            let mut last = Key::default();
-            for (key, _) in &mut returned {
-                // The order of one producer stands, whatever its clock says.
-                let same = key.identity >> BLOCK_BITS == last.identity >> BLOCK_BITS;
-                key.time = if same { key.time.max(last.time) } else { key.time };
-                last = *key;
-            }
-            returned.sort_by_key(|(key, _)| *key);
+            put_in_order(&mut returned);
             for (_, message) in returned.into_iter().rev() {
                 self.waiting.push_front(message);
             }
@@ -298,11 +311,13 @@ impl<'a> Writer<'a> {
     /// Tries again for a while if a writer that is just dying has the file.
     fn while_locked<T>(&self, attempt: impl Fn() -> SysResult<T>) -> SysResult<T> {
         let since = now();
+        let may_wait = || {
+            let at_once = self.trouble.is_some() || self.end.has_passed() || any_raised();
+            !at_once && now().saturating_sub(since) < LOCKED_FOR
+        };
         loop {
             match attempt() {
-                Err(Errno::EBUSY) if now().saturating_sub(since) < LOCKED_FOR && self.trouble.is_none() => {
-                    std::thread::sleep(LOOK_AGAIN);
-                }
+                Err(Errno::EBUSY) if may_wait() => std::thread::sleep(LOOK_AGAIN),
                 done => return done,
             }
         }
@@ -319,6 +334,7 @@ impl<'a> Writer<'a> {
         match set_aside(&made.file, made.keep) {
             Ok(()) => {
                 progress.rotations.fetch_add(1, Ordering::Relaxed);
+                self.to_pack = true;
                 self.place = None;
                 self.open()?;
             }
@@ -342,8 +358,9 @@ impl<'a> Writer<'a> {
             Some(packing) => packing.finish(&made.file, made.keep)?,
             None => {}
         }
-        if self.packing.is_none() {
+        if self.packing.is_none() && self.to_pack {
             self.packing = Packing::begin(&made.file, made.keep, made.mode)?;
+            self.to_pack = self.packing.is_some(); // then there may be another
         }
         Ok(())
     }
@@ -401,8 +418,10 @@ impl<'a> Writer<'a> {
             self.scratch = scratch;
             let fits = bytes.len() <= base.room && self.fits_in_file(bytes.len());
             if !fits && batch.is_empty() && bytes.len() <= base.room {
-                // Nothing of this journal is anywhere yet.
-                if let Err(errno) = self.rotate() {
+                // Nothing of this journal is anywhere yet. An empty file does not get emptier.
+                if self.place.as_ref().is_some_and(|place| place.end > 0)
+                    && let Err(errno) = self.rotate()
+                {
                     self.waiting.push_front(message);
                     return Err(errno.into());
                 }
@@ -478,7 +497,7 @@ impl<'a> Writer<'a> {
             } else if let Some(mut old) = self.while_locked(|| moved_away(&base.made.file, &spot))? {
                 old.complete(&bytes, spot.offset, moved)?;
                 if base.made.sync != LogSync::Never {
-                    old.sync()?;
+                    old.sync(&base.made.file)?;
                 }
             } else {
                 let place = self.open()?;
@@ -510,7 +529,8 @@ impl<'a> Writer<'a> {
     /// Brings what was written to the disk, unless that is the kernel's business.
     pub fn sync(&mut self) -> SysResult<()> {
         if self.shared.base.made.sync != LogSync::Never && self.unsynced.is_some() {
-            self.open()?.sync()?;
+            let file = &self.shared.base.made.file;
+            self.open()?.sync(file)?;
         }
         self.unsynced = None;
         Ok(())
@@ -547,5 +567,23 @@ type Outcome<T> = std::result::Result<T, Failure>;
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
         Failure::File(errno)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_back_is_put_in_the_order_in_which_it_was_sent() {
+        let record = |block: u64, number, time| Key { is_mark: false, time, identity: block << BLOCK_BITS | number };
+        let mark = |answer| Key { is_mark: true, time: answer, identity: 0 };
+        // A clock that was set back; another producer; and marks, which are for what was before them.
+        let order = [record(1, 1, 20), record(2, 1, 10), record(1, 2, 5), mark(7), mark(8), mark(9)];
+        for shuffled in [[5, 4, 3, 2, 1, 0], [4, 1, 5, 0, 3, 2], [2, 0, 5, 1, 3, 4]] {
+            let mut returned: Vec<_> = shuffled.iter().map(|at: &usize| (order[*at], *at)).collect();
+            put_in_order(&mut returned);
+            assert_eq!(returned.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [1, 0, 2, 3, 4, 5]);
+        }
     }
 }

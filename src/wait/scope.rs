@@ -42,6 +42,6 @@ pub(crate) fn leave(ending: &Arc<Ending>) -> bool {
 }
 
 /// Whether any cancellation that covers the calling thread has fired.
-pub(super) fn any_raised() -> bool {
+pub(crate) fn any_raised() -> bool {
     SCOPES.try_with(|scopes| scopes.borrow().iter().any(|scope| scope.ending.is_raised())).unwrap_or(false)
 }
