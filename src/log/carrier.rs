@@ -52,10 +52,10 @@ impl Carrier {
     }
 
     /// Removes that of this log.
-    pub fn remove(address: &Address, base: &Base) -> Result<()> {
-        match base.made.through {
-            LogThrough::Ring | LogThrough::Default => Ring::remove(&part(Scheme::Ring, address, base.id())?),
-            through => Queue::remove(through, address, base),
+    pub fn remove(address: &Address, id: u64, through: LogThrough) -> Result<()> {
+        match through {
+            LogThrough::Ring | LogThrough::Default => Ring::remove(&part(Scheme::Ring, address, id)?),
+            through => Queue::remove(through, address, id),
         }
     }
 

@@ -6,16 +6,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::{Log, LogLevel, LogOrigin, LogRecord, LogValue, Shared, own_generation};
 use crate::error::Result;
 use crate::signal::{Before, Signal, SignalInfo};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::lending::Lending;
 use crate::sys::{SysResult, background, futex};
-use crate::timeout::Timeout;
+use crate::timeout::{Deadline, Timeout};
 
 /// What a crash waits for room: nobody may be left who makes some.
 const ROOM: Timeout = Timeout::After(Duration::from_secs(1));
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a thread that crashes waits until that is logged.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// A sleep has to end some time; who sleeps looks again.
@@ -179,7 +182,7 @@ impl Log {
     /// Waits a second for room at most.
     ///
     /// # Errors
-    /// `EAGAIN`, `ETIMEDOUT` there is no room; `ESTALE`, `EBADMSG` as [`Log::log`].
+    /// `EAGAIN` there is no room; `ESTALE`, `EBADMSG` as [`Log::log`].
     pub fn log_signal(&self, signal: i32, about: usize) -> Result<()> {
         self.shared.log_signal(signal, about as u64, &LogOrigin::default())
     }
@@ -195,6 +198,14 @@ impl Shared {
         let fields = if about == 0 { &fields[..2] } else { &fields[..] };
         let record =
             LogRecord { level: LogLevel::Fatal, message: "a signal ends the program", fields, ..Default::default() };
-        self.send(&record, origin, ROOM).inspect_err(|_| self.count_dropped())
+        // Who waits for room as others do remembers this thread and may lock, which a handler cannot.
+        let end = Deadline::after(ROOM);
+        let sent = loop {
+            match self.send(&record, origin, Timeout::Now) {
+                Err(error) if error.is(Errno::EAGAIN) && !end.has_passed() => std::thread::sleep(LOOK_AGAIN),
+                sent => break sent,
+            }
+        };
+        sent.inspect_err(|_| self.count_dropped())
     }
 }

@@ -14,6 +14,7 @@
 //! | `place.rs` | the file: appending, setting aside |
 //! | `packing.rs` | compressing what was set aside |
 //! | `layout.rs` | what lies where in shared memory |
+//! | `removing.rs` | removing a log |
 //! | `crash.rs` | signals that end the program |
 //! | `facade.rs`, `tracing.rs` | backends for the crates `log` and `tracing`, by features of these names |
 //!
@@ -32,6 +33,7 @@ mod packing;
 mod place;
 mod queue;
 mod record;
+mod removing;
 mod running;
 #[cfg(feature = "tracing")]
 mod tracing;
@@ -49,7 +51,7 @@ pub use tracing::LogLayer;
 use crate::address::{Address, Scheme};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::segment::{Segment, WaitMode};
+use crate::segment::WaitMode;
 use crate::sync::core::{self, Common, Core, Kind};
 use crate::sync::{Mutex, MutexOptions};
 use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
@@ -251,7 +253,7 @@ impl Log {
         let lock = Mutex::open(&of_lock, lock)?;
         if let Err(errno) = base.core.member.segment().check() {
             // Removed meanwhile: nobody else would find the parts, which may have been made anew.
-            let _ = (Carrier::remove(address, &base), Mutex::remove(&of_lock));
+            let _ = (Carrier::remove(address, base.id(), base.made.through), Mutex::remove(&of_lock));
             return Err(base.core.error(errno, "open"));
         }
         let shared = Shared {
@@ -270,33 +272,6 @@ impl Log {
         let log = Log { crashes: OnceLock::new(), shared: Lending::new(shared) };
         log.start_writer()?;
         Ok(log)
-    }
-
-    /// Removes the log's name and memory; the file stays. Those who have it open go on with what they have. Never blocks.
-    ///
-    /// # Errors
-    /// `ENOENT` there is none; `EBUSY` it holds records that are not written: drain it first; `EBADMSG` it is something else,
-    /// which is left.
-    ///
-    /// System calls: openat, mmap, unlinkat.
-    pub fn remove(address: &Address) -> Result<()> {
-        address.require(&[Scheme::Log], "remove")?;
-        let options = LogOptions { writer: LogWriter::Never, ..Default::default() };
-        let log = Log::of(address, core::existing(&address.without_options(), options.clone())?, &options)?;
-        let queued = log.statistics()?.queued;
-        if queued > 0 || log.shared.base.in_force().1 {
-            return Err(log
-                .shared
-                .base
-                .core
-                .object
-                .error(Errno::EBUSY, "remove")
-                .because_found(format!("{queued} records are not written yet; drain it first")));
-        }
-        // Its name first: who opens it from now on makes another, with parts of its own.
-        Segment::remove(&address.without_options(), &[<Base as Kind>::NUMBER])?;
-        Carrier::remove(address, &log.shared.base)?;
-        Mutex::remove(&part(Scheme::Mutex, address, log.shared.base.id())?)
     }
 
     /// Logs a record, unless the level filter keeps it out; waits while there is no room, unless the handle's options say
@@ -321,20 +296,24 @@ impl Log {
     /// # Errors
     /// As [`Log::log`].
     pub fn log_anyway(&self, record: &LogRecord<'_>, origin: &LogOrigin) -> Result<()> {
-        let shared = self.ready()?;
-        let room = if shared.full == LogFull::Drop { Timeout::Now } else { shared.room };
-        shared.send(record, origin, room).inspect_err(|_| shared.count_dropped())
+        let room = if self.shared.full == LogFull::Drop { Timeout::Now } else { self.shared.room };
+        let sent = self.ready().and_then(|shared| shared.send(record, origin, room));
+        sent.inspect_err(|_| self.shared.count_dropped())
     }
 
-    /// As [`Log::log_anyway`], but never waits: false if it would, or would drop the record. Nothing has happened then.
+    /// As [`Log::log_anyway`], but never waits: false if it would, or would drop the record. Nothing has happened then. A record
+    /// that an error keeps out is counted as dropped.
     ///
     /// # Errors
     /// `ESTALE`, `EBADMSG`, `ENOMEM` as [`Log::log`].
     pub fn log_at_once(&self, record: &LogRecord<'_>, origin: &LogOrigin) -> Result<bool> {
-        match self.ready()?.send(record, origin, Timeout::Now) {
+        match self.ready().and_then(|shared| shared.send(record, origin, Timeout::Now)) {
             Ok(()) => Ok(true),
             Err(error) if error.is(Errno::EAGAIN) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.shared.count_dropped();
+                Err(error)
+            }
         }
     }
 
@@ -395,8 +374,8 @@ impl Log {
         self.shared.serve(timeout)
     }
 
-    /// Has the writer open the file anew, as after it was renamed, and waits until it has; what was logged before is in the old
-    /// one. A writer finds out itself that a file was renamed, but only when it has something to write.
+    /// Has the writer open the file anew, as after it was renamed, and waits until it has. What was written before is in the old
+    /// one; what was logged and not yet written may be in the new one: [`drain`](Log::drain) first. A writer finds out itself that a file was renamed, but only when it has something to write.
     ///
     /// # Errors
     /// As [`Log::drain`].
@@ -546,7 +525,8 @@ impl Shared {
     #[cold]
     fn new_block(&self) {
         let block = self.base.core.control.line.blocks.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        self.identity.store(block << BLOCK_BITS, Ordering::Relaxed);
+        // Of two threads that come to this at once the later block counts: a handle's identities never go back.
+        self.identity.fetch_max(block << BLOCK_BITS, Ordering::Relaxed);
         // Release pairs with the Acquire above: who sees the generation sees a block of this process.
         self.identity_of.store(own_generation(), Ordering::Release);
     }

@@ -132,8 +132,8 @@ impl Queue {
     }
 
     /// Removes the queue of this log.
-    pub fn remove(through: LogThrough, address: &Address, base: &Base) -> Result<()> {
-        let address = name(through, address, base.id())?;
+    pub fn remove(through: LogThrough, address: &Address, id: u64) -> Result<()> {
+        let address = name(through, address, id)?;
         if through == LogThrough::SysvMq { SysvMq::remove(&address) } else { Mq::remove(&address) }
     }
 

@@ -362,7 +362,7 @@ pub unsafe extern "C" fn ww_log_crashes(log: *const ww_log) -> c_int {
 /// Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
 /// async-signal-safe in a process that has used the log before, given 64 KiB of stack. Waits a second for room at most.
 ///
-/// Errors, which ww_last_error() does not tell of: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as
+/// Errors, which ww_last_error() does not tell of: -EAGAIN there is no room; -ESTALE, -EBADMSG as
 /// ww_log_write(); -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_signal(log: *const ww_log, signal: c_int, about: *const std::ffi::c_void) -> c_int {
