@@ -4019,7 +4019,7 @@ typedef struct ww_lease_pool_statistics {
 typedef struct ww_lease_holder {
     /* The slot's number, from 0. */
     uint32_t slot;
-    /* The process; 0 if it lives in a pid namespace that this one cannot see. */
+    /* The process; 0 if it lives in a pid namespace that this one cannot see, or is dead. */
     uint32_t pid;
     /* 1: it is the handle that was asked. */
     uint32_t is_self;
@@ -4177,8 +4177,8 @@ int ww_lease_make_clean(ww_lease *lease);
  * Errors: -ESTALE, -EPERM as ww_lease_check(); -EFAULT. */
 int ww_lease_renew(const ww_lease *lease);
 
-/* 1 if it would do good to give it back soon: somebody waits for a slot, or the pool was made smaller. Never blocks.
- * Errors: -EFAULT. */
+/* 1 if it would do good to give it back soon: somebody waits who could have this slot, or the pool was made smaller. Never
+ * blocks. Errors: -EFAULT. */
 int ww_lease_is_wanted(const ww_lease *lease);
 
 /* Gives the slot back, and frees the handle, whatever is returned. NULL is allowed. Never blocks.
@@ -4755,7 +4755,7 @@ int ww_log_crashes(const ww_log *log);
 /* Logs that a signal ends the program, with the address that it is about (NULL for none); for handlers of a program's own:
  * async-signal-safe in a process that has used the log before, given 64 KiB of stack. Waits a second for room at most.
  *
- * Errors, which ww_last_error() does not tell of: -EAGAIN, -ETIMEDOUT there is no room; -ESTALE, -EBADMSG as
+ * Errors, which ww_last_error() does not tell of: -EAGAIN there is no room; -ESTALE, -EBADMSG as
  * ww_log_write(); -EFAULT. */
 int ww_log_signal(const ww_log *log, int signal, const void *about);
 

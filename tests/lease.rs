@@ -289,6 +289,55 @@ fn who_does_not_come_is_passed_over() {
     child.join();
 }
 
+/// A process that waits for a slot, and is stopped.
+fn stopped_waiter(pool: &LeasePool) -> support::Child {
+    let waiting = pool.waiting();
+    let child = fork(|| drop(pool.acquire(GENEROUS).unwrap()));
+    eventually("it waits", || pool.waiting() == waiting + 1);
+    child.kill(libc::SIGSTOP);
+    let mut status = 0;
+    // SAFETY: status is a live local.
+    assert_eq!(unsafe { libc::waitpid(child.pid(), &mut status, libc::WUNTRACED) }, child.pid());
+    child
+}
+
+#[test]
+fn who_is_not_called_and_does_not_come_is_passed_over_too() {
+    let options = LeaseOptions { slots: 1, room: 8, fair: true, ..Default::default() };
+    let pool = LeasePool::anonymous(options).unwrap();
+    let _lease = pool.acquire(Timeout::Now).unwrap();
+    let stopped = stopped_waiter(&pool);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pool.acquire(GENEROUS).map(drop));
+        eventually("it waits", || pool.waiting() == 2);
+        pool.resize(5).unwrap(); // which wakes both
+        waiting.join().unwrap().unwrap();
+    });
+    stopped.kill(libc::SIGCONT);
+    stopped.join();
+}
+
+#[test]
+fn a_slot_that_is_kept_for_a_group_is_wanted_by_that_group_only() {
+    let groups = vec![group("web", 1), group("cron", 1)];
+    let pool = LeasePool::anonymous(LeaseOptions { slots: 3, groups, ..Default::default() }).unwrap();
+    let mut leases = ["web", "web", "cron"].map(|name| pool.acquire_for(&of(name), Timeout::Now).unwrap());
+    leases.sort_by_key(|lease| lease.slot()); // those that are kept come first
+    let [web, cron, common] = leases;
+    for (name, wanted) in [("web", [true, false, true]), ("cron", [false, true, true]), ("", [false, false, true])] {
+        let cancel = Cancel::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _scope = cancel.enter();
+                assert!(pool.acquire_for(&of(name), GENEROUS).unwrap_err().is(Errno::ECANCELED));
+            });
+            eventually("it waits", || pool.waiting() == 1);
+            assert_eq!([&web, &cron, &common].map(|lease| lease.is_wanted()), wanted, "{name:?} waits");
+            cancel.fire();
+        });
+    }
+}
+
 #[test]
 fn it_grows_and_shrinks_under_its_users() {
     let pool = LeasePool::anonymous(LeaseOptions { slots: 1, room: 4, ..Default::default() }).unwrap();

@@ -14,8 +14,9 @@ use crate::sys::{SysResult, fork};
 
 /// One slot of a pool, until it is released or dropped.
 ///
-/// A lease is lost when its time is over and somebody else wants the slot: from then on all that is done under it fails
-/// with `ESTALE`, and says who holds the slot now. Its methods may be called from any thread of the process that took it.
+/// A lease is lost when its time is over and somebody has looked at the pool since, as those do who wait for a slot, or for one
+/// to be wanted, or open it: from then on all that is done under it fails with `ESTALE`, and says who holds the slot now.
+/// Its methods may be called from any thread of the process that took it.
 pub struct Lease<'a> {
     pool: Lender<'a, LeasePool>,
     index: u32,
@@ -142,10 +143,11 @@ impl<'a> Lease<'a> {
         renewed.map_err(|errno| self.error(errno, "renew"))
     }
 
-    /// Whether it would do good to give it back soon: somebody waits for a slot, or the pool was made smaller. Never blocks.
+    /// Whether it would do good to give it back soon: somebody waits who could have this slot, or the pool was made smaller.
+    /// Never blocks.
     pub fn is_wanted(&self) -> bool {
         let shared = &self.pool.core;
-        self.index >= shared.size() || shared.somebody_waits() && shared.waiting(None) > 0
+        self.index >= shared.size() || shared.is_waited_for(shared.kept_for(self.index))
     }
 
     /// Gives the slot back; the same as dropping the lease, but says if it was lost. Never blocks.

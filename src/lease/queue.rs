@@ -5,7 +5,9 @@
 //! that one is awake: a slot is hardly ever idle then. Once somebody has waited for 0.4 ms, or always if the pool is fair,
 //! only the first in line takes: so nobody waits for much longer than the rest.
 //!
-//! One who has been called and does not come, because it is stopped or gone, is passed over after 20 ms.
+//! One who has been called and does not come, because it is stopped or gone, is passed over after 20 ms, by whoever comes or
+//! looks then: those who sleep look every two seconds. Who finds something free that is another's turn calls that one, so that
+//! a call that was left out, or lost with who died, holds up nobody for longer either.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -91,6 +93,11 @@ impl Shared {
             .filter(|(_, waiter)| waiter.0 != 0 && self.member.is_current(waiter.owner()))
     }
 
+    /// Whether somebody waits who could have a slot that is kept for this group, or for nobody (0).
+    pub fn is_waited_for(&self, kept_for: u32) -> bool {
+        self.somebody_waits() && self.waiters().any(|(_, waiter)| kept_for == 0 || waiter.group() == kept_for)
+    }
+
     /// How many of them.
     pub fn waiting(&self, group: Option<u32>) -> u32 {
         self.waiters().filter(|(_, waiter)| group.is_none_or(|group| waiter.group() == group)).count() as u32
@@ -152,9 +159,9 @@ impl Shared {
         allowed
     }
 
-    /// Wakes who may have a slot that is kept for this group, or for nobody (0); false if there is nobody.
+    /// Wakes who may have a slot that is kept for this group, or for nobody (0).
     #[cold]
-    pub fn call_next(&self, kept_for: u32) -> bool {
+    pub fn call_next(&self, kept_for: u32) {
         let (found, now) = (self.hint(), nanos(now()));
         let (mut any, mut long) = (false, false);
         let mut next: Option<(bool, u64, u64)> = None;
@@ -173,12 +180,12 @@ impl Shared {
         } else if !long && found & ORDERLY != 0 {
             self.lower(found, ORDERLY);
         }
-        let Some((_, _, index)) = next else { return false };
-        if let Ok(seat) = self.seat(index) {
+        if let Some((_, _, index)) = next
+            && let Ok(seat) = self.seat(index)
+        {
             let _ = seat.called.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
             seat.bell.ring();
         }
-        true
     }
 
     /// Clears the places of those who are not current.
@@ -196,7 +203,7 @@ impl Shared {
         }
     }
 
-    /// Calls somebody for a slot that is free.
+    /// Calls those who may have the slots that are free.
     fn pass_on(&self) {
         if !self.somebody_waits() {
             return;
@@ -208,7 +215,9 @@ impl Shared {
             // Nobody to call, but the bits are to say what is so.
             self.settle_hint();
         }
-        let _ = kept_for.into_iter().any(|kept_for| self.call_next(kept_for));
+        for kept_for in kept_for {
+            self.call_next(kept_for);
+        }
     }
 
     fn settle_hint(&self) {
@@ -275,8 +284,11 @@ impl Waiting<'_> {
         if let Some(turn) = &self.turn {
             turn.came();
         }
-        // Something is free, and it is another's turn.
-        let other = self.shared.has_free(group).then_some(PASSED_OVER);
+        // Something is free, and it is another's turn, who may not have been called for it.
+        let other = self.shared.has_free(group).then(|| {
+            self.shared.pass_on();
+            PASSED_OVER
+        });
         let soon = [next.map(|left| left + Duration::from_millis(1)), other].into_iter().flatten().min();
         self.again.set(soon.map(|soon| soon.min(ASK_EVERY)));
     }

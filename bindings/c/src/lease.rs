@@ -308,7 +308,7 @@ pub unsafe extern "C" fn ww_lease_pool_fd(pool: *const ww_lease_pool) -> c_int {
 pub struct ww_lease_holder {
     /// The slot's number, from 0.
     pub slot: u32,
-    /// The process; 0 if it lives in a pid namespace that this one cannot see.
+    /// The process; 0 if it lives in a pid namespace that this one cannot see, or is dead.
     pub pid: u32,
     /// 1: it is the handle that was asked.
     pub is_self: u32,
@@ -543,8 +543,8 @@ pub unsafe extern "C" fn ww_lease_renew(lease: *const ww_lease) -> c_int {
     call(|| unsafe { object(lease, LEASE)?.0.renew() })
 }
 
-/// 1 if it would do good to give it back soon: somebody waits for a slot, or the pool was made smaller. Never blocks.
-/// Errors: -EFAULT.
+/// 1 if it would do good to give it back soon: somebody waits who could have this slot, or the pool was made smaller. Never
+/// blocks. Errors: -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_lease_is_wanted(lease: *const ww_lease) -> c_int {
     // SAFETY: as above.

@@ -287,8 +287,8 @@ impl LeasePool {
 
 /// One slot of a pool, until it is released; ``with`` releases it in the end. It keeps its pool open.
 ///
-/// A lease is lost when its time is over and somebody else wants the slot: what is done under it then raises OSError
-/// (ESTALE), whose text says who has the slot. After release everything but ``slot``, ``token`` and ``released`` raises
+/// A lease is lost when its time is over and somebody has looked at the pool since, as those do who wait for a slot, or for
+/// one to be wanted, or open it: what is done under it then raises OSError (ESTALE), whose text says who has the slot. After release everything but ``slot``, ``token`` and ``released`` raises
 /// ValueError.
 #[pyclass(frozen, module = "wigwag")]
 pub struct Lease {
@@ -342,7 +342,7 @@ impl Lease {
         self.with(|lease| lease.expires_in().map(|left| left.as_secs_f64()))
     }
 
-    /// Whether it would do good to give it back soon: somebody waits for a slot, or the pool was made smaller.
+    /// Whether it would do good to give it back soon: somebody waits who could have this slot, or the pool was made smaller.
     #[getter]
     fn wanted(&self) -> PyResult<bool> {
         self.with(|lease| lease.is_wanted())
@@ -428,9 +428,9 @@ impl Lease {
 
 /// Who holds a slot.
 ///
-/// ``pid`` is None where it lives in a pid namespace that this process cannot see. ``since`` is in seconds since 1970, None in
-/// the instant before that is written, ``expires_in`` in seconds, None for as long as its holder lives. ``information`` is
-/// None if it was spoilt.
+/// ``pid`` is None where it lives in a pid namespace that this process cannot see, or is dead. ``since`` is in seconds since 1970,
+/// None in the instant before that is written, ``expires_in`` in seconds, None for as long as its holder lives.
+/// ``information`` is None if it was spoilt.
 #[pyclass(frozen, module = "wigwag", get_all)]
 pub struct LeaseHolder {
     slot: u32,
