@@ -336,11 +336,27 @@ def test_errors_go_to_handle_error(place, logger, capsys):
     bad = of("fine")
     bad.bad = Unprintable()
     handler.handle(bad)
-    handler.close()
-    handler.handle(of("after close"))
+    handler.handle(of("%s", Blocks()))
     handler.flush()
-    assert [record.msg for record in failed] == ["%d", "fine", "after close"]
-    assert not place.file.exists()
+    assert [record.msg for record in failed] == ["%d", "%s"]
+    assert place.messages() == ["fine bad=\"<RuntimeError: no>\""], "one field that cannot be told is no loss of the rest"
+
+
+def test_what_comes_after_close_is_logged_all_the_same(place, logger, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    handler = handler_of(logger, f"{place.name}?file=the.log&keep=3", fields=("threadName",))
+    failed = []
+    handler.handleError = failed.append
+    handler.close()
+    monkeypatch.chdir("/")
+    logger.info("late")
+    handler.setFormatter(logging.Formatter("and %(message)s"))
+    logger.info("later")
+    logger.debug("not enabled")
+    assert place.messages() == ["late threadName=MainThread", "and later threadName=MainThread"] and not failed
+    handler.close()
+    handler.flush()
+    wigwag.Log.remove(place.name)
 
 
 def of(message, *args, level=logging.INFO):
@@ -351,6 +367,11 @@ def of(message, *args, level=logging.INFO):
 class Unprintable:
     def __str__(self):
         raise RuntimeError("no")
+
+
+class Blocks:
+    def __str__(self):
+        raise BlockingIOError(errno.EAGAIN, "of a value's own")
 
 
 def test_the_handler_without_room(place, logger):
@@ -501,11 +522,22 @@ def test_a_handler_pickles_as_its_address(place, logger):
     handler = handler_of(logger, place.address, "INFO", fields=("threadName",), timeout=1.5)
     handler.setFormatter(logging.Formatter("%(message)s"))
     other = pickle.loads(pickle.dumps(handler))
-    assert other.log.address == place.address and other.level == logging.INFO and other.formatter._fmt == "%(message)s"
+    assert other.log.address == place.name and other.level == logging.INFO and other.formatter._fmt == "%(message)s"
     logger.addHandler(other)
     logger.info("twice")
     handler.flush()
     assert place.messages() == ["twice threadName=MainThread"] * 2
+
+
+def test_a_handler_of_a_relative_file_pickles_from_any_directory(place, logger, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    handler = handler_of(logger, f"{place.name}?keep=3&file=the.log", "INFO")
+    handler.name = "app"
+    pickled = pickle.dumps(handler)
+    monkeypatch.chdir("/")
+    other = pickle.loads(pickled)
+    assert other.log.file == place.file and other.log.address == f"{place.name}?keep=3" and other.name == "app"
+    other.close()
 
 
 @pytest.mark.parametrize("through", ["ring", "mq", "sysv-mq"])

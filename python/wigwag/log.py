@@ -5,6 +5,7 @@ and no listener is needed, and nothing that has been logged is lost when a proce
 """
 
 import logging
+import os
 from typing import Any, Iterable, List, Optional, Type, Union
 
 from ._wigwag import Address, Log
@@ -35,7 +36,8 @@ class Handler(logging.Handler):
 
     ``flush()`` waits until all that was logged is in the file, for ``flush_timeout`` seconds at most. ``crashes`` has signals
     such as SIGSEGV logged. It can be used by threads, in children made by fork, and by event loops, which it holds up no longer
-    than ``timeout``; it pickles as its address. What fails goes to ``handleError``, as with all handlers.
+    than ``timeout``; it pickles as its address. What fails goes to ``handleError``, as with all handlers. As with
+    ``logging.FileHandler``, what comes after ``close()`` is logged all the same: the log is opened for it, and drained.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Handler(logging.Handler):
         **options: Any,
     ) -> None:
         self.log = Log.open(address, **options)
+        #: By which others, and later ones, come to the same log, also from another directory.
+        self._address, self._options = _apart(self.log.address), {**options, "file": os.fspath(self.log.file)}
         try:
             if crashes:
                 self.log.log_crashes()
@@ -59,7 +63,6 @@ class Handler(logging.Handler):
         self.flush_timeout = flush_timeout
         self._fields = tuple(fields)
         self._crashes = crashes
-        self._options = options
         self._log_record = self.log.log_record
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -76,14 +79,21 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record. Once it has returned, the record is lost by nobody's death."""
         try:
-            if self.formatter is None:
+            if self.log.closed:
+                self._emit_late(record)
+            elif self.formatter is None:
                 self._log_record(record, None, self._fields)
             elif self.log.is_enabled(record.levelno):
                 self._log_record(record, self.format(record), self._fields)
-        except BlockingIOError:
-            pass  # full="drop": it is counted, and the file says so
         except Exception:
             self.handleError(record)
+
+    def _emit_late(self, record: logging.LogRecord) -> None:
+        """As ``logging.FileHandler``, which opens its file again: what a program says after ``logging.shutdown``."""
+        with Log.open(self._address, **{**self._options, "writer": "never"}) as log:
+            if log.is_enabled(record.levelno):
+                log.log_record(record, None if self.formatter is None else self.format(record), self._fields)
+                log.drain(self.flush_timeout)
 
     def flush(self) -> None:
         """Wait until all that was logged, by whatever process, is in the file. Raises OSError if it cannot be written at
@@ -97,21 +107,30 @@ class Handler(logging.Handler):
         super().close()
 
     def __reduce__(self) -> Any:
-        own = {"fields": self._fields, "flush_timeout": self.flush_timeout, "crashes": self._crashes}
-        address = self.log.address
-        return _again, (type(self), address, self.level, {**own, **self._options}, self.formatter, list(self.filters))
+        own = {"fields": self._fields, "flush_timeout": self.flush_timeout, "crashes": self._crashes, **self._options}
+        return _again, (type(self), self._address, self.level, own, self.formatter, list(self.filters), self.name)
 
     def __repr__(self) -> str:
         where = "closed" if self.log.closed else self.log.address
         return f"<wigwag.log.{type(self).__name__} {where} ({logging.getLevelName(self.level)})>"
 
 
-def _again(kind: Type[Handler], address: str, level: int, options: Any, formatter: Any, filters: List[Any]) -> Handler:
+def _again(
+    kind: Type[Handler], address: str, level: int, options: Any, formatter: Any, filters: List[Any], name: Optional[str]
+) -> Handler:
     handler = kind(address, level, **options)
+    handler.name = name
     handler.setFormatter(formatter)
     for each in filters:
         handler.addFilter(each)
     return handler
+
+
+def _apart(address: str) -> str:
+    """An address without its file."""
+    name, _, options = address.partition("?")
+    left = "&".join(option for option in options.split("&") if not option.startswith("file="))
+    return f"{name}?{left}" if left else name
 
 
 def _with_traceback(record: logging.LogRecord, message: str, room: int) -> str:

@@ -191,7 +191,8 @@ impl Log {
         send(py, &log, &record, &LogOrigin::default())
     }
 
-    /// Log a ``logging.LogRecord``, as ``wigwag.log.Handler`` does. Waits and raises as ``log()``.
+    /// Log a ``logging.LogRecord``, as ``wigwag.log.Handler`` does. Waits and raises as ``log()``, but drops the record in
+    /// silence, counted, where there is no room and it does not wait.
     ///
     /// ``message`` is what stands in place of its message and traceback, ``attributes`` are names of its attributes that are
     /// logged as fields, beside those that were given to it by ``extra``.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -46,7 +47,11 @@ impl Value {
                 return Ok(Value::Unsigned(number));
             }
         }
-        Ok(Value::Text(owned(object)?))
+        match owned(object) {
+            // One value that cannot be told is no reason to lose the rest of the record.
+            Err(error) if error.is_instance_of::<PyException>(object.py()) => Ok(Value::Text(format!("<{error}>"))),
+            text => text.map(Value::Text),
+        }
     }
 
     fn lend(&self) -> LogValue<'_> {
@@ -86,12 +91,15 @@ impl Fields {
 
 /// Logs without letting go of the interpreter where there is room, and detached where it has to wait for some.
 pub(crate) fn send(py: Python<'_>, log: &wigwag::Log, record: &LogRecord<'_>, origin: &LogOrigin) -> PyResult<()> {
+    sent(py, log, record, origin).map_err(|error| raise(py, error))
+}
+
+fn sent(py: Python<'_>, log: &wigwag::Log, record: &LogRecord<'_>, origin: &LogOrigin) -> wigwag::Result<()> {
     match log.log_at_once(record, origin) {
         Ok(true) => Ok(()),
         Ok(false) => py.detach(|| log.log_anyway(record, origin)),
         Err(error) => Err(error),
     }
-    .map_err(|error| raise(py, error))
 }
 
 /// What every record has, and what formatters add.
@@ -185,7 +193,11 @@ pub(crate) fn log<'py>(
     let message = message.to_string_lossy();
     let fields = fields.lend();
     let told = LogRecord { level, target: &target, file: &source, line, message: &message, fields: &fields };
-    send(py, log, &told, &origin(&attributes)?)
+    match sent(py, log, &told, &origin(&attributes)?) {
+        // It is counted, and the file says so: not to be taken for an error of whatever has put the record together.
+        Err(error) if error.errno() == libc::EAGAIN => Ok(()),
+        sent => sent.map_err(|error| raise(py, error)),
+    }
 }
 
 /// The message, with traceback and stack if there are any, for which there is so much room.
