@@ -3,6 +3,9 @@
 Those not in use are kept open, with their leases, until somebody on the host waits for a slot: a connection that is given
 back goes to a thread of this process that waits, then to whoever waits elsewhere, and else is kept. A process whose threads
 wait all the time gives a connection up when it has had it for ``turn`` seconds and others wait too.
+
+Where leases expire, a thread renews those of all connections that are open, in use or not, also after the pool was closed;
+another looks after those that nobody uses, so that closing one, which may take long, holds up no renewal.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ _C = TypeVar("_C")
 _GONE = 5.0
 #: How long whoever was told that a slot is free may take to have it, before another one is given up for it.
 _TAKEN = 0.005
+#: While somebody waits who can have none of the slots that are kept here, how often to look whether somebody else does.
+_LOOK_AGAIN = 0.05
 
 
 class Held(Generic[_C]):
@@ -42,6 +47,10 @@ class Held(Generic[_C]):
         self.pid = os.getpid()
         #: Whether somebody has had it before.
         self.kept = False
+
+
+class Closed(ValueError):
+    """The pool of connections is closed, or was while somebody waited."""
 
 
 class _Waiter(Generic[_C]):
@@ -79,7 +88,7 @@ class Connections(Generic[_C]):
         self._group, self._note, self._turn, self._idle_time = group, note, turn, idle
         self._lifetime, self._check = lifetime, check
         self._expires = self.pool.statistics().expires
-        self._closed = False
+        self._closed = self._exiting = False
         self._forget()
         _all.add(self)
 
@@ -91,6 +100,9 @@ class Connections(Generic[_C]):
         self._waiters: Deque[_Waiter[_C]] = collections.deque()
         self._keeper: Optional[threading.Thread] = None
         self._keeper_ends = Cancel()
+        self._renewer: Optional[threading.Thread] = None
+        #: Set when the thread that renews may have come to its end.
+        self._stir = threading.Event()
 
     # --- for callers ---
 
@@ -100,7 +112,7 @@ class Connections(Generic[_C]):
         while True:
             with self._lock:
                 if self._closed:
-                    raise ValueError("operation on a closed pool of connections")
+                    raise Closed("operation on a closed pool of connections")
                 held = self._idle.pop() if self._idle else None
                 waiter: _Waiter[_C] = _Waiter()
                 if held is None:
@@ -158,6 +170,8 @@ class Connections(Generic[_C]):
             return
         with self._lock:
             self._all.discard(held)
+            if not self._all:
+                self._stir.set()
         gone = False
         try:
             gone = self._close(held.connection)
@@ -172,7 +186,8 @@ class Connections(Generic[_C]):
             _let_go(held.lease, gone)
 
     def close(self) -> None:
-        """Closes those not in use, and the others when they are given back. Who waits gets an error."""
+        """Closes those not in use, and the others when they are given back, until when their leases are renewed. Who waits
+        gets an error."""
         with self._lock:
             if self._closed:
                 return
@@ -187,6 +202,11 @@ class Connections(Generic[_C]):
             keeper.join()
         for held in idle:
             self.drop(held)
+        with self._lock:
+            self._stir.set()
+            renewer = None if self._all else self._renewer
+        if renewer is not None:
+            renewer.join()
         if self._owns_pool:
             self.pool.close()
 
@@ -212,10 +232,10 @@ class Connections(Generic[_C]):
             return True
         if held.lease.slot >= self.pool.slots or self._is_old(held):
             return True
-        waiting, own = self.pool.waiting, len(self._waiters)
-        if own == 0:
-            return waiting > 0
-        return waiting > own and time.monotonic() - held.since > self._turn
+        own = len(self._waiters)
+        if own == 0 or not held.lease.wanted:
+            return held.lease.wanted
+        return self.pool.waiting > own and time.monotonic() - held.since > self._turn
 
     def _is_old(self, held: Held[_C]) -> bool:
         return self._lifetime is not None and time.monotonic() - held.since >= self._lifetime
@@ -239,7 +259,7 @@ class Connections(Generic[_C]):
             self.give(waiter.handed)
         if failed is not None:
             if self._closed and getattr(failed, "errno", 0) == errno.ECANCELED:
-                raise ValueError("the pool of connections was closed") from failed
+                raise Closed("the pool of connections was closed") from failed
             if isinstance(failed, BlockingIOError):  # no time was left: to callers, the same as time that ran out
                 raise TimeoutError(errno.ETIMEDOUT, "acquire: the deadline passed", failed.filename) from failed
             raise failed
@@ -259,29 +279,26 @@ class Connections(Generic[_C]):
             raise
         with self._lock:
             self._all.add(held)
-            if self._expires is not None:
-                self._keep_watch()
+            if self._expires is not None and self._renewer is None:
+                self._renewer = _started(self._renew, "wigwag-lease-renewer")
         return held
 
     def _keep_watch(self) -> None:
         """Has a thread look after what is not in use. Called under the lock."""
         if self._keeper is None and not self._closed:
-            self._keeper = threading.Thread(target=self._keep, name="wigwag-lease-keeper", daemon=True)
-            self._keeper.start()
+            self._keeper = _started(self._keep, "wigwag-lease-keeper")
 
     def _keep(self) -> None:
         while True:
             with self._lock:
-                if self._closed or not (self._idle or (self._expires is not None and self._all)):
+                if self._closed or not self._idle:
                     self._keeper = None
                     return
-                waits = [one.idle_since + self._idle_time - time.monotonic() for one in self._idle]
-                if self._expires is not None:
-                    waits.append(self._expires / 3)
+                left = min(one.idle_since for one in self._idle) + self._idle_time - time.monotonic()
             wanted = False
             try:
                 with self._keeper_ends:
-                    self.pool.wait_wanted(max(0.001, min(waits)))
+                    self.pool.wait_wanted(max(0.001, left))
                 wanted = True
             except TimeoutError:
                 pass
@@ -289,28 +306,45 @@ class Connections(Generic[_C]):
                 with self._lock:
                     self._keeper = None
                 return
-            self._renew()
-            for held in self._surplus(wanted):
+            surplus = self._surplus(wanted)
+            for held in surplus:
                 self.drop(held)
             if wanted:
-                time.sleep(_TAKEN)
-
-    def _renew(self) -> None:
-        if self._expires is None:
-            return
-        with self._lock:
-            held = list(self._all)
-        for one in held:
-            with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
-                one.lease.renew()
+                time.sleep(_TAKEN if surplus else _LOOK_AGAIN)
 
     def _surplus(self, wanted: bool) -> List[Held[_C]]:
+        """Takes out what nobody has used for long, and one that somebody waits for."""
         with self._lock:
-            count = 1 if wanted and self._idle else 0
             now = time.monotonic()
-            while count < len(self._idle) and now - self._idle[count].idle_since >= self._idle_time:
-                count += 1
-            return [self._idle.popleft() for _ in range(count)]
+            surplus = [one for one in self._idle if now - one.idle_since >= self._idle_time]
+            if wanted and not surplus:
+                surplus = [one for one in self._idle if _is_wanted(one.lease)][:1]
+            for one in surplus:
+                self._idle.remove(one)
+            return surplus
+
+    def _renew(self) -> None:
+        assert self._expires is not None
+        while True:
+            with self._lock:
+                if self._exiting or not self._all:
+                    self._renewer = None
+                    return
+                self._stir.clear()
+                held = list(self._all)
+            for one in held:
+                with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
+                    one.lease.renew()
+            self._stir.wait(self._expires / 3)
+
+    def end_renewals(self) -> None:
+        """For the end of the process: whoever comes to an end with a lease loses it."""
+        with self._lock:
+            self._exiting = True
+            self._stir.set()
+            renewer = self._renewer
+        if renewer is not None:
+            renewer.join()
 
 
 _all: "weakref.WeakSet[Connections[typing.Any]]" = weakref.WeakSet()
@@ -327,10 +361,28 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     for connections in list(_all):
         connections.close()
+        connections.end_renewals()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
+
+
+def _started(run: Callable[[], None], name: str) -> Optional[threading.Thread]:
+    """A thread; None where there can be none, as at the end of the process: the next call tries again."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
+
+
+def _is_wanted(lease: Lease) -> bool:
+    try:
+        return lease.wanted
+    except ValueError:  # it was given up meanwhile
+        return False
 
 
 def left(deadline: Optional[float]) -> Optional[float]:
