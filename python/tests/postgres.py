@@ -8,8 +8,11 @@ import pathlib
 import pwd
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
+import threading
 
 
 def binaries():
@@ -77,6 +80,46 @@ def server(max_connections):
             folder / "log").read_text(), "it has refused somebody"
     finally:
         shutil.rmtree(folder)
+
+
+def _answer_the_first(connection, ended):
+    """As a server that lets somebody in, and then does nothing."""
+
+    def message(kind, body):
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    with connection:
+        length, = struct.unpack("!I", connection.recv(4, socket.MSG_WAITALL))
+        connection.recv(length - 4, socket.MSG_WAITALL)
+        settings = {b"server_version": b"15.0", b"client_encoding": b"UTF8", b"standard_conforming_strings": b"on"}
+        told = b"".join(message(b"S", name + b"\0" + value + b"\0") for name, value in settings.items())
+        connection.sendall(message(b"R", bytes(4)) + told + message(b"K", bytes(8)) + message(b"Z", b"I"))
+        ended.wait()
+
+
+@contextlib.contextmanager
+def silent():
+    """One that answers nothing once a client is connected; gives its conninfo."""
+    ended, threads = threading.Event(), []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):  # it was shut down
+                while True:
+                    threads.append(threading.Thread(target=_answer_the_first, args=(server.accept()[0], ended)))
+                    threads[-1].start()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            port = server.getsockname()[1]
+            yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable gssencmode=disable"
+        finally:
+            ended.set()
+            server.shutdown(socket.SHUT_RDWR)
+            serving.join()
+            for thread in threads:
+                thread.join()
 
 
 def _await(place, folder, process):

@@ -228,8 +228,15 @@ def test_connecting_takes_no_longer_than_there_is_time(conninfo, address, monkey
     monkeypatch.setattr(psycopg, "connect", connect)
     assert all(2 <= limit <= GENEROUS for limit in use(GENEROUS)) and len(limits) == 2
     assert use(float("inf")) == [86400] * 2
-    assert use(GENEROUS, conninfo + " connect_timeout=50") == [None] * 2, "the caller has said"
-    assert use(GENEROUS, kwargs={"connect_timeout": 51}) == [51] * 2
+    assert use(GENEROUS, conninfo + " connect_timeout=5") == [None] * 2, "the caller has said"
+    assert use(GENEROUS, kwargs={"connect_timeout": 6}) == [6] * 2
+    for more in ("0", "50"):
+        assert all(2 <= limit <= GENEROUS for limit in use(GENEROUS, f"{conninfo} connect_timeout={more}"))
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "7")
+    assert use(GENEROUS) == [None] * 2
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "70")
+    assert all(2 <= limit <= GENEROUS for limit in use(GENEROUS))
+    monkeypatch.delenv("PGCONNECT_TIMEOUT")
     limits.clear()
     engine = sqlalchemy.create_engine(
         url(conninfo), poolclass=wigwag.sqlalchemy.LeasedPool, lease=address, pool_timeout=GENEROUS)

@@ -5,7 +5,7 @@ import errno
 import pickle
 
 import pytest
-from conftest import GENEROUS
+from conftest import GENEROUS, SHORT
 
 import wigwag
 
@@ -39,6 +39,14 @@ def test_sessions_that_do_not_end_in_time_are_an_operational_error(conninfo, add
         monkeypatch.setattr(pool._sessions, "settle", settle)
         with pytest.raises(PoolTimeout, match="do not end"):
             pool.getconn(GENEROUS)
+
+
+def test_a_server_that_answers_no_more_is_not_waited_for_beyond_the_timeout():
+    with postgres.silent() as conninfo, ConnectionPool(wigwag.LeasePool.anonymous(1), conninfo) as pool:
+        for _ in range(2):  # the second has to clean up first
+            with pytest.raises(PoolTimeout, match="does not answer"):
+                pool.getconn(4 * SHORT)
+        assert pool.lease_pool.available == 1 and pool.lease_pool.statistics().dirty == 1
 
 
 def test_new_connections_are_configured(conninfo, address):

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import socket
+import threading
 import types
 import warnings
 
@@ -100,6 +102,124 @@ def test_one_that_was_invalidated_gives_its_slot_back(conninfo, address):
     connection.invalidate()
     connection.close()
     assert engine.pool.lease_pool.available == 1 and not engine.pool._live
+    engine.dispose()
+
+
+class Driver:
+    """Connections to servers of which nothing is known but whether they have closed their side."""
+
+    def __init__(self):
+        self.servers, self.settled = [], 0
+
+    def connect(self):
+        return Silent(self)
+
+    # As wigwag._sessions.Sessions.
+
+    def begun(self, lease, name):
+        pass
+
+    def opened(self, lease, name, cursor):
+        pass
+
+    def settle(self, lease, deadline):
+        self.settled += 1
+        for server in self.servers:
+            server.close()
+
+    def close(self):
+        pass
+
+
+class Silent:
+    def __init__(self, driver):
+        self.client, server = socket.socketpair()
+        driver.servers.append(server)
+        self.info = types.SimpleNamespace(parameter_status=lambda _: "x")
+        self.fileno, self.close = self.client.fileno, self.client.close
+
+    def cursor(self):
+        return types.SimpleNamespace(close=lambda: None)
+
+    def rollback(self):
+        pass
+
+
+def driven(leases):
+    driver = Driver()
+    pool = wigwag.sqlalchemy.LeasedPool(driver.connect, lease=leases, timeout=GENEROUS)
+    pool._sessions = driver
+    return driver, pool
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_before_it_connects_again_under_a_lease_the_session_before_is_ended(monkeypatch, ends):
+    monkeypatch.setattr(wigwag._connections, "_GONE", SHORT)
+    with wigwag.LeasePool.anonymous(1) as leases:
+        driver, pool = driven(leases)
+        connection = pool.connect()
+        record = connection._connection_record
+        if ends:
+            driver.servers[0].close()
+        connection.close()
+        record.invalidate()  # as pre_ping and recycle do
+        connection = pool.connect()
+        assert connection._connection_record is record and len(driver.servers) == 2
+        assert driver.settled == (0 if ends else 1)
+        driver.servers[1].close()
+        connection.close()
+        pool.dispose()
+        assert leases.acquire(0).dirty is False, "all have ended"
+
+
+def test_one_whose_session_is_not_known_to_have_ended_leaves_its_slot_dirty(monkeypatch):
+    monkeypatch.setattr(wigwag._connections, "_GONE", SHORT)
+    with wigwag.LeasePool.anonymous(1) as leases:
+        driver, pool = driven(leases)
+
+        def settle(lease, deadline):
+            raise TimeoutError("they do not end")
+
+        driver.settle = settle
+        connection = pool.connect()
+        record = connection._connection_record
+        connection.close()
+        record.invalidate()
+        with pytest.raises(sqlalchemy.exc.TimeoutError, match="they do not end"):
+            pool.connect()
+        assert len(driver.servers) == 1 and leases.acquire(0).dirty
+        driver.servers[0].close()
+        pool.dispose()
+
+
+def test_a_server_that_answers_no_more_is_not_waited_for_beyond_the_timeout():
+    with postgres.silent() as conninfo:
+        host = dict(part.split("=") for part in conninfo.split())
+        options = {name: host[name] for name in ("sslmode", "gssencmode")}
+        engine = engine_of(wigwag.LeasePool.anonymous(1), f"postgresql+psycopg://postgres@127.0.0.1:{host['port']}/postgres",
+                           connect_args=options, pool_timeout=4 * SHORT)
+        for _ in range(2):  # the second has to clean up first
+            with pytest.raises(sqlalchemy.exc.TimeoutError, match="does not answer"):
+                engine.connect()
+        engine.dispose()
+
+
+def test_who_waits_while_the_engine_is_disposed_of_gets_an_error_of_sqlalchemys(address):
+    engine = engine_of(f"{address}?slots=1", "sqlite://")
+    held, caught = engine.connect(), []
+
+    def wait():
+        with pytest.raises(sqlalchemy.exc.InvalidRequestError, match="disposed of") as error:
+            engine.connect()
+        caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    engine.pool.lease_pool.wait_wanted(GENEROUS)
+    engine.dispose()
+    thread.join()
+    held.close()
+    assert len(caught) == 1
     engine.dispose()
 
 

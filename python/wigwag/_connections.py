@@ -14,6 +14,7 @@ import atexit
 import collections
 import contextlib
 import errno
+import math
 import os
 import select
 import threading
@@ -397,9 +398,9 @@ def _let_go(lease: Lease, gone: bool) -> None:
             lease.abandon()
 
 
-def gone(fd: int, timeout: float = _GONE) -> bool:
-    """Waits until the other side of a socket is gone; whether it is."""
-    deadline = time.monotonic() + timeout
+def gone(fd: int, until: Optional[float] = None) -> bool:
+    """Waits until the other side of a socket is gone, or a deadline; whether it is."""
+    deadline = min(time.monotonic() + _GONE, math.inf if until is None else until)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -413,9 +414,9 @@ def gone(fd: int, timeout: float = _GONE) -> bool:
     return False
 
 
-def close_and_see(connection: typing.Any, close: Callable[[], None]) -> bool:
-    """Closes a connection that has a socket, and waits until the other side is gone: a server counts a session until it has
-    ended, not until its client has left. Whether that is so.
+def close_and_see(connection: typing.Any, close: Callable[[], None], until: Optional[float] = None) -> bool:
+    """Closes a connection that has a socket, and waits until the other side is gone, or a deadline: a server counts a session
+    until it has ended, not until its client has left. Whether that is so.
     """
     try:
         fd = os.dup(connection.fileno())
@@ -424,6 +425,6 @@ def close_and_see(connection: typing.Any, close: Callable[[], None]) -> bool:
         return False
     try:
         close()
-        return gone(fd)
+        return gone(fd, until)
     finally:
         os.close(fd)

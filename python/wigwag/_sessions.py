@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import socket
 import threading
 import time
 import typing
@@ -76,20 +77,26 @@ class Sessions:
         with self._cleaning(deadline):
             connection = self._connect("wigwag cleaner", deadline)
             try:
-                connection.autocommit = True
-                cursor = connection.cursor()
-                pause = 0.001
-                while True:
-                    cursor.execute(_SESSIONS, (f"{self._tag}{lease.slot}.", pid, started))
-                    left = cursor.fetchall()
-                    if not left:
-                        return
-                    if deadline is not None and time.monotonic() > deadline:
-                        raise TimeoutError(f"sessions {[pid for pid, _ in left]} of slot {lease.slot} do not end")
-                    time.sleep(pause)
-                    pause = min(2 * pause, 0.05)
+                with bounded(connection, deadline):
+                    self._end(connection, lease, (pid, started), deadline)
             finally:
-                close_and_see(connection, connection.close)
+                close_and_see(connection, connection.close, deadline)
+
+    def _end(
+        self, connection: typing.Any, lease: Lease, known: "tuple[int, str]", deadline: Optional[float]
+    ) -> None:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        pause = 0.001
+        while True:
+            cursor.execute(_SESSIONS, (f"{self._tag}{lease.slot}.", *known))
+            left = cursor.fetchall()
+            if not left:
+                return
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"sessions {[pid for pid, _ in left]} of slot {lease.slot} do not end")
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
 
     @contextlib.contextmanager
     def _cleaning(self, deadline: Optional[float]) -> Iterator[None]:
@@ -124,11 +131,50 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def until(deadline: Optional[float], given: typing.Mapping[str, typing.Any]) -> Dict[str, typing.Any]:
-    """libpq's parameters to connect until a deadline, beside those given, which come first. Its minimum is two seconds."""
-    if deadline is None or given.get("connect_timeout") is not None or "PGCONNECT_TIMEOUT" in os.environ:
+    """libpq's parameters to connect until a deadline, unless those given end it before. Its minimum is two seconds."""
+    if deadline is None:
         return {}
     left = min(deadline - time.monotonic(), 86400.0)  # what is longer it may not be able to count
-    return {"connect_timeout": max(2, math.ceil(left))}
+    limit = max(2, math.ceil(left))
+    own = given.get("connect_timeout")
+    with contextlib.suppress(TypeError, ValueError):
+        if 0 < int(os.environ.get("PGCONNECT_TIMEOUT", "") if own is None else own) < limit:  # 0 is without end
+            return {}
+    return {"connect_timeout": limit}
+
+
+@contextlib.contextmanager
+def bounded(connection: typing.Any, deadline: Optional[float]) -> Iterator[None]:
+    """Has what a connection is asked end with TimeoutError at a deadline: its socket is shut down then. A server may have
+    answered when it was connected to, and then answer nothing."""
+    if deadline is None:
+        yield
+        return
+    passed = threading.Event()
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+
+        def end() -> None:
+            passed.set()
+            with contextlib.suppress(OSError):  # it has gone already
+                own.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX), end)
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # there can be none at the end of the process
+            timer.start()
+        failed: Optional[Exception] = None
+        try:
+            yield
+        except Exception as error:
+            failed = error
+        finally:
+            timer.cancel()
+            if timer.ident is not None:
+                timer.join()
+        if passed.is_set() and not isinstance(failed, TimeoutError):
+            raise TimeoutError("the server does not answer any more") from failed
+        if failed is not None:
+            raise failed
 
 
 def _boot() -> str:

@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 
 from ._connections import Connections, Held, close_and_see, gone, left
 from ._connections_async import AsyncConnections
-from ._sessions import OWN_SESSION, Sessions, remove, until
+from ._sessions import OWN_SESSION, Sessions, bounded, remove, until
 from ._wigwag import Lease, LeasePool
 
 __all__ = ["AsyncConnectionPool", "ConnectionPool", "PoolTimeout", "remove"]
@@ -176,9 +176,10 @@ class ConnectionPool:
         self._sessions.begun(lease, name)
         connection = self._connect(name, deadline)
         try:
-            with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
-                self._sessions.opened(lease, name, cursor)
-            connection.rollback()
+            with bounded(connection, deadline):
+                with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
+                    self._sessions.opened(lease, name, cursor)
+                connection.rollback()
             if self._configure is not None:
                 try:
                     self._configure(connection)

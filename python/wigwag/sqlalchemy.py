@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import typing
 import warnings
 import weakref
@@ -16,8 +17,8 @@ from typing import Any, Dict, Optional, Tuple, Union
 from sqlalchemy import event, exc
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
-from ._connections import Connections, Held, close_and_see
-from ._sessions import Sessions, remove, until
+from ._connections import Closed, Connections, Held, close_and_see
+from ._sessions import Sessions, bounded, remove, until
 from ._wigwag import Lease, LeasePool
 
 __all__ = ["LeasedPool", "remove"]
@@ -70,6 +71,8 @@ class LeasedPool(Pool):
         #: What the records have open, and what was detached from them: by its id, its slot and what keeps the id from being reused.
         self._live: "weakref.WeakKeyDictionary[ConnectionPoolEntry, Any]" = weakref.WeakKeyDictionary()
         self._detached: Dict[int, Tuple[Held[ConnectionPoolEntry], Any]] = {}
+        #: Records of whose last connection it is not known that the server has ended its session.
+        self._unsure: "weakref.WeakSet[ConnectionPoolEntry]" = weakref.WeakSet()
         self._sessions: Optional[Sessions] = None
         dialect: Any = self._dialect
         if getattr(dialect, "name", "") == "postgresql":
@@ -96,6 +99,8 @@ class LeasedPool(Pool):
             held = self._connections.take(self._timeout)
         except TimeoutError as error:
             raise exc.TimeoutError(f"no connection in {self._timeout} s: {error}", code="3o7r") from error
+        except Closed as error:
+            raise exc.InvalidRequestError("the pool was disposed of; ask the engine, which has another, again") from error
         self._held[held.connection] = held
         return held.connection
 
@@ -127,6 +132,10 @@ class LeasedPool(Pool):
             record = reference()
             if record is not None and self._live.get(record) is connection:
                 self._live.pop(record, None)
+                self._unsure.add(record)
+                break
+        else:
+            record = None
         held, kept = self._detached.pop(id(connection), (None, None))
         if isinstance(kept, weakref.finalize):
             kept.detach()
@@ -135,6 +144,8 @@ class LeasedPool(Pool):
             _about.gone = close_and_see(
                 connection, lambda: super(LeasedPool, self)._close_connection(connection, terminate=terminate)
             )
+            if _about.gone and record is not None:
+                self._unsure.discard(record)
         finally:
             if held is not None:
                 self._connections.forget(held, _about.gone or self._sessions is None)
@@ -179,18 +190,37 @@ class LeasedPool(Pool):
         if sessions is None:
             connection = self._live[record] = invoke(record)
             return connection
-        lease: Any = self._leases.get(record) or getattr(_about, "lease", None)
+        lease: Any = self._leases.get(record)
+        if lease is None:
+            return self._connect_for(sessions, _about.lease, invoke, record)
+        _about.deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        try:
+            if record in self._unsure:
+                sessions.settle(lease, _about.deadline)
+                self._unsure.discard(record)
+            return self._connect_for(sessions, lease, invoke, record)
+        except TimeoutError as error:
+            raise exc.TimeoutError(f"no connection in {self._timeout} s: {error}", code="3o7r") from error
+        finally:
+            _about.deadline = None
+
+    def _connect_for(self, sessions: Sessions, lease: Lease, invoke: Any, record: ConnectionPoolEntry) -> Any:
         _about.naming = sessions, lease
         try:
             connection = invoke(record)
+        except BaseException:
+            self._unsure.add(record)
+            raise
         finally:
             _about.naming = None
         try:
-            cursor = connection.cursor()
-            sessions.opened(lease, connection.info.parameter_status("application_name") or "", cursor)
-            cursor.close()
-            connection.rollback()
+            with bounded(connection, getattr(_about, "deadline", None)):
+                cursor = connection.cursor()
+                sessions.opened(lease, connection.info.parameter_status("application_name") or "", cursor)
+                cursor.close()
+                connection.rollback()
         except BaseException:
+            self._unsure.add(record)
             connection.close()
             raise
         self._live[record] = connection
@@ -202,19 +232,20 @@ class LeasedPool(Pool):
         _about.gone = False
         record.close()
         # Of one that was closed before it is not known, but by its name the next can tell.
-        return self._sessions is None or (_about.gone and not is_closed)
+        return self._sessions is None or (_about.gone and not is_closed and record not in self._unsure)
 
     def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
         if self._sessions is not None:
             self._sessions.settle(lease, deadline)
 
     def _connect_cleaner(self, name: str, deadline: Optional[float]) -> Any:
+        before = getattr(_about, "deadline", None)
         _about.name, _about.deadline = name, deadline
         try:
             creator: Any = self._creator
             return creator()
         finally:
-            _about.name = _about.deadline = None
+            _about.name, _about.deadline = None, before
 
 
 def _connect_by_name(dialect: Any, record: Any, cargs: Any, cparams: Dict[str, Any]) -> Any:
