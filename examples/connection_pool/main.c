@@ -23,6 +23,12 @@ static void check(int ok, const char *what, const char *why) {
     exit(1);
 }
 
+/* Which one it is at the server: its process, and when that began. */
+typedef struct {
+    int pid;
+    long long start;
+} session;
+
 #ifdef WITH_LIBPQ
 #include <libpq-fe.h>
 
@@ -35,26 +41,34 @@ static connection *connect_to(void) {
 }
 
 /* Runs a statement; its first value as a number, if it has one. */
-static int run(connection *db, const char *statement) {
+static long long run(connection *db, const char *statement) {
     PGresult *result = PQexec(db, statement);
-    int value;
+    long long value;
     check(PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK, statement,
           PQerrorMessage(db));
-    value = PQntuples(result) > 0 ? atoi(PQgetvalue(result, 0, 0)) : 0;
+    value = PQntuples(result) > 0 ? atoll(PQgetvalue(result, 0, 0)) : 0;
     PQclear(result);
     return value;
 }
 
-static int session(connection *db) {
-    return PQbackendPID(db);
+/* In microseconds since 1970. A process ID alone may be another session's by the time it is looked at. */
+#define START "(extract(epoch FROM backend_start) * 1000000)::bigint"
+
+static session session_of(connection *db) {
+    session own;
+    own.pid = PQbackendPID(db);
+    own.start = run(db, "SELECT " START " FROM pg_stat_activity WHERE pid = pg_backend_pid()");
+    return own;
 }
 
 /* The session of a client that was killed may still be at work. */
-static void end_session(connection *db, int pid) {
-    char statement[100];
-    snprintf(statement, sizeof statement, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %d", pid);
+static void end_session(connection *db, session left) {
+    const char *which = "FROM pg_stat_activity WHERE pid = %d AND " START " = %lld";
+    char from[200], statement[300];
+    snprintf(from, sizeof from, which, left.pid, left.start);
+    snprintf(statement, sizeof statement, "SELECT pg_terminate_backend(pid) %s", from);
     run(db, statement);
-    snprintf(statement, sizeof statement, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", pid);
+    snprintf(statement, sizeof statement, "SELECT count(*) %s", from);
     while (run(db, statement) > 0) usleep(1000);
 }
 
@@ -75,25 +89,26 @@ static connection *connect_to(void) {
 
 static int number(void *value, int columns, char **values, char **names) {
     (void)names;
-    if (columns > 0 && values[0] != NULL) *(int *)value = atoi(values[0]);
+    if (columns > 0 && values[0] != NULL) *(long long *)value = atoll(values[0]);
     return 0;
 }
 
 /* Runs a statement; its first value as a number, if it has one. */
-static int run(connection *db, const char *statement) {
-    int value = 0;
+static long long run(connection *db, const char *statement) {
+    long long value = 0;
     check(sqlite3_exec(db, statement, number, &value, NULL) == SQLITE_OK, statement, sqlite3_errmsg(db));
     return value;
 }
 
-static int session(connection *db) {
+static session session_of(connection *db) {
+    session own = {0, 0}; /* it is this process's own */
     (void)db;
-    return 0; /* it is this process's own */
+    return own;
 }
 
 /* The first to read takes back what was begun. */
-static void end_session(connection *db, int pid) {
-    (void)pid;
+static void end_session(connection *db, session left) {
+    (void)left;
     run(db, "SELECT count(*) FROM numbers");
 }
 
@@ -105,10 +120,12 @@ static void disconnect(connection *db) {
 static void work(ww_lease_pool *pool, int which) {
     ww_lease *lease;
     connection *db;
+    session own;
     char text[100];
     check(ww_lease_pool_acquire(pool, &lease, NULL, "a worker", PATIENCE) >= 0, "acquire", ww_last_error());
     db = connect_to();
-    snprintf(text, sizeof text, "writing row %d; session %d", which, session(db));
+    own = session_of(db);
+    snprintf(text, sizeof text, "writing row %d; session %d %lld", which, own.pid, own.start);
     check(ww_lease_set_information(lease, text, strlen(text)) == 0, "set_information", ww_last_error());
     run(db, "BEGIN");
     snprintf(text, sizeof text, "INSERT INTO numbers VALUES (%d)", which);
@@ -147,17 +164,18 @@ int main(int count, char **arguments) {
     db = connect_to();
     for (at = 0; at < 2; at++) {
         char text[WW_LEASE_INFORMATION_MAX + 1] = {0}, *end;
+        session left;
         if (ww_lease_is_dirty(leases[at]) != 1) continue;
         check(ww_lease_information(leases[at], text, sizeof text - 1, NULL) == 0, "information", ww_last_error());
         end = strstr(text, "; session ");
-        check(end != NULL, "information", text);
+        check(end != NULL && sscanf(end, "; session %d %lld", &left.pid, &left.start) == 2, "information", text);
         *end = 0;
         printf("Taken over from the dead: %s\n", text);
-        end_session(db, atoi(end + strlen("; session ")));
+        end_session(db, left);
         check(ww_lease_make_clean(leases[at]) == 0, "make_clean", ww_last_error());
     }
     check(ww_lease_pool_get_statistics(pool, &statistics, NULL, 0) == 0, "statistics", ww_last_error());
-    printf("%d rows, %d leases of %d slots\n", run(db, "SELECT count(*) FROM numbers"), (int)statistics.leases,
+    printf("%lld rows, %d leases of %d slots\n", run(db, "SELECT count(*) FROM numbers"), (int)statistics.leases,
            (int)statistics.slots);
     run(db, "DROP TABLE numbers");
     disconnect(db);

@@ -25,6 +25,9 @@ const CONNECTION_OK: c_int = 0;
 const PGRES_COMMAND_OK: c_int = 1;
 const PGRES_TUPLES_OK: c_int = 2;
 
+/// When a session began, in microseconds since 1970: a process ID alone may be another's by the time it is looked at.
+const START: &str = "(extract(epoch FROM backend_start) * 1000000)::bigint";
+
 // libpq-fe.h
 #[link(name = "pq")]
 unsafe extern "C" {
@@ -71,9 +74,11 @@ impl Connection {
         }
     }
 
-    fn session(&self) -> i32 {
+    /// Which one it is at the server: its process, and when that began.
+    fn session(&self) -> Outcome<(i32, i64)> {
+        let start = self.run(&format!("SELECT {START} FROM pg_stat_activity WHERE pid = pg_backend_pid()"))?;
         // SAFETY: an open connection.
-        unsafe { PQbackendPID(self.0) }
+        Ok((unsafe { PQbackendPID(self.0) }, start))
     }
 }
 
@@ -85,9 +90,10 @@ impl Drop for Connection {
 }
 
 /// The session of a client that was killed may still be at work.
-fn end_session(connection: &Connection, pid: &str) -> Outcome<()> {
-    connection.run(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid}"))?;
-    while connection.run(&format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"))? > 0 {
+fn end_session(connection: &Connection, pid: i32, start: i64) -> Outcome<()> {
+    let session = format!("FROM pg_stat_activity WHERE pid = {pid} AND {START} = {start}");
+    connection.run(&format!("SELECT pg_terminate_backend(pid) {session}"))?;
+    while connection.run(&format!("SELECT count(*) {session}"))? > 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
@@ -96,7 +102,8 @@ fn end_session(connection: &Connection, pid: &str) -> Outcome<()> {
 fn work(pool: &LeasePool, conninfo: &str, number: u32) -> Outcome<()> {
     let mut lease = pool.acquire_for(&LeaseRequest { note: "a worker", ..Default::default() }, PATIENCE)?;
     let connection = Connection::open(conninfo)?;
-    lease.set_information(format!("writing row {number}; session {}", connection.session()).as_bytes())?;
+    let (pid, start) = connection.session()?;
+    lease.set_information(format!("writing row {number}; session {pid} {start}").as_bytes())?;
     connection.run("BEGIN")?;
     connection.run(&format!("INSERT INTO numbers VALUES ({number})"))?;
     if number == 4 {
@@ -134,8 +141,9 @@ fn main() -> Outcome<()> {
     for lease in leases.iter_mut().filter(|lease| lease.is_dirty()) {
         let information = String::from_utf8(lease.information()?)?;
         let (what, session) = information.split_once("; session ").ok_or("it has no session")?;
+        let (pid, start) = session.split_once(' ').ok_or("it has no start")?;
         println!("Taken over from the dead: {what}");
-        end_session(&connection, session)?;
+        end_session(&connection, pid.parse()?, start.parse()?)?;
         lease.make_clean()?;
     }
     let rows = connection.run("SELECT count(*) FROM numbers")?;
