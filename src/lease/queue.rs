@@ -162,6 +162,11 @@ impl Shared {
     /// Wakes who may have a slot that is kept for this group, or for nobody (0).
     #[cold]
     pub fn call_next(&self, kept_for: u32) {
+        self.call(kept_for, true);
+    }
+
+    /// `again`: also one who was called already.
+    fn call(&self, kept_for: u32, again: bool) {
         let (found, now) = (self.hint(), nanos(now()));
         let (mut any, mut long) = (false, false);
         let mut next: Option<(bool, u64, u64)> = None;
@@ -183,8 +188,10 @@ impl Shared {
         if let Some((_, _, index)) = next
             && let Ok(seat) = self.seat(index)
         {
-            let _ = seat.called.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
-            seat.bell.ring();
+            let called = seat.called.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            if again || called.is_ok() {
+                seat.bell.ring();
+            }
         }
     }
 
@@ -199,12 +206,12 @@ impl Shared {
             }
         }
         if any {
-            self.pass_on();
+            self.pass_on(true);
         }
     }
 
     /// Calls those who may have the slots that are free.
-    fn pass_on(&self) {
+    fn pass_on(&self, again: bool) {
         if !self.somebody_waits() {
             return;
         }
@@ -216,7 +223,7 @@ impl Shared {
             self.settle_hint();
         }
         for kept_for in kept_for {
-            self.call_next(kept_for);
+            self.call(kept_for, again);
         }
     }
 
@@ -264,7 +271,7 @@ impl Drop for Turn<'_> {
         }
         // A failure: this handle was declared dead, and the place may be somebody else's.
         if place.compare_exchange(self.waiter.0, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-            self.shared.pass_on(); // it may have been called, and leave for another reason
+            self.shared.pass_on(true); // it may have been called, and leave for another reason
         }
     }
 }
@@ -284,9 +291,10 @@ impl Waiting<'_> {
         if let Some(turn) = &self.turn {
             turn.came();
         }
-        // Something is free, and it is another's turn, who may not have been called for it.
+        // Something is free, and it is another's turn, who may not have been called for it. Not again and again while one who
+        // was called wakes up: should that be lost, the next look is soon.
         let other = self.shared.has_free(group).then(|| {
-            self.shared.pass_on();
+            self.shared.pass_on(false);
             PASSED_OVER
         });
         let soon = [next.map(|left| left + Duration::from_millis(1)), other].into_iter().flatten().min();
