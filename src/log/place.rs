@@ -26,8 +26,8 @@ pub(super) struct Place {
     inode: u64,
     /// Where the next bytes go, as far as this process knows.
     pub end: u64,
-    /// Whether the directory may not have the file's name on the disk yet.
-    unnamed: bool,
+    /// Whether the directory may not have the file's name on the disk yet, as the file is new.
+    pub unnamed: bool,
 }
 
 /// What was found where bytes should go.
@@ -51,7 +51,7 @@ impl Place {
         // A FIFO that nobody reads would keep a writer waiting.
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(flags);
-        let place = Place::with(&options, path)?;
+        let place = Place { unnamed: true, ..Place::with(&options, path)? };
         // Others may be the next writer. There are file systems that know no modes.
         let _ = fchmod(place.fd()?, Mode::from_bits_truncate(mode));
         Ok(place)
@@ -78,8 +78,7 @@ impl Place {
         }
         let end = u64::try_from(status.st_size).unwrap_or(0);
         let (device, inode) = (status.st_dev, status.st_ino);
-        // Who made it may have died before it could see to that.
-        Ok(Place { file, device, inode, end, unnamed: true })
+        Ok(Place { file, device, inode, end, unnamed: false })
     }
 
     pub fn spot(&self) -> Spot {
@@ -304,6 +303,18 @@ mod tests {
         assert_eq!(mode_of("made", 0o600), 0o666, "it was there");
         std::os::unix::fs::symlink("behind", directory.path().join("link")).unwrap();
         assert_eq!(mode_of("link", 0o622), 0o622);
+    }
+
+    #[test]
+    fn the_name_is_brought_to_the_disk_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut place = Place::open(&path, 0o600).unwrap();
+        assert!(place.unnamed);
+        place.sync(&path).unwrap();
+        assert!(!place.unnamed);
+        drop(place);
+        assert!(!Place::open(&path, 0o600).unwrap().unnamed);
     }
 
     #[test]

@@ -99,6 +99,7 @@ pub(super) struct Writer<'a> {
     packing: Option<Packing>,
     /// Whether there may be a file to compress.
     to_pack: bool,
+    inherited: bool,
     vain: u32,
     /// Until when a file may be waited for.
     end: Deadline,
@@ -140,6 +141,7 @@ impl<'a> Writer<'a> {
             pack_from: Duration::ZERO,
             packing: None,
             to_pack: true, // what the one before has left
+            inherited,
             vain: 0,
             end,
         }))
@@ -296,10 +298,11 @@ impl<'a> Writer<'a> {
 
     fn open(&mut self) -> SysResult<&mut Place> {
         let made = &self.shared.base.made;
-        let place = match self.place.take() {
+        let mut place = match self.place.take() {
             Some(place) => place,
             None => self.while_locked(|| Place::open(&made.file, made.mode))?,
         };
+        place.unnamed |= std::mem::take(&mut self.inherited); // who made it may have died before it could see to that
         let every = made.rotate_every.as_secs();
         let period = &self.shared.base.core.control.progress.period;
         if every > 0 && period.load(Ordering::Relaxed) == 0 {
