@@ -223,3 +223,24 @@ def test_a_pool_is_one_loops(conninfo, address):
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(use())
     asyncio.run(pool.close())
+
+
+def test_leases_are_renewed_while_they_are_in_use_and_not_longer(conninfo, address):
+    async def main():
+        async with AsyncConnectionPool(wigwag.LeasePool.open(f"{address}?slots=2", expires=0.3), conninfo) as pool:
+            held = await pool.getconn()
+            async with pool.connection():
+                pass
+            tokens = pool.lease_of(held).token
+            await asyncio.sleep(1)
+            assert pool.lease_of(held).token == tokens and pool.get_stats()["pool_available"] == 1
+            assert await (await held.execute("SELECT 1")).fetchone() == (1,)
+            await pool.close()
+            await asyncio.sleep(0.5)
+            pool.lease_of(held).check()
+            await pool.putconn(held)
+        for keeper in keepers():
+            keeper.join(GENEROUS)
+        assert not keepers()
+
+    asyncio.run(main())

@@ -18,7 +18,7 @@ import typing
 import weakref
 from typing import Awaitable, Callable, Deque, Generic, List, Optional, Set, TypeVar
 
-from ._connections import Held, _inherited, _let_go, left
+from ._connections import _LOOK_AGAIN, _TAKEN, Held, _inherited, _is_wanted, _let_go, _started, left
 from ._wigwag import Cancel, Lease, LeasePool
 
 _C = TypeVar("_C")
@@ -27,8 +27,6 @@ _Found = typing.Union[Held[_C], Lease]
 
 #: How often to look after those not in use when nobody else waits, in seconds.
 _LOOK = 1.0
-#: How long whoever was told that a slot is free may take to have it, before another one is given up for it.
-_TAKEN = 0.005
 
 
 class AsyncConnections(Generic[_C]):
@@ -70,6 +68,8 @@ class AsyncConnections(Generic[_C]):
         self._dropping: Set["asyncio.Future[None]"] = set()
         self._keeper: Optional[threading.Thread] = None
         self._keeper_ends = Cancel()
+        #: Has the keeper look at what has changed.
+        self._stir = threading.Event()
 
     # --- for callers, all in one loop ---
 
@@ -117,6 +117,7 @@ class AsyncConnections(Generic[_C]):
             return
         held.idle_since = time.monotonic()
         self._idle.append(held)
+        self._stir.set()
         self._keep_watch()
 
     async def drop(self, held: Held[_C]) -> None:
@@ -125,6 +126,8 @@ class AsyncConnections(Generic[_C]):
             _inherited.append(held)
             return
         self._all.discard(held)
+        if not self._all:
+            self._stir.set()
         gone = False
         try:
             gone = await self._close(held.connection)
@@ -132,7 +135,8 @@ class AsyncConnections(Generic[_C]):
             _let_go(held.lease, gone)
 
     async def close(self) -> None:
-        """Closes those not in use, and the others when they are given back. Who waits gets an error."""
+        """Closes those not in use, and the others when they are given back, until when their leases are renewed. Who waits gets
+        an error."""
         if self._closed:
             return
         self._closed = True
@@ -141,12 +145,13 @@ class AsyncConnections(Generic[_C]):
         if self._acquiring is not None:
             self._acquiring.cancel()
             await asyncio.wait({self._acquiring})
-        keeper, self._keeper = self._keeper, None
+        keeper = self._keeper
         self._keeper_ends.fire()
-        if keeper is not None:
-            await asyncio.get_running_loop().run_in_executor(None, keeper.join)
+        self._stir.set()
         for held in idle:
             await self.drop(held)
+        if keeper is not None and not self._all:
+            await asyncio.get_running_loop().run_in_executor(None, keeper.join)
         if self._dropping:
             await asyncio.wait(self._dropping)
         if self._owns_pool:
@@ -181,8 +186,12 @@ class AsyncConnections(Generic[_C]):
             return True
         if held.lease.slot >= self.pool.slots or self._is_old(held):
             return True
-        others = self.pool.waiting - (self._acquiring is not None)
-        return others > 0 and (not self._waiters or time.monotonic() - held.since > self._turn)
+        if not self._others_wait() or not held.lease.wanted:
+            return False
+        return not self._waiters or time.monotonic() - held.since > self._turn
+
+    def _others_wait(self) -> bool:
+        return self.pool.waiting > (self._acquiring is not None)
 
     def _is_old(self, held: Held[_C]) -> bool:
         return self._lifetime is not None and time.monotonic() - held.since >= self._lifetime
@@ -280,55 +289,63 @@ class AsyncConnections(Generic[_C]):
     # --- the thread that hears of those who wait elsewhere ---
 
     def _keep_watch(self) -> None:
-        if self._keeper is None and not self._closed:
-            arguments = (self._keeper_ends, asyncio.get_running_loop())
-            self._keeper = threading.Thread(target=self._keep, args=arguments, name="wigwag-lease-keeper", daemon=True)
-            self._keeper.start()
+        if self._keeper is None:
+            loop = asyncio.get_running_loop()
+            self._keeper = _started(lambda: self._keep(loop), "wigwag-lease-keeper")
 
-    def _keep(self, ends: Cancel, loop: asyncio.AbstractEventLoop) -> None:
-        period = _LOOK if self._expires is None else min(_LOOK, self._expires / 3)
+    def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        period = min(_LOOK, self._idle_time if self._expires is None else self._expires / 3)
         while True:
-            wanted = False
-            try:
-                with ends:
-                    self.pool.wait_wanted(min(period, max(0.001, self._idle_time)))
-                wanted = True
-            except TimeoutError:
-                pass
-            except (OSError, ValueError):  # closed
-                return
+            wanted = self._hears(max(0.001, period))
             looking = self._look_after(wanted)
             try:
                 going_on = asyncio.run_coroutine_threadsafe(looking, loop).result()
             except BaseException:  # the loop is closed, or ends
                 looking.close()
                 return
-            if not going_on:
+            if going_on is None:
                 return
             if wanted:
-                time.sleep(_TAKEN)
+                time.sleep(_TAKEN if going_on else _LOOK_AGAIN)
 
-    async def _look_after(self, wanted: bool) -> bool:
-        """Renews leases and gives up what is due; whether there is anything more to look after."""
+    def _hears(self, period: float) -> bool:
+        """Sleeps until something has changed, or for this time; whether somebody waits elsewhere."""
+        if self._closed or not self._idle:
+            self._stir.wait(period)
+            self._stir.clear()
+            return False
+        try:
+            with self._keeper_ends:
+                self.pool.wait_wanted(period)
+        except (OSError, ValueError):  # the time has passed, or it was closed
+            return False
+        return True
+
+    async def _look_after(self, wanted: bool) -> Optional[int]:
+        """Renews leases and gives up what is due; how many, or None if there is nothing more to look after."""
         if self._expires is not None:
             for held in list(self._all):
                 with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
                     held.lease.renew()
-        for held in self._surplus(wanted):
+        surplus = self._surplus(wanted)
+        for held in surplus:
             dropping = asyncio.ensure_future(self.drop(held))  # a server may take its time
             self._dropping.add(dropping)
             dropping.add_done_callback(self._dropping.discard)
         if self._idle or (self._expires is not None and self._all):
-            return not self._closed
+            return len(surplus)
         self._keeper = None
-        return False
+        return None
 
     def _surplus(self, wanted: bool) -> List[Held[_C]]:
-        count = 1 if wanted and self._idle else 0
+        """Takes out what nobody has used for long, and one that somebody waits for."""
         now = time.monotonic()
-        while count < len(self._idle) and now - self._idle[count].idle_since >= self._idle_time:
-            count += 1
-        return [self._idle.popleft() for _ in range(count)]
+        surplus = [one for one in self._idle if now - one.idle_since >= self._idle_time]
+        if wanted and not surplus and self._others_wait():
+            surplus = [one for one in self._idle if _is_wanted(one.lease)][:1]
+        for one in surplus:
+            self._idle.remove(one)
+        return surplus
 
 
 _all: "weakref.WeakSet[AsyncConnections[typing.Any]]" = weakref.WeakSet()

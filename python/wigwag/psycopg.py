@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import typing
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Iterator, Optional, Union
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Iterator, Optional, Tuple, Union
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -237,9 +237,6 @@ def _close(connection: psycopg.Connection[Any]) -> bool:
     return close_and_see(connection, connection.close)
 
 
-_Async = psycopg.AsyncConnection[Any]
-
-
 class AsyncConnectionPool:
     """As ConnectionPool, for the tasks of an event loop, with psycopg.AsyncConnection: ``configure``, ``check`` and ``reset`` are
     coroutine functions, and so are its methods.
@@ -258,21 +255,21 @@ class AsyncConnectionPool:
         note: str = "",
         timeout: Optional[float] = 30.0,
         idle: float = 60.0,
-        configure: Optional[Callable[[_Async], Awaitable[None]]] = None,
-        check: Optional[Callable[[_Async], Awaitable[None]]] = None,
-        reset: Optional[Callable[[_Async], Awaitable[None]]] = None,
+        configure: Optional[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = None,
+        check: Optional[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = None,
+        reset: Optional[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = None,
         max_lifetime: Optional[float] = None,
     ) -> None:
         self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
         self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
         self._name = str(self._given.get("application_name") or "")
         self._configure, self._check, self._reset = configure, check, reset
-        self._connections: AsyncConnections[_Async] = AsyncConnections(
+        self._connections: AsyncConnections[psycopg.AsyncConnection[Any]] = AsyncConnections(
             lease, self._open, _close_async, self._settle, group=group, note=note, idle=idle, lifetime=max_lifetime,
             check=None if check is None else self._checked,
         )
         self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
-        self._out: Dict[int, Held[_Async]] = {}
+        self._out: Dict[int, Held[psycopg.AsyncConnection[Any]]] = {}
 
     @property
     def lease_pool(self) -> LeasePool:
@@ -280,7 +277,7 @@ class AsyncConnectionPool:
         return self._connections.pool
 
     @contextlib.asynccontextmanager
-    async def connection(self, timeout: Optional[float] = None) -> AsyncIterator[_Async]:
+    async def connection(self, timeout: Optional[float] = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """A connection for the length of an ``async with`` statement: committed in the end, or rolled back after an exception.
         Raises PoolTimeout, psycopg.OperationalError.
         """
@@ -297,7 +294,7 @@ class AsyncConnectionPool:
         finally:
             await self.putconn(connection)
 
-    async def getconn(self, timeout: Optional[float] = None) -> _Async:
+    async def getconn(self, timeout: Optional[float] = None) -> psycopg.AsyncConnection[Any]:
         """A connection, to be given back by ``putconn``. Raises PoolTimeout, psycopg.OperationalError."""
         try:
             held = await self._connections.take(self._timeout if timeout is None else timeout)
@@ -308,7 +305,7 @@ class AsyncConnectionPool:
         self._out[id(held.connection)] = held
         return held.connection
 
-    async def putconn(self, connection: _Async) -> None:
+    async def putconn(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Gives one back; what is not committed is rolled back, and one that is broken is closed."""
         held = self._out.pop(id(connection), None)
         if held is None:
@@ -323,12 +320,12 @@ class AsyncConnectionPool:
         else:
             await self._connections.drop(held)
 
-    def lease_of(self, connection: _Async) -> Lease:
+    def lease_of(self, connection: psycopg.AsyncConnection[Any]) -> Lease:
         """The lease under which a connection that is in use is."""
         return self._out[id(connection)].lease
 
     @staticmethod
-    async def check_connection(connection: _Async) -> None:
+    async def check_connection(connection: psycopg.AsyncConnection[Any]) -> None:
         """Raises unless the server answers over a connection; for ``check=``."""
         if connection.autocommit:
             await connection.execute("")
@@ -368,12 +365,12 @@ class AsyncConnectionPool:
         kwargs = {**self._kwargs, **own, "row_factory": tuple_row, "cursor_factory": psycopg.Cursor}
         return psycopg.connect(self._conninfo, **kwargs)
 
-    async def _open(self, lease: Lease, deadline: Optional[float]) -> _Async:
+    async def _open(self, lease: Lease, deadline: Optional[float]) -> psycopg.AsyncConnection[Any]:
         name = self._sessions.application_name(lease, self._name)
         self._sessions.begun(lease, name)
         return await asyncio.wait_for(self._opened(lease, name, deadline), left(deadline))
 
-    async def _opened(self, lease: Lease, name: str, deadline: Optional[float]) -> _Async:
+    async def _opened(self, lease: Lease, name: str, deadline: Optional[float]) -> psycopg.AsyncConnection[Any]:
         own = {**until(deadline, self._given), "application_name": name}
         connection = await psycopg.AsyncConnection.connect(self._conninfo, **{**self._kwargs, **own})
         try:
@@ -396,7 +393,7 @@ class AsyncConnectionPool:
             raise
         return connection
 
-    async def _made_fit(self, connection: _Async) -> bool:
+    async def _made_fit(self, connection: psycopg.AsyncConnection[Any]) -> bool:
         """Whether the next can have a connection, which is as new then."""
         if connection.closed:
             return False
@@ -413,7 +410,7 @@ class AsyncConnectionPool:
             return _not_reset(error)
         return _is_idle(connection)
 
-    async def _checked(self, connection: _Async) -> None:
+    async def _checked(self, connection: psycopg.AsyncConnection[Any]) -> None:
         assert self._check is not None
         await self._check(connection)
         if connection.info.transaction_status != _IDLE:
@@ -424,7 +421,7 @@ class AsyncConnectionPool:
         await asyncio.get_running_loop().run_in_executor(None, self._sessions.settle, lease, deadline)
 
 
-async def _close_async(connection: _Async) -> bool:
+async def _close_async(connection: psycopg.AsyncConnection[Any]) -> bool:
     """Closes a connection, and waits until its session has ended; whether it is known to have."""
     try:
         fd = os.dup(connection.fileno())
@@ -442,10 +439,10 @@ def _told(error: BaseException) -> BaseException:
     """What callers get for a time that has passed."""
     if isinstance(error, _NotThePools):
         return error.error
-    number = getattr(error, "errno", None)
-    if isinstance(error, OSError) and number is not None:
-        return PoolTimeout(number, error.strerror, error.filename)
-    return PoolTimeout(*(error.args or ("the deadline passed while a connection was opened",)))
+    told: Tuple[Any, ...] = error.args or ("the deadline passed while a connection was opened",)
+    if isinstance(error, OSError) and error.errno is not None:
+        told = (error.errno, error.strerror, error.filename)
+    return PoolTimeout(*told)
 
 
 def _not_reset(error: Exception) -> bool:
@@ -453,7 +450,7 @@ def _not_reset(error: Exception) -> bool:
     return False
 
 
-def _is_idle(connection: Union[psycopg.Connection[Any], _Async]) -> bool:
+def _is_idle(connection: Union[psycopg.Connection[Any], psycopg.AsyncConnection[Any]]) -> bool:
     """Whether ``reset`` has left a connection as it has to."""
     status = connection.info.transaction_status
     if status != _IDLE:
