@@ -100,7 +100,6 @@ WAITS = {
     "caller call over a ring": "server = wigwag.Server(f'ring:{DIR}/r'); caller = wigwag.Caller(f'ring:{DIR}/r'); "
                                "wait = lambda: caller.call(b'?')",
     "caller open": "wait = lambda: wigwag.Caller(f'unix:@{NAME}')",
-    "server open": "wait = lambda: wigwag.Server(f'fifo:{DIR}/f')",
     "channel flush": "receiver = wigwag.Channel.open_receiver(f'unix:@{NAME}'); "
                      "sender = wigwag.Channel.open_sender(f'unix:@{NAME}'); sender.send(b'x'); wait = sender.flush",
     "ring producer send": "producer, consumer = wigwag.RingProducer.anonymous(1024, 64)\n"

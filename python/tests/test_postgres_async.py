@@ -225,20 +225,28 @@ def test_a_pool_is_one_loops(conninfo, address):
     asyncio.run(pool.close())
 
 
+async def until_renewed(lease):
+    """Returns when more time is left than before."""
+    left = lease.expires_in
+    while lease.expires_in <= left:
+        left = lease.expires_in
+        await asyncio.sleep(0.01)
+
+
 def test_leases_are_renewed_while_they_are_in_use_and_not_longer(conninfo, address):
     async def main():
-        async with AsyncConnectionPool(wigwag.LeasePool.open(f"{address}?slots=2", expires=0.3), conninfo) as pool:
-            held = await pool.getconn()
-            async with pool.connection():
-                pass
-            tokens = pool.lease_of(held).token
-            await asyncio.sleep(1)
-            assert pool.lease_of(held).token == tokens and pool.get_stats()["pool_available"] == 1
-            assert await (await held.execute("SELECT 1")).fetchone() == (1,)
-            await pool.close()
-            await asyncio.sleep(0.5)
-            pool.lease_of(held).check()
-            await pool.putconn(held)
+        with wigwag.LeasePool.open(f"{address}?slots=2", expires=6) as leases:
+            async with AsyncConnectionPool(leases, conninfo, timeout=GENEROUS) as pool:
+                held = await pool.getconn()
+                async with pool.connection() as other:
+                    idle = pool.lease_of(other)
+                await asyncio.wait_for(until_renewed(pool.lease_of(held)), GENEROUS)
+                await asyncio.wait_for(until_renewed(idle), GENEROUS)
+                await pool.close()
+                assert idle.released
+                await asyncio.wait_for(until_renewed(pool.lease_of(held)), GENEROUS)
+                assert await (await held.execute("SELECT 1")).fetchone() == (1,)
+                await pool.putconn(held)
         for keeper in keepers():
             keeper.join(GENEROUS)
         assert not keepers()
