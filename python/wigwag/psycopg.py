@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import typing
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, Iterator, Optional, Tuple, TypeVar, Union
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -23,6 +23,7 @@ from ._wigwag import Lease, LeasePool
 __all__ = ["AsyncConnectionPool", "ConnectionPool", "PoolTimeout", "remove"]
 
 _log = logging.getLogger("wigwag.psycopg")
+_C = TypeVar("_C")
 _IDLE = psycopg.pq.TransactionStatus.IDLE
 
 
@@ -38,7 +39,39 @@ class _NotThePools(Exception):
         self.error = error
 
 
-class ConnectionPool:
+class _Pool(Generic[_C]):
+    """What the pool for threads and that for event loops have in common."""
+
+    _connections: Union[Connections[_C], AsyncConnections[_C]]
+
+    def __init__(self, conninfo: str, kwargs: Optional[Dict[str, Any]], timeout: Optional[float]) -> None:
+        self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
+        self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
+        self._name = str(self._given.get("application_name") or "")
+        self._out: Dict[int, Held[_C]] = {}
+
+    @property
+    def lease_pool(self) -> LeasePool:
+        """The pool of leases, for its statistics."""
+        return self._connections.pool
+
+    def lease_of(self, connection: _C) -> Lease:
+        """The lease under which a connection that is in use is."""
+        return self._out[id(connection)].lease
+
+    def get_stats(self) -> Dict[str, int]:
+        """Of psycopg_pool's figures those of this instant; what the host's processes have together is in
+        ``lease_pool.statistics()``."""
+        connections = self._connections
+        return {"pool_min": 0, "pool_max": connections.pool.slots, "pool_size": connections.open,
+                "pool_available": connections.idle, "requests_waiting": connections.waiting}
+
+    def __repr__(self) -> str:
+        connections = self._connections
+        return f"<wigwag.psycopg.{type(self).__name__} open={connections.open} idle={connections.idle}>"
+
+
+class ConnectionPool(_Pool["psycopg.Connection[Any]"]):
     """Connections of this process, each under a lease: the host has as many at a time as the pool of leases has slots.
 
     ``lease`` is its address, such as ``"lease:db?slots=20"``, or a LeasePool; ``conninfo`` and ``kwargs`` are what
@@ -70,21 +103,13 @@ class ConnectionPool:
         reset: Optional[Callable[[psycopg.Connection[Any]], None]] = None,
         max_lifetime: Optional[float] = None,
     ) -> None:
-        self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
-        self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
-        self._name = str(self._given.get("application_name") or "")
+        super().__init__(conninfo, kwargs, timeout)
         self._configure, self._check, self._reset = configure, check, reset
         self._connections: Connections[psycopg.Connection[Any]] = Connections(
             lease, self._open, _close, self._settle, group=group, note=note, idle=idle, lifetime=max_lifetime,
             check=None if check is None else self._checked,
         )
         self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
-        self._out: Dict[int, Held[psycopg.Connection[Any]]] = {}
-
-    @property
-    def lease_pool(self) -> LeasePool:
-        """The pool of leases, for its statistics."""
-        return self._connections.pool
 
     @contextlib.contextmanager
     def connection(self, timeout: Optional[float] = None) -> Iterator[psycopg.Connection[Any]]:
@@ -124,10 +149,6 @@ class ConnectionPool:
         else:
             self._connections.drop(held)
 
-    def lease_of(self, connection: psycopg.Connection[Any]) -> Lease:
-        """The lease under which a connection that is in use is."""
-        return self._out[id(connection)].lease
-
     @staticmethod
     def check_connection(connection: psycopg.Connection[Any]) -> None:
         """Raises unless the server answers over a connection; for ``check=``."""
@@ -141,13 +162,6 @@ class ConnectionPool:
             with contextlib.suppress(psycopg.Error):  # broken: what was raised says so
                 connection.autocommit = False
 
-    def get_stats(self) -> Dict[str, int]:
-        """Of psycopg_pool's figures those of this instant; what the host's processes have together is in
-        ``lease_pool.statistics()``."""
-        connections = self._connections
-        return {"pool_min": 0, "pool_max": connections.pool.slots, "pool_size": connections.open,
-                "pool_available": connections.idle, "requests_waiting": connections.waiting}
-
     def close(self) -> None:
         """Closes those not in use, and the others when they are given back."""
         self._connections.close()
@@ -158,9 +172,6 @@ class ConnectionPool:
 
     def __exit__(self, *_: typing.Any) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<wigwag.psycopg.ConnectionPool open={self._connections.open} idle={self._connections.idle}>"
 
     # --- what the calls are made of ---
 
@@ -237,7 +248,7 @@ def _close(connection: psycopg.Connection[Any]) -> bool:
     return close_and_see(connection, connection.close)
 
 
-class AsyncConnectionPool:
+class AsyncConnectionPool(_Pool["psycopg.AsyncConnection[Any]"]):
     """As ConnectionPool, for the tasks of an event loop, with psycopg.AsyncConnection: ``configure``, ``check`` and ``reset`` are
     coroutine functions, and so are its methods.
 
@@ -260,21 +271,13 @@ class AsyncConnectionPool:
         reset: Optional[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = None,
         max_lifetime: Optional[float] = None,
     ) -> None:
-        self._conninfo, self._kwargs, self._timeout = conninfo, dict(kwargs or {}), timeout
-        self._given: Dict[str, Any] = {**psycopg.conninfo.conninfo_to_dict(conninfo), **self._kwargs}
-        self._name = str(self._given.get("application_name") or "")
+        super().__init__(conninfo, kwargs, timeout)
         self._configure, self._check, self._reset = configure, check, reset
         self._connections: AsyncConnections[psycopg.AsyncConnection[Any]] = AsyncConnections(
             lease, self._open, _close_async, self._settle, group=group, note=note, idle=idle, lifetime=max_lifetime,
             check=None if check is None else self._checked,
         )
         self._sessions = Sessions(self._connections.pool, self._connect_cleaner)
-        self._out: Dict[int, Held[psycopg.AsyncConnection[Any]]] = {}
-
-    @property
-    def lease_pool(self) -> LeasePool:
-        """The pool of leases, for its statistics."""
-        return self._connections.pool
 
     @contextlib.asynccontextmanager
     async def connection(self, timeout: Optional[float] = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -320,10 +323,6 @@ class AsyncConnectionPool:
         else:
             await self._connections.drop(held)
 
-    def lease_of(self, connection: psycopg.AsyncConnection[Any]) -> Lease:
-        """The lease under which a connection that is in use is."""
-        return self._out[id(connection)].lease
-
     @staticmethod
     async def check_connection(connection: psycopg.AsyncConnection[Any]) -> None:
         """Raises unless the server answers over a connection; for ``check=``."""
@@ -337,12 +336,6 @@ class AsyncConnectionPool:
             with contextlib.suppress(psycopg.Error):  # broken: what was raised says so
                 await connection.set_autocommit(False)
 
-    def get_stats(self) -> Dict[str, int]:
-        """As ConnectionPool.get_stats()."""
-        connections = self._connections
-        return {"pool_min": 0, "pool_max": connections.pool.slots, "pool_size": connections.open,
-                "pool_available": connections.idle, "requests_waiting": connections.waiting}
-
     async def close(self) -> None:
         """Closes those not in use, and the others when they are given back."""
         await self._connections.close()
@@ -353,10 +346,6 @@ class AsyncConnectionPool:
 
     async def __aexit__(self, *_: typing.Any) -> None:
         await self.close()
-
-    def __repr__(self) -> str:
-        connections = self._connections
-        return f"<wigwag.psycopg.AsyncConnectionPool open={connections.open} idle={connections.idle}>"
 
     # --- what the calls are made of ---
 
