@@ -289,3 +289,31 @@ TEST(files_and_names) {
     ww_listener_close(listener);
     OK(rmdir(directory));
 }
+
+WAITS(log, ww_log_write(handle, WW_LOG_INFO, NULL, NULL, 0, room, 1000, NULL, 0))
+WAITS(signal_shutdown, ww_signal_shutdown_wait(handle, GENEROUS))
+
+TEST(logs_and_shutdowns) {
+    ww_log_options options = WW_LOG_OPTIONS_INIT;
+    char directory[] = "/tmp/wwends-XXXXXX", address[80], file[80];
+    ww_log *log;
+    ww_signal_shutdown *shutdown;
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(address, sizeof address, "log:%s/l", directory);
+    snprintf(file, sizeof file, "%s/l.log", directory);
+    options.file = file;
+    options.capacity = 1 << 16;
+    options.no_writer = 1;
+    OK(ww_log_open(&log, address, &options));
+    CHECK_ENDS(log, log); /* once it is full */
+    ww_log_close(log);
+    OK(ww_log_open(&log, address, NULL));
+    OK(ww_log_drain(log, GENEROUS));
+    ww_log_close(log);
+    OK(ww_log_remove(address));
+    CHECK_INT(unlink(file), 0);
+    OK(rmdir(directory));
+    OK(ww_signal_shutdown_open(&shutdown, NULL));
+    CHECK_ENDS(signal_shutdown, shutdown);
+    ww_signal_shutdown_close(shutdown);
+}
