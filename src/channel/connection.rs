@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::connecting;
 use super::framing::{Decoder, Frames, Next};
 use super::outlet::Outlet;
+use super::packets;
 use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
 use crate::address::{Address, Scheme};
@@ -432,7 +433,7 @@ impl Drop for Connection {
 
 /// Receives from a socket that keeps boundaries, waiting as the channel's own call.
 fn receive_whole(socket: &Socket, buffer: &mut [u8], operation: &mut Operation<'_>) -> Result<usize> {
-    operation.until_ready(socket.as_fd(), PollFlags::POLLIN, || match socket.recv(buffer, Timeout::Now) {
+    operation.until_ready(socket.as_fd(), PollFlags::POLLIN, || match packets::receive(socket, buffer) {
         Err(error) if error.is(Errno::EAGAIN) => Err(Errno::EAGAIN),
         outcome => Ok(outcome),
     })?

@@ -11,6 +11,7 @@ mod framing;
 mod gate;
 mod memory;
 mod outlet;
+mod packets;
 mod peer;
 mod pipe_sender;
 mod pipes;

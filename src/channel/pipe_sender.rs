@@ -44,6 +44,8 @@ struct Writing {
     /// A message that counts as sent, of which the pipe has the first `taken` bytes; empty if there is none.
     begun: Vec<u8>,
     taken: usize,
+    /// There was no receiver since: the one that had its beginning may have gone with it.
+    is_doubtful: bool,
 }
 
 impl Forked for Writing {
@@ -59,7 +61,7 @@ impl Forked for Writing {
 
 impl Writing {
     fn new() -> Writing {
-        Writing { number: number(), piece: Vec::new(), begun: Vec::new(), taken: 0 }
+        Writing { number: number(), piece: Vec::new(), begun: Vec::new(), taken: 0, is_doubtful: false }
     }
 }
 
@@ -121,6 +123,9 @@ impl PipeSender {
             // What is in a FIFO stays there while its writer has it, for the receiver that comes next.
             Err(error) if is_end_of_wait(&error) || matches!(self.end, End::Fifo(_)) && error.is(Errno::EPIPE) => {
                 (writing.begun, writing.taken) = (message, at);
+                if error.is(Errno::EPIPE) && !std::mem::replace(&mut writing.is_doubtful, true) {
+                    self.unconfirmed.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+                }
                 Err(error)
             }
             Err(error) => {
@@ -142,7 +147,7 @@ impl PipeSender {
             return Err(ended.with_errno(Errno::ENOMEM).because("no memory is left to keep the rest of the message"));
         }
         writing.begun.extend_from_slice(message);
-        writing.taken = taken;
+        (writing.taken, writing.is_doubtful) = (taken, false);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -27,6 +28,10 @@ use crate::wait::{Forked, Object, Operation, Turns};
 
 /// Bytes that a pipe holds unless somebody says otherwise.
 const USUAL: usize = 1 << 16;
+/// How often one look reads: there may be no end of what is no message.
+const READS: u32 = 64;
+/// How soon a child made by fork tries again to have the FIFO to itself, which its parent has.
+const CLAIM_AGAIN: Timeout = Timeout::After(Duration::from_millis(250));
 
 /// Either kind of pipe.
 pub(super) enum End {
@@ -286,7 +291,8 @@ impl PipeReceiver {
         Ok(length)
     }
 
-    fn gate_for_waiting(&self, operation: &Operation<'_>) -> Result<(Arc<Gate>, bool)> {
+    /// And until when to sleep at most.
+    fn gate_for_waiting(&self, operation: &Operation<'_>) -> Result<(Arc<Gate>, bool, Deadline)> {
         let mut state = self.state.take_soon();
         let gate = state.gate().map_err(|errno| explain_descriptors(operation.error(errno)))?;
         if let End::Fifo(fifo) = &self.end
@@ -294,12 +300,13 @@ impl PipeReceiver {
         {
             state.claim = claim(fifo).ok(); // until then the parent keeps others away
         }
-        Ok((gate, state.is_gated))
+        let is_claimed = state.claim.is_some() || matches!(self.end, End::Pipe(_));
+        Ok((gate, state.is_gated, if is_claimed { Deadline::Never } else { Deadline::after(CLAIM_AGAIN) }))
     }
 
     fn look(&self, buffer: &mut [u8], operation: &Operation<'_>) -> Result<Option<ChannelReceived>> {
         let mut state = self.state.take_soon();
-        loop {
+        for _ in 0..READS {
             match state.next().map_err(|errno| operation.error(errno))? {
                 Next::Message(length) => {
                     let Some(room) = buffer.get_mut(..length) else {
@@ -342,6 +349,7 @@ impl PipeReceiver {
                 Err(errno) => return Err(operation.error(errno)),
             }
         }
+        Ok(None) // the pipe stays ready
     }
 }
 
@@ -360,14 +368,14 @@ impl Transport for PipeReceiver {
         }
         loop {
             // Each time: a signal hook that ran meanwhile may have forked, and this may be the child.
-            let (gate, is_gated) = self.gate_for_waiting(&operation)?;
+            let (gate, is_gated, end) = self.gate_for_waiting(&operation)?;
             let announced = gate.announce();
             if let Some(received) = self.look(buffer, &operation)? {
                 return Ok(received);
             }
             // If somebody has it gated meanwhile, nothing is lost by polling it here too.
             let aside = (!is_gated).then(|| self.end.as_fd());
-            announced.sleep(aside, Deadline::Never, &mut operation)?;
+            announced.sleep(aside, end, &mut operation)?;
         }
     }
 

@@ -13,6 +13,7 @@ use nix::poll::PollFlags;
 use super::framing::{Decoder, Frames, Next};
 use super::gate::Gate;
 use super::outlet::Outlet;
+use super::packets;
 use super::peer::{Connected, Identity};
 use super::transport::Transport;
 use super::{ChannelPeer, ChannelReceived, ChannelStatistics, Direction, refusal, unfit};
@@ -33,6 +34,8 @@ const STREAK: u32 = 32;
 const ADMITTED: u32 = 64;
 /// Reads from one sender in one look: it may send a message by single bytes.
 const READS: u32 = 64;
+/// How often a look that may wait goes on to look who else has sent something.
+const ROUNDS: u32 = 16;
 /// How soon new connections are tried again for which there was no descriptor.
 const AGAIN: Timeout = Timeout::After(Duration::from_millis(100));
 
@@ -267,8 +270,9 @@ impl Streams {
                     return Ok(Some(received));
                 }
             }
-            if let Err(over) = operation.go_on(&mut rounds) {
-                failed = Some(over);
+            let over = operation.go_on(&mut rounds).err();
+            if over.is_some() || rounds >= ROUNDS && operation.timeout() != Timeout::Now {
+                failed = over; // who waits is back at once, and others have had their turn
                 break;
             }
         }
@@ -402,7 +406,7 @@ impl Streams {
 
     fn look_at_packets(&self, state: &mut State, number: u64, buffer: &mut [u8]) -> Result<Look> {
         let Some(peer) = state.peers.get_mut(&number) else { return Ok(Look::Gone) };
-        match peer.stream.socket.recv(buffer, Timeout::Now) {
+        match packets::receive(&peer.stream.socket, buffer) {
             Ok(0) => {
                 self.leave(state, number);
                 Ok(Look::Gone)

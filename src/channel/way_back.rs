@@ -112,7 +112,8 @@ impl Answers {
                     created => sign(&created?)?,
                 }
             }
-            let (channel, lasting) = open_lasting(&address, timeout)?;
+            let opened = open_lasting(&address, timeout);
+            let (channel, lasting) = opened.inspect_err(|_| drop(Channel::remove(&address)))?;
             return Ok((number, Answers { channel, _lasting: lasting, address, generation }));
         }
     }
@@ -134,7 +135,8 @@ pub(super) fn address_of(base: &Address, caller: CallerNumber) -> Result<Address
     } else {
         name.extend_from_slice(format!("-{:016x}", caller.0).as_bytes());
     }
-    kept_open(base, name, None, |key| key != "bytes") // see `marked_size`
+    // See `marked_size`. As many as share the questions are not at the answers of one.
+    kept_open(base, name, None, |key| !matches!(key, "bytes" | "participants"))
 }
 
 /// The address of this name and those options of `base` that count; over a FIFO one that waits for senders before there are any,

@@ -95,10 +95,35 @@ fn several_writers_rests_do_not_mix() {
 fn the_rest_goes_out_when_the_sender_is_closed() {
     let (receiver, sender) = Channel::pair(&"pipe:".parse().unwrap()).unwrap();
     sender.send(&[1; 100_000], Timeout::Now).unwrap();
+    let both = std::sync::Barrier::new(2); // closing does not wait for long
     std::thread::scope(|scope| {
-        scope.spawn(|| assert!(receiver.recv_message(GENEROUS).unwrap().data == [1; 100_000]));
+        scope.spawn(|| {
+            both.wait();
+            assert!(receiver.recv_message(GENEROUS).unwrap().data == [1; 100_000]);
+        });
+        both.wait();
         drop(sender);
     });
+}
+
+#[test]
+fn a_line_without_end_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let address: Address =
+        format!("fifo:{}?framing=line&keep-open=1", directory.path().join("q").display()).parse().unwrap();
+    let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+    let path = address.path().to_owned();
+    let endless = fork(|| {
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        while std::io::Write::write_all(&mut pipe, &[b'x'; 4096]).is_ok() {}
+    });
+    assert_eq!(receiver.recv_message(GENEROUS).unwrap_err().errno(), libc::EBADMSG);
+    for (timeout, errno) in [(SHORT, libc::ETIMEDOUT), (Timeout::Now, libc::EAGAIN)] {
+        assert_eq!(receiver.recv_message(timeout).unwrap_err().errno(), errno);
+    }
+    assert_eq!(receiver.statistics().garbage, 1);
+    endless.kill(libc::SIGKILL);
+    endless.wait();
 }
 
 #[test]

@@ -94,3 +94,33 @@ fn half_an_answer_of_the_dead_does_not_hide_the_next_receivers() {
     assert_eq!((sender.statistics().reconnects, sender.statistics().torn), (1, 1));
     drop(directory);
 }
+
+#[test]
+fn an_answer_of_a_receiver_that_went_without_reading_all_is_received() {
+    for scheme in ["unix", "unix-seqpacket"] {
+        let (_directory, address) = fresh(scheme);
+        let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+        let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+        sender.send(b"one", GENEROUS).unwrap();
+        answer(&receiver, b"one", b"first");
+        sender.send(b"two", GENEROUS).unwrap();
+        drop(receiver);
+        assert_eq!(sender.recv_message(GENEROUS).unwrap().data, b"first", "{scheme}");
+        let error = sender.recv_message(GENEROUS).unwrap_err();
+        assert!(error.is(Errno::EPIPE) || error.is(Errno::ECONNRESET), "{scheme}: {error}");
+    }
+}
+
+#[test]
+fn messages_of_a_sender_that_went_without_reading_its_answers_are_received() {
+    for scheme in ["unix", "unix-seqpacket"] {
+        let (_directory, address) = fresh(scheme);
+        let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+        let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+        sender.send(b"one", GENEROUS).unwrap();
+        answer(&receiver, b"one", b"never read");
+        sender.send(b"two", GENEROUS).unwrap();
+        drop(sender);
+        assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"two", "{scheme}");
+    }
+}
