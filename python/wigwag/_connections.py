@@ -102,6 +102,8 @@ class Connections(Generic[_C]):
         self._keeper: Optional[threading.Thread] = None
         self._keeper_ends = Cancel()
         self._renewer: Optional[threading.Thread] = None
+        #: Slots under which connections are being opened.
+        self._opening: Set[Lease] = set()
         #: Set when the thread that renews may have come to its end.
         self._stir = threading.Event()
 
@@ -205,7 +207,7 @@ class Connections(Generic[_C]):
             self.drop(held)
         with self._lock:
             self._stir.set()
-            renewer = None if self._all else self._renewer
+            renewer = None if self._all or self._opening else self._renewer
         if renewer is not None:
             renewer.join()
         if self._owns_pool:
@@ -268,6 +270,10 @@ class Connections(Generic[_C]):
         return self._open(lease, deadline)
 
     def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
+        with self._lock:
+            self._opening.add(lease)
+            if self._expires is not None and self._renewer is None:
+                self._renewer = _started(self._renew, "wigwag-lease-renewer")
         try:
             if lease.dirty:
                 self._settle(lease, deadline)
@@ -276,12 +282,13 @@ class Connections(Generic[_C]):
             held = Held(self._connect(lease, deadline), lease)
         except BaseException:
             # Who knows what the other side has made of it.
+            with self._lock:
+                self._opening.discard(lease)
             _let_go(lease, False)
             raise
         with self._lock:
+            self._opening.discard(lease)
             self._all.add(held)
-            if self._expires is not None and self._renewer is None:
-                self._renewer = _started(self._renew, "wigwag-lease-renewer")
         return held
 
     def _keep_watch(self) -> None:
@@ -328,14 +335,14 @@ class Connections(Generic[_C]):
         assert self._expires is not None
         while True:
             with self._lock:
-                if self._exiting or not self._all:
+                if self._exiting or not (self._all or self._opening):
                     self._renewer = None
                     return
                 self._stir.clear()
-                held = list(self._all)
-            for one in held:
+                leases = [*(held.lease for held in self._all), *self._opening]
+            for lease in leases:
                 with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
-                    one.lease.renew()
+                    lease.renew()
             self._stir.wait(self._expires / 3)
 
     def end_renewals(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import errno
 import os
@@ -18,7 +19,8 @@ import typing
 import weakref
 from typing import Awaitable, Callable, Deque, Generic, List, Optional, Set, TypeVar
 
-from ._connections import _LOOK_AGAIN, _TAKEN, Held, _inherited, _is_wanted, _let_go, _started, left
+from ._aio import call_in_thread
+from ._connections import _GONE, _LOOK_AGAIN, _TAKEN, Held, _inherited, _is_wanted, _let_go, _started, left
 from ._wigwag import Cancel, Lease, LeasePool
 
 _C = TypeVar("_C")
@@ -66,6 +68,9 @@ class AsyncConnections(Generic[_C]):
         self._waiters: Deque["asyncio.Future[_Found[_C]]"] = collections.deque()
         self._acquiring: Optional["asyncio.Future[Lease]"] = None
         self._dropping: Set["asyncio.Future[None]"] = set()
+        #: Slots under which connections are being opened.
+        self._opening: Set[Lease] = set()
+        self._is_watched = False
         self._keeper: Optional[threading.Thread] = None
         self._keeper_ends = Cancel()
         #: Has the keeper look at what has changed.
@@ -136,26 +141,28 @@ class AsyncConnections(Generic[_C]):
 
     async def close(self) -> None:
         """Closes those not in use, and the others when they are given back, until when their leases are renewed. Who waits gets
-        an error."""
-        if self._closed:
-            return
+        an error. If it is cancelled, all goes on, and may be waited for by another call."""
         self._closed = True
-        idle, self._idle = list(self._idle), collections.deque()
         self._fail(ValueError("the pool of connections was closed"))
-        if self._acquiring is not None:
-            self._acquiring.cancel()
-            await asyncio.wait({self._acquiring})
-        keeper = self._keeper
         self._keeper_ends.fire()
         self._stir.set()
-        for held in idle:
-            await self.drop(held)
-        if keeper is not None and not self._all:
-            await asyncio.get_running_loop().run_in_executor(None, keeper.join)
-        if self._dropping:
+        while self._idle:
+            self._drop_soon(self._idle.popleft())
+        if self._acquiring is not None:
+            self._acquiring.cancel()
+        while self._dropping:
             await asyncio.wait(self._dropping)
+        while self._acquiring is not None:
+            await asyncio.wait({self._acquiring})
+        if self._keeper is not None and self._loop is asyncio.get_running_loop() and not (self._all or self._opening):
+            await call_in_thread(self._keeper.join, (), _GONE, None)
         if self._owns_pool:
             self.pool.close()
+
+    def _drop_soon(self, held: Held[_C]) -> None:
+        dropping = asyncio.ensure_future(self.drop(held))
+        self._dropping.add(dropping)
+        dropping.add_done_callback(self._dropping.discard)
 
     @property
     def idle(self) -> int:
@@ -271,6 +278,9 @@ class AsyncConnections(Generic[_C]):
                 waiter.set_exception(error)
 
     async def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
+        self._opening.add(lease)
+        if self._expires is not None:
+            self._keep_watch()
         try:
             if lease.dirty:
                 await self._settle(lease, deadline)
@@ -281,60 +291,77 @@ class AsyncConnections(Generic[_C]):
             # Who knows what the other side has made of it.
             _let_go(lease, False)
             raise
+        finally:
+            self._opening.discard(lease)
         self._all.add(held)
-        if self._expires is not None:
-            self._keep_watch()
         return held
 
     # --- the thread that hears of those who wait elsewhere ---
 
     def _keep_watch(self) -> None:
-        if self._keeper is None:
+        if not self._is_watched:
             loop = asyncio.get_running_loop()
             self._keeper = _started(lambda: self._keep(loop), "wigwag-lease-keeper")
+            self._is_watched = self._keeper is not None
 
     def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
-        period = min(_LOOK, self._idle_time if self._expires is None else self._expires / 3)
+        period = max(0.001, min(_LOOK, self._idle_time if self._expires is None else self._expires / 3))
         while True:
-            wanted = self._hears(max(0.001, period))
-            looking = self._look_after(wanted)
-            try:
-                going_on = asyncio.run_coroutine_threadsafe(looking, loop).result()
-            except BaseException:  # the loop is closed, or ends
-                looking.close()
-                return
-            if going_on is None:
+            wanted = self._hears(period)
+            given_up = self._ask(loop, wanted)
+            if given_up is None:
                 return
             if wanted:
-                time.sleep(_TAKEN if going_on else _LOOK_AGAIN)
+                time.sleep(_TAKEN if given_up else _LOOK_AGAIN)
 
     def _hears(self, period: float) -> bool:
         """Sleeps until something has changed, or for this time; whether somebody waits elsewhere."""
-        if self._closed or not self._idle:
-            self._stir.wait(period)
-            self._stir.clear()
-            return False
-        try:
-            with self._keeper_ends:
-                self.pool.wait_wanted(period)
-        except (OSError, ValueError):  # the time has passed, or it was closed
-            return False
-        return True
+        if self._idle and not self._closed:
+            try:
+                with self._keeper_ends:
+                    self.pool.wait_wanted(period)
+                return True
+            except TimeoutError:
+                return False
+            except (OSError, ValueError):
+                pass  # the pool of leases is closed, or this handle was declared dead: it will not tell of anything any more
+        self._stir.wait(period)
+        self._stir.clear()
+        return False
 
-    async def _look_after(self, wanted: bool) -> Optional[int]:
+    def _ask(self, loop: asyncio.AbstractEventLoop, wanted: bool) -> Optional[int]:
+        """What ``_look_after`` gives in the loop, which may not run just now; None if it never will again."""
+        answer: "concurrent.futures.Future[Optional[int]]" = concurrent.futures.Future()
+        try:
+            loop.call_soon_threadsafe(self._answer, wanted, answer)
+        except RuntimeError:
+            return None
+        while True:
+            try:
+                return answer.result(_LOOK)
+            except concurrent.futures.TimeoutError:
+                if loop.is_closed():
+                    return None
+
+    def _answer(self, wanted: bool, answer: "concurrent.futures.Future[Optional[int]]") -> None:
+        given_up: Optional[int] = 0
+        try:
+            given_up = self._look_after(wanted)
+        finally:  # what went wrong the loop's handler tells
+            answer.set_result(given_up)
+
+    def _look_after(self, wanted: bool) -> Optional[int]:
         """Renews leases and gives up what is due; how many, or None if there is nothing more to look after."""
         if self._expires is not None:
-            for held in list(self._all):
+            for lease in [*(held.lease for held in self._all), *self._opening]:
                 with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
-                    held.lease.renew()
+                    lease.renew()
         surplus = self._surplus(wanted)
         for held in surplus:
-            dropping = asyncio.ensure_future(self.drop(held))  # a server may take its time
-            self._dropping.add(dropping)
-            dropping.add_done_callback(self._dropping.discard)
-        if self._idle or (self._expires is not None and self._all):
+            self._drop_soon(held)  # a server may take its time
+        if self._idle or (self._expires is not None and (self._all or self._opening)):
             return len(surplus)
-        self._keeper = None
+        self._is_watched = False
         return None
 
     def _surplus(self, wanted: bool) -> List[Held[_C]]:
@@ -346,6 +373,35 @@ class AsyncConnections(Generic[_C]):
         for one in surplus:
             self._idle.remove(one)
         return surplus
+
+
+def _resolve(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def gone_async(fd: int) -> bool:
+    """Waits until the other side of a socket is gone; whether it is."""
+    loop = asyncio.get_running_loop()
+    deadline = time.monotonic() + _GONE
+    os.set_blocking(fd, False)
+    while True:
+        try:
+            if os.read(fd, 4096) == b"":
+                return True
+            continue
+        except BlockingIOError:
+            pass
+        except OSError:
+            return True
+        ready: "asyncio.Future[None]" = loop.create_future()
+        loop.add_reader(fd, _resolve, ready)
+        try:
+            done, _ = await asyncio.wait({ready}, timeout=left(deadline))
+        finally:
+            loop.remove_reader(fd)
+        if not done:
+            return False
 
 
 _all: "weakref.WeakSet[AsyncConnections[typing.Any]]" = weakref.WeakSet()

@@ -89,6 +89,7 @@ class Sessions:
         cursor = connection.cursor()
         pause = 0.001
         while True:
+            lease.check()  # of a slot that was lost the next user's session is not to be ended
             cursor.execute(_SESSIONS, (f"{self._tag}{lease.slot}.", *known))
             left = cursor.fetchall()
             if not left:

@@ -15,8 +15,9 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, Itera
 import psycopg
 from psycopg.rows import tuple_row
 
-from ._connections import Connections, Held, close_and_see, gone, left
-from ._connections_async import AsyncConnections
+from ._aio import call_in_thread
+from ._connections import Connections, Held, close_and_see, left
+from ._connections_async import AsyncConnections, gone_async
 from ._sessions import OWN_SESSION, Sessions, bounded, remove, until
 from ._wigwag import Lease, LeasePool
 
@@ -406,8 +407,10 @@ class AsyncConnectionPool(_Pool["psycopg.AsyncConnection[Any]"]):
             await connection.rollback()
 
     async def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
-        # Rare, and it waits for a lock of the host's too.
-        await asyncio.get_running_loop().run_in_executor(None, self._sessions.settle, lease, deadline)
+        def settle(timeout: None) -> None:
+            self._sessions.settle(lease, deadline)
+
+        await call_in_thread(settle, (), None, None)  # whose end it waits for: until then the slot is kept
 
 
 async def _close_async(connection: psycopg.AsyncConnection[Any]) -> bool:
@@ -419,7 +422,7 @@ async def _close_async(connection: psycopg.AsyncConnection[Any]) -> bool:
         return False
     try:
         await connection.close()
-        return await asyncio.get_running_loop().run_in_executor(None, gone, fd)
+        return await gone_async(fd)
     finally:
         os.close(fd)
 
