@@ -264,12 +264,13 @@ def test_sqlalchemy_pool(conninfo, address):
         return sqlalchemy.create_engine(url(conninfo), poolclass=wigwag.sqlalchemy.LeasedPool, **options)
 
     select = sqlalchemy.text("SELECT pg_backend_pid()")
-    web, cron = engine(pool_timeout=SHORT, lease_group=""), engine(lease_group="cron", pool_pre_ping=True)
+    web, cron = engine(lease_group=""), engine(lease_group="cron", pool_pre_ping=True)
+    impatient = engine(pool_timeout=SHORT)
     with looking_on(conninfo) as monitor:
         with web.connect() as connection:
             pid = connection.execute(select).scalar()
             with pytest.raises(sqlalchemy.exc.TimeoutError):
-                web.connect()
+                impatient.connect()
             with cron.connect() as other:
                 assert other.execute(select).scalar() != pid
             holders = web.pool.lease_pool.statistics().holders
@@ -293,8 +294,8 @@ def test_sqlalchemy_pool(conninfo, address):
         web.dispose()
         with web.connect() as connection:
             connection.execute(select)
-        web.dispose()
-        cron.dispose()
+        for one in (web, cron, impatient):
+            one.dispose()
         assert sessions(monitor) == {}
     with pytest.raises(sqlalchemy.exc.ArgumentError, match="lease="):
         sqlalchemy.create_engine(url(conninfo), poolclass=wigwag.sqlalchemy.LeasedPool)

@@ -51,10 +51,11 @@ def test_a_detached_connection_keeps_its_slot_until_it_is_closed(conninfo, addre
             assert table.available == 0 and connection.execute(PID).scalar() == pid
         connection.close()
         assert table.available == 1 and table.statistics().dirty == 0 and sessions(monitor) == {}
-        with impatient.connect() as other:
+        patient = engine_of(address, url(conninfo))
+        with patient.connect() as other:
             assert other.execute(PID).scalar() != pid
-        impatient.dispose()
-        engine.dispose()
+        for one in (engine, impatient, patient):
+            one.dispose()
         assert table.available == 1
 
 
