@@ -32,19 +32,34 @@ pub(crate) fn path() -> &'static str {
 #[inline]
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
     if PATH.load(Ordering::Relaxed) == BY_FLAG {
-        return direct::pwritev2(fd, bytes, RWF_NOSIGNAL);
+        match direct::pwritev2(fd, bytes, RWF_NOSIGNAL) {
+            // The kernel is another one: the process was moved to it, or a sandbox put in between.
+            Err(Errno::EOPNOTSUPP) => {}
+            result => return result,
+        }
     }
-    write_on_unknown_kernel(fd, bytes)
+    write_on_unknown_kernel(fd, bytes, &PATH, |bytes| direct::pwritev2(fd, bytes, RWF_NOSIGNAL))
 }
 
 #[cold]
-fn write_on_unknown_kernel(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
-    if PATH.load(Ordering::Relaxed) == UNKNOWN {
-        match direct::pwritev2(fd, bytes, RWF_NOSIGNAL) {
+fn write_on_unknown_kernel(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    path: &AtomicU8,
+    by_flag: impl FnOnce(&[u8]) -> SysResult<usize>,
+) -> SysResult<usize> {
+    if bytes.is_empty() {
+        return Ok(0); // as every kernel answers, whether or not it knows the flag
+    }
+    if path.load(Ordering::Relaxed) == UNKNOWN {
+        match by_flag(bytes) {
             // What an old kernel answers to the flag (EOPNOTSUPP, EINVAL) or a sandbox to the call (ENOSYS, EPERM).
             Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
             result => {
-                PATH.store(BY_FLAG, Ordering::Relaxed);
+                // Other answers, such as EINTR, may come before the flag is looked at.
+                if matches!(result, Ok(1..) | Err(Errno::EAGAIN | Errno::EPIPE)) {
+                    path.store(BY_FLAG, Ordering::Relaxed);
+                }
                 return result;
             }
         }
@@ -52,7 +67,7 @@ fn write_on_unknown_kernel(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize>
     let result = write_by_mask(fd, bytes);
     // Only a plain write that gets further than the flagged one proves that it was the flag that was refused.
     if !matches!(result, Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM)) {
-        PATH.store(BY_MASK, Ordering::Relaxed);
+        path.store(BY_MASK, Ordering::Relaxed);
     }
     result
 }
@@ -67,4 +82,42 @@ fn write_by_mask(fd: BorrowedFd<'_>, bytes: &[u8]) -> SysResult<usize> {
 /// Runs a call that may raise SIGPIPE and has no flag against it, so that it only fails with EPIPE.
 pub(crate) fn masked<T>(call: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
     masked::masked(libc::SIGPIPE, Errno::EPIPE, call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn an_empty_write_tells_nothing_about_the_kernel() {
+        let old_kernel = |bytes: &[u8]| if bytes.is_empty() { Ok(0) } else { Err(Errno::EOPNOTSUPP) };
+        let (_reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        let path = AtomicU8::new(UNKNOWN);
+        assert_eq!(write_on_unknown_kernel(writer.as_fd(), b"", &path, old_kernel), Ok(0));
+        assert_eq!(path.load(Ordering::Relaxed), UNKNOWN);
+        assert_eq!(write_on_unknown_kernel(writer.as_fd(), b"abc", &path, old_kernel), Ok(3));
+        assert_eq!(path.load(Ordering::Relaxed), BY_MASK);
+    }
+
+    #[test]
+    fn a_flag_that_is_refused_later_is_given_up() {
+        let (_reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        let path = AtomicU8::new(BY_FLAG);
+        let unasked = |_: &[u8]| Err(Errno::EOPNOTSUPP);
+        assert_eq!(write_on_unknown_kernel(writer.as_fd(), b"abc", &path, unasked), Ok(3));
+        assert_eq!(path.load(Ordering::Relaxed), BY_MASK);
+    }
+
+    #[test]
+    fn what_proves_that_the_flag_is_known() {
+        let (_reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        for (answer, proves) in
+            [(Ok(3), true), (Err(Errno::EAGAIN), true), (Err(Errno::EPIPE), true), (Err(Errno::EINTR), false)]
+        {
+            let path = AtomicU8::new(UNKNOWN);
+            assert_eq!(write_on_unknown_kernel(writer.as_fd(), b"abc", &path, |_| answer), answer);
+            assert_eq!(path.load(Ordering::Relaxed) == BY_FLAG, proves, "{answer:?}");
+        }
+    }
 }
