@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
-use crate::sys::SysResult;
+use crate::paths;
+use crate::sys::{SysResult, fork};
 
 /// An owned descriptor that remembers who set its mode. O_NONBLOCK belongs to the description, which other processes
 /// may share: it is set only on descriptions that this library opened.
@@ -41,6 +42,26 @@ impl Descriptor {
             self.never_blocks.store(false, Ordering::Relaxed);
         }
         self.set_close_on_exec(!keep_on_exec)
+    }
+
+    /// As `share` for the end of a pipe. A description that a fork has made common to several processes stays as it is: the
+    /// others rely on its mode. The number gets a description of its own, where the kernel lets the pipe be opened anew:
+    /// not without /proc, nor as another user, nor a FIFO for writing that nobody reads.
+    pub(crate) fn share_pipe(&self, keep_on_exec: bool) -> SysResult<()> {
+        if self.never_blocks() && self.set_apart().is_ok() {
+            self.never_blocks.store(false, Ordering::Relaxed);
+        }
+        self.share(keep_on_exec)
+    }
+
+    /// Puts a description of the same pipe in blocking mode under the number of this one.
+    fn set_apart(&self) -> SysResult<()> {
+        let flags = OFlag::from_bits_retain(fcntl(&self.fd, FcntlArg::F_GETFL)?);
+        // Opened without blocking, as a FIFO would wait for the other end. All other flags, O_DIRECT for one, a pipe
+        // takes only afterwards.
+        let own = paths::reopen(self.fd.as_fd(), flags & OFlag::O_ACCMODE | OFlag::O_NONBLOCK)?;
+        fcntl(&own, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+        fork::replace_descriptor(self.fd.as_fd(), own.as_fd())
     }
 
     pub(crate) fn set_close_on_exec(&self, close: bool) -> SysResult<()> {

@@ -29,6 +29,10 @@ pub struct PipeOptions {
 /// to read yet is `EAGAIN` or `ETIMEDOUT`. Writing when no read end is left is `EPIPE`, and never SIGPIPE. Both ends are
 /// closed on exec unless [`inherit`](Pipe::inherit) says otherwise; a child made by fork alone has both.
 ///
+/// The timeouts rely on the non-blocking mode, which belongs to all that have an end in common by a fork. A program that
+/// gets one in another way than by [`inherit`](Pipe::inherit) or [`into_fd`](Pipe::into_fd), and makes it block, makes it
+/// block here too.
+///
 /// ```
 /// use wigwag::{Pipe, PipeOptions, Timeout};
 /// let (reader, writer) = Pipe::open(PipeOptions::default())?;
@@ -170,9 +174,9 @@ impl Pipe {
     }
 
     /// Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks.
-    /// Not to be called while another thread uses this end.
+    /// Not to be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is.
     ///
-    /// System call: fcntl(F_SETFD, F_SETFL).
+    /// System calls: open through /proc, dup3, fcntl(F_SETFD, F_SETFL).
     pub fn inherit(&self) -> Result<()> {
         self.0.share(true)
     }

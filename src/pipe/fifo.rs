@@ -234,7 +234,8 @@ impl Fifo {
         self.0.set_capacity(bytes)
     }
 
-    /// Gives up the object and keeps its descriptor, in blocking mode, closed on exec. Never blocks.
+    /// Gives up the object and keeps its descriptor, in blocking mode, closed on exec. Never blocks. Other
+    /// processes that have it by a fork keep theirs as it is.
     pub fn into_fd(self) -> Result<OwnedFd> {
         self.0.share(false)?;
         Ok(self.0.into_fd())

@@ -231,7 +231,7 @@ impl Stream {
 
     /// Readies it for a program that knows nothing of this library.
     pub(super) fn share(&self, keep_on_exec: bool) -> Result<()> {
-        self.descriptor.share(keep_on_exec).map_err(|errno| self.object.error(errno, "inherit"))
+        self.descriptor.share_pipe(keep_on_exec).map_err(|errno| self.object.error(errno, "inherit"))
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {

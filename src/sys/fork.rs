@@ -76,8 +76,8 @@ pub(crate) fn generation_in_handler() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Puts `new` in the place of `old` under its number, closed on exec: for a child that gives an inherited object a
-/// kernel object of its own.
+/// Puts `new` in the place of `old` under its number, closed on exec: for a process that gives an inherited object a
+/// kernel object, or a description, of its own.
 pub(crate) fn replace_descriptor(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> SysResult<()> {
     // SAFETY: both are open for the length of the call, and so is the number of `old` after it: it changes what it
     // refers to and not who owns it.
