@@ -216,6 +216,55 @@ fn inherited_by_a_program() {
 }
 
 #[test]
+fn inheriting_leaves_the_common_description_as_it_is() {
+    let mode = |fd: std::os::fd::BorrowedFd<'_>| {
+        nix::fcntl::OFlag::from_bits_retain(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).unwrap())
+    };
+    let (nonblocking, packets) = (nix::fcntl::OFlag::O_NONBLOCK, nix::fcntl::OFlag::O_DIRECT);
+    let (reader, writer) = Pipe::open(PipeOptions { packet: true, ..Default::default() }).unwrap();
+    // What the parent of a fork goes on using.
+    let parents = [reader.as_fd().try_clone_to_owned().unwrap(), writer.as_fd().try_clone_to_owned().unwrap()];
+    writer.inherit().unwrap();
+    let handed_on = reader.into_fd().unwrap();
+    for kept in &parents {
+        assert!(mode(kept.as_fd()).contains(nonblocking));
+    }
+    for ready in [writer.as_fd(), handed_on.as_fd()] {
+        assert!(!mode(ready).contains(nonblocking));
+    }
+    assert!(mode(writer.as_fd()).contains(packets), "each write goes on being a packet");
+    let closes_on_exec = |fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).unwrap() & libc::FD_CLOEXEC;
+    assert_eq!((closes_on_exec(writer.as_fd()), closes_on_exec(handed_on.as_fd())), (0, libc::FD_CLOEXEC));
+    writer.write_all(b"packet", GENEROUS).unwrap();
+    drop(parents);
+    drop(writer);
+    let reader = Pipe::from_fd(handed_on).unwrap();
+    let mut buffer = [0; wigwag::PIPE_ATOMIC];
+    assert_eq!(reader.read(&mut buffer, GENEROUS).unwrap(), 6);
+    assert_eq!(reader.read(&mut buffer, GENEROUS).unwrap(), 0, "the end: no writer is left over");
+}
+
+#[test]
+fn splicing_past_the_limit_on_file_sizes_fails_and_does_not_kill() {
+    let (reader, writer) = open();
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limits are live locals.
+    let set = |limit: &libc::rlimit| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, limit) }, 0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut before) }, 0);
+    let file = tempfile::tempfile().unwrap();
+    nix::unistd::ftruncate(&file, 4096).unwrap();
+    nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekEnd).unwrap();
+    writer.write_all(b"kept", GENEROUS).unwrap();
+    set(&libc::rlimit { rlim_cur: 4096, ..before });
+    let result = reader.splice_to(&file, 4, GENEROUS);
+    set(&before);
+    let error = result.unwrap_err();
+    assert!(error.is(Errno::EFBIG) && error.reason().contains("RLIMIT_FSIZE"), "{error}");
+    assert_eq!(reader.splice_to(&file, 4, GENEROUS).unwrap(), 4, "nothing was taken");
+}
+
+#[test]
 fn cancel_and_close_end_waits() {
     let (reader, _writer) = open();
     let cancel = Cancel::new();

@@ -134,7 +134,8 @@ impl Pipe {
     ///
     /// # Errors
     /// `EINVAL` the other side cannot take part (a file opened for appending, the same pipe); `EPIPE` the other side has
-    /// no reader left; `EBADF` this is the write end; `EAGAIN`, `ETIMEDOUT`, `ECANCELED`.
+    /// no reader left; `EBADF` this is the write end; `EFBIG` the file may not grow further (never SIGXFSZ); `EAGAIN`,
+    /// `ETIMEDOUT`, `ECANCELED`.
     ///
     /// System call: splice.
     pub fn splice_to(&self, to: impl AsFd, length: usize, timeout: Timeout) -> Result<usize> {

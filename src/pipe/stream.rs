@@ -11,7 +11,7 @@ use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::limits::setting;
 use crate::paths;
-use crate::sys::{SysResult, direct, nosigpipe};
+use crate::sys::{SysResult, direct, file_size, nosigpipe};
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
 
@@ -178,8 +178,10 @@ impl Stream {
             return Err(self.wrong_end("splice"));
         }
         let operation = self.object.operation("splice", timeout);
+        let attempt = || splice(self.as_fd(), None, to, None, length, SpliceFFlags::SPLICE_F_NONBLOCK);
+        let limited = file_size::is_limited() && fstat(to).is_ok_and(|stat| paths::kind(&stat) == SFlag::S_IFREG);
         move_bytes(operation, self.as_fd(), to, may_block(to), length, || {
-            splice(self.as_fd(), None, to, None, length, SpliceFFlags::SPLICE_F_NONBLOCK)
+            if limited { file_size::masked(attempt) } else { attempt() }
         })
     }
 
@@ -272,6 +274,15 @@ fn move_bytes(
                 until_ready(&mut operation, if is_ready(input).unwrap_or(true) { output } else { input })?
             }
             Err(Errno::EPIPE) => return Err(operation.error(Errno::EPIPE).because("no reader is left")),
+            Err(Errno::EFBIG) => {
+                let error = operation.error(Errno::EFBIG);
+                return Err(match file_size::limit() {
+                    Some(most) => error.because_found(format!(
+                        "the process may not make files larger than {most} bytes (RLIMIT_FSIZE); nothing was taken"
+                    )),
+                    None => error.because("the file cannot grow further; nothing was taken"),
+                });
+            }
             Err(Errno::EINVAL) => {
                 let error = operation.error(Errno::EINVAL);
                 return Err(error.because(

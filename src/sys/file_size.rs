@@ -23,19 +23,16 @@ pub(crate) fn is_limited() -> bool {
 /// `write` that fails with EFBIG; `limited` says that SIGXFSZ has to be kept off.
 #[inline]
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8], limited: bool) -> SysResult<usize> {
-    if limited {
-        masked::masked(libc::SIGXFSZ, Errno::EFBIG, || unistd::write(fd, bytes))
-    } else {
-        unistd::write(fd, bytes)
-    }
+    if limited { masked(|| unistd::write(fd, bytes)) } else { unistd::write(fd, bytes) }
 }
 
 /// `pwritev` in the same way.
 #[inline]
 pub(crate) fn gather_at(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], at: i64, limited: bool) -> SysResult<usize> {
-    if limited {
-        masked::masked(libc::SIGXFSZ, Errno::EFBIG, || pwritev(fd, parts, at))
-    } else {
-        pwritev(fd, parts, at)
-    }
+    if limited { masked(|| pwritev(fd, parts, at)) } else { pwritev(fd, parts, at) }
+}
+
+/// Runs a call that may write past the limit, so that it only fails with EFBIG.
+pub(crate) fn masked<T>(call: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+    masked::masked(libc::SIGXFSZ, Errno::EFBIG, call)
 }
