@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd as Kernel};
 
 use crate::descriptor::Descriptor;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
 use crate::sys::direct;
 use crate::timeout::Timeout;
-use crate::wait::Object;
+use crate::wait::{Object, Pauses};
 
 /// The largest value the counter can hold; adding past it waits.
 pub const EVENTFD_MAX: u64 = u64::MAX - 1;
@@ -90,17 +90,39 @@ impl EventFd {
     /// System call: write.
     #[inline]
     pub fn add(&self, value: u64, timeout: Timeout) -> Result<()> {
-        let mut operation = self.object.operation("add", timeout);
-        let written = operation.transfer(&self.descriptor, PollFlags::POLLOUT, || {
-            direct::write(self.descriptor.as_fd(), &value.to_ne_bytes())
-        });
-        written.map(drop).map_err(|error| {
+        let added = match self.try_add(value) {
+            Err(error) if error.is(Errno::EAGAIN) && timeout != Timeout::Now => self.add_when_it_fits(value, timeout),
+            result => result,
+        };
+        added.map_err(|error| {
             if error.is(Errno::EINVAL) {
                 error.because("2^64 - 1 cannot be added to an event counter; the largest is 2^64 - 2")
             } else {
                 error
             }
         })
+    }
+
+    #[inline]
+    fn try_add(&self, value: u64) -> Result<()> {
+        let mut operation = self.object.operation("add", Timeout::Now);
+        let write = || direct::write(self.descriptor.as_fd(), &value.to_ne_bytes());
+        operation.transfer(&self.descriptor, PollFlags::POLLOUT, write).map(drop)
+    }
+
+    /// Writable means that 1 fits. Room for more than that cannot be waited for: it is tried, ever less often.
+    #[cold]
+    fn add_when_it_fits(&self, value: u64, timeout: Timeout) -> Result<()> {
+        let mut operation = self.object.operation("add", timeout);
+        let mut pauses = Pauses::default();
+        loop {
+            let mut room_for_one = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
+            operation.wait().poll(&mut room_for_one).map_err(|errno| operation.error(errno))?;
+            match self.try_add(value) {
+                Err(error) if error.is(Errno::EAGAIN) => pauses.sleep(&mut operation)?,
+                result => return result,
+            }
+        }
     }
 
     /// Takes the whole counter, or 1 in semaphore mode; waits while it is zero.
@@ -184,6 +206,28 @@ mod tests {
         assert!(events.add(u64::MAX, Timeout::Now).unwrap_err().is(Errno::EINVAL));
         assert_eq!(events.take(Timeout::Now).unwrap(), EVENTFD_MAX);
         assert!(EventFd::open(EventFdOptions { initial: u64::MAX, semaphore: false }).is_err());
+    }
+
+    #[test]
+    fn waiting_for_room_for_more_than_one_takes_no_processor_time() {
+        let events = EventFd::open(EventFdOptions { initial: EVENTFD_MAX - 1, semaphore: false }).unwrap();
+        let used = || {
+            nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+                .map(std::time::Duration::from)
+                .unwrap()
+        };
+        let before = used();
+        let error = events.add(2, Timeout::After(Duration::from_millis(300))).unwrap_err();
+        assert!(error.is(Errno::ETIMEDOUT));
+        let spent = used() - before;
+        assert!(spent < Duration::from_millis(100), "{spent:?} of 300 ms");
+        std::thread::scope(|threads| {
+            let adder = threads.spawn(|| events.add(2, Timeout::Forever));
+            std::thread::sleep(Duration::from_millis(10));
+            assert_eq!(events.take(Timeout::Now).unwrap(), EVENTFD_MAX - 1);
+            adder.join().unwrap().unwrap();
+        });
+        assert_eq!(events.take(Timeout::Now).unwrap(), 2);
     }
 
     #[test]
