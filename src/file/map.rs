@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::File;
 use crate::error::Result;
@@ -41,7 +42,7 @@ impl File {
         }
         space::reserve(self.fd.as_fd(), size, false).map_err(|errno| {
             let error = self.object.error(errno, "grow");
-            if errno == Errno::EBADF {
+            if errno == Errno::EBADF && self.flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
                 error.because("the file was opened for reading only; open it for writing")
             } else {
                 space::explain(error, self.fd.as_fd(), size)

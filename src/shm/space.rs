@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate, posix_fallocate};
+use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl, posix_fallocate};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use nix::unistd::ftruncate;
 
 use crate::error::Error;
 use crate::limits::setting;
+use crate::paths;
 use crate::sys::SysResult;
 use crate::sys::memory::limit;
 use crate::sys::space::{WORTH_ASKING, allocate, available_memory, checked};
@@ -21,19 +22,32 @@ use crate::sys::space::{WORTH_ASKING, allocate, available_memory, checked};
 ///
 /// `in_memory` says that the pages are memory, not disk.
 ///
-/// System call: fallocate, or what posix_fallocate does where the file system has none.
+/// System calls: fstat, fallocate, or what posix_fallocate does where the file system has none.
 pub(crate) fn reserve(fd: BorrowedFd<'_>, size: u64, in_memory: bool) -> SysResult<()> {
-    let length = checked(size)?;
+    let found = fstat(fd)?;
+    let grows = size > found.st_size.cast_unsigned();
+    // The limit on file sizes is on growth; a file may be past it already, and the kernel asks nobody then.
+    let length = if grows { checked(size)? } else { i64::try_from(size).map_err(|_| Errno::EFBIG)? };
     if in_memory && !is_on_huge_pages(fd) {
-        let missing = size.saturating_sub(fstat(fd)?.st_blocks.cast_unsigned() * 512);
+        let missing = size.saturating_sub(found.st_blocks.cast_unsigned() * 512);
         if missing >= WORTH_ASKING && available_memory().is_some_and(|available| missing > available) {
             return Err(Errno::ENOMEM);
         }
     }
     match allocate(|| fallocate(fd, FallocateFlags::empty(), 0, length)) {
-        Err(Errno::EOPNOTSUPP) => allocate(|| posix_fallocate(fd, 0, length)),
+        Err(Errno::EOPNOTSUPP) => reserve_by_writing(fd, length),
         result => result,
     }
+}
+
+/// The C library writes a byte of each block, and first reads it: not on a description for appending.
+fn reserve_by_writing(fd: BorrowedFd<'_>, length: i64) -> SysResult<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    if !flags.contains(OFlag::O_APPEND) {
+        return allocate(|| posix_fallocate(fd, 0, length));
+    }
+    let own = paths::reopen(fd, OFlag::O_RDWR)?;
+    allocate(|| posix_fallocate(&own, 0, length))
 }
 
 /// Gives the file its size without pages: they are taken when first touched, and a full file system is a SIGBUS then.
@@ -158,6 +172,19 @@ mod tests {
         nix::sys::uio::pread(&file, &mut start, 0).unwrap();
         assert_eq!(&start, b"kept");
         assert_eq!(mount_point(file.as_fd()), Some(PathBuf::from("/dev/shm")));
+    }
+
+    #[test]
+    fn what_the_c_library_cannot_reserve_is_opened_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("appended");
+        std::fs::write(&path, b"kept").unwrap();
+        let appending = std::fs::File::options().append(true).open(&path).unwrap();
+        reserve_by_writing(appending.as_fd(), 65536).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 65536);
+        assert!(std::fs::read(&path).unwrap().starts_with(b"kept"));
+        let reading = std::fs::File::open(&path).unwrap();
+        assert_eq!(reserve_by_writing(reading.as_fd(), 65537), Err(Errno::EBADF));
     }
 
     #[test]

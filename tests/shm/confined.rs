@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use wigwag::{Address, Memfd, MemoryOptions, Seals, Shm, SysvShm, Timeout};
+use wigwag::{Address, File, FileCreate, FileOptions, Memfd, MemoryOptions, Seals, Shm, SysvShm, Timeout};
 
 use crate::support::{fork, unshare};
 use crate::{become_ordinary, fresh_key, fresh_name, limit, sized, skip};
@@ -155,7 +155,46 @@ fn a_limit_on_file_sizes_is_an_error_and_no_signal() {
         let sparse = MemoryOptions { size: 65537, sparse: true, ..Default::default() };
         assert_eq!(Shm::create(&fresh_name(), &sparse).unwrap_err().name(), "EFBIG");
         let mut memory = Memfd::new(65536).unwrap();
+        limit(libc::RLIMIT_FSIZE, 4096);
+        memory.reserve().unwrap(); // it is larger than the limit already
         assert_eq!(memory.grow(65537).unwrap_err().name(), "EFBIG");
+    })
+    .join();
+}
+
+#[test]
+fn growing_locked_memory_past_the_limit_says_what_has_grown() {
+    fork(|| {
+        become_ordinary();
+        limit(libc::RLIMIT_MEMLOCK, 65536);
+        let locked = MemoryOptions { size: 65536, lock: true, ..Default::default() };
+        let mut memory = Memfd::create(&"memfd:".parse().unwrap(), &locked).unwrap();
+        let error = memory.grow(131_072).unwrap_err();
+        assert_eq!((error.name().as_str(), memory.len()), ("ENOMEM", 65536), "{error}");
+        assert!(error.reason().contains("RLIMIT_MEMLOCK allows 65536 bytes"), "{error}");
+        assert!(error.reason().contains("the object has grown to 131072 bytes"), "{error}");
+        assert_eq!(Memfd::from_fd(memory.into_fd(), &sized(0), Seals::empty()).unwrap().len(), 131_072);
+    })
+    .join();
+}
+
+#[test]
+fn a_file_for_appending_grows_where_the_file_system_reserves_nothing() {
+    fork(|| {
+        if let Err(why) = unshare(libc::CLONE_NEWNS) {
+            return skip!(why);
+        }
+        let (directory, kind) = (c"/dev/shm", c"ramfs");
+        // SAFETY: live C strings.
+        if unsafe { libc::mount(kind.as_ptr(), directory.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) } != 0 {
+            return skip!("no ramfs can be mounted");
+        }
+        let options = FileOptions { create: FileCreate::IfMissing, ..Default::default() };
+        let file = File::open(&"file:/dev/shm/journal".parse().unwrap(), &options).unwrap();
+        file.append(b"kept").unwrap();
+        file.grow(20_000).unwrap();
+        assert_eq!(file.size().unwrap(), 20_000);
+        assert_eq!(std::fs::read("/dev/shm/journal").unwrap()[..5], *b"kept\0");
     })
     .join();
 }
