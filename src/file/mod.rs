@@ -63,6 +63,9 @@ pub struct FileOptions {
     pub mode: Option<u32>,
 }
 
+/// The most that the kernel takes in one write: 2^31 less a page of 4 KiB.
+const RECORD_MAX: usize = 0x7fff_f000;
+
 /// An open disk file.
 ///
 /// It stays with the file that was opened, also after the name has been given to another one by [`File::replace`] or
@@ -156,12 +159,14 @@ impl File {
     /// # Errors
     /// `ENOSPC`, `EDQUOT` the disk or quota is full; `EFBIG` the file or the process may not grow further (never SIGXFSZ, if
     /// the process had its limit when it opened the file: who sets RLIMIT_FSIZE later ignores the signal, opens the file anew
-    /// or appends by [`File::append_locked`]); `EBADF` not opened for appending; `EINVAL` adopted without O_APPEND; `EIO`.
+    /// or appends by [`File::append_locked`]); `EMSGSIZE` more than 2147479552 bytes, with nothing written; `EBADF` not
+    /// opened for appending; `EINVAL` adopted without O_APPEND; `EIO`.
     ///
     /// System call: write, on a description with O_APPEND.
     #[inline]
     pub fn append(&self, record: &[u8]) -> Result<()> {
         self.require_append("append")?;
+        self.require_one_write("append", record)?;
         match self.write_once(record, self.size_is_limited) {
             Ok(written) if written == record.len() => Ok(()),
             Ok(written) => {
@@ -183,6 +188,7 @@ impl File {
     pub fn append_locked(&self, record: &[u8], timeout: Timeout) -> Result<()> {
         const NAME: &str = "append_locked";
         self.require_append(NAME)?;
+        self.require_one_write(NAME, record)?;
         // Kept to the end, so that nobody frees the file while it is written to.
         let mut operation = self.object.operation(NAME, timeout);
         let _lock = self.lock_in(&mut operation, LockMode::Exclusive, FileRange::WHOLE)?;
@@ -215,6 +221,18 @@ impl File {
                  other; open the file by its address",
             )
         })
+    }
+
+    /// The kernel cuts what is longer, and that would look like a full disk.
+    #[inline]
+    fn require_one_write(&self, name: &'static str, record: &[u8]) -> Result<()> {
+        if record.len() <= RECORD_MAX {
+            return Ok(());
+        }
+        Err(self.object.error(Errno::EMSGSIZE, name).with_true_size(record.len()).because_found(format!(
+            "a record of {} bytes is more than one write takes, {RECORD_MAX}; split it",
+            record.len()
+        )))
     }
 
     #[inline]
