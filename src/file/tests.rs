@@ -469,3 +469,34 @@ fn maps_what_it_was_made_large_enough_for() {
     assert!(file.map(&MapOptions { length: 5001, ..Default::default() }).unwrap_err().is(Errno::EINVAL));
     assert!(file.map(&MapOptions { offset: 1, ..Default::default() }).unwrap_err().is(Errno::EINVAL));
 }
+
+#[test]
+fn a_record_that_one_write_does_not_take_is_refused_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = File::open(&at(&directory, "journal"), &create()).unwrap();
+    let record = vec![0; RECORD_MAX + 1]; // never touched, so never memory
+    for error in [file.append(&record).unwrap_err(), file.append_locked(&record, GENEROUS).unwrap_err()] {
+        assert!(error.is(Errno::EMSGSIZE) && error.true_size() == record.len(), "{error}");
+    }
+    assert_eq!(file.size().unwrap(), 0);
+}
+
+#[test]
+fn until_exists_follows_a_link_that_is_switched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for name in ["before", "after"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    symlink(path("before"), path("current")).unwrap();
+    symlink(path("after"), path("next")).unwrap();
+    let address = at(&directory, "current/file");
+    std::thread::scope(|threads| {
+        let waiter = threads.spawn(|| File::until_exists(&address, GENEROUS));
+        std::thread::sleep(Duration::from_millis(50));
+        std::fs::rename(path("next"), path("current")).unwrap();
+        std::fs::write(path("after").join("file"), b"").unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+    assert!(File::until_exists(&at(&directory, "current/other"), SHORT).unwrap_err().is(Errno::ETIMEDOUT));
+}

@@ -6,12 +6,13 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bitflags::bitflags;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::inotify::{AddWatchFlags as In, InitFlags, Inotify, InotifyEvent};
-use nix::sys::stat::lstat;
+use nix::sys::stat::{lstat, stat};
 
 use super::{File, named};
 use crate::address::Address;
@@ -20,6 +21,9 @@ use crate::limits::explain_watches;
 use crate::paths;
 use crate::timeout::Timeout;
 use crate::wait::{Object, Operation};
+
+/// How often a long wait looks whether the directory is still the one that its path leads to.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 bitflags! {
     /// What can happen to a file.
@@ -71,7 +75,9 @@ impl FileEvents {
 ///
 /// It sees what is done through this name in this directory by processes of this machine: not what is done through
 /// another hard link or on another machine of a network file system, nor, where the name is a symbolic link, what
-/// happens to the file that it leads to. Of several threads that wait on one watch, one is told.
+/// happens to the file that it leads to. It stays with the directory that the path led to when it was opened: that a link
+/// on the way is switched, or a directory further up renamed, it does not see. Of several threads that wait on one watch,
+/// one is told.
 ///
 /// The descriptor polls readable when something happened in the directory, to this file or another; a `wait` that must
 /// not block tells which. Gone when closed, also by SIGKILL.
@@ -200,7 +206,7 @@ impl FileWatch {
 
 impl File {
     /// Waits until something has the name `address`, a `file:` one; returns at once if something has. The directory
-    /// must exist.
+    /// must exist. Should its path lead to another one meanwhile, that is noticed within two seconds.
     ///
     /// That it is there does not say that it is complete: a writer should use [`File::replace`], or a [`FileWatch`] for
     /// [`FileEvents::CLOSED`] be opened before the writer begins.
@@ -208,7 +214,7 @@ impl File {
     /// # Errors
     /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere; as [`FileWatch::open`] and [`FileWatch::wait`].
     ///
-    /// System calls: lstat; if it is missing those of [`FileWatch`], and lstat again.
+    /// System calls: lstat; if it is missing those of [`FileWatch`], lstat again, and stat every two seconds.
     pub fn until_exists(address: &Address, timeout: Timeout) -> Result<()> {
         const NAME: &str = "until_exists";
         let (object, path) = named(address, NAME)?;
@@ -223,11 +229,29 @@ impl File {
         if timeout == Timeout::Now {
             return Err(object.error(Errno::EAGAIN, NAME));
         }
+        // What the directory's path leads to: a link on the way may be switched, a directory above renamed, without an
+        // event. Looked at before the watch is opened, so that a switch in between is noticed.
+        let place = || {
+            let (directory, _) = paths::split(path)?;
+            stat(directory).ok().map(|found| (found.st_dev, found.st_ino))
+        };
+        let mut watched = place();
         // Watch first, look second: what comes in between is then in the queue.
-        let watch = FileWatch::open(address, FileEvents::APPEARED)?;
-        let mut operation = watch.object.operation(NAME, timeout);
+        let mut watch = FileWatch::open(address, FileEvents::APPEARED)?;
+        let mut operation = object.operation(NAME, timeout);
         while !exists()? {
-            watch.next(&mut operation)?;
+            let most = operation.share(1, LOOK_AGAIN);
+            match watch.next(&mut operation.part(NAME, most)) {
+                Err(error) if error.is(Errno::ETIMEDOUT) => {
+                    operation.wait().check().map_err(|errno| operation.error(errno))?;
+                    let found = place();
+                    if found.is_some() && found != watched {
+                        watched = found;
+                        watch = FileWatch::open(address, FileEvents::APPEARED)?;
+                    }
+                }
+                happened => drop(happened?),
+            }
         }
         Ok(())
     }
