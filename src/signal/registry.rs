@@ -4,6 +4,9 @@
 //! handler that was there before. It takes no lock, allocates nothing and keeps errno. The first subscription to a
 //! signal installs it; the end of the last puts back what was there, unless somebody else has put a handler of their
 //! own over it meanwhile, which is then left alone.
+//!
+//! A subscription that finds such a handler puts ours over theirs once more. They may call ours as their earlier one: the
+//! signal then comes back here marked, and goes on to what was there before theirs, so that nobody drops out.
 
 use std::ptr;
 use std::sync::Arc;
@@ -70,13 +73,16 @@ struct Node {
     next: AtomicPtr<Node>,
 }
 
+/// What ours was put over, the latest first. More than one only if somebody else has put theirs over ours in between.
+struct Earlier(Vec<Action>);
+
 struct Slot {
     /// Pushed with Release, walked with Acquire.
     first: AtomicPtr<Node>,
     /// Fork generation and number of handlers that are walking: a sink is freed when none is.
     inside: AtomicU64,
     /// What was there before, null while our handler is not installed.
-    earlier: AtomicPtr<Action>,
+    earlier: AtomicPtr<Earlier>,
     /// Held while subscriptions change.
     lock: Lock,
 }
@@ -108,11 +114,22 @@ extern "C" fn on_signal(number: libc::c_int, info: *mut libc::siginfo_t, context
 }
 
 fn deliver(signal: Signal, kernel: &KernelInfo, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if kernel.is_marked() {
-        return; // the earlier handler has ours as *its* earlier one: the circle ends here
-    }
     let slot = slot(signal);
     let inside = slot.enter();
+    let handed_on = kernel.handed_on();
+    if handed_on > 0 {
+        // The earlier handler has ours as *its* earlier one: on to what was there before it, where the circle ends.
+        let next = slot.earlier(usize::from(handed_on));
+        slot.leave(inside);
+        if let (Some(next), Some(handed_on)) = (next, handed_on.checked_add(1)) {
+            // SAFETY: these are the kernel's arguments, and `next` was the installed action.
+            unsafe {
+                KernelInfo::mark(info, handed_on);
+                next.call(signal.number(), info, context);
+            }
+        }
+        return;
+    }
     let told = SignalInfo::from_kernel(kernel, signal);
     let (mut taken, mut unchained) = (false, false);
     for node in slot.nodes() {
@@ -123,8 +140,7 @@ fn deliver(signal: Signal, kernel: &KernelInfo, info: *mut libc::siginfo_t, cont
             unchained |= own && sink.unchained;
         }
     }
-    // SAFETY: as the sinks.
-    let earlier = unsafe { slot.earlier.load(Ordering::Acquire).as_ref() }.copied();
+    let earlier = slot.earlier(0);
     slot.leave(inside);
 
     let earlier = match earlier {
@@ -141,7 +157,7 @@ fn deliver(signal: Signal, kernel: &KernelInfo, info: *mut libc::siginfo_t, cont
     }
     // SAFETY: these are the kernel's arguments, and `earlier` was the installed action.
     let called = unsafe {
-        KernelInfo::mark(info);
+        KernelInfo::mark(info, 1);
         earlier.call(signal.number(), info, context)
     };
     if !called && !taken && earlier.is_default() {
@@ -210,6 +226,17 @@ impl Slot {
         self.nodes().any(|node| !node.sink.load(Ordering::Relaxed).is_null())
     }
 
+    /// What ours was put over, 0 being the latest. For those who are inside or hold the lock.
+    fn earlier(&self, nth: usize) -> Option<Action> {
+        // SAFETY: replaced only under the lock, and freed only when nobody is inside.
+        unsafe { self.earlier.load(Ordering::Acquire).as_ref() }?.0.get(nth).copied()
+    }
+
+    /// All of it, from the nth on, for those who hold the lock.
+    fn earlier_from(&self, nth: usize) -> Vec<Action> {
+        (nth..).map_while(|nth| self.earlier(nth)).collect()
+    }
+
     /// Under the lock: puts our handler in place, whatever is there now.
     fn install(&self, signal: Signal) -> SysResult<()> {
         fork::generation(); // so that the handler finds the count of forks in use
@@ -217,12 +244,16 @@ impl Slot {
         if current.is(on_signal) {
             return Ok(());
         }
-        self.set_earlier(Some(current)); // first, so that the first signal finds it
+        let before = self.earlier_from(0);
+        // Where it was there before, it chains to what it did then or to ours: what lies over that place is out.
+        let beneath = before.iter().position(|earlier| earlier.is_same(&current)).map_or(0, |place| place + 1);
+        let earlier = std::iter::once(current).chain(before[beneath..].iter().copied());
+        self.set_earlier(earlier.collect()); // first, so that the first signal finds it
         // SAFETY: the handler is async-signal-safe, and stays mapped: the shared library is never unloaded.
         match unsafe { Action::handler(on_signal, &current).install(signal.number()) } {
             Ok(_) => Ok(()),
             Err(errno) => {
-                self.set_earlier(None);
+                self.set_earlier(before);
                 Err(errno)
             }
         }
@@ -230,19 +261,18 @@ impl Slot {
 
     /// Under the lock: the last subscription has ended.
     fn restore(&self, signal: Signal) {
-        // SAFETY: under the lock nobody else frees it.
-        let earlier = unsafe { self.earlier.load(Ordering::Acquire).as_ref() };
         if Action::of(signal.number()).is_ok_and(|current| current.is(on_signal)) {
-            let earlier = earlier.copied().unwrap_or_else(Action::default);
+            let earlier = self.earlier(0).unwrap_or_else(Action::default);
             // SAFETY: this was installed before, by whoever vouched for it.
             let _ = unsafe { earlier.install(signal.number()) }; // a valid signal cannot fail
-            self.set_earlier(None);
+            // What lies beneath it may still be called by way of ours.
+            self.set_earlier(self.earlier_from(1));
         }
         // Otherwise somebody has installed over us, and may call us as their earlier handler: ours stays reachable.
     }
 
-    fn set_earlier(&self, earlier: Option<Action>) {
-        let new = earlier.map_or(ptr::null_mut(), |action| Box::into_raw(Box::new(action)));
+    fn set_earlier(&self, earlier: Vec<Action>) {
+        let new = if earlier.is_empty() { ptr::null_mut() } else { Box::into_raw(Box::new(Earlier(earlier))) };
         let old = self.earlier.swap(new, Ordering::SeqCst);
         if !old.is_null() {
             self.drain();
@@ -336,12 +366,8 @@ pub(super) fn unset_plain(signal: Signal, before: &Action, is_still: fn(&Action)
             // SAFETY: was installed before, by whoever vouched for it.
             let _ = unsafe { before.install(signal.number()) }; // a valid signal cannot fail
         }
-        Ok(current) if current.is(on_signal) => {
-            // SAFETY: under the lock nobody frees it.
-            let earlier = unsafe { slot.earlier.load(Ordering::Acquire).as_ref() };
-            if earlier.is_some_and(is_still) {
-                slot.set_earlier(Some(*before));
-            }
+        Ok(current) if current.is(on_signal) && slot.earlier(0).is_some_and(|earlier| is_still(&earlier)) => {
+            slot.set_earlier(std::iter::once(*before).chain(slot.earlier_from(1)).collect());
         }
         _ => {} // somebody else's by now
     }

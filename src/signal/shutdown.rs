@@ -106,7 +106,10 @@ impl Shutdown {
     ///
     /// System calls: pipe2, rt_sigaction.
     pub fn open(options: ShutdownOptions) -> Result<Shutdown> {
-        let signals = if options.signals.is_empty() { vec![Signal::TERM, Signal::INT] } else { options.signals };
+        let mut signals = if options.signals.is_empty() { vec![Signal::TERM, Signal::INT] } else { options.signals };
+        // One that is named twice would count twice each time it comes.
+        let mut seen = std::collections::HashSet::new();
+        signals.retain(|signal| seen.insert(*signal));
         signals.iter().try_for_each(|signal| signal.check_queueable("shutdown"))?;
         let object = Object::new(address_of(&signals));
         let fail = |errno| explain_descriptors(object.error(errno, "shutdown"));

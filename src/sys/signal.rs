@@ -43,18 +43,21 @@ impl KernelInfo {
         KernelInfo(unsafe { info.cast::<Layout>().read_unaligned() })
     }
 
-    /// Marks a siginfo that a handler got, so that it is known again should the same one come back by way of other
-    /// handlers. Better than remembering the thread, which may leave the handlers by longjmp. Async-signal-safe.
+    /// Marks a siginfo that a handler got with how often it was handed on, so that it is known again should the same one
+    /// come back by way of other handlers. Better than remembering the thread, which may leave the handlers by longjmp.
+    /// Async-signal-safe.
     ///
     /// # Safety
     /// As [`KernelInfo::copied_from`], and nobody else uses it meanwhile.
-    pub(crate) unsafe fn mark(info: *mut libc::siginfo_t) {
+    pub(crate) unsafe fn mark(info: *mut libc::siginfo_t, handed_on: u8) {
         // SAFETY: the last word of a whole siginfo.
-        unsafe { info.cast::<i32>().add(MARKED_WORD).write_unaligned(MARK) };
+        unsafe { info.cast::<i32>().add(MARKED_WORD).write_unaligned(MARK + i32::from(handed_on)) };
     }
 
-    pub(crate) fn is_marked(&self) -> bool {
-        self.0.words.last() == Some(&MARK)
+    /// How often it was handed on, 0 for one that comes from the kernel.
+    pub(crate) fn handed_on(&self) -> u8 {
+        let mark = self.0.words.last().map_or(0, |word| word.wrapping_sub(MARK));
+        u8::try_from(mark).unwrap_or(0)
     }
 
     pub(crate) fn signal(&self) -> i32 {
@@ -183,6 +186,11 @@ impl Action {
 
     pub(crate) fn is(&self, handler: Handler) -> bool {
         self.0.sa_sigaction == handler as *const () as usize
+    }
+
+    /// Whether both lead to the same function.
+    pub(crate) fn is_same(&self, other: &Action) -> bool {
+        self.0.sa_sigaction == other.0.sa_sigaction
     }
 
     pub(crate) fn is_default(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use wigwag::{EventFd, Shutdown, Signal, SignalAction, Signals, SignalsOptions, Timeout};
+use wigwag::{EventFd, Shutdown, ShutdownOptions, Signal, SignalAction, Signals, SignalsOptions, Timeout};
 
 use crate::support::{GENEROUS, fork};
 use crate::{alone, own_pid, raise, rt};
@@ -128,6 +128,44 @@ fn a_circle_of_handlers_ends() {
             assert!(signals.take(Timeout::Now).is_ok());
             assert!(signals.take(Timeout::Now).is_err(), "once each");
         }
+    });
+}
+
+#[test]
+fn the_first_handler_stays_in_the_chain_when_ours_is_installed_again() {
+    alone(|| {
+        SEEN.store(0, Ordering::SeqCst);
+        CHAINED.store(0, Ordering::SeqCst);
+        install(Signal::USR1, plain as *const () as usize, 0);
+        let first = Signals::open(&[Signal::USR1]).unwrap();
+        *OURS.lock().unwrap() = Some(install(Signal::USR1, chaining as *const () as usize, libc::SA_SIGINFO));
+        let second = Signals::open(&[Signal::USR1]).unwrap();
+        raise(Signal::USR1);
+        assert_eq!((CHAINED.load(Ordering::SeqCst), SEEN.load(Ordering::SeqCst)), (1, 1));
+        for signals in [&first, &second] {
+            assert!(signals.take(Timeout::Now).is_ok());
+            assert!(signals.take(Timeout::Now).is_err(), "once each");
+        }
+        drop((first, second));
+        assert_eq!(current(Signal::USR1).sa_sigaction, chaining as *const () as usize);
+        raise(Signal::USR1);
+        assert_eq!((CHAINED.load(Ordering::SeqCst), SEEN.load(Ordering::SeqCst)), (2, 2), "by way of ours");
+        // The same once more: nobody is called twice.
+        let third = Signals::open(&[Signal::USR1]).unwrap();
+        raise(Signal::USR1);
+        assert_eq!((CHAINED.load(Ordering::SeqCst), SEEN.load(Ordering::SeqCst)), (3, 3));
+        assert!(third.take(Timeout::Now).is_ok() && third.take(Timeout::Now).is_err());
+    });
+}
+
+#[test]
+fn a_signal_named_twice_counts_once() {
+    alone(|| {
+        let signals = vec![Signal::USR1, Signal::USR1];
+        let shutdown = Shutdown::open(ShutdownOptions { signals, ..Default::default() }).unwrap();
+        assert_eq!(shutdown.address(), "signal:USR1");
+        raise(Signal::USR1);
+        assert_eq!(shutdown.count(), 1);
     });
 }
 
