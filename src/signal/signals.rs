@@ -41,8 +41,9 @@ const MOST_AT_ONCE: usize = 1024;
 /// The handler only writes to a queue; everything else runs outside of signal context: in the thread that calls
 /// [`take`](Signals::take) or [`dispatch`](Signals::dispatch), or on a thread of its own, see
 /// [`start`](Signals::start). Several objects may subscribe to one signal, and each gets it. Handlers that were there
-/// before are called as well, after the queues are filled (unless the options say otherwise); the end of the last subscription puts them back. While the
-/// handler runs, other signals wait. Calls that a signal would interrupt go on, as with `SA_RESTART`, unless an earlier
+/// before are called as well, after the queues are filled (unless the options say otherwise); the end of the last
+/// subscription puts them back. One that was installed to act once (`SA_RESETHAND`) is called each time. While the handler
+/// runs, other signals wait. Calls that a signal would interrupt go on, as with `SA_RESTART`, unless an earlier
 /// handler was installed to interrupt them.
 ///
 /// What queues: of a classic signal the kernel keeps one pending and merges further ones without a word, real-time
@@ -218,6 +219,8 @@ impl Signals {
             tid: AtomicI32::new(0),
             thread: std::sync::Mutex::new(None),
         });
+        // Held until the thread is there: who stops it meanwhile waits for that, and then for the thread.
+        let mut place = dispatcher.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mine = Arc::clone(&dispatcher);
         let claimed = self.dispatcher.update(|current| match current {
             Some(running) if running.generation == mine.generation => (current.clone(), false),
@@ -233,13 +236,14 @@ impl Signals {
         });
         match spawned {
             Ok(thread) => {
-                if let Ok(mut place) = dispatcher.thread.lock() {
-                    *place = Some(thread);
-                }
+                *place = Some(thread);
                 Ok(())
             }
             Err(error) => {
-                self.dispatcher.update(|_| (None, ()));
+                self.dispatcher.update(|current| match current {
+                    Some(other) if !Arc::ptr_eq(other, &dispatcher) => (current.clone(), ()),
+                    _ => (None, ()),
+                });
                 // Not EAGAIN, as the C library has it: that would look like a call that has to wait.
                 let error = format!("no thread can be had, for memory or a limit of threads (ulimit -u): {error}");
                 Err(self.inner.object.error(Errno::ENOMEM, "start").because_found(error))
@@ -252,12 +256,15 @@ impl Signals {
     pub fn stop(&self) {
         let Some(dispatcher) = self.dispatcher.update(|current| (None, current.clone())) else { return };
         dispatcher.stop.fire();
+        if dispatcher.generation != fork::generation() {
+            // Its thread stayed behind in the parent, and so may the one that holds its lock; there is nothing to join, and
+            // detaching would touch its remains.
+            std::mem::forget(dispatcher);
+            return;
+        }
         let thread = dispatcher.thread.lock().ok().and_then(|mut place| place.take());
         let Some(thread) = thread else { return };
-        if dispatcher.generation != fork::generation() {
-            // It stayed behind in the parent; there is nothing to join, and detaching would touch its remains.
-            std::mem::forget(thread);
-        } else if dispatcher.tid.load(Ordering::Relaxed) != Signal::this_thread() && thread.join().is_err() {
+        if dispatcher.tid.load(Ordering::Relaxed) != Signal::this_thread() && thread.join().is_err() {
             // Callbacks' panics are caught; nothing else in there panics.
         }
     }
