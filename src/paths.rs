@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat};
+use nix::unistd::geteuid;
 
 use crate::error::Error;
 use crate::limits::explain_descriptors;
@@ -47,6 +48,23 @@ impl Found {
         let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         let stat = fstat(&fd)?;
         Ok(Found { fd, stat })
+    }
+
+    /// Finds what lies at `path` itself, be it a link.
+    pub(crate) fn exactly_at(path: &Path) -> SysResult<Found> {
+        let fd = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        Ok(Found { fd, stat })
+    }
+
+    /// Gives a file that this process has just made by a call which took the umask off its permissions those that were
+    /// asked for, unless somebody was quick to put something else in its place.
+    pub(crate) fn give_mode(&self, kind: SFlag, mode: Mode) -> SysResult<()> {
+        let is_ours = self.kind() == kind && self.stat.st_uid == geteuid().as_raw();
+        if is_ours && self.stat.st_mode & 0o777 != mode.bits() {
+            fchmodat(AT_FDCWD, of_descriptor(self.as_fd()).as_str(), mode, FchmodatFlags::FollowSymlink)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn kind(&self) -> SFlag {
@@ -141,6 +159,23 @@ mod tests {
         for directory in ["/", "", ".", "..", "a/", "a/.", "a/.."] {
             assert_eq!(split(directory), None, "{directory}");
         }
+    }
+
+    #[test]
+    fn modes_are_given_to_what_was_made_and_not_through_links() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, b"").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        let before = mode();
+        let wanted = Mode::from_bits_truncate(0o606);
+        Found::exactly_at(&link).unwrap().give_mode(SFlag::S_IFREG, wanted).unwrap();
+        Found::exactly_at(&file).unwrap().give_mode(SFlag::S_IFIFO, wanted).unwrap();
+        assert_eq!(mode(), before);
+        Found::exactly_at(&file).unwrap().give_mode(SFlag::S_IFREG, wanted).unwrap();
+        assert_eq!(mode(), 0o606);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, lstat};
-use nix::unistd::{UnlinkatFlags, geteuid, mkfifo, pipe2, unlinkat};
+use nix::sys::stat::{Mode, SFlag, lstat};
+use nix::unistd::{UnlinkatFlags, mkfifo, pipe2, unlinkat};
 
 use super::stream::{Direction, Stream};
 use crate::address::{Address, Scheme};
@@ -266,13 +266,7 @@ fn mode(object: &Object, address: &Address, options: &FifoOptions, operation: &'
 
 fn make(path: &Path, mode: Mode) -> SysResult<()> {
     mkfifo(path, mode)?;
-    let found = Found::at(path)?;
-    let is_ours = found.kind() == SFlag::S_IFIFO && found.stat.st_uid == geteuid().as_raw();
-    // The umask may have taken bits away; put them back, unless somebody was quick to put something else there.
-    if is_ours && found.stat.st_mode & 0o777 != mode.bits() {
-        fchmodat(AT_FDCWD, paths::of_descriptor(found.as_fd()).as_str(), mode, FchmodatFlags::FollowSymlink)?;
-    }
-    Ok(())
+    Found::exactly_at(path)?.give_mode(SFlag::S_IFIFO, mode)
 }
 
 fn require_fifo(object: &Object, operation: &'static str, kind: SFlag) -> Result<()> {

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag};
 
 use crate::address::{Address, Scheme};
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
+use crate::paths::Found;
 use crate::sys::posix_sem::{self, Open, Semaphore};
 use crate::sys::{SysResult, fork};
 use crate::timeout::Timeout;
@@ -379,9 +381,10 @@ fn open_existing(name: &CString, address: &Address) -> SysResult<Semaphore> {
 
 /// Gives the file behind the name the mode that was asked for, from which sem_open has taken the umask.
 fn widen(address: &Address, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    // Fails only if somebody has removed it meanwhile, which changes nothing for the one that is open.
-    let _ = std::fs::set_permissions(file_of(address), std::fs::Permissions::from_mode(mode));
+    // Fails only if somebody has removed it meanwhile, which changes nothing for the one that is open. In a directory that
+    // everybody may write to, a link may lie there by now: it is not followed.
+    let _ = Found::exactly_at(&file_of(address))
+        .and_then(|found| found.give_mode(SFlag::S_IFREG, Mode::from_bits_truncate(mode)));
 }
 
 /// Where the C library keeps the semaphore of that name.
