@@ -257,7 +257,9 @@ impl SysvMq {
     ///
     /// # Errors
     /// `EIDRM` the queue was removed; `EACCES` its mode does not let this user receive; `EINVAL` the type to select is
-    /// below 1; `ENOMEM` no memory for the message, which stays; `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as everywhere.
+    /// below 1; `ENOMEM` no memory for the message, which stays, or if it was out already goes back behind the others
+    /// (lost only if there is no room for it any more; the text says which); `EAGAIN`, `ETIMEDOUT`, `ECANCELED` as
+    /// everywhere.
     ///
     /// System call: msgrcv.
     pub fn recv(&self, select: SysvSelect, timeout: Timeout) -> Result<SysvMessage> {
@@ -265,7 +267,12 @@ impl SysvMq {
         let mut record = Scratch::take();
         let received = self.receive(&mut operation, &mut record.0, usize::MAX, select)?;
         let data = owned(record.0.bytes(received.size)).map_err(|errno| {
-            operation.error(errno).because("no memory is left to hand over the message, which is lost")
+            let back = sys::send(self.id, &record.0, received.size, libc::IPC_NOWAIT).is_ok();
+            operation.error(errno).because(if back {
+                "no memory is left to hand over the message, which is in the queue again, behind the others"
+            } else {
+                "no memory is left to hand over the message, which is lost"
+            })
         })?;
         Ok(SysvMessage { kind: received.kind, data })
     }

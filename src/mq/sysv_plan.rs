@@ -52,12 +52,14 @@ impl Plan {
         sys::get(self.key, flags)
     }
 
-    /// Sets the size of a queue that we have created; the queue goes again if that fails.
+    /// Sets the size of a queue that we have created; the queue goes again if that fails, unless somebody has sent to it.
     pub(super) fn created(self, id: i32) -> Result<SysvMq> {
         if self.bytes != 0 {
             let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
             if let Err(errno) = sys::set(id, owner, self.mode, self.bytes) {
-                let _ = sys::remove(id); // created a moment ago; fails only if somebody else has removed it already
+                if sys::status(id).is_ok_and(|status| status.msg_lspid == 0 && status.msg_qnum == 0) {
+                    let _ = sys::remove(id); // created a moment ago; fails only if somebody else has removed it already
+                }
                 return Err(explain::resize(&self.object, errno, self.bytes));
             }
         }

@@ -174,12 +174,14 @@ impl SysvShm {
             flags |= kernel::HUGE | options.huge_bits(kernel::HUGE_SHIFT).cast_signed();
         }
         let id = kernel::get(key, options.size, flags).map_err(|errno| explain_make(&object, errno, options))?;
-        // A failure from here on must leave no segment behind.
+        // A failure from here on must leave no segment behind, unless others have attached it by now.
         SysvShm::attach(object, Some(address.without_options()), id, true, options)
             .map_err(|(object, errno)| denied(object.error(errno, "shmat"), &object, options))
             .and_then(|shm| shm.settled(options))
             .inspect_err(|_| {
-                let _ = kernel::remove(id);
+                if kernel::status(id).is_ok_and(|status| status.raw.shm_nattch == 0) {
+                    let _ = kernel::remove(id); // as good as gone: the error that led here is what matters
+                }
             })
     }
 
