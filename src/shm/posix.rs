@@ -15,7 +15,7 @@ use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use nix::unistd::linkat;
 
 use super::backed::{Backed, require_memory};
-use super::mapping::Mapping;
+use super::mapping::{MapOptions, Mapping};
 use super::options::MemoryOptions;
 use super::space;
 use super::sysv::SysvShmStatus;
@@ -39,10 +39,10 @@ const TRIES: usize = 100;
 /// there until somebody removes it ([`unlink`](Shm::unlink), [`Shm::remove`]), and its memory until the last process has
 /// let go of it, by whatever death. Dropping this value unmaps. Its content starts as zeroes.
 ///
-/// An object gets its name only when it is complete – size, pages and mode – so that nobody finds it half made, and a
-/// creator killed on the way leaves nothing behind. (It is a file without a name in `/dev/shm` before that, linked in
-/// the end. Where the system cannot do this, and for other programs that create in the usual steps, opening waits until
-/// the object has a size.) Its pages are reserved at creation, so that a full `/dev/shm` is an error there, and never a
+/// An object gets its name only when it is complete – size, pages, mode, and mapped by its creator – so that nobody finds it
+/// half made, and a creator killed on the way leaves nothing behind. (It is a file without a name in `/dev/shm` before that,
+/// linked in the end. Where the system cannot do this, and for other programs that create in the usual steps, opening waits
+/// until the object has a size.) Its pages are reserved at creation, so that a full `/dev/shm` is an error there, and never a
 /// SIGBUS later. Under a memory limit on the control group that can end in the group's OOM killer instead.
 ///
 /// ```
@@ -68,13 +68,13 @@ impl Shm {
     /// `EEXIST` there is one of this name; `EINVAL` no size is given; `ENOSPC` /dev/shm is full; `ENOMEM` no memory, or
     /// RLIMIT_MEMLOCK is too low for `lock`; `EFBIG` more than a file can have; `ENOTSUP` huge pages.
     ///
-    /// System calls: open with O_TMPFILE, fchmod, fallocate, mmap, linkat.
+    /// System calls: open with O_TMPFILE, fchmod, fallocate, mmap, linkat; mlock and madvise on request.
     pub fn create(address: &Address, options: &MemoryOptions) -> Result<Shm> {
         Shm::make(address, &options.to_create(address, Scheme::Shm, "shm_open")?)
     }
 
     /// Opens the object that exists. Waits while it has no size yet, because its creator – another program – is between
-    /// making and sizing it.
+    /// making and sizing it. Should it be removed meanwhile, the one that has the name by then is opened.
     ///
     /// # Errors
     /// `ENOENT` there is none of this name; `EACCES` its mode does not allow this access; `EINVAL` it is smaller than
@@ -155,15 +155,19 @@ impl Shm {
             Err(errno) => return Err(failed(errno)),
         };
         prepare(&object, fd.as_fd(), options)?;
-        match linkat(AT_FDCWD, of_descriptor(fd.as_fd()).as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW) {
+        // Mapped, locked and populated before it has a name: what fails then has not been found by anybody.
+        let backed = Backed::map(object, fd, options)?;
+        match linkat(AT_FDCWD, of_descriptor(backed.fd.as_fd()).as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW) {
             Ok(()) => SHM_NAME.found(true),
             // Without /proc, for one, or in a sandbox.
             Err(Errno::ENOENT | Errno::EPERM | Errno::EXDEV | Errno::ENOSYS) => {
+                let Backed { mapping, object, fd } = backed;
+                drop((mapping, fd)); // the limits on memory are to be had by the one that follows
                 return Shm::make_in_steps(address, object, options);
             }
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(explain_name(backed.object.error(errno, "shm_open"))),
         }
-        Shm::map_new(address, object, under_its_name(address, fd), options)
+        Ok(Shm { backed: under_its_name(address, backed, options), created: true })
     }
 
     /// The usual way: the name first, then the mode, then size and pages at once.
@@ -191,16 +195,10 @@ impl Shm {
 
     fn find(address: &Address, options: &MemoryOptions, timeout: Timeout) -> Result<Shm> {
         let object = Object::new(address.without_options().to_string());
-        // O_NONBLOCK means nothing for memory, but keeps the open from hanging should a FIFO lie there.
-        let access = if options.access.is_writable() { OFlag::O_RDWR } else { OFlag::O_RDONLY };
-        let fd = shm_open(address.name(), access | OFlag::O_NONBLOCK, Mode::empty())
-            .map_err(|errno| explain_name(object.error(errno, "shm_open")))?;
-        require_memory(&object, fd.as_fd(), "shm_open")?;
         let mut operation = object.operation("shm_open", timeout);
-        let sized = wait_for_size(&mut operation, fd.as_fd());
+        let fd = find_sized(&object, address, options, &mut operation);
         drop(operation);
-        sized?;
-        Ok(Shm { backed: Backed::map(object, fd, options)?, created: false })
+        Ok(Shm { backed: Backed::map(object, fd?, options)?, created: false })
     }
 
     /// Whether this call made it, as opposed to finding it.
@@ -219,7 +217,8 @@ impl Shm {
     ///
     /// # Errors
     /// `ENOSPC` /dev/shm is full; `ENOMEM` no memory; `EACCES` attached read-only; `EFBIG` more than a file can have.
-    /// Nothing has changed then.
+    /// Nothing has changed then. `ENOMEM` also for locked memory past RLIMIT_MEMLOCK: the object has grown then, the mapping
+    /// has not.
     ///
     /// System calls: fallocate, mremap.
     pub fn grow(&mut self, size: usize) -> Result<usize> {
@@ -327,13 +326,42 @@ impl std::fmt::Debug for Shm {
     }
 }
 
-/// The same file opened by the name that it has got meanwhile: the kernel goes on showing the first descriptor, and its
-/// mappings, as deleted. The first one serves as well, should the name be gone already, or the mode be in the way.
-fn under_its_name(address: &Address, fd: OwnedFd) -> OwnedFd {
-    match shm_open(address.name(), OFlag::O_RDWR | OFlag::O_NONBLOCK, Mode::empty()) {
-        Ok(named) if inode(&named) == inode(&fd) => named,
-        _ => fd,
+/// The same opened by the name that it has got meanwhile: the kernel goes on showing the first descriptor, and its mappings,
+/// as deleted. The first one serves as well, should the name be gone already, or the mode be in the way; and so does a
+/// mapping that was locked or populated, which would have to be done again.
+fn under_its_name(address: &Address, first: Backed, options: &MemoryOptions) -> Backed {
+    let named = match shm_open(address.name(), OFlag::O_RDWR | OFlag::O_NONBLOCK, Mode::empty()) {
+        Ok(named) if inode(&named) == inode(&first.fd) => named,
+        _ => return first,
+    };
+    let Backed { mapping, object, .. } = first;
+    let again = MapOptions { access: options.access, ..Default::default() };
+    let mapping = if options.lock || options.populate {
+        mapping
+    } else {
+        Mapping::of_file(named.as_fd(), object.address(), &again).unwrap_or(mapping)
+    };
+    Backed { mapping, object, fd: named }
+}
+
+/// Opens the object that has the name, once it has a size.
+fn find_sized(
+    object: &Object,
+    address: &Address,
+    options: &MemoryOptions,
+    operation: &mut Operation<'_>,
+) -> Result<OwnedFd> {
+    // O_NONBLOCK means nothing for memory, but keeps the open from hanging should a FIFO lie there.
+    let access = if options.access.is_writable() { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    for _ in 0..TRIES {
+        let fd = shm_open(address.name(), access | OFlag::O_NONBLOCK, Mode::empty())
+            .map_err(|errno| explain_name(object.error(errno, "shm_open")))?;
+        require_memory(object, fd.as_fd(), "shm_open")?;
+        if wait_for_size(operation, fd.as_fd())? {
+            return Ok(fd);
+        }
     }
+    Err(operation.error(Errno::ENOENT).because("somebody creates and removes it again and again"))
 }
 
 /// What tells an object from others of the same name.
@@ -355,9 +383,16 @@ fn prepare(object: &Object, fd: BorrowedFd<'_>, options: &MemoryOptions) -> Resu
     Backed::give_size(object, fd, options)
 }
 
-/// There is nothing to poll for a size, so that it is looked at, ever less often.
-fn wait_for_size(operation: &mut Operation<'_>, fd: BorrowedFd<'_>) -> Result<()> {
-    let look = || -> SysResult<()> { if fstat(fd)?.st_size > 0 { Ok(()) } else { Err(Errno::EAGAIN) } };
+/// There is nothing to poll for a size, so that it is looked at, ever less often. False if the object was removed while it
+/// had none: nobody finds it any more to give it one.
+fn wait_for_size(operation: &mut Operation<'_>, fd: BorrowedFd<'_>) -> Result<bool> {
+    let look = || -> SysResult<bool> {
+        let found = fstat(fd)?;
+        match found.st_size > 0 {
+            false if found.st_nlink > 0 => Err(Errno::EAGAIN),
+            sized => Ok(sized),
+        }
+    };
     let mut pause = Duration::from_micros(50);
     operation
         .in_call(look, |_| {

@@ -304,3 +304,27 @@ fn bad_input() {
     let long: Address = format!("shm:/{}", "x".repeat(255)).parse().unwrap();
     Shm::create(&long, &sized(1)).unwrap().unlink().unwrap();
 }
+
+#[test]
+fn waiting_for_a_size_ends_when_the_object_is_removed() {
+    let address = fresh_name();
+    let _gone = Gone(|| drop(Shm::remove(&address)));
+    let half_made = || drop(std::fs::write(path(&address), b""));
+    half_made();
+    std::thread::scope(|threads| {
+        let waiter = threads.spawn(|| Shm::open(&address, &sized(0), GENEROUS).unwrap_err());
+        std::thread::sleep(Duration::from_millis(20));
+        Shm::remove(&address).unwrap();
+        assert_eq!(waiter.join().unwrap().name(), "ENOENT");
+    });
+    half_made();
+    std::thread::scope(|threads| {
+        let waiter = threads.spawn(|| Shm::open(&address, &sized(0), GENEROUS).map(|shm| shm.len()));
+        std::thread::sleep(Duration::from_millis(20));
+        // At once, as a creator that removes what it finds half made.
+        let complete = format!("{}.complete", path(&address));
+        std::fs::write(&complete, b"made anew").unwrap();
+        std::fs::rename(&complete, path(&address)).unwrap();
+        assert_eq!(waiter.join().unwrap().unwrap(), 9);
+    });
+}
