@@ -8,6 +8,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::mapping::{Access, MapOptions, Mapping};
 use super::options::MemoryOptions;
+use super::refusal;
 use super::space;
 use super::sysv::{SysvShmStatus, too_small};
 use crate::error::Result;
@@ -70,7 +71,11 @@ impl Backed {
             let part = MapOptions { access: self.mapping.access(), ..Default::default() };
             self.mapping = Mapping::of_file(self.fd.as_fd(), self.object.address(), &part)?;
         } else if size > self.mapping.len() {
-            self.mapping.resize(size).map_err(failed)?;
+            let mapped = self.mapping.len();
+            self.mapping.resize(size).map_err(|errno| match errno {
+                Errno::EAGAIN => refusal::lock_grown(failed(errno), mapped, size),
+                errno => failed(errno),
+            })?;
         }
         Ok(self.mapping.len())
     }

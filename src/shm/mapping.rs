@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use bytemuck::Pod;
 use nix::errno::Errno;
@@ -65,6 +65,9 @@ pub struct Mapping {
     region: Region,
     access: Access,
     object: Arc<str>,
+    /// What was asked for and is lost when another mapping takes its place. Read where nobody else has it.
+    locked: AtomicBool,
+    populated: AtomicBool,
 }
 
 impl Mapping {
@@ -113,7 +116,8 @@ impl Mapping {
     }
 
     pub(super) fn new(region: Region, access: Access, object: &Arc<str>) -> Mapping {
-        Mapping { region, access, object: Arc::clone(object) }
+        let (locked, populated) = (AtomicBool::new(false), AtomicBool::new(false));
+        Mapping { region, access, object: Arc::clone(object), locked, populated }
     }
 
     /// Populates and locks, as asked for.
@@ -235,7 +239,9 @@ impl Mapping {
     ///
     /// System call: mlock.
     pub fn lock(&self) -> Result<()> {
-        self.region.lock().map_err(|errno| refusal::lock(self.error(errno, "mlock"), self.len()))
+        self.region.lock().map_err(|errno| refusal::lock(self.error(errno, "mlock"), self.len()))?;
+        self.locked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Has all pages present now, so that no first access is slow later. The content stays as it is.
@@ -245,6 +251,7 @@ impl Mapping {
     ///
     /// System call: madvise with MADV_POPULATE_WRITE or MADV_POPULATE_READ; on kernels before 5.14 each page is touched.
     pub fn populate(&self) -> Result<()> {
+        self.populated.store(true, Ordering::Relaxed);
         match self.region.populate(self.access.is_writable()) {
             Ok(()) => {
                 POPULATE.found(true);
@@ -286,10 +293,11 @@ impl Mapping {
     }
 
     /// Makes the mapping read-only and keeps its address, for a file whose content nobody changes any more; or undoes it.
-    pub(super) fn set_unchanging(&mut self, fd: BorrowedFd<'_>, unchanging: bool) -> SysResult<()> {
-        self.region.replace(fd, unchanging)?;
+    /// What was locked or populated is so again.
+    pub(super) fn set_unchanging(&mut self, fd: BorrowedFd<'_>, unchanging: bool) -> Result<()> {
+        self.region.replace(fd, unchanging).map_err(|errno| self.error(errno, "mmap"))?;
         self.access = if unchanging { Access::ReadOnly } else { Access::ReadWrite };
-        Ok(())
+        self.settle(self.populated.load(Ordering::Relaxed), self.locked.load(Ordering::Relaxed))
     }
 
     #[cold]

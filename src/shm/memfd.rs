@@ -139,24 +139,25 @@ impl Memfd {
         seals_of(&self.backed.object, self.as_fd())
     }
 
-    /// Adds seals, for good. With [`Seals::WRITE`] this mapping becomes read-only, at the same address.
+    /// Adds seals, for good. With [`Seals::WRITE`] this mapping becomes read-only, at the same address, and is locked and
+    /// populated again if it was.
     ///
     /// # Errors
     /// `EPERM` it is sealed against further seals, or its descriptor was opened read-only; `EBUSY` for
     /// [`Seals::WRITE`], somebody has it mapped writable, such as a child forked since; `EINVAL` a seal that this kernel
-    /// does not know. Nothing has changed then.
+    /// does not know; `ENOMEM` it cannot be locked or populated again. Nothing has changed then.
     ///
-    /// System calls: fcntl with F_ADD_SEALS; mmap for [`Seals::WRITE`].
+    /// System calls: fcntl with F_ADD_SEALS; for [`Seals::WRITE`] mmap, mlock, madvise.
     pub fn seal(&mut self, seals: Seals) -> Result<()> {
         let Backed { mapping, object, fd } = &mut self.backed;
         let freezes = seals.contains(Seals::WRITE) && mapping.access() == Access::ReadWrite;
         if freezes {
-            mapping.set_unchanging(fd.as_fd(), true).map_err(|errno| object.error(errno, "mmap"))?;
+            mapping.set_unchanging(fd.as_fd(), true).map_err(|error| thaw(mapping, fd.as_fd()).unwrap_or(error))?;
         }
         let added = fcntl(fd.as_fd(), FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seals.bits().cast_signed())));
         added.map(drop).map_err(|errno| {
-            if freezes && let Err(worse) = mapping.set_unchanging(fd.as_fd(), false) {
-                return object.error(worse, "mmap").because("the seal was refused, and the mapping stays read-only");
+            if let Some(worse) = freezes.then(|| thaw(mapping, fd.as_fd())).flatten() {
+                return worse;
             }
             let error = object.error(errno, "fcntl");
             match errno {
@@ -180,7 +181,8 @@ impl Memfd {
     ///
     /// # Errors
     /// `EPERM` it is sealed against it; `ENOMEM` no memory; `EACCES` attached read-only; `EFBIG` more than a file can
-    /// have; `ENOTSUP` it is on huge pages. Nothing has changed then.
+    /// have; `ENOTSUP` it is on huge pages. Nothing has changed then. `ENOMEM` also for locked memory past RLIMIT_MEMLOCK:
+    /// the memfd has grown then, the mapping has not.
     ///
     /// System calls: fallocate, mremap.
     pub fn grow(&mut self, size: usize) -> Result<usize> {
@@ -247,6 +249,19 @@ impl std::fmt::Debug for Memfd {
             .field("len", &self.len())
             .finish()
     }
+}
+
+/// Makes the mapping writable again after a seal that came to nothing; what failed, if that does.
+fn thaw(mapping: &mut Mapping, fd: BorrowedFd<'_>) -> Option<Error> {
+    if mapping.access() == Access::ReadWrite {
+        return None; // it was not made read-only in the first place
+    }
+    let worse = mapping.set_unchanging(fd, false).err()?;
+    Some(if mapping.access() == Access::ReadOnly {
+        worse.because("the seal was refused, and the mapping stays read-only")
+    } else {
+        worse // it is writable, and not locked or populated any more
+    })
 }
 
 fn seals_of(object: &Object, fd: BorrowedFd<'_>) -> Result<Seals> {

@@ -37,17 +37,26 @@ pub(super) fn no_room(error: Error) -> Error {
 
 /// Of mlock.
 pub(super) fn lock(error: Error, length: usize) -> Error {
-    let (operation, object) = (error.operation(), error.object().unwrap_or_default().to_owned());
     match Errno::from_raw(error.errno()) {
-        errno @ (Errno::ENOMEM | Errno::EPERM | Errno::EAGAIN) => {
-            let allowed = limit(libc::RLIMIT_MEMLOCK).map_or("no limit".into(), |most| format!("{most} bytes"));
-            // EAGAIN would say "try again later" in this library; some pages could not be locked, and that is lasting.
-            let errno = if errno == Errno::EAGAIN { Errno::ENOMEM } else { errno };
-            Error::new(errno, operation).on_text(object).because_found(format!(
-                "{length} bytes are to be locked in memory, and RLIMIT_MEMLOCK allows {allowed} in all; raise it \
-                 (ulimit -l, LimitMEMLOCK=) or do without lock"
-            ))
-        }
+        // EAGAIN would say "try again later" in this library; some pages could not be locked, and that is lasting.
+        Errno::ENOMEM | Errno::EAGAIN => error.with_errno(Errno::ENOMEM).because_found(not_locked(length)),
+        Errno::EPERM => error.because_found(not_locked(length)),
         _ => error,
     }
+}
+
+/// Of mremap of locked memory, which fails when the object has become larger already.
+pub(super) fn lock_grown(error: Error, mapped: usize, length: usize) -> Error {
+    error.with_errno(Errno::ENOMEM).because_found(format!(
+        "{}; the object has grown to {length} bytes all the same, and this mapping goes on with {mapped}",
+        not_locked(length)
+    ))
+}
+
+fn not_locked(length: usize) -> String {
+    let allowed = limit(libc::RLIMIT_MEMLOCK).map_or("no limit".into(), |most| format!("{most} bytes"));
+    format!(
+        "{length} bytes are to be locked in memory, and RLIMIT_MEMLOCK allows {allowed} in all; raise it (ulimit -l, \
+         LimitMEMLOCK=) or do without lock"
+    )
 }

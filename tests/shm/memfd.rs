@@ -131,3 +131,35 @@ fn bad_input() {
     let error = Memfd::create(&"memfd:".parse().unwrap(), &odd).unwrap_err();
     assert!(error.reason().contains("no huge pages of this size"), "{error}");
 }
+
+#[test]
+fn sealed_memory_stays_locked_and_populated() {
+    let options = MemoryOptions { size: 65536, lock: true, populate: true, ..Default::default() };
+    let mut memory = Memfd::create(&"memfd:".parse().unwrap(), &options).unwrap();
+    memory.write_at(0, b"kept").unwrap();
+    let start = format!("{:x}-", memory.as_ptr().addr());
+    let field = |name: &str| {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let ours = &maps[maps.find(&start).unwrap()..];
+        ours.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+    };
+    memory.seal(Seals::WRITE).unwrap();
+    assert!(field("VmFlags:").contains("lo"), "locked");
+    assert_eq!(field("Rss:"), "64 kB");
+    assert_eq!(memory.read_vec(0, 4).unwrap(), b"kept");
+    memory.seal(Seals::SEAL).unwrap();
+    assert!(memory.seal(Seals::GROW).unwrap_err().is(nix::errno::Errno::EPERM));
+}
+
+#[test]
+fn a_seal_that_is_refused_leaves_the_memory_locked_and_writable() {
+    let options = MemoryOptions { size: 65536, lock: true, populate: true, ..Default::default() };
+    let mut memory = Memfd::create(&"memfd:".parse().unwrap(), &options).unwrap();
+    let other = Memfd::from_fd(copy(&memory), &sized(0), Seals::empty()).unwrap();
+    assert!(memory.seal(Seals::WRITE).unwrap_err().is(nix::errno::Errno::EBUSY));
+    memory.write_at(0, b"written").unwrap();
+    assert_eq!(other.read_vec(0, 7).unwrap(), b"written");
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let ours = &maps[maps.find(&format!("{:x}-", memory.as_ptr().addr())).unwrap()..];
+    assert!(ours.lines().find(|line| line.starts_with("VmFlags:")).unwrap().contains(" lo"), "locked");
+}
