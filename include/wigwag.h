@@ -600,7 +600,8 @@ ssize_t ww_file_load(const char *address, void *buffer, size_t size, size_t *tru
  * Errors: -ENOENT; -EISDIR, -ENOTSUP, -ELOOP no regular file, which is left alone; -EACCES, -EPERM, -EROFS; -EINVAL. */
 int ww_file_remove(const char *address);
 
-/* Waits until something has the name at the address; returns at once if something has. That it is there does not say that
+/* Waits until something has the name at the address; returns at once if something has. Should the path of its directory lead
+ * to another one meanwhile, that is noticed within two seconds, which a ww_filewatch does not. That it is there does not say that
  * it is complete: a writer should use ww_file_replace(), or a ww_filewatch for WW_FILE_CLOSED be opened before it begins.
  *
  * Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; as ww_filewatch_open() and ww_filewatch_wait(). */
@@ -632,7 +633,7 @@ int ww_file_end_waits(const ww_file *file);
  *
  * Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ, if
  * the process had its limit when it opened the file: who sets RLIMIT_FSIZE later ignores the signal, opens the file anew or
- * appends by ww_file_append_locked());
+ * appends by ww_file_append_locked()); -EMSGSIZE more than 2147479552 bytes, with nothing written;
  * -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT. */
 int ww_file_append(const ww_file *file, const void *data, size_t size, size_t *done);
 
@@ -789,7 +790,10 @@ int ww_eventfd_fd(const ww_eventfd *eventfd);
  *
  * A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process. Writing when
  * no read end is left is -EPIPE, and never SIGPIPE. Both ends are closed on exec unless ww_pipe_inherit() says
- * otherwise; a child made by fork has both until then. May be shared between threads. */
+ * otherwise; a child made by fork has both until then. May be shared between threads.
+ *
+ * The timeouts rely on the non-blocking mode, which belongs to all that have an end in common by a fork: a program that
+ * gets one in another way than by ww_pipe_inherit(), and makes it block, makes it block here too. */
 typedef struct ww_pipe ww_pipe;
 
 /* How a pipe is made; initialise with WW_PIPE_OPTIONS_INIT. */
@@ -851,7 +855,8 @@ int ww_pipe_write_all(const ww_pipe *pipe, const void *data, size_t size, int64_
  * process, and returns how many; waits until some can be moved. 0 is the end of the stream.
  *
  * Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF this
- * is the write end, or fd is not open; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT. */
+ * is the write end, or fd is not open; -EFBIG the file may not grow further (never SIGXFSZ); -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED; -EFAULT. */
 ssize_t ww_pipe_splice_to(const ww_pipe *pipe, int fd, size_t size, int64_t timeout_ns);
 
 /* Moves up to size bytes from the pipe, file or socket behind fd into this write end; waits, and fails, as
@@ -875,7 +880,8 @@ ssize_t ww_pipe_set_capacity(const ww_pipe *pipe, size_t size);
 int ww_pipe_is_reader(const ww_pipe *pipe);
 
 /* Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks; not to
- * be called while another thread uses this end. Errors: -EFAULT. */
+ * be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is. Errors:
+ * -EFAULT. */
 int ww_pipe_inherit(const ww_pipe *pipe);
 
 /* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */
@@ -1533,7 +1539,8 @@ ssize_t ww_shm_size(const ww_shm *shm);
  * other thread may use the handle meanwhile. Never waits for others.
  *
  * Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
- * attached read-only; -EFBIG more than a file can have; -EFAULT. */
+ * attached read-only; -EFBIG more than a file can have; -EFAULT. With one change: -ENOMEM for locked memory past
+ * RLIMIT_MEMLOCK, where the object has grown and this handle's memory has not. */
 ssize_t ww_shm_grow(ww_shm *shm, size_t length);
 
 /* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
@@ -1637,7 +1644,8 @@ ssize_t ww_memfd_size(const ww_memfd *memfd);
  * other thread may use the handle meanwhile. Never waits for others.
  *
  * Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
- * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. */
+ * more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. With one change: -ENOMEM for locked memory past
+ * RLIMIT_MEMLOCK, where the memfd has grown and this handle's memory has not. */
 ssize_t ww_memfd_grow(ww_memfd *memfd, size_t length);
 
 /* Takes in what others have added meanwhile, and returns how many bytes there are now. The memory may move: ask for
@@ -1664,11 +1672,11 @@ int ww_memfd_fd(const ww_memfd *memfd);
 int ww_memfd_seals(const ww_memfd *memfd, uint32_t *seals);
 
 /* Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
- * same address. No other thread may use the handle meanwhile. Never blocks.
+ * same address, and is locked and populated again if it was. No other thread may use the handle meanwhile. Never blocks.
  *
  * Errors, with nothing changed: -EPERM it is sealed against further seals, or its descriptor was opened read-only;
  * -EBUSY for WW_SEAL_WRITE, somebody has it mapped writable, such as a child forked since; -EINVAL not a seal, or this
- * kernel does not know it; -EFAULT. */
+ * kernel does not know it; -ENOMEM it cannot be locked or populated again; -EFAULT. */
 int ww_memfd_seal(ww_memfd *memfd, uint32_t seals);
 
 

@@ -224,7 +224,8 @@ pub unsafe extern "C" fn ww_file_remove(address: *const c_char) -> c_int {
     call(|| unsafe { File::remove(&self::address(address)?) })
 }
 
-/// Waits until something has the name at the address; returns at once if something has. That it is there does not say that
+/// Waits until something has the name at the address; returns at once if something has. Should the path of its directory lead
+/// to another one meanwhile, that is noticed within two seconds, which a ww_filewatch does not. That it is there does not say that
 /// it is complete: a writer should use ww_file_replace(), or a ww_filewatch for WW_FILE_CLOSED be opened before it begins.
 ///
 /// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; as ww_filewatch_open() and ww_filewatch_wait().
@@ -316,7 +317,7 @@ pub unsafe extern "C" fn ww_file_end_waits(file: *const ww_file) -> c_int {
 ///
 /// Errors: -ENOSPC, -EDQUOT the disk or quota is full; -EFBIG the file or the process may not grow further (never SIGXFSZ, if
 /// the process had its limit when it opened the file: who sets RLIMIT_FSIZE later ignores the signal, opens the file anew or
-/// appends by ww_file_append_locked());
+/// appends by ww_file_append_locked()); -EMSGSIZE more than 2147479552 bytes, with nothing written;
 /// -EBADF not opened for appending; -EINVAL adopted without O_APPEND; -EIO; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_file_append(

@@ -98,7 +98,8 @@ pub unsafe extern "C" fn ww_memfd_size(memfd: *const ww_memfd) -> ssize_t {
 /// other thread may use the handle meanwhile. Never waits for others.
 ///
 /// Errors, with nothing changed: -EPERM it is sealed against it; -ENOMEM no memory; -EACCES attached read-only; -EFBIG
-/// more than a file can have; -ENOTSUP it is on huge pages; -EFAULT.
+/// more than a file can have; -ENOTSUP it is on huge pages; -EFAULT. With one change: -ENOMEM for locked memory past
+/// RLIMIT_MEMLOCK, where the memfd has grown and this handle's memory has not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_grow(memfd: *mut ww_memfd, length: usize) -> ssize_t {
     // SAFETY: as above.
@@ -156,11 +157,11 @@ pub unsafe extern "C" fn ww_memfd_seals(memfd: *const ww_memfd, seals: *mut u32)
 }
 
 /// Adds seals, WW_SEAL_... joined by |, for good. With WW_SEAL_WRITE this handle's memory becomes read-only, at the
-/// same address. No other thread may use the handle meanwhile. Never blocks.
+/// same address, and is locked and populated again if it was. No other thread may use the handle meanwhile. Never blocks.
 ///
 /// Errors, with nothing changed: -EPERM it is sealed against further seals, or its descriptor was opened read-only;
 /// -EBUSY for WW_SEAL_WRITE, somebody has it mapped writable, such as a child forked since; -EINVAL not a seal, or this
-/// kernel does not know it; -EFAULT.
+/// kernel does not know it; -ENOMEM it cannot be locked or populated again; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_memfd_seal(memfd: *mut ww_memfd, seals: u32) -> c_int {
     // SAFETY: as above.

@@ -18,6 +18,9 @@ pub const WW_PIPE_ATOMIC: usize = 4096;
 /// A read of 0 bytes is the end of the stream: every write end is closed, also by the death of its process. Writing when
 /// no read end is left is -EPIPE, and never SIGPIPE. Both ends are closed on exec unless ww_pipe_inherit() says
 /// otherwise; a child made by fork has both until then. May be shared between threads.
+///
+/// The timeouts rely on the non-blocking mode, which belongs to all that have an end in common by a fork: a program that
+/// gets one in another way than by ww_pipe_inherit(), and makes it block, makes it block here too.
 pub struct ww_pipe(Pipe);
 
 /// How a pipe is made; initialise with WW_PIPE_OPTIONS_INIT.
@@ -162,7 +165,8 @@ pub unsafe extern "C" fn ww_pipe_write_all(
 /// process, and returns how many; waits until some can be moved. 0 is the end of the stream.
 ///
 /// Errors: -EINVAL the other side cannot take part, or size is 0; -EPIPE the other side has no reader left; -EBADF this
-/// is the write end, or fd is not open; -EAGAIN, -ETIMEDOUT, -ECANCELED; -EFAULT.
+/// is the write end, or fd is not open; -EFBIG the file may not grow further (never SIGXFSZ); -EAGAIN, -ETIMEDOUT,
+/// -ECANCELED; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_splice_to(pipe: *const ww_pipe, fd: c_int, size: usize, timeout_ns: i64) -> ssize_t {
     // SAFETY: as above.
@@ -218,7 +222,8 @@ pub unsafe extern "C" fn ww_pipe_is_reader(pipe: *const ww_pipe) -> c_int {
 }
 
 /// Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks; not to
-/// be called while another thread uses this end. Errors: -EFAULT.
+/// be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is. Errors:
+/// -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_inherit(pipe: *const ww_pipe) -> c_int {
     // SAFETY: as above.

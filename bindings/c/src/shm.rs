@@ -118,7 +118,8 @@ pub unsafe extern "C" fn ww_shm_size(shm: *const ww_shm) -> ssize_t {
 /// other thread may use the handle meanwhile. Never waits for others.
 ///
 /// Errors, with nothing changed: -ENOSPC /dev/shm is full, the text names its size; -ENOMEM no memory; -EACCES
-/// attached read-only; -EFBIG more than a file can have; -EFAULT.
+/// attached read-only; -EFBIG more than a file can have; -EFAULT. With one change: -ENOMEM for locked memory past
+/// RLIMIT_MEMLOCK, where the object has grown and this handle's memory has not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_shm_grow(shm: *mut ww_shm, length: usize) -> ssize_t {
     // SAFETY: as above.
