@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use support::{GENEROUS, eventually, fork, fork_without};
 use wigwag::{
-    Barrier, BarrierOptions, Cancel, EventFd, Permits, PermitsOptions, Ring, RingOptions, Signal, Signals,
-    SocketAddress, Timeout, WaitMode, set_interrupt_hook,
+    Barrier, BarrierOptions, Cancel, Condition, ConditionOptions, EventFd, Mutex, MutexOptions, Permits,
+    PermitsOptions, Ring, RingOptions, Signal, Signals, SocketAddress, Timeout, WaitMode, set_interrupt_hook,
 };
 
 #[test]
@@ -103,6 +103,47 @@ fn a_signal_hook_may_end_the_very_wait_that_it_interrupts() {
             });
             assert!(EVENTS.take(GENEROUS).unwrap_err().is(Errno::ECANCELED));
         });
+    })
+    .join();
+}
+
+#[test]
+fn a_hook_is_asked_though_no_signal_interrupts_a_wait() {
+    for wait in [WaitMode::Adaptive, WaitMode::Block, WaitMode::Poll] {
+        fork(|| {
+            set_interrupt_hook(|| true);
+            let ring = Ring::anonymous(RingOptions { wait, ..Default::default() }).unwrap();
+            // As if the signal had come just before the wait.
+            assert!(ring.recv(&mut [0; 16], GENEROUS).unwrap_err().is(Errno::EINTR), "{wait:?}");
+        })
+        .join();
+    }
+}
+
+static TAKES_AGAIN: AtomicBool = AtomicBool::new(false);
+
+#[test]
+fn a_hook_that_ends_a_wait_on_a_condition_leaves_the_mutex_held() {
+    fn hook() -> bool {
+        TAKES_AGAIN.load(Ordering::SeqCst) && !RAN.swap(true, Ordering::SeqCst)
+    }
+    fork(|| {
+        set_interrupt_hook(hook);
+        let mutex = Mutex::anonymous(MutexOptions::default()).unwrap();
+        let condition = Condition::anonymous(ConditionOptions::default()).unwrap();
+        mutex.take(GENEROUS).unwrap();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let guard = mutex.lock(GENEROUS).unwrap();
+                condition.notify_one().unwrap();
+                TAKES_AGAIN.store(true, Ordering::SeqCst);
+                eventually("the hook has run", || RAN.load(Ordering::SeqCst));
+                drop(guard);
+            });
+            let (ended, _) = condition.wait_taken(&mutex, GENEROUS).unwrap();
+            assert!(ended.unwrap_err().is(Errno::EINTR));
+        });
+        mutex.release().unwrap();
     })
     .join();
 }

@@ -35,6 +35,8 @@ pub enum WaitMode {
 const VAIN_TRIES: u32 = 64;
 /// A polling wait looks for the dead once in so many rounds of vain tries.
 const ROUNDS: u32 = 256;
+/// A polling wait asks the interrupt hook this often: no signal interrupts who never sleeps.
+const ASK_HOOK: Duration = Duration::from_millis(50);
 /// So many tries come before the first pause, as a pause may take as long as a message.
 const HASTY_TRIES: u32 = 16;
 /// A handle that does not spin tries whether that would pay once in so many waits.
@@ -272,6 +274,8 @@ impl Patience {
                     return Ok(Some(value));
                 }
                 end_if(over, operation)?;
+                operation.wait().ask_hook_if_due(ASK_HOOK).map_err(|errno| operation.error(errno))?;
+                go_on_if_ours(operation)?;
             }
         }
         Ok(None)
@@ -328,12 +332,7 @@ impl Patience {
             let before = bell.before_sleep();
             *slept = true;
             let woken = operation.wait().futex(bell.word(), announced, most).map_err(|errno| operation.error(errno))?;
-            if operation.wait().is_parents() {
-                return Err(operation.error(Errno::EINTR).because(
-                    "this process was forked by a signal handler in the middle of the call, which is the parent's; call \
-                     again",
-                ));
-            }
+            go_on_if_ours(operation)?;
             if woken {
                 bell.learn(before);
             }
@@ -392,6 +391,16 @@ fn over_for_good(party: &impl Party) -> SysResult<Option<(Errno, &'static str)>>
         party.member().bury(|| party.tidy())?;
     }
     Ok(over)
+}
+
+/// Fails in a child that a signal's handler has made in the middle of the wait.
+fn go_on_if_ours(operation: &mut Operation<'_>) -> Result<()> {
+    if !operation.wait().is_parents() {
+        return Ok(());
+    }
+    Err(operation.error(Errno::EINTR).because(
+        "this process was forked by a signal handler in the middle of the call, which is the parent's; call again",
+    ))
 }
 
 fn end_if(over: Option<(Errno, &'static str)>, operation: &Operation<'_>) -> Result<()> {

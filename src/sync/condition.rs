@@ -12,9 +12,9 @@ use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::segment::{Bell, Member, Party, look_around};
 use crate::sync_atomics::{AtomicU64, Ordering};
-use crate::sys::SysResult;
 use crate::sys::shared::Record;
-use crate::timeout::Timeout;
+use crate::sys::{SysResult, fork};
+use crate::timeout::{Deadline, Timeout};
 
 options! {
     /// How to open or make a condition.
@@ -210,7 +210,8 @@ impl Condition {
     }
 
     /// As [`Condition::wait`], under a mutex that this thread has taken by [`Mutex::take`] and has again: how the wait has
-    /// ended (`EAGAIN`, `ETIMEDOUT`, `ECANCELED`), and whether the mutex was taken over from the dead.
+    /// ended (`EAGAIN`, `ETIMEDOUT`, `ECANCELED`; `EINTR` the interrupt hook said so, be it while the mutex was taken again),
+    /// and whether the mutex was taken over from the dead.
     ///
     /// # Errors
     /// The mutex is not held: `ENOLCK`, `ENOTRECOVERABLE`, `ESTALE`, `EBADMSG` as [`Condition::wait`]. Nothing was done:
@@ -238,7 +239,7 @@ impl Condition {
                 "this process was forked by a signal handler in the middle of the wait; the mutex is not held",
             ));
         }
-        let ended = match waited {
+        let mut ended = match waited {
             Err(_) if !self.core.give_back(ticket) => Ok(()), // called at the last moment
             ended => ended,
         };
@@ -248,14 +249,26 @@ impl Condition {
             Timeout::After(time) => Timeout::After(time.max(AGAIN)),
         };
         let lost = fail(Errno::ENOLCK).because("the mutex could not be had again in time; it is not held");
+        let mut interrupted = Some(fail(Errno::EINTR));
+        let generation = fork::generation_in_handler();
         // Whoever closes the condition may hold the mutex. From here on nothing of the condition is touched.
         drop(operation);
-        let inherited = mutex.take_whole(depth, again).map_err(|error| match Errno::from_raw(error.errno()) {
-            Errno::ENOTRECOVERABLE | Errno::ESTALE | Errno::EBADMSG => error,
-            // However it was ended: the caller is to know that the mutex is not held.
-            _ => lost,
-        })?;
-        Ok((ended, inherited))
+        let deadline = Deadline::after(again);
+        loop {
+            let error = match mutex.take_whole(depth, deadline.left_of(again)) {
+                Ok(inherited) => return Ok((ended, inherited)),
+                Err(error) => error,
+            };
+            match Errno::from_raw(error.errno()) {
+                Errno::ENOTRECOVERABLE | Errno::ESTALE | Errno::EBADMSG => return Err(error),
+                // The hook wants the wait to end, which it does with the mutex held.
+                Errno::EINTR if generation == fork::generation_in_handler() => {
+                    ended = interrupted.take().map_or(ended, Err);
+                }
+                // However it was ended: the caller is to know that the mutex is not held.
+                _ => return Err(lost),
+            }
+        }
     }
 
     /// Waits as often as `is_so`, which is called with the mutex held; `notified` says whether it is no longer so. The

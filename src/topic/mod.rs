@@ -211,7 +211,8 @@ impl Topic {
     /// there was room for. Others may publish in between.
     ///
     /// # Errors
-    /// As [`Topic::publish`], if it happens to the first; what happens to a later one is found by the next call.
+    /// As [`Topic::publish`], if it happens to the first; what happens to a later one is found by the next call, but for an
+    /// interrupt hook's wish that the call end, which is met by ending.
     pub fn publish_batch(&self, messages: &[&[u8]], timeout: Timeout) -> Result<usize> {
         let mut operation = self.object.operation("publish", timeout);
         for (done, message) in messages.iter().enumerate() {

@@ -34,15 +34,23 @@ const LOOK_AROUND: Duration = Duration::from_millis(20);
 const KNOCK_AGAIN: Duration = Duration::from_millis(1);
 /// A sleep without end; a futex needs some timeout to be interruptible.
 const FAR: Duration = Duration::from_secs(3600);
+/// A wait asks the hook this often though nothing has interrupted it: a signal that comes just before it sleeps interrupts
+/// nothing.
+const ASK_HOOK: Duration = Duration::from_secs(2);
 
 /// A language's hook: called when a signal interrupts a wait; true if the wait shall end (with EINTR).
 static HOOK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Has `hook` called, in the waiting thread, whenever a signal interrupts a wait; if it returns true, the wait ends with
-/// `EINTR`. This is how Python runs its signal handlers inside waits; there is one hook per process.
+/// Has `hook` called, in the waiting thread, whenever a signal interrupts a wait, and now and then in between; if it returns
+/// true, the wait ends with `EINTR`. This is how Python runs its signal handlers inside waits; there is one hook per process.
 pub fn set_interrupt_hook(hook: fn() -> bool) {
     // Release pairs with the Acquire in `hook_says_stop`.
     HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Whether the waits of this thread ask a hook.
+fn has_hook() -> bool {
+    !HOOK.load(Ordering::Relaxed).is_null() && !background::is_ours()
 }
 
 fn hook_says_stop() -> bool {
@@ -68,6 +76,8 @@ pub(crate) struct Wait<'a> {
     armed: std::cell::Cell<bool>,
     /// When it first slept, if it was taken for a long one.
     slept: std::cell::Cell<Option<Duration>>,
+    /// When the hook is to be asked though nothing has interrupted.
+    ask_hook: std::cell::Cell<Option<Duration>>,
     generation: u32,
 }
 
@@ -87,6 +97,7 @@ impl<'a> Wait<'a> {
             block_again: std::cell::Cell::new(None),
             armed: std::cell::Cell::new(false),
             slept: std::cell::Cell::new(None),
+            ask_hook: std::cell::Cell::new(None),
             generation: fork::generation_in_handler(),
         }
     }
@@ -132,6 +143,27 @@ impl<'a> Wait<'a> {
         self.check()
     }
 
+    /// How long a sleep may be before the hook is to be asked. The first time that is soon, as the caller may have looked
+    /// again and again before, for long enough to miss a signal; but not at once, as asking may take longer than the wait.
+    fn until_hook(&self) -> Option<Duration> {
+        if !has_hook() {
+            return None;
+        }
+        let now = about_now();
+        let at = self.ask_hook.get().unwrap_or(now + LOOK_AROUND);
+        self.ask_hook.set(Some(at));
+        Some(at.saturating_sub(now).max(KNOCK_AGAIN))
+    }
+
+    /// Asks the hook if that is due, as after an interruption, and then `again` after this time.
+    pub(crate) fn ask_hook_if_due(&self, again: Duration) -> SysResult<()> {
+        if self.until_hook().is_some_and(|left| left <= KNOCK_AGAIN) {
+            self.ask_hook.set(Some(about_now() + again));
+            self.interrupted()?;
+        }
+        Ok(())
+    }
+
     /// Sleeps until one of `fds` is ready; the caller looks at `revents`.
     pub(crate) fn poll(&self, fds: &mut [PollFd<'_>]) -> SysResult<()> {
         self.poll_until(fds, Deadline::Never)
@@ -167,7 +199,7 @@ impl<'a> Wait<'a> {
             self.open_up();
         }
         let look_around = (!self.open.get() || !self.sleeper.has_timer()).then_some(LOOK_AROUND);
-        let bounds = [self.deadline.remaining(), most, look_around, Some(FAR)];
+        let bounds = [self.deadline.remaining(), most, look_around, self.until_hook(), Some(FAR)];
         match futex::wait(word, expected, bounds.into_iter().flatten().min().unwrap_or(FAR)) {
             Ok(()) | Err(Errno::EAGAIN) => Ok(true),
             Err(Errno::ETIMEDOUT) => {
@@ -175,6 +207,7 @@ impl<'a> Wait<'a> {
                     self.sleeper.remember(false);
                     self.open_up();
                 }
+                self.ask_hook_if_due(ASK_HOOK)?;
                 Ok(false)
             }
             Err(Errno::EINTR) => self.interrupted().map(|()| true),
