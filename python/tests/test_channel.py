@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from conftest import GENEROUS, SHORT
@@ -190,6 +191,41 @@ def test_asyncio(kind, both):
 
     with both(kind) as ends:
         asyncio.run(main(ends))
+
+
+def test_the_answer_that_a_cancelled_task_had_taken_is_received_next(tmp_path):
+    """A thread receives it, and may have done so before the task is told."""
+    receive = [lambda one: one.recv(0), lambda one: one.recv_message(0).data, lambda one: one.recv_batch(5, 0)[0].data, into]
+
+    async def cancel_too_late():
+        waits = asyncio.ensure_future(sender.recv_async())
+        await asyncio.sleep(0)
+        received = sender.statistics().received
+        receiver.reply(question, b"message")
+        while sender.statistics().received == received:
+            time.sleep(0.001)  # so that the loop does not run
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+
+    address = f"unix:{tmp_path}/s"
+    with Channel.open_receiver(address) as receiver, Channel.open_sender(address, GENEROUS) as sender:
+        sender.send(b"?")
+        question = receiver.recv_message(GENEROUS)
+        for one in receive:
+            asyncio.run(cancel_too_late())
+            assert one(sender) == b"message"
+        assert sender.statistics().received == len(receive)
+        with pytest.raises(BlockingIOError):
+            sender.recv(0)
+
+
+def into(receiver):
+    with pytest.raises(OSError) as caught:
+        receiver.recv_into(bytearray(1), 0)
+    assert (caught.value.errno, caught.value.true_size) == (errno.EMSGSIZE, 7)
+    room = bytearray(9)
+    return bytes(room[: receiver.recv_into(room, 0)])
 
 
 def test_opening_can_be_awaited(tmp_path):

@@ -81,6 +81,8 @@ WAITS = {
     "topic publish": "topic = wigwag.Topic.anonymous(depth=2); subscription = topic.subscribe()\n"
                      "def wait():\n"
                      "    while True: topic.publish(b'')",
+    "topic publish_batch": "topic = wigwag.Topic.anonymous(depth=2); subscription = topic.subscribe(); "
+                           "wait = lambda: topic.publish_batch([b''] * 3)",
     "topic reserve": "topic = wigwag.Topic.anonymous(4096, 1024); kept = []\n"
                      "def wait():\n"
                      "    while True: kept.append(topic.reserve(1024))",
@@ -184,6 +186,18 @@ def test_ctrl_c_leaves(name, fresh, tmp_path):
                 process.send_signal(signal.SIGINT)
             if select_line(process.stdout):
                 break
+        assert process.stdout.readline() == "interrupted\n"
+        assert process.wait(GENEROUS) == 0
+
+
+def test_ctrl_c_leaves_a_wait_that_never_sleeps(tmp_path):
+    setup = "ring = wigwag.Ring.anonymous(wait='poll'); wait = ring.recv"
+    program = PROGRAM.format(setup=setup)
+    process = subprocess.Popen([sys.executable, "-c", program, "", str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.2)  # it is on its way into the call
+        process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
         assert process.wait(GENEROUS) == 0
 

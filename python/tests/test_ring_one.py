@@ -211,3 +211,28 @@ def test_descriptors_and_event_loops(ends):
             await task
 
     asyncio.run(main())
+
+
+def test_a_task_that_waits_ends_when_another_thread_closes(ends, monkeypatch):
+    from wigwag import _aio
+
+    closing = _aio.closing
+    told = threading.Event()
+
+    def slowly(fd):
+        closing(fd)
+        told.wait(SHORT)  # for the loop to run meanwhile
+
+    async def main():
+        waits = asyncio.ensure_future(ends[1].recv_async())
+        while not _aio._queues:
+            await asyncio.sleep(0)
+        thread = threading.Thread(target=ends[1].close)
+        thread.start()
+        with pytest.raises(ValueError, match="closed"):
+            await asyncio.wait_for(waits, GENEROUS)
+        told.set()
+        thread.join()
+
+    monkeypatch.setattr(_aio, "closing", slowly)
+    asyncio.run(main())

@@ -317,3 +317,36 @@ def test_processes_share_them(method, address, tmp_path):
 
 if __name__ == "__main__":
     share(*sys.argv[1:])
+
+
+def test_a_wait_that_is_interrupted_while_it_takes_the_mutex_again_has_it():
+    class Interrupted(Exception):
+        pass
+
+    handled = threading.Event()
+
+    def handler(*_):
+        handled.set()
+        raise Interrupted
+
+    def notify():
+        with mutex:
+            condition.notify()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            assert handled.wait(GENEROUS)
+
+    mutex = wigwag.Mutex.anonymous()
+    condition = wigwag.Condition.anonymous(mutex)
+    before = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=notify)
+    try:
+        with mutex:
+            thread.start()
+            with pytest.raises(Interrupted):
+                condition.wait(GENEROUS)
+            assert mutex.is_mine()
+        with pytest.raises(TimeoutError):
+            wigwag.EventFd().take(SHORT)  # which the exception does not come out of
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)

@@ -13,7 +13,7 @@ import threading
 import typing  # Any by its full name: on Python 3.9 mypy.stubtest takes the bare one for a class
 from typing import Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
 
-from ._wigwag import Cancel
+from ._wigwag import Cancel, ChannelMessage
 
 _T = TypeVar("_T")
 _Options = Optional[Dict[str, typing.Any]]
@@ -195,10 +195,14 @@ async def read_exact_when_ready(
 
 
 async def call_in_thread(
-    method: Callable[..., _T], args: Tuple[typing.Any, ...], timeout: Optional[float], options: _Options
+    method: Callable[..., _T],
+    args: Tuple[typing.Any, ...],
+    timeout: Optional[float],
+    options: _Options,
+    give_back: Optional[Callable[[_T], object]] = None,
 ) -> _T:
     """``method(*args, timeout=timeout, **options)`` on a thread of its own: for calls that wait for what no descriptor tells.
-    A cancelled task ends the call first, so that nothing happens after it.
+    A cancelled task ends the call first, so that nothing happens after it; ``give_back`` gets what the call had taken by then.
     """
     # Not the loop's executor: its threads are few, and those who wait on them may wait for who needs one to go on.
     loop = asyncio.get_running_loop()
@@ -208,7 +212,7 @@ async def call_in_thread(
     def call() -> None:
         try:
             with cancel:
-                _tell(loop, future, future.set_result, method(*args, timeout=timeout, **(options or {})))
+                _tell(loop, future, future.set_result, method(*args, timeout=timeout, **(options or {})), give_back)
         except BaseException as error:
             _tell(loop, future, future.set_exception, error)
 
@@ -220,7 +224,8 @@ async def call_in_thread(
         while not future.done():
             with contextlib.suppress(asyncio.CancelledError):  # again: the call is about to end
                 await asyncio.wait([future])
-        future.exception()  # looked at, so that nobody is told that nobody did
+        if future.exception() is None and give_back is not None:  # looked at, so that nobody is told that nobody did
+            give_back(future.result())
         del future  # what it took all the same goes back now, and not when the exception is forgotten
         raise
     except BaseException:  # the loop has ended without its tasks
@@ -231,6 +236,10 @@ async def call_in_thread(
         return future.result()
     finally:
         del future  # which an exception's traceback leads to
+
+
+async def data_of(receiving: Awaitable[ChannelMessage]) -> bytes:
+    return (await receiving).data
 
 
 async def try_then_call_in_thread(
@@ -244,15 +253,26 @@ async def try_then_call_in_thread(
     return method(*args, timeout=timeout, **(options or {}))
 
 
-def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[typing.Any]", end: Callable[[_T], None], what: _T) -> None:
-    """Ends a future of a loop from another thread."""
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    future: "asyncio.Future[typing.Any]",
+    end: Callable[[_T], None],
+    what: _T,
+    give_back: Optional[Callable[[_T], object]] = None,
+) -> None:
+    """Ends a future of a loop from another thread; ``give_back`` gets what nobody waits for any more."""
 
     def told() -> None:
         if not future.done():
             end(what)
+        elif give_back is not None:
+            give_back(what)
 
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits in it any more
+    try:
         loop.call_soon_threadsafe(told)
+    except RuntimeError:  # the loop is closed, and nobody waits in it any more
+        if give_back is not None:
+            give_back(what)
 
 
 def _deadline(timeout: Optional[float]) -> Optional[float]:

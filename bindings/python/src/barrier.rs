@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{adopt, raise};
+use crate::support::{adopt, ended, raise};
 use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// A barrier (``barrier:name``): a point where a number of threads, of any processes, wait for each other.
@@ -113,7 +113,7 @@ impl Barrier {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let barrier = self.0.get()?;
         let timeout = crate::support::timeout(timeout)?;
-        py.detach(|| barrier.wait(timeout)).map_err(|error| raise(py, error))
+        ended(py, py.detach(|| barrier.wait(timeout)))
     }
 
     /// As wait; how many had arrived in this round before. The last gets ``parties - 1``.
@@ -121,7 +121,7 @@ impl Barrier {
     fn wait_numbered(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<u32> {
         let barrier = self.0.get()?;
         let timeout = crate::support::timeout(timeout)?;
-        py.detach(|| barrier.wait_numbered(timeout)).map_err(|error| raise(py, error))
+        ended(py, py.detach(|| barrier.wait_numbered(timeout)))
     }
 
     /// Break it: all who wait, and all who come until it is reset, get OSError (EOWNERDEAD). Never blocks.

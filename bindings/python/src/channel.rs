@@ -11,8 +11,9 @@ use wigwag::{ChannelReceived, Timeout};
 
 use crate::address::AddressLike;
 use crate::channel_message::{ChannelCapabilities, ChannelMessage, ChannelStatistics, PeerOf};
+use crate::channel_returned::Returned;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, coroutine, in_thread, new_bytes, raise, timeout, wait};
+use crate::support::{Bytes, Room, coroutine, ended, in_thread, new_bytes, raise, take_in_thread, timeout, wait};
 
 /// One end of a channel: whole messages over whichever mechanism its address names, sent from one end and received at the
 /// other.
@@ -41,6 +42,7 @@ pub struct Channel {
     in_parts: bool,
     /// The descriptor, once somebody has asked for it.
     shown: AtomicI32,
+    returned: Returned,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,8 @@ const USUAL: usize = 8192;
 impl Channel {
     fn over(channel: wigwag::Channel, kind: Kind, patience: Option<f64>) -> Channel {
         let in_parts = ["tcp:", "unix:"].iter().any(|scheme| channel.address().starts_with(scheme));
-        Channel { handle: Handle::new("Channel", channel), kind, patience, in_parts, shown: AtomicI32::new(-1) }
+        let (handle, shown) = (Handle::new("Channel", channel), AtomicI32::new(-1));
+        Channel { handle, kind, patience, in_parts, shown, returned: Returned::default() }
     }
 
     /// As `wait`, for something that is sent: an attempt that does not wait could leave a part of it for later, when
@@ -81,7 +84,7 @@ impl Channel {
             return wait(py, seconds, call);
         }
         let timeout = timeout(seconds)?;
-        py.detach(|| call(timeout)).map_err(|error| raise(py, error))
+        ended(py, py.detach(|| call(timeout)))
     }
 
     /// Receives into bytes that are as long as the message.
@@ -114,6 +117,11 @@ impl Channel {
         }
     }
 
+    fn given_back(&self) -> PyResult<Option<ChannelMessage>> {
+        self.handle.get()?;
+        Ok(self.returned.take())
+    }
+
     fn has_descriptor(&self, py: Python<'_>) -> PyResult<bool> {
         match self.handle.get()?.descriptor() {
             Ok((fd, _)) => {
@@ -129,7 +137,9 @@ impl Channel {
         if slf.get().kind.text() == "receiver" && slf.get().has_descriptor(slf.py())? {
             return coroutine(slf.as_any(), method, false, seconds, PyTuple::empty(slf.py()));
         }
-        in_thread(&slf.getattr(method)?, (), seconds, None)
+        // The whole message in any case, for whoever gets it if the task is cancelled.
+        let taking = take_in_thread(&slf.getattr("recv_message")?, seconds, &slf.getattr("_give_back")?)?;
+        if method == "recv" { slf.py().import("wigwag._aio")?.call_method1("data_of", (taking,)) } else { Ok(taking) }
     }
 }
 
@@ -251,14 +261,25 @@ impl Channel {
     /// was skipped, and counted; EBADF: this end sends, and there are no answers; ENOMEM).
     #[pyo3(signature = (timeout = None))]
     fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(self.receive(py, timeout)?.0)
+        match self.given_back()? {
+            Some(message) => Ok(message.data(py)),
+            None => Ok(self.receive(py, timeout)?.0),
+        }
     }
 
     /// As recv, with what is known about the message: its sender, priority and so on.
     #[pyo3(signature = (timeout = None))]
     fn recv_message(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<ChannelMessage> {
+        if let Some(message) = self.given_back()? {
+            return Ok(message);
+        }
         let (data, received) = self.receive(py, timeout)?;
         ChannelMessage::new(data, received)
+    }
+
+    /// What a task that was cancelled had received: the next call that receives gets it.
+    fn _give_back(&self, py: Python<'_>, message: &ChannelMessage) {
+        self.returned.give_back(message.copy(py));
     }
 
     /// As recv, into a writable buffer; the length of the message.
@@ -269,6 +290,18 @@ impl Channel {
     fn recv_into(&self, py: Python<'_>, mut buffer: Room, timeout: Option<f64>) -> PyResult<usize> {
         let channel = self.handle.get()?;
         let room = buffer.as_mut_slice();
+        match self.returned.take_up_to(py, room.len()) {
+            Ok(None) => {}
+            Ok(Some(message)) => {
+                let data = message.data(py);
+                room.iter_mut().zip(data.as_bytes()).for_each(|(to, from)| *to = *from);
+                return Ok(message.length(py));
+            }
+            Err(length) => {
+                let error = wigwag::Error::from_raw(libc::EMSGSIZE, "recv").on_text(channel.address());
+                return Err(raise(py, error.with_true_size(length)));
+            }
+        }
         Ok(wait(py, timeout, |timeout| channel.recv(room, timeout))?.length)
     }
 
@@ -277,6 +310,10 @@ impl Channel {
     #[pyo3(signature = (most, timeout = None))]
     fn recv_batch(&self, py: Python<'_>, most: usize, timeout: Option<f64>) -> PyResult<Vec<ChannelMessage>> {
         let channel = self.handle.get()?;
+        let returned = self.returned.take_some(most);
+        if !returned.is_empty() {
+            return Ok(returned);
+        }
         let found = wait(py, timeout, |timeout| channel.recv_batch(most, timeout))?;
         let message =
             |found: wigwag::ChannelMessage| ChannelMessage::new(PyBytes::new(py, &found.data), found.received);
@@ -302,7 +339,9 @@ impl Channel {
     /// receiving.
     fn put_back(&self, py: Python<'_>) -> PyResult<()> {
         let channel = self.handle.get()?;
-        py.detach(|| channel.put_back()).map_err(|error| raise(py, error))
+        py.detach(|| channel.put_back()).map_err(|error| raise(py, error))?;
+        self.returned.forget();
+        Ok(())
     }
 
     /// Wait until what was sent is out of this process's hands: acknowledged by the other host (``tcp:``), read by the other

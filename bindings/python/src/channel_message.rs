@@ -66,6 +66,22 @@ impl ChannelMessage {
             peer,
         })
     }
+
+    pub(crate) fn length(&self, py: Python<'_>) -> usize {
+        self.data.bind(py).as_bytes().len()
+    }
+
+    pub(crate) fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.data.bind(py).clone()
+    }
+
+    pub(crate) fn copy(&self, py: Python<'_>) -> ChannelMessage {
+        ChannelMessage {
+            data: self.data.clone_ref(py),
+            peer: self.peer.as_ref().map(|peer| peer.clone_ref(py)),
+            ..*self
+        }
+    }
 }
 
 #[pymethods]

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::mutex::Mutex;
-use crate::support::{self, adopt, raise};
+use crate::support::{self, adopt, ended, raise};
 use crate::sync::{SyncParticipant, Waiting, participants, place, reduce_sync};
 
 /// A condition (``condition:name``): waiting under a mutex until somebody else, of any process, changes something and
@@ -131,8 +131,8 @@ impl Condition {
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let (condition, mutex, timeout) = (self.0.get()?, self.1.get().core()?, support::timeout(timeout)?);
-        let (ended, _) = py.detach(|| condition.wait_taken(&mutex, timeout)).map_err(|error| raise(py, error))?;
-        match ended {
+        let (waited, _) = ended(py, py.detach(|| condition.wait_taken(&mutex, timeout)))?;
+        match waited {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.errno(), libc::EAGAIN | libc::ETIMEDOUT) => Ok(false),
             Err(error) => Err(raise(py, error)),

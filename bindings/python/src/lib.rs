@@ -14,6 +14,7 @@ mod cancel;
 mod cell;
 mod channel;
 mod channel_message;
+mod channel_returned;
 mod condition;
 mod event;
 mod eventfd;

@@ -11,7 +11,7 @@ use wigwag::{Death, DeathReason, PoolOptions, TaskOptions, Verdict};
 
 use crate::address::AddressLike;
 use crate::handle::Handle;
-use crate::support::{Bytes, raise, timeout, wait};
+use crate::support::{Bytes, ended, raise, timeout, wait};
 
 /// A pool of worker processes that takes bytes and gives verdicts; ``wigwag.ProcessPool`` is made of it.
 #[pyclass(frozen, module = "wigwag._wigwag", name = "PoolCore")]
@@ -207,7 +207,7 @@ impl PoolCore {
     fn shutdown(&self, py: Python<'_>, cancel_queued: bool, timeout: Option<f64>) -> PyResult<()> {
         let pool = self.0.get()?;
         let timeout = self::timeout(timeout)?;
-        py.detach(|| pool.shutdown(cancel_queued, timeout)).map_err(|error| raise(py, error))
+        ended(py, py.detach(|| pool.shutdown(cancel_queued, timeout)))
     }
 }
 

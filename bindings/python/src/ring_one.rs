@@ -119,14 +119,15 @@ impl<T: Send> Home<T> {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let told = match self.bell.swap(-1, Ordering::Relaxed) {
-            -1 => Ok(()),
-            fd => forget_in_event_loops(py, fd),
-        };
         let before = {
             let mut slot = self.slot();
             let closing = matches!(*slot, Slot::Out | Slot::Closing);
             std::mem::replace(&mut *slot, if closing { Slot::Closing } else { Slot::Closed })
+        };
+        // Once it is closed, so that who is woken by this finds it so; and while the descriptor is there.
+        let told = match self.bell.swap(-1, Ordering::Relaxed) {
+            -1 => Ok(()),
+            fd => forget_in_event_loops(py, fd),
         };
         match before {
             Slot::Out => py.detach(|| self.waits.end()),

@@ -10,7 +10,7 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use wigwag::{Error, Timeout};
 
 thread_local! {
@@ -33,10 +33,10 @@ pub(crate) fn install_interrupt_hook() {
 
 /// The exception for an error: the subclass of OSError that its errno selects, with `errno`, `strerror` and `filename`
 /// (the address), `done` (how far a transfer came) and `true_size` (with EMSGSIZE).
+///
+/// What a signal handler raised meanwhile comes first, however the call has ended: it must not come out of a later one.
 pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
-    if error.errno() == libc::EINTR
-        && let Some(raised) = RAISED.with_borrow_mut(Option::take)
-    {
+    if let Some(raised) = interrupted() {
         return raised;
     }
     let text = format!("{}: {}", error.operation(), error.reason());
@@ -54,9 +54,15 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     exception
 }
 
-/// What a signal handler raised inside a call of the core whose failure is told by other means than an error.
+/// What a signal handler raised inside the last call of the core.
 pub(crate) fn interrupted() -> Option<PyErr> {
     RAISED.with_borrow_mut(Option::take)
+}
+
+/// How a call of the core that may have waited has ended.
+pub(crate) fn ended<T>(py: Python<'_>, result: wigwag::Result<T>) -> PyResult<T> {
+    let value = result.map_err(|error| raise(py, error))?;
+    interrupted().map_or(Ok(value), Err)
 }
 
 /// The repr of a record of numbers: ``<wigwag.MqLimits depth_max=10 …>``.
@@ -87,10 +93,11 @@ pub(crate) fn wait<T: Send>(
 ) -> PyResult<T> {
     let timeout = timeout(seconds)?;
     match call(Timeout::Now) {
-        Err(error) if error.errno() == libc::EAGAIN && timeout != Timeout::Now => py.detach(|| call(timeout)),
-        result => result,
+        Err(error) if error.errno() == libc::EAGAIN && timeout != Timeout::Now => {
+            ended(py, py.detach(|| call(timeout)))
+        }
+        result => result.map_err(|error| raise(py, error)),
     }
-    .map_err(|error| raise(py, error))
 }
 
 /// As `wait`, for a transfer of `total` bytes that may come part of the way: `call` gets how far it is and does the rest.
@@ -100,17 +107,17 @@ pub(crate) fn wait_for_all(
     mut call: impl FnMut(usize, Timeout) -> wigwag::Result<()> + Send,
 ) -> PyResult<()> {
     let timeout = timeout(seconds)?;
-    let result = match call(0, Timeout::Now) {
+    match call(0, Timeout::Now) {
         Err(error) if error.errno() == libc::EAGAIN && timeout != Timeout::Now => {
             let done = error.done();
-            py.detach(|| call(done, timeout)).map_err(|error| {
+            let result = py.detach(|| call(done, timeout)).map_err(|error| {
                 let total = done + error.done();
                 error.after(total)
-            })
+            });
+            ended(py, result)
         }
-        result => result,
-    };
-    result.map_err(|error| raise(py, error))
+        result => result.map_err(|error| raise(py, error)),
+    }
 }
 
 /// Whether an event loop may be watching a descriptor. Set before the first watch; a close that misses it raced with the
@@ -131,7 +138,7 @@ pub(crate) fn coroutine<'py>(
     method: &str,
     writable: bool,
     seconds: Option<f64>,
-    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     coroutine_on(object, method, &object.getattr("fileno")?, writable, seconds, arguments)
 }
@@ -143,7 +150,7 @@ pub(crate) fn coroutine_on<'py>(
     fileno: &Bound<'py, PyAny>,
     writable: bool,
     seconds: Option<f64>,
-    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
     ASYNC_USED.store(true, Ordering::Relaxed);
@@ -155,7 +162,7 @@ pub(crate) fn coroutine_on<'py>(
         seconds.into_pyobject(py)?.into_any(),
     ];
     all.extend(arguments.iter());
-    py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(pyo3::types::PyTuple::new(py, all)?)
+    py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(PyTuple::new(py, all)?)
 }
 
 /// As `coroutine`, of any callable, and a descriptor that becomes readable.
@@ -163,7 +170,7 @@ pub(crate) fn coroutine_of_call<'py>(
     call: &Bound<'py, PyAny>,
     fileno: &Bound<'py, PyAny>,
     seconds: Option<f64>,
-    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = call.py();
     ASYNC_USED.store(true, Ordering::Relaxed);
@@ -171,7 +178,7 @@ pub(crate) fn coroutine_of_call<'py>(
     let mut all = vec![call.clone(), fileno.clone(), pyo3::types::PyBool::new(py, false).to_owned().into_any()];
     all.push(seconds.into_pyobject(py)?.into_any());
     all.extend(arguments.iter());
-    py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(pyo3::types::PyTuple::new(py, all)?)
+    py.import("wigwag._aio")?.getattr("call_when_ready")?.call1(PyTuple::new(py, all)?)
 }
 
 /// Bytes of an object that exports a buffer, for reading.
@@ -345,12 +352,12 @@ pub(crate) fn with_partial(py: Python<'_>, result: PyResult<()>, room: &[u8]) ->
 /// `fileno()` of `object` with arguments, to be called when the descriptor is needed.
 pub(crate) fn fileno_with<'py>(
     object: &Bound<'py, PyAny>,
-    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple, Output = Bound<'py, pyo3::types::PyTuple>>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
     let mut all = vec![object.getattr("fileno")?];
     all.extend(arguments.into_pyobject(py).map_err(Into::into)?.iter());
-    py.import("functools")?.getattr("partial")?.call1(pyo3::types::PyTuple::new(py, all)?)
+    py.import("functools")?.getattr("partial")?.call1(PyTuple::new(py, all)?)
 }
 
 /// The coroutine behind the `_async` twin of a transfer that may come part of the way.
@@ -379,17 +386,27 @@ pub(crate) fn coroutine_of<'py>(
 /// The coroutine behind the `_async` twin of a call for which no descriptor tells when to try again.
 pub(crate) fn in_thread<'py>(
     method: &Bound<'py, PyAny>,
-    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple>,
     seconds: Option<f64>,
     options: Option<&Bound<'py, pyo3::types::PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     method.py().import("wigwag._aio")?.call_method1("call_in_thread", (method, arguments, seconds, options))
 }
 
+/// As `in_thread`, of a call whose result is given back by `give_back` if the task is cancelled too late to end the call.
+pub(crate) fn take_in_thread<'py>(
+    method: &Bound<'py, PyAny>,
+    seconds: Option<f64>,
+    give_back: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = (method, PyTuple::empty(method.py()), seconds, method.py().None(), give_back);
+    method.py().import("wigwag._aio")?.call_method1("call_in_thread", arguments)
+}
+
 /// As `in_thread`, of a call that with a timeout of 0 never blocks: the thread is made only if it has to wait.
 pub(crate) fn try_then_in_thread<'py>(
     method: &Bound<'py, PyAny>,
-    arguments: impl IntoPyObject<'py, Target = pyo3::types::PyTuple>,
+    arguments: impl IntoPyObject<'py, Target = PyTuple>,
     seconds: Option<f64>,
     options: Option<&Bound<'py, pyo3::types::PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {

@@ -13,7 +13,7 @@ use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::loan::TopicReserved;
 use crate::subscription::Subscription;
-use crate::support::{Bytes, adopt, fields, in_thread, raise, wait};
+use crate::support::{Bytes, adopt, ended, fields, in_thread, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
 /// What a topic has seen.
@@ -210,7 +210,7 @@ impl Topic {
         let messages = messages.iter().map(|one| one.extract()).collect::<PyResult<Vec<Bytes<'_>>>>()?;
         let slices: Vec<&[u8]> = messages.iter().map(Bytes::as_slice).collect();
         let timeout = crate::support::timeout(timeout)?;
-        py.detach(|| topic.publish_batch(&slices, timeout)).map_err(|error| raise(py, error))
+        ended(py, py.detach(|| topic.publish_batch(&slices, timeout)))
     }
 
     /// As publish, for asyncio: it waits in a thread of its own.
