@@ -343,3 +343,31 @@ def test_between_processes_of_multiprocessing(method, named, fresh, tmp_path):
     done = subprocess.run([sys.executable, program, method, fresh("mp") if named else ""], capture_output=True, text=True,
                           timeout=GENEROUS)
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
+class Interrupting:
+    """One that Ctrl-C comes to while it is unpickled, once."""
+
+    def __reduce__(self):
+        return interrupt_once, ()
+
+
+interruptions = []
+
+
+def interrupt_once():
+    if not interruptions:
+        interruptions.append(1)
+        raise KeyboardInterrupt
+    return "got"
+
+
+@pytest.mark.parametrize("make", [stdlib.SimpleQueue, stdlib.Queue, stdlib.JoinableQueue])
+def test_what_ctrl_c_interrupts_is_got_by_the_next(make):
+    interruptions.clear()
+    made = make()
+    made.put(Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        made.get_nowait()
+    assert made.get_nowait() == "got"
+    assert made.empty()

@@ -39,12 +39,20 @@ def _send(ring: _wigwag.Ring, item: object, timeout: Optional[float]) -> None:
 
 
 def _received(message: _wigwag.RingBorrowed) -> typing.Any:
-    """The object of a message, which nothing looks into afterwards."""
-    buffers = _buffers(message)
+    """The object of a message, which nothing looks into afterwards. One that cannot be made is done with, as it never could;
+    whatever else ends this, such as Ctrl-C, leaves the message to whoever gets next."""
     try:
-        return pickle.loads(message, buffers=buffers)
-    finally:
-        buffers.close()
+        buffers = _buffers(message)
+        try:
+            return pickle.loads(message, buffers=buffers)
+        finally:
+            buffers.close()
+    except Exception:
+        message.release()
+        raise
+    except BaseException:
+        message.give_back()
+        raise
 
 
 def _buffers(message: _wigwag.RingBorrowed) -> typing.Generator[bytearray, None, None]:
@@ -101,10 +109,9 @@ class SimpleQueue(Shared, Generic[_T]):
         """Take the oldest object out; waits while there is none. Raises queue.Empty: not in time, or at once with
         ``block=False``."""
         message = self._borrow(timeout if block else 0)
-        try:
-            return typing.cast(_T, _received(message))
-        finally:
-            message.release()
+        item = _received(message)
+        message.release()
+        return typing.cast(_T, item)
 
     def _borrow(self, timeout: Optional[float]) -> _wigwag.RingBorrowed:
         try:
@@ -194,8 +201,8 @@ class JoinableQueue(Queue[_T]):
         message = self._borrow(timeout if block else 0)
         try:
             item = _received(message)
-        except BaseException:
-            self._done(message)
+        except Exception:
+            self._tell_if_done()
             raise
         self._own().append(message)
         return typing.cast(_T, item)
@@ -210,6 +217,9 @@ class JoinableQueue(Queue[_T]):
 
     def _done(self, message: _wigwag.RingBorrowed) -> None:
         message.release()
+        self._tell_if_done()
+
+    def _tell_if_done(self) -> None:
         if not self._unfinished():
             with self._mutex:
                 self._all_done.notify_all()
