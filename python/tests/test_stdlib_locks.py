@@ -467,3 +467,41 @@ def test_between_processes_of_multiprocessing(method, named, fresh, tmp_path):
     done = subprocess.run([sys.executable, program, method, fresh("mp") if named else ""], capture_output=True, text=True,
                           timeout=GENEROUS)
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
+@both
+@pytest.mark.parametrize("over", [-1, -0.5, -1e300])
+def test_waits_that_are_over_already(module, over):
+    condition = module.Condition()
+    with condition:
+        assert condition.wait(over) is False
+        assert condition.wait_for(lambda: 0, over) == 0
+        condition.notify(-1)
+    assert module.Event().wait(over) is False
+    for kind in (module.Semaphore, module.BoundedSemaphore):
+        made = kind(1)
+        assert made.acquire(timeout=over) is True
+        assert made.acquire(timeout=over) is False
+        with pytest.raises(ValueError, match="non-blocking"):
+            made.acquire(False, over)
+    barrier = module.Barrier(2)
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait(over)
+    assert barrier.broken
+    assert module.Barrier(1).wait(over) == 0
+
+
+def test_a_timeout_that_is_no_number_is_refused():
+    for call in (stdlib.Event().wait, lambda nan: stdlib.Semaphore(0).acquire(timeout=nan), stdlib.Barrier(2).wait):
+        with pytest.raises(ValueError):
+            call(float("nan"))
+
+
+@both
+def test_an_action_may_take_longer_than_the_timeout(module):
+    barrier = module.Barrier(2, action=lambda: time.sleep(0.6), timeout=0.3)
+    other = threading.Thread(target=barrier.wait)
+    other.start()
+    barrier.wait()
+    other.join()
+    assert not barrier.broken

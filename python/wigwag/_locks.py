@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 import typing
 from typing import Callable, Optional, Tuple, TypeVar, Union
 
@@ -57,6 +56,11 @@ def _seconds(blocking: bool, timeout: Optional[float], complaint: str) -> Option
     if not timeout >= 0:
         raise ValueError("timeout value must be a non-negative number")
     return timeout
+
+
+def _from_now(timeout: Optional[float]) -> Optional[float]:
+    """A timeout as threading's waits take it: one that is over already is 0."""
+    return 0.0 if timeout is not None and timeout < 0 else timeout
 
 
 class Lock(Shared):
@@ -152,7 +156,7 @@ class Condition(Shared):
         Raises RuntimeError: this thread does not hold the lock; OSError as wigwag.Condition.wait.
         """
         self._require_lock("wait on")
-        return self._condition.wait(timeout)
+        return self._condition.wait(_from_now(timeout))
 
     def wait_for(self, predicate: Callable[[], _T], timeout: Optional[float] = None) -> _T:
         """Wait until the predicate, called with the lock held, is true; what it last gave."""
@@ -162,7 +166,7 @@ class Condition(Shared):
     def notify(self, n: int = 1) -> None:
         """Wake n of those who wait. Raises RuntimeError: this thread does not hold the lock."""
         self._require_lock("notify on")
-        self._condition.notify(n)
+        self._condition.notify(max(n, 0))
 
     def notify_all(self) -> None:
         """Wake all who wait, as notify."""
@@ -198,7 +202,7 @@ class BoundedSemaphore(Shared):
 
     def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
         """Take a permit; True, or False if there was none in time."""
-        return self._permits.acquire(bool(blocking), timeout)
+        return self._permits.acquire(bool(blocking), _from_now(timeout))
 
     def release(self, n: int = 1) -> None:
         """Give back n permits. Raises ValueError: this process has not as many."""
@@ -255,7 +259,7 @@ class Semaphore(Shared):
         if not blocking and timeout is not None:
             raise ValueError("can't specify timeout for non-blocking acquire")
         try:
-            self._ring.recv(timeout if blocking else 0)
+            self._ring.recv(_from_now(timeout) if blocking else 0)
         except (BlockingIOError, TimeoutError):
             return False
         return True
@@ -304,7 +308,7 @@ class Event(Shared):
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Wait until it is set; True, or False if the time has passed."""
-        return self._event.wait(timeout)
+        return self._event.wait(_from_now(timeout))
 
 
 class Barrier(Shared):
@@ -336,9 +340,7 @@ class Barrier(Shared):
 
         Raises BrokenBarrierError: the time has passed for this or another party, somebody died, or it was aborted or reset.
         """
-        seconds = self._timeout if timeout is None else timeout
-        end = None if seconds is None else time.monotonic() + seconds
-        number = self._meet(seconds)
+        number = self._meet(_from_now(self._timeout if timeout is None else timeout))
         if self._action is not None:
             if number == self._barrier.parties - 1:
                 try:
@@ -346,8 +348,8 @@ class Barrier(Shared):
                 except BaseException:
                     self._barrier.abort()
                     raise
-            # Nobody goes on before the action is done.
-            self._meet(None if end is None else max(0.0, end - time.monotonic()))
+            # Nobody goes on before the action is done, which may take longer than those who meet wait for each other.
+            self._meet(None)
         return number
 
     def _meet(self, timeout: Optional[float]) -> int:
