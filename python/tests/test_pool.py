@@ -471,3 +471,88 @@ def test_ctrl_c_ends_everything_without_a_storm():
     out, err = child.communicate(timeout=60)
     assert out == "interrupted True\n" and "Traceback" not in err, err
     assert not alive(worker)
+
+
+class Unspeakable(Exception):
+    """Cannot be pickled, and cannot be shown."""
+
+    def __reduce__(self):
+        raise self
+
+    def __str__(self):
+        raise self
+
+
+def raise_unspeakable():
+    raise Unspeakable
+
+
+def test_an_exception_that_says_nothing_fails_its_task_alone():
+    with ProcessPool(1) as pool:
+        worker = pool.submit(nap, 0).result(GENEROUS)
+        with pytest.raises(RuntimeError, match="Unspeakable"):
+            pool.submit(raise_unspeakable).result(GENEROUS)
+        assert pool.submit(nap, 0).result(GENEROUS) == worker
+
+
+def owned():
+    """Descriptors and children of this process."""
+    children = set()
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children") as file:
+            children.update(file.read().split())
+    return set(os.listdir("/proc/self/fd")), children
+
+
+def test_a_pool_that_cannot_be_made_leaves_nothing(monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    with ProcessPool(1, mp_context="fork"):
+        pass
+    before = owned()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            ProcessPool(1, mp_context="fork")
+    assert owned() == before
+
+
+def test_at_exit_all_pools_end_though_one_raises(monkeypatch):
+    from wigwag import pool as module
+
+    class Stub:
+        def __init__(self):
+            self.ended = False
+
+        def shutdown(self):
+            self.ended = True
+            raise KeyboardInterrupt
+
+    stubs = [Stub(), Stub()]
+    monkeypatch.setattr(module, "_alive", stubs)
+    with pytest.raises(KeyboardInterrupt):
+        module._at_exit()
+    assert all(stub.ended for stub in stubs)
+
+
+def test_an_interrupted_shutdown_leaves_what_runs_to_the_next():
+    class Interrupted(Exception):
+        pass
+
+    def handler(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        pool = ProcessPool(1)
+        pool.submit(nap, 0).result(GENEROUS)
+        future = pool.submit(nap, 1)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Interrupted):
+            pool.shutdown()
+        pool.shutdown()
+        assert future.result(0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -248,3 +248,37 @@ def test_what_the_address_does_not_carry_goes_through_shared_memory(fresh, addre
         array = numpy.arange(200_000, dtype=float)
         assert numpy.array_equal(pool.submit(identity, array).result(GENEROUS), array)
         assert list(pool.map(add, range(500))) == list(range(500))
+
+
+def test_a_block_whose_writing_fails_is_free_again():
+    writer = Writer(make_file(), 1 << 16)
+    try:
+        with pytest.raises(TypeError):
+            writer.write([memoryview(b"x"), UnknownPart()])
+        assert writer.write([b"x"])[0] == 0
+    finally:
+        writer.close()
+
+
+class UnknownPart:
+    def __len__(self):
+        return 1
+
+
+def test_many_blocks_in_use_are_looked_at_now_and_then_only(monkeypatch):
+    writer = Writer(make_file(), 1 << 16)
+    looks = []
+    reclaim = writer._reclaim
+    monkeypatch.setattr(writer, "_reclaim", lambda: (looks.append(1), reclaim()))
+    try:
+        for _ in range(1000):
+            writer.write([b"x"])
+        assert len(looks) < 150
+        for offset in list(writer._used):
+            writer.let_go(offset, unread=True)
+        end = writer._end
+        for _ in range(900):
+            writer.write([b"x"])
+        assert writer._end <= end + (end >> 3)
+    finally:
+        writer.close()

@@ -46,6 +46,8 @@ class Writer:
         self._free: Dict[int, List[Tuple[int, mmap.mmap]]] = {}
         self._used: Dict[int, mmap.mmap] = {}
         self._gone: Set[int] = set()
+        #: Blocks made since it was looked for those that are free again.
+        self._unlooked = 0
         self._lock = threading.Lock()
 
     def write(self, parts: List[Part], keep: bool = False) -> Tuple[int, int]:
@@ -57,16 +59,26 @@ class Writer:
         total = _HEADER + sum(_padded(len(part)) for part in parts)
         size = max(_SMALLEST, 1 << (total - 1).bit_length())
         with self._lock:
-            self._reclaim()
             free = self._free.get(size)
+            if not free:
+                # It looks at all that are used, so if these are many only once in a while.
+                self._unlooked += 1
+                if self._unlooked > len(self._used) // 16:
+                    self._unlooked = 0
+                    self._reclaim()
+                    free = self._free.get(size)
             offset, block = free.pop() if free else self._make(size)
             _NUMBER.pack_into(block, _NUMBER_AT, 0)
             block[0], block[1] = 1, keep
             self._used[offset] = block
-        at = _HEADER
-        for part in parts:
-            block[at : at + len(part)] = part
-            at += _padded(len(part))
+        try:
+            at = _HEADER
+            for part in parts:
+                block[at : at + len(part)] = part
+                at += _padded(len(part))
+        except BaseException:  # such as Ctrl-C: nobody is told of the block
+            self.let_go(offset, unread=True)
+            raise
         return offset, size
 
     def _reclaim(self) -> None:

@@ -120,11 +120,20 @@ def main(place: Seat, number: int, initializer: Initializer, arguments: Tuple[An
 
 
 def _failure(head: bytes, error: BaseException, writer: Writer) -> bytes:
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    text = _told(lambda: "".join(traceback.format_exception(type(error), error, error.__traceback__)))
     error.__traceback__ = None
     try:
         pickle.loads(pickle.dumps(error))  # some come out as nothing that can be raised
         return pack(head, (error, text), writer)[0]
     except Exception as why:
-        stand_in = RuntimeError(f"{type(error).__name__}: {error} (the exception itself cannot be pickled: {why})")
+        said, reason = _told(lambda: str(error)), _told(lambda: str(why))
+        stand_in = RuntimeError(f"{type(error).__name__}: {said} (the exception itself cannot be pickled: {reason})")
         return pack(head, (stand_in, text), writer)[0]
+
+
+def _told(tell: Callable[[], str]) -> str:
+    """What an exception says, which is its own code and may fail, too."""
+    try:
+        return tell()
+    except Exception:
+        return "(an exception that cannot be shown)"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import collections
 import contextlib
 import functools
+import importlib
 import itertools
 import multiprocessing
 import multiprocessing.process
@@ -15,20 +15,27 @@ import threading
 import time
 import warnings
 import weakref
-from concurrent.futures import CancelledError, Executor, TimeoutError as FutureTimeoutError
+from concurrent.futures import CancelledError, Executor
 from concurrent.futures import _base
 from pickle import loads
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from . import _wigwag
 from ._pool_blocks import OWN, Reader, Writer, make_file
 from ._pool_future import TaskFuture
+from ._pool_map import in_order, run_chunk
 from ._pool_message import Calls, unpack
 from ._pool_worker import HEAD, SMALL_RESULT, RemoteTraceback, Seat, main
 
 _BATCH = 512
 #: What tasks travel over that is not handed over as descriptors.
 _BY_FORK = ("ring", "mq", "sysv-mq")
+# What multiprocessing imports when it starts a process.
+_STARTING = {
+    "fork": ("popen_fork",),
+    "spawn": ("popen_spawn_posix", "resource_tracker"),
+    "forkserver": ("popen_forkserver", "forkserver", "resource_tracker"),
+}
 #: Where in a result's message its outcome is, and a small result.
 _OUTCOME = HEAD.size - 1
 _SMALL_RESULT = _OUTCOME + len(SMALL_RESULT)
@@ -256,6 +263,9 @@ class ProcessPool(Executor):
         self._futures: Dict[int, TaskFuture] = {}
         self._early: Dict[int, Tuple[int, Any]] = {}
         self._calls = Calls()
+        for module in _STARTING.get(mp_context.get_start_method(), ()):
+            # Here, and not first by the thread that starts workers: the caller may be in the middle of an import.
+            importlib.import_module(f"multiprocessing.{module}")
         tasks = make_file()
         self._workers = _Workers(mp_context, tasks, initializer, tuple(initargs))
         self._raised = 0
@@ -264,10 +274,11 @@ class ProcessPool(Executor):
         self._letting_go = threading.Lock()
         self._collector_lets_go = False
         self._process = _this_process
+        core: Any = None
         try:
             #: For results that are parts of what their tasks were given.
             self._given: Optional[Reader] = Reader(tasks, OWN)
-            self._core = _wigwag.PoolCore(
+            self._core = core = _wigwag.PoolCore(
                 self._workers.launch,
                 self._workers.end_of,
                 address=address,
@@ -281,17 +292,21 @@ class ProcessPool(Executor):
                 memory_limit=memory_limit,
                 tasks_per_worker=max_tasks_per_child or 0,
             )
+            self._writer = self._workers.writer = Writer(tasks, core.largest)
+            self._collector = threading.Thread(
+                target=_collect, args=(weakref.ref(self), core), name="wigwag-collector", daemon=True
+            )
+            self._collector.start()
         except BaseException:
+            if core is not None:
+                with contextlib.suppress(OSError):
+                    core.shutdown(True, 0)
+                core.close()
             self._workers.close()
             os.close(tasks)
             raise
-        self._writer = self._workers.writer = Writer(tasks, self._core.largest)
-        self._collector = threading.Thread(
-            target=_collect, args=(weakref.ref(self), self._core), name="wigwag-collector", daemon=True
-        )
-        self._collector.start()
         # Of a pool that is forgotten, no task can be waited for any more.
-        forgetting = weakref.finalize(self, _forgotten, self._core, self._workers, self._writer)
+        forgetting = weakref.finalize(self, _forgotten, core, self._workers, self._writer)
         setattr(forgetting, "atexit", False)  # as the type checker knows no such attribute
         _alive.add(self)
 
@@ -375,11 +390,11 @@ class ProcessPool(Executor):
         calls = zip(*iterables)
         if chunksize == 1:
             futures = (self.submit(fn, *args) for args in calls)
-            results = _in_order(futures, end, buffersize)
+            results = in_order(futures, end, buffersize)
         else:
             chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-            futures = (self.submit(_run_chunk, fn, chunk) for chunk in chunks)
-            results = itertools.chain.from_iterable(_in_order(futures, end, buffersize))
+            futures = (self.submit(run_chunk, fn, chunk) for chunk in chunks)
+            results = itertools.chain.from_iterable(in_order(futures, end, buffersize))
         return results
 
     def _cancel(self, future: TaskFuture, running: bool) -> bool:
@@ -556,39 +571,18 @@ def _forgotten(core: Any, workers: _Workers, writer: Writer) -> None:
         threading.Thread(target=end, daemon=True).start()
 
 
-def _run_chunk(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any]:
-    return [fn(*args) for args in chunk]
-
-
-def _in_order(futures: Iterator[TaskFuture], end: Optional[float], ahead: Optional[int]) -> Iterator[Any]:
-    waiting = collections.deque(futures if ahead is None else itertools.islice(futures, ahead))
-    return _results(waiting, futures, end)
-
-
-def _results(waiting: Deque[TaskFuture], more: Iterator[TaskFuture], end: Optional[float]) -> Iterator[Any]:
-    try:
-        while waiting:
-            future = waiting.popleft()
-            left = None if end is None else max(0.0, end - time.monotonic())
-            try:
-                result = future.result(left)
-            except FutureTimeoutError:
-                future.cancel()
-                raise
-            waiting.extend(itertools.islice(more, 1))
-            del future
-            yield result
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
 _alive: "weakref.WeakSet[ProcessPool]" = weakref.WeakSet()
 
 
 def _at_exit() -> None:
+    raised: Optional[BaseException] = None
     for pool in list(_alive):
-        pool.shutdown()
+        try:
+            pool.shutdown()
+        except BaseException as error:
+            raised = error  # the others have to end all the same
+    if raised is not None:
+        raise raised
 
 
 # Before threads are joined, where Python has a place for that, as concurrent.futures does it.

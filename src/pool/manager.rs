@@ -295,7 +295,8 @@ impl Shared {
         });
         self.wake();
         let ended = self.until_over(&mut operation);
-        if ended.is_err() {
+        // An interrupt hook's wish ends this call alone: another may go on.
+        if ended.as_ref().is_err_and(|error| !error.is(Errno::EINTR)) {
             self.with(Engine::give_up);
             self.wake();
             // Killed processes end without anybody's help.

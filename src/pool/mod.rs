@@ -191,7 +191,8 @@ impl Pool {
     /// begun are cancelled), and the workers end. At the deadline, what still runs is cancelled and its workers are killed.
     ///
     /// # Errors
-    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED` some tasks were cancelled for it; the pool is shut down nevertheless.
+    /// `EAGAIN`, `ETIMEDOUT`, `ECANCELED` some tasks were cancelled for it; the pool is shut down nevertheless. `EINTR` the
+    /// interrupt hook said so: no more tasks are taken, those that it has go on, and another call waits for them.
     pub fn shutdown(&self, cancel_queued: bool, timeout: Timeout) -> Result<()> {
         self.shared.shutdown(cancel_queued, timeout)
     }

@@ -25,15 +25,16 @@ struct Launcher {
 
 impl wigwag::PoolLauncher for Launcher {
     fn launch(&mut self, seat: wigwag::WorkerSeat, error: OwnedFd) -> wigwag::Result<i32> {
-        Python::attach(|py| {
+        let launched = Python::try_attach(|py| {
             let seat = Py::new(py, WorkerSeat(seat))?;
             self.launch.call1(py, (seat, error.into_raw_fd()))?.extract(py)
-        })
-        .map_err(|error| failed(&error))
+        });
+        let ended = || wigwag::Error::from_raw(libc::ECHILD, "start worker").because("the interpreter has ended");
+        launched.ok_or_else(ended)?.map_err(|error: PyErr| failed(&error))
     }
 
     fn end_of(&mut self, pid: i32) -> Option<i32> {
-        Python::attach(|py| self.end_of.call1(py, (pid,))?.extract::<Option<i32>>(py)).unwrap_or(None)
+        Python::try_attach(|py| self.end_of.call1(py, (pid,))?.extract::<Option<i32>>(py))?.unwrap_or(None)
     }
 }
 

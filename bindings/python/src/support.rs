@@ -21,13 +21,14 @@ thread_local! {
 /// Has Python's signal handlers run inside the core's waits; what they raise ends the wait.
 pub(crate) fn install_interrupt_hook() {
     wigwag::set_interrupt_hook(|| {
-        Python::attach(|py| match py.check_signals() {
+        let stop = Python::try_attach(|py| match py.check_signals() {
             Ok(()) => false,
             Err(raised) => {
                 RAISED.with_borrow_mut(|slot| *slot = Some(raised));
                 true
             }
-        })
+        });
+        stop.unwrap_or(false) // the interpreter has ended, and runs no handlers
     });
 }
 
