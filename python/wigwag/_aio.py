@@ -202,7 +202,7 @@ async def call_in_thread(
     give_back: Optional[Callable[[_T], object]] = None,
 ) -> _T:
     """``method(*args, timeout=timeout, **options)`` on a thread of its own: for calls that wait for what no descriptor tells.
-    A cancelled task ends the call first, so that nothing happens after it; ``give_back`` gets what the call had taken by then.
+    A cancelled task ends the call first, so that nothing happens after it; ``give_back`` gets what it had taken by then.
     """
     # Not the loop's executor: its threads are few, and those who wait on them may wait for who needs one to go on.
     loop = asyncio.get_running_loop()
