@@ -234,10 +234,21 @@ static void *collects(void *pool) {
     return ww_pool_collect(pool, &ended, 1, GENEROUS) == -ECANCELED ? NULL : "not ended";
 }
 
+static void *awaits(void *task) {
+    ww_verdict verdict;
+    return ww_pool_task_wait(task, &verdict, GENEROUS) == -ECANCELED ? NULL : "not ended";
+}
+
 TEST(waits_in_a_pool_can_be_ended) {
     ww_pool *pool = start(NULL);
+    ww_pool_task *task = submit(pool, "nap", "");
     pthread_t thread;
     void *failed;
+    CHECK_INT(pthread_create(&thread, NULL, awaits, task), 0);
+    OK(ww_pool_task_end_waits(task));
+    CHECK_INT(pthread_join(thread, &failed), 0);
+    if (failed != NULL) FAIL("%s", (char *)failed);
+    ww_pool_task_close(task);
     CHECK_INT(pthread_create(&thread, NULL, collects, pool), 0);
     OK(ww_pool_end_waits(pool));
     CHECK_INT(pthread_join(thread, &failed), 0);

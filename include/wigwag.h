@@ -26,8 +26,9 @@
  *
  * Ownership. A handle belongs to the caller until it is given to its ww_..._close(), which accepts NULL. Threads that wait
  * on it meanwhile return -ECANCELED before the handle goes; any other use during or after close is undefined, as with
- * free(): where threads call again and again, have their waits end by ww_..._end_waits(), join them, then close. Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
- * are used during the call only, but for a pool's functions and their user pointers.
+ * free(): where threads call again and again, have their waits end by ww_..._end_waits(), join them, then close. Text and
+ * data that a function returns belong to the library, as long as its comment says. Pointers handed in are used during the
+ * call only, but for a pool's functions and their user pointers.
  *
  * Options. A struct whose first member is its size: initialise it with its WW_..._INIT macro, set what you want, and leave
  * the rest: zero is the default. NULL means all defaults. Unknown flags and set members that this version does not know
@@ -4384,6 +4385,9 @@ int ww_pool_task_cancel(const ww_pool_task *task, int running);
  * allowed. */
 void ww_pool_task_close(ww_pool_task *task);
 
+/* As ww_channel_end_waits(). Errors: -EFAULT. */
+int ww_pool_task_end_waits(const ww_pool_task *task);
+
 
 /* ---- Pools of worker processes: bytes in, bytes out, and a verdict for every task ---- */
 
@@ -4722,8 +4726,8 @@ int ww_log_end_waits(const ww_log *log);
 
 /* Removes the name and the memory of a log; the file stays. Never blocks.
  *
- * Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is
- * something else, which is left; -EINVAL the address; -EFAULT. */
+ * Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EUSERS as many have it
+ * open as it has room for: close one; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT. */
 int ww_log_remove(const char *address);
 
 /* Whether the name still stands for this log. Never blocks. Errors: -ESTALE the name was removed; -EFAULT. */

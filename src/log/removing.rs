@@ -16,12 +16,11 @@ use crate::sync_atomics::Ordering;
 impl Log {
     /// Removes the log's name and memory; the file stays. Those who have it open go on with what they have. Never blocks.
     ///
-    /// A log that nobody can open any more – it is damaged, of another version, or as many have it open as it has room for – is
-    /// removed without a look at what it holds.
+    /// A log that nobody can open any more, as it is damaged or of another version, is removed without a look at what it holds.
     ///
     /// # Errors
-    /// `ENOENT` there is none; `EBUSY` it holds records that are not written: drain it first; `EBADMSG` it is something else,
-    /// which is left.
+    /// `ENOENT` there is none; `EBUSY` it holds records that are not written: drain it first; `EUSERS` as many have it open
+    /// as it has room for: close one; `EBADMSG` it is something else, which is left.
     ///
     /// System calls: openat, mmap, unlinkat.
     pub fn remove(address: &Address) -> Result<()> {
@@ -29,7 +28,7 @@ impl Log {
         let options = LogOptions { writer: LogWriter::Never, ..Default::default() };
         let opened = core::existing(&address.without_options(), options.clone());
         let log = match opened.and_then(|base| Log::of(address, base, &options)) {
-            Err(error) if [Errno::EBADMSG, Errno::EPROTO, Errno::EUSERS].iter().any(|errno| error.is(*errno)) => {
+            Err(error) if error.is(Errno::EBADMSG) || error.is(Errno::EPROTO) => {
                 return remove_unseen(address);
             }
             log => log?,

@@ -26,8 +26,9 @@
  *
  * Ownership. A handle belongs to the caller until it is given to its ww_..._close(), which accepts NULL. Threads that wait
  * on it meanwhile return -ECANCELED before the handle goes; any other use during or after close is undefined, as with
- * free(): where threads call again and again, have their waits end by ww_..._end_waits(), join them, then close. Text and data that a function returns belong to the library, as long as its comment says. Pointers handed in
- * are used during the call only, but for a pool's functions and their user pointers.
+ * free(): where threads call again and again, have their waits end by ww_..._end_waits(), join them, then close. Text and
+ * data that a function returns belong to the library, as long as its comment says. Pointers handed in are used during the
+ * call only, but for a pool's functions and their user pointers.
  *
  * Options. A struct whose first member is its size: initialise it with its WW_..._INIT macro, set what you want, and leave
  * the rest: zero is the default. NULL means all defaults. Unknown flags and set members that this version does not know

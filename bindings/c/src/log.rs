@@ -239,8 +239,8 @@ pub unsafe extern "C" fn ww_log_end_waits(log: *const ww_log) -> c_int {
 
 /// Removes the name and the memory of a log; the file stays. Never blocks.
 ///
-/// Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EBADMSG it is
-/// something else, which is left; -EINVAL the address; -EFAULT.
+/// Errors: -ENOENT there is none; -EBUSY it holds records that are not written: drain it first; -EUSERS as many have it
+/// open as it has room for: close one; -EBADMSG it is something else, which is left; -EINVAL the address; -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_log_remove(address: *const c_char) -> c_int {
     // SAFETY: as above.

@@ -257,3 +257,13 @@ pub unsafe extern "C" fn ww_pool_task_close(task: *mut ww_pool_task) {
     // SAFETY: as above.
     unsafe { close(task, |task| task.elsewhere.end()) };
 }
+
+/// As ww_channel_end_waits(). Errors: -EFAULT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ww_pool_task_end_waits(task: *const ww_pool_task) -> c_int {
+    // SAFETY: as above.
+    call(|| unsafe {
+        object(task, TASK)?.elsewhere.end();
+        Ok(())
+    })
+}
