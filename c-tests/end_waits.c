@@ -254,15 +254,11 @@ WAITS(filewatch, ww_filewatch_wait(handle, GENEROUS))
 WAITS(fifo, ww_fifo_read(handle, room, sizeof room, GENEROUS))
 WAITS(listener, accepted(handle))
 
-TEST(files_and_names) {
+TEST(file_locks) {
     char directory[] = "/tmp/wwends-XXXXXX", address[80];
     ww_file_options options = WW_FILE_OPTIONS_INIT;
-    ww_fifo_options fifo_options = WW_FIFO_OPTIONS_INIT;
     ww_file *file, *other;
     ww_filelock *lock;
-    ww_filewatch *watch;
-    ww_fifo *fifo;
-    ww_listener *listener;
     CHECK(mkdtemp(directory) != NULL);
     snprintf(address, sizeof address, "file:%s/f", directory);
     options.create = WW_FILE_CREATE;
@@ -273,10 +269,21 @@ TEST(files_and_names) {
     ww_filelock_release(lock);
     ww_file_close(file);
     ww_file_close(other);
-    OK(ww_filewatch_open(&watch, address, WW_FILE_REMOVED));
+    OK(ww_file_remove(address));
+    OK(rmdir(directory));
+}
+
+TEST(names) {
+    char directory[] = "/tmp/wwends-XXXXXX", address[80];
+    ww_fifo_options fifo_options = WW_FIFO_OPTIONS_INIT;
+    ww_filewatch *watch;
+    ww_fifo *fifo;
+    ww_listener *listener;
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(address, sizeof address, "file:%s/f", directory);
+    OK(ww_filewatch_open(&watch, address, WW_FILE_APPEARED));
     CHECK_ENDS(filewatch, watch);
     ww_filewatch_close(watch);
-    OK(ww_file_remove(address));
     snprintf(address, sizeof address, "fifo:%s/q", directory);
     fifo_options.create = fifo_options.keep_open = 1;
     OK(ww_fifo_open_reader(&fifo, address, &fifo_options, WW_NOW));

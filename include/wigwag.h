@@ -881,8 +881,8 @@ ssize_t ww_pipe_set_capacity(const ww_pipe *pipe, size_t size);
 int ww_pipe_is_reader(const ww_pipe *pipe);
 
 /* Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks; not to
- * be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is. Errors:
- * -EFAULT. */
+ * be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is; a wait set or
+ * event loop that watches this one has to be told of it anew. Errors: -EMFILE, -ENFILE, -EFAULT. */
 int ww_pipe_inherit(const ww_pipe *pipe);
 
 /* The descriptor, to poll or to pass on. It stays the handle's. Never blocks. Errors: -EFAULT. */

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use crate::paths;
@@ -48,8 +49,12 @@ impl Descriptor {
     /// others rely on its mode. The number gets a description of its own, where the kernel lets the pipe be opened anew:
     /// not without /proc, nor as another user, nor a FIFO for writing that nobody reads.
     pub(crate) fn share_pipe(&self, keep_on_exec: bool) -> SysResult<()> {
-        if self.never_blocks() && self.set_apart().is_ok() {
-            self.never_blocks.store(false, Ordering::Relaxed);
+        if self.never_blocks() {
+            match self.set_apart() {
+                Ok(()) => self.never_blocks.store(false, Ordering::Relaxed),
+                Err(errno @ (Errno::EMFILE | Errno::ENFILE)) => return Err(errno),
+                Err(_) => {}
+            }
         }
         self.share(keep_on_exec)
     }

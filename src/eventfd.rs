@@ -9,9 +9,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd as Kernel};
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::limits::explain_descriptors;
-use crate::sys::direct;
+use crate::sys::{SysResult, direct};
 use crate::timeout::Timeout;
-use crate::wait::{Object, Pauses};
+use crate::wait::{Object, Operation, Pauses};
 
 /// The largest value the counter can hold; adding past it waits.
 pub const EVENTFD_MAX: u64 = u64::MAX - 1;
@@ -90,9 +90,15 @@ impl EventFd {
     /// System call: write.
     #[inline]
     pub fn add(&self, value: u64, timeout: Timeout) -> Result<()> {
-        let added = match self.try_add(value) {
-            Err(error) if error.is(Errno::EAGAIN) && timeout != Timeout::Now => self.add_when_it_fits(value, timeout),
-            result => result,
+        let mut operation = self.object.operation("add", timeout);
+        let write = || direct::write(self.descriptor.as_fd(), &value.to_ne_bytes());
+        let added = if self.descriptor.never_blocks() {
+            match write() {
+                Ok(_) => Ok(()),
+                Err(errno) => self.add_when_it_fits(errno, write, &mut operation),
+            }
+        } else {
+            operation.transfer(&self.descriptor, PollFlags::POLLOUT, write).map(drop)
         };
         added.map_err(|error| {
             if error.is(Errno::EINVAL) {
@@ -103,24 +109,30 @@ impl EventFd {
         })
     }
 
-    #[inline]
-    fn try_add(&self, value: u64) -> Result<()> {
-        let mut operation = self.object.operation("add", Timeout::Now);
-        let write = || direct::write(self.descriptor.as_fd(), &value.to_ne_bytes());
-        operation.transfer(&self.descriptor, PollFlags::POLLOUT, write).map(drop)
-    }
-
     /// Writable means that 1 fits. Room for more than that cannot be waited for: it is tried, ever less often.
     #[cold]
-    fn add_when_it_fits(&self, value: u64, timeout: Timeout) -> Result<()> {
-        let mut operation = self.object.operation("add", timeout);
+    fn add_when_it_fits(
+        &self,
+        mut errno: Errno,
+        mut write: impl FnMut() -> SysResult<usize>,
+        operation: &mut Operation<'_>,
+    ) -> Result<()> {
         let mut pauses = Pauses::default();
         loop {
-            let mut room_for_one = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
-            operation.wait().poll(&mut room_for_one).map_err(|errno| operation.error(errno))?;
-            match self.try_add(value) {
-                Err(error) if error.is(Errno::EAGAIN) => pauses.sleep(&mut operation)?,
-                result => return result,
+            match errno {
+                Errno::EINTR => {}
+                Errno::EAGAIN if operation.timeout() != Timeout::Now => {
+                    let mut room_for_one = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
+                    operation.wait().poll(&mut room_for_one).map_err(|errno| operation.error(errno))?;
+                }
+                errno => return Err(operation.error(errno)),
+            }
+            match write() {
+                Ok(_) => return Ok(()),
+                Err(again) => errno = again,
+            }
+            if errno == Errno::EAGAIN {
+                pauses.sleep(operation)?;
             }
         }
     }

@@ -246,22 +246,26 @@ fn inheriting_leaves_the_common_description_as_it_is() {
 
 #[test]
 fn splicing_past_the_limit_on_file_sizes_fails_and_does_not_kill() {
-    let (reader, writer) = open();
-    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the limits are live locals.
-    let set = |limit: &libc::rlimit| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, limit) }, 0);
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut before) }, 0);
-    let file = tempfile::tempfile().unwrap();
-    nix::unistd::ftruncate(&file, 4096).unwrap();
-    nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekEnd).unwrap();
-    writer.write_all(b"kept", GENEROUS).unwrap();
-    set(&libc::rlimit { rlim_cur: 4096, ..before });
-    let result = reader.splice_to(&file, 4, GENEROUS);
-    set(&before);
-    let error = result.unwrap_err();
-    assert!(error.is(Errno::EFBIG) && error.reason().contains("RLIMIT_FSIZE"), "{error}");
-    assert_eq!(reader.splice_to(&file, 4, GENEROUS).unwrap(), 4, "nothing was taken");
+    // The limit is the whole process's.
+    fork(|| {
+        let (reader, writer) = open();
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the limits are live locals.
+        let set = |limit: &libc::rlimit| assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, limit) }, 0);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut before) }, 0);
+        let file = tempfile::tempfile().unwrap();
+        nix::unistd::ftruncate(&file, 4096).unwrap();
+        nix::unistd::lseek(&file, 0, nix::unistd::Whence::SeekEnd).unwrap();
+        writer.write_all(b"kept", GENEROUS).unwrap();
+        set(&libc::rlimit { rlim_cur: 4096, ..before });
+        let result = reader.splice_to(&file, 4, GENEROUS);
+        set(&before);
+        let error = result.unwrap_err();
+        assert!(error.is(Errno::EFBIG) && error.reason().contains("RLIMIT_FSIZE"), "{error}");
+        assert_eq!(reader.splice_to(&file, 4, GENEROUS).unwrap(), 4, "nothing was taken");
+    })
+    .join();
 }
 
 #[test]

@@ -8,7 +8,7 @@ import socket
 import threading
 
 import pytest
-from conftest import GENEROUS
+from conftest import GENEROUS, SHORT
 
 import wigwag
 
@@ -188,6 +188,18 @@ def test_a_server_that_does_not_answer_is_given_up(address):
                 with pytest.raises(PoolTimeout):
                     await pool.getconn(0.05)
                 assert pool.lease_pool.available == 1
+
+    asyncio.run(main())
+
+
+def test_a_server_that_answers_no_more_is_not_waited_for_beyond_the_timeout():
+    async def main():
+        with postgres.silent() as conninfo:
+            async with AsyncConnectionPool(wigwag.LeasePool.anonymous(1), conninfo) as pool:
+                for _ in range(2):  # the second has to clean up first
+                    with pytest.raises(PoolTimeout, match="does not answer"):
+                        await pool.getconn(4 * SHORT)
+                assert pool.lease_pool.available == 1 and pool.lease_pool.statistics().dirty == 1
 
     asyncio.run(main())
 

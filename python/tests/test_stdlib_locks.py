@@ -499,7 +499,7 @@ def test_a_timeout_that_is_no_number_is_refused():
 
 @both
 def test_an_action_may_take_longer_than_the_timeout(module):
-    barrier = module.Barrier(2, action=lambda: time.sleep(0.6), timeout=0.3)
+    barrier = module.Barrier(2, action=lambda: time.sleep(3), timeout=2)
     other = threading.Thread(target=barrier.wait)
     other.start()
     barrier.wait()

@@ -192,10 +192,7 @@ class Connections(Generic[_C]):
         """Closes those not in use, and the others when they are given back, until when their leases are renewed. Who waits
         gets an error."""
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            idle, self._idle = list(self._idle), collections.deque()
             waiters = list(self._waiters)
             keeper = self._keeper
         for waiter in waiters:
@@ -203,13 +200,17 @@ class Connections(Generic[_C]):
         self._keeper_ends.fire()
         if keeper is not None and keeper is not threading.current_thread():
             keeper.join()
-        for held in idle:
+        while True:  # of what an exception such as KeyboardInterrupt leaves, the next call
+            with self._lock:
+                held = self._idle.popleft() if self._idle else None
+            if held is None:
+                break
             self.drop(held)
         with self._lock:
             self._stir.set()
             renewer = None if self._all or self._opening else self._renewer
         if renewer is not None:
-            renewer.join()
+            renewer.join(_GONE)
         if self._owns_pool:
             self.pool.close()
 
@@ -270,25 +271,23 @@ class Connections(Generic[_C]):
         return self._open(lease, deadline)
 
     def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
-        with self._lock:
-            self._opening.add(lease)
-            if self._expires is not None and self._renewer is None:
-                self._renewer = _started(self._renew, "wigwag-lease-renewer")
+        held: Optional[Held[_C]] = None
         try:
+            with self._lock:
+                self._opening.add(lease)
+                if self._expires is not None and self._renewer is None:
+                    self._renewer = _started(self._renew, "wigwag-lease-renewer")
+            deadline = long_enough(deadline)
             if lease.dirty:
                 self._settle(lease, deadline)
                 lease.information = b""
                 lease.make_clean()
             held = Held(self._connect(lease, deadline), lease)
-        except BaseException:
-            # Who knows what the other side has made of it.
-            with self._lock:
-                self._opening.discard(lease)
-            _let_go(lease, False)
-            raise
-        with self._lock:
-            self._opening.discard(lease)
             self._all.add(held)
+        finally:
+            self._opening.discard(lease)
+            if held is None:  # who knows what the other side has made of it
+                _let_go(lease, False)
         return held
 
     def _keep_watch(self) -> None:
@@ -339,8 +338,9 @@ class Connections(Generic[_C]):
                     self._renewer = None
                     return
                 self._stir.clear()
-                leases = [*(held.lease for held in self._all), *self._opening]
-            for lease in leases:
+                # Copied at once: the garbage collector may have `forget` called in between, and no lock keeps that away.
+                held, opening = list(self._all), list(self._opening)
+            for lease in [*(one.lease for one in held), *opening]:
                 with contextlib.suppress(OSError, ValueError):  # lost: found out when it is used next
                     lease.renew()
             self._stir.wait(self._expires / 3)
@@ -391,6 +391,11 @@ def _is_wanted(lease: Lease) -> bool:
         return lease.wanted
     except ValueError:  # it was given up meanwhile
         return False
+
+
+def long_enough(deadline: Optional[float]) -> Optional[float]:
+    """A deadline by which a connection can be opened, once there is a slot for it: libpq's own minimum."""
+    return None if deadline is None else max(deadline, time.monotonic() + 2.0)
 
 
 def left(deadline: Optional[float]) -> Optional[float]:

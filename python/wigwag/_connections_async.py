@@ -20,7 +20,7 @@ import weakref
 from typing import Awaitable, Callable, Deque, Generic, List, Optional, Set, TypeVar
 
 from ._aio import call_in_thread
-from ._connections import _GONE, _LOOK_AGAIN, _TAKEN, Held, _inherited, _is_wanted, _let_go, _started, left
+from ._connections import _GONE, _LOOK_AGAIN, _TAKEN, Held, _inherited, _is_wanted, _let_go, _started, left, long_enough
 from ._wigwag import Cancel, Lease, LeasePool
 
 _C = TypeVar("_C")
@@ -279,9 +279,10 @@ class AsyncConnections(Generic[_C]):
 
     async def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
         self._opening.add(lease)
-        if self._expires is not None:
-            self._keep_watch()
         try:
+            if self._expires is not None:
+                self._keep_watch()
+            deadline = long_enough(deadline)
             if lease.dirty:
                 await self._settle(lease, deadline)
                 lease.information = b""

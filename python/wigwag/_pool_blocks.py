@@ -46,8 +46,9 @@ class Writer:
         self._free: Dict[int, List[Tuple[int, mmap.mmap]]] = {}
         self._used: Dict[int, mmap.mmap] = {}
         self._gone: Set[int] = set()
-        #: Blocks made since it was looked for those that are free again.
-        self._unlooked = 0
+        #: Blocks made since it was looked for those that are free again, and their bytes.
+        self._unlooked = self._unlooked_bytes = 0
+        self._used_bytes = 0
         self._lock = threading.Lock()
 
     def write(self, parts: List[Part], keep: bool = False) -> Tuple[int, int]:
@@ -61,16 +62,18 @@ class Writer:
         with self._lock:
             free = self._free.get(size)
             if not free:
-                # It looks at all that are used, so if these are many only once in a while.
+                # It looks at all that are used, so if these are many small ones only once in a while.
                 self._unlooked += 1
-                if self._unlooked > len(self._used) // 16:
-                    self._unlooked = 0
+                self._unlooked_bytes += size
+                is_much = self._unlooked > len(self._used) // 16 or self._unlooked_bytes > self._used_bytes // 16
+                if is_much or size > _available():
                     self._reclaim()
                     free = self._free.get(size)
             offset, block = free.pop() if free else self._make(size)
             _NUMBER.pack_into(block, _NUMBER_AT, 0)
             block[0], block[1] = 1, keep
             self._used[offset] = block
+            self._used_bytes += size
         try:
             at = _HEADER
             for part in parts:
@@ -82,11 +85,13 @@ class Writer:
         return offset, size
 
     def _reclaim(self) -> None:
+        self._unlooked = self._unlooked_bytes = 0
         gone, still_used = set(self._gone), set()
         for offset, block in list(self._used.items()):
             (number,) = _NUMBER.unpack_from(block, _NUMBER_AT)
             if block[1] == 0 and (block[0] == 0 or number in gone):
                 del self._used[offset]
+                self._used_bytes -= len(block)
                 self._free.setdefault(len(block), []).append((offset, block))
             else:
                 still_used.add(number)

@@ -266,8 +266,9 @@ class ProcessPool(Executor):
         for module in _STARTING.get(mp_context.get_start_method(), ()):
             # Here, and not first by the thread that starts workers: the caller may be in the middle of an import.
             importlib.import_module(f"multiprocessing.{module}")
+        initargs = tuple(initargs)
         tasks = make_file()
-        self._workers = _Workers(mp_context, tasks, initializer, tuple(initargs))
+        self._workers = _Workers(mp_context, tasks, initializer, initargs)
         self._raised = 0
         self._last: Optional[Dict[str, Any]] = None
         self._over = False

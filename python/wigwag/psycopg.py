@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import typing
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, Iterator, Optional, Tuple, TypeVar, Union
 
@@ -358,18 +359,17 @@ class AsyncConnectionPool(_Pool["psycopg.AsyncConnection[Any]"]):
     async def _open(self, lease: Lease, deadline: Optional[float]) -> psycopg.AsyncConnection[Any]:
         name = self._sessions.application_name(lease, self._name)
         self._sessions.begun(lease, name)
-        return await asyncio.wait_for(self._opened(lease, name, deadline), left(deadline))
-
-    async def _opened(self, lease: Lease, name: str, deadline: Optional[float]) -> psycopg.AsyncConnection[Any]:
         own = {**until(deadline, self._given), "application_name": name}
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, **{**self._kwargs, **own})
+        connecting = psycopg.AsyncConnection.connect(self._conninfo, **{**self._kwargs, **own})
+        connection = await asyncio.wait_for(connecting, left(deadline))
         try:
-            async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
-                await cursor.execute(OWN_SESSION)
-                row = await cursor.fetchone()
-                assert row is not None
-                self._sessions.noted(lease, name, *row)
-            await connection.rollback()
+            async with _bounded(connection, deadline):
+                async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:  # whatever kind the caller's are
+                    await cursor.execute(OWN_SESSION)
+                    row = await cursor.fetchone()
+                    assert row is not None
+                    self._sessions.noted(lease, name, *row)
+                await connection.rollback()
             if self._configure is not None:
                 try:
                     await self._configure(connection)
@@ -411,6 +411,31 @@ class AsyncConnectionPool(_Pool["psycopg.AsyncConnection[Any]"]):
             self._sessions.settle(lease, deadline)
 
         await call_in_thread(settle, (), None, None)  # whose end it waits for: until then the slot is kept
+
+
+@contextlib.asynccontextmanager
+async def _bounded(connection: psycopg.AsyncConnection[Any], deadline: Optional[float]) -> AsyncIterator[None]:
+    """As ``bounded``. A task that is cancelled asks the server to end its query first, which may be what does not answer."""
+    passed = False
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+
+        def end() -> None:
+            nonlocal passed
+            passed = True
+            with contextlib.suppress(OSError):  # it has gone already
+                own.shutdown(socket.SHUT_RDWR)
+
+        remaining = left(deadline)
+        alarm = None if remaining is None else asyncio.get_running_loop().call_later(remaining, end)
+        try:
+            yield
+        except Exception as error:
+            if passed:
+                raise TimeoutError("the server does not answer any more") from error
+            raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
 
 
 async def _close_async(connection: psycopg.AsyncConnection[Any]) -> bool:

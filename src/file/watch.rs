@@ -246,8 +246,12 @@ impl File {
                     operation.wait().check().map_err(|errno| operation.error(errno))?;
                     let found = place();
                     if found.is_some() && found != watched {
-                        watched = found;
-                        watch = FileWatch::open(address, FileEvents::APPEARED)?;
+                        match FileWatch::open(address, FileEvents::APPEARED) {
+                            Ok(anew) => (watch, watched) = (anew, found),
+                            // Between the removal of a link and the next: another look.
+                            Err(error) if error.is(Errno::ENOENT) || error.is(Errno::ENOTDIR) => {}
+                            Err(error) => return Err(error),
+                        }
                     }
                 }
                 happened => drop(happened?),

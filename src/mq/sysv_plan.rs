@@ -57,7 +57,8 @@ impl Plan {
         if self.bytes != 0 {
             let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
             if let Err(errno) = sys::set(id, owner, self.mode, self.bytes) {
-                if sys::status(id).is_ok_and(|status| status.msg_lspid == 0 && status.msg_qnum == 0) {
+                // Where the mode lets not even the owner look, it is taken for unused.
+                if !sys::status(id).is_ok_and(|status| status.msg_lspid != 0 || status.msg_qnum != 0) {
                     let _ = sys::remove(id); // created a moment ago; fails only if somebody else has removed it already
                 }
                 return Err(explain::resize(&self.object, errno, self.bytes));

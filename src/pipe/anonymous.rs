@@ -175,7 +175,8 @@ impl Pipe {
     }
 
     /// Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks.
-    /// Not to be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is.
+    /// Not to be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is; a
+    /// wait set or event loop that watches this one has to be told of it anew.
     ///
     /// System calls: open through /proc, dup3, fcntl(F_SETFD, F_SETFL).
     pub fn inherit(&self) -> Result<()> {

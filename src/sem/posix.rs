@@ -381,8 +381,8 @@ fn open_existing(name: &CString, address: &Address) -> SysResult<Semaphore> {
 
 /// Gives the file behind the name the mode that was asked for, from which sem_open has taken the umask.
 fn widen(address: &Address, mode: u32) {
-    // Fails only if somebody has removed it meanwhile, which changes nothing for the one that is open. In a directory that
-    // everybody may write to, a link may lie there by now: it is not followed.
+    // In a directory that everybody may write to, a link may lie there by now: it is not followed. Fails if somebody has removed
+    // it meanwhile, which changes nothing for the one that is open, and without /proc: others then get EACCES when they open it.
     let _ = Found::exactly_at(&file_of(address))
         .and_then(|found| found.give_mode(SFlag::S_IFREG, Mode::from_bits_truncate(mode)));
 }

@@ -251,8 +251,7 @@ impl Mapping {
     ///
     /// System call: madvise with MADV_POPULATE_WRITE or MADV_POPULATE_READ; on kernels before 5.14 each page is touched.
     pub fn populate(&self) -> Result<()> {
-        self.populated.store(true, Ordering::Relaxed);
-        match self.region.populate(self.access.is_writable()) {
+        let populated = match self.region.populate(self.access.is_writable()) {
             Ok(()) => {
                 POPULATE.found(true);
                 Ok(())
@@ -266,7 +265,8 @@ impl Mapping {
                 .error(Errno::ENOMEM, "populate")
                 .because("not all pages can be had: memory, huge pages or the file system ran out, or the file is shorter by now")),
             Err(errno) => Err(self.error(errno, "populate")),
-        }
+        };
+        populated.inspect(|()| self.populated.store(true, Ordering::Relaxed))
     }
 
     fn touch(&self) -> Result<()> {

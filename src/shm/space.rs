@@ -14,9 +14,9 @@ use nix::unistd::ftruncate;
 use crate::error::Error;
 use crate::limits::setting;
 use crate::paths;
-use crate::sys::SysResult;
 use crate::sys::memory::limit;
 use crate::sys::space::{WORTH_ASKING, allocate, available_memory, checked};
+use crate::sys::{SysResult, file_size};
 
 /// Makes the file at least `size` bytes long with every page reserved; existing content stays. All or nothing.
 ///
@@ -26,7 +26,7 @@ use crate::sys::space::{WORTH_ASKING, allocate, available_memory, checked};
 pub(crate) fn reserve(fd: BorrowedFd<'_>, size: u64, in_memory: bool) -> SysResult<()> {
     let found = fstat(fd)?;
     let grows = size > found.st_size.cast_unsigned();
-    // The limit on file sizes is on growth; a file may be past it already, and the kernel asks nobody then.
+    // The limit on file sizes is on growth; a file may be past it already, and fallocate asks nobody then.
     let length = if grows { checked(size)? } else { i64::try_from(size).map_err(|_| Errno::EFBIG)? };
     if in_memory && !is_on_huge_pages(fd) {
         let missing = size.saturating_sub(found.st_blocks.cast_unsigned() * 512);
@@ -40,14 +40,16 @@ pub(crate) fn reserve(fd: BorrowedFd<'_>, size: u64, in_memory: bool) -> SysResu
     }
 }
 
-/// The C library writes a byte of each block, and first reads it: not on a description for appending.
+/// The C library writes a byte of each block, and first reads it: not on a description for appending, or for writing alone.
+/// Such writes are also refused below the size that the file has, past the limit on sizes.
 fn reserve_by_writing(fd: BorrowedFd<'_>, length: i64) -> SysResult<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    if !flags.contains(OFlag::O_APPEND) {
-        return allocate(|| posix_fallocate(fd, 0, length));
+    let is_fit = flags & OFlag::O_ACCMODE == OFlag::O_RDWR && !flags.contains(OFlag::O_APPEND);
+    if is_fit || flags & OFlag::O_ACCMODE == OFlag::O_RDONLY {
+        return file_size::masked(|| allocate(|| posix_fallocate(fd, 0, length)));
     }
     let own = paths::reopen(fd, OFlag::O_RDWR)?;
-    allocate(|| posix_fallocate(&own, 0, length))
+    file_size::masked(|| allocate(|| posix_fallocate(&own, 0, length)))
 }
 
 /// Gives the file its size without pages: they are taken when first touched, and a full file system is a SIGBUS then.

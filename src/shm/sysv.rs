@@ -179,7 +179,8 @@ impl SysvShm {
             .map_err(|(object, errno)| denied(object.error(errno, "shmat"), &object, options))
             .and_then(|shm| shm.settled(options))
             .inspect_err(|_| {
-                if kernel::status(id).is_ok_and(|status| status.raw.shm_nattch == 0) {
+                // Where the mode lets not even the owner look, nobody else has attached it.
+                if !kernel::status(id).is_ok_and(|status| status.raw.shm_nattch > 0) {
                     let _ = kernel::remove(id); // as good as gone: the error that led here is what matters
                 }
             })

@@ -261,8 +261,8 @@ impl Condition {
             };
             match Errno::from_raw(error.errno()) {
                 Errno::ENOTRECOVERABLE | Errno::ESTALE | Errno::EBADMSG => return Err(error),
-                // The hook wants the wait to end, which it does with the mutex held.
-                Errno::EINTR if generation == fork::generation_in_handler() => {
+                // The hook wants the wait to end, which it does with the mutex held. If it asks again, not even that.
+                Errno::EINTR if generation == fork::generation_in_handler() && interrupted.is_some() => {
                     ended = interrupted.take().map_or(ended, Err);
                 }
                 // However it was ended: the caller is to know that the mutex is not held.

@@ -222,8 +222,8 @@ pub unsafe extern "C" fn ww_pipe_is_reader(pipe: *const ww_pipe) -> c_int {
 }
 
 /// Keeps this end open over exec, in blocking mode as programs expect of a pipe that they inherit. Never blocks; not to
-/// be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is. Errors:
-/// -EFAULT.
+/// be called while another thread uses this end. Other processes that have the end by a fork keep theirs as it is; a wait set or
+/// event loop that watches this one has to be told of it anew. Errors: -EMFILE, -ENFILE, -EFAULT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ww_pipe_inherit(pipe: *const ww_pipe) -> c_int {
     // SAFETY: as above.

@@ -52,11 +52,16 @@ impl Caller {
     fn call<'py>(&self, py: Python<'py>, message: Bytes<'_>, timeout: Option<f64>) -> PyResult<Bound<'py, PyBytes>> {
         let (caller, bytes) = (self.handle.get()?, message.as_slice());
         let timeout = crate::support::timeout(timeout)?;
-        let answer = py.detach(|| caller.call(bytes, timeout)).map_err(|error| match error.errno() {
-            libc::EREMOTEIO => Refused::new_err((error.errno(), error.reason().to_owned(), self.address.clone())),
-            _ => raise(py, error),
-        })?;
-        Ok(PyBytes::new(py, &answer))
+        let answered = match py.detach(|| caller.call(bytes, timeout)) {
+            Err(error) if error.errno() == libc::EREMOTEIO => {
+                Err(Refused::new_err((error.errno(), error.reason().to_owned(), self.address.clone())))
+            }
+            answered => Ok(answered),
+        };
+        if let Some(raised) = interrupted() {
+            return Err(raised);
+        }
+        Ok(PyBytes::new(py, &answered?.map_err(|error| raise(py, error))?))
     }
 
     /// As call, for asyncio: it waits in a thread of its own. A task that is cancelled gives its question up.

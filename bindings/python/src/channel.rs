@@ -13,7 +13,9 @@ use crate::address::AddressLike;
 use crate::channel_message::{ChannelCapabilities, ChannelMessage, ChannelStatistics, PeerOf};
 use crate::channel_returned::Returned;
 use crate::handle::Handle;
-use crate::support::{Bytes, Room, coroutine, ended, in_thread, new_bytes, raise, take_in_thread, timeout, wait};
+use crate::support::{
+    Bytes, Room, coroutine, ended, in_thread, interrupted, new_bytes, raise, take_in_thread, timeout, wait,
+};
 
 /// One end of a channel: whole messages over whichever mechanism its address names, sent from one end and received at the
 /// other.
@@ -251,7 +253,8 @@ impl Channel {
                 let _ = raised.value(py).setattr("done", done); // an exception takes any attribute
             }
             raised
-        })
+        })?;
+        interrupted().map_or(Ok(()), Err)
     }
 
     /// Receive one message; waits for one. The end that sends over a socket receives answers with this.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::c_char;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use pyo3::buffer::PyUntypedBuffer;
@@ -13,6 +13,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use wigwag::{Error, Timeout};
 
+/// Where Python's main thread is not the process's first, the one that imports this is it in all likelihood.
+static IMPORTED_BY: AtomicI32 = AtomicI32::new(0);
+
 thread_local! {
     /// What a Python signal handler raised inside a wait of this thread.
     static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
@@ -20,7 +23,13 @@ thread_local! {
 
 /// Has Python's signal handlers run inside the core's waits; what they raise ends the wait.
 pub(crate) fn install_interrupt_hook() {
+    // SAFETY: asks for a number.
+    IMPORTED_BY.store(unsafe { libc::gettid() }, Ordering::Relaxed);
     wigwag::set_interrupt_hook(|| {
+        // Handlers run in the main thread only; the others are not to wait for the interpreter.
+        if !is_main_thread() {
+            return false;
+        }
         let stop = Python::try_attach(|py| match py.check_signals() {
             Ok(()) => false,
             Err(raised) => {
@@ -30,6 +39,13 @@ pub(crate) fn install_interrupt_hook() {
         });
         stop.unwrap_or(false) // the interpreter has ended, and runs no handlers
     });
+}
+
+/// Whether this is the thread that imported the module or the process's first, which a fork makes of any.
+fn is_main_thread() -> bool {
+    // SAFETY: asks for a number.
+    let this = unsafe { libc::gettid() };
+    this.unsigned_abs() == std::process::id() || this == IMPORTED_BY.load(Ordering::Relaxed)
 }
 
 /// The exception for an error: the subclass of OSError that its errno selects, with `errno`, `strerror` and `filename`
