@@ -81,7 +81,7 @@ struct Slot {
     first: AtomicPtr<Node>,
     /// Fork generation and number of handlers that are walking: a sink is freed when none is.
     inside: AtomicU64,
-    /// What was there before, null while our handler is not installed.
+    /// What ours was put over; after it was taken away again, what lies beneath the one that was put back. Null if there is none.
     earlier: AtomicPtr<Earlier>,
     /// Held while subscriptions change.
     lock: Lock,
