@@ -6,15 +6,15 @@
  * Rules that hold for every function, unless it says otherwise:
  *
  * Errors. Functions return 0 or a count on success and a negated errno on failure, nothing else. Outputs are written only
- * on success; exceptions are `size_t *done` and `*sent` (how far a transfer came, always written) and `*true_size` (with
- * -EMSGSIZE). ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Possible
+ * on success; exceptions are `size_t *done` and `*sent` (how far a transfer came, always written) and `*true_size` or
+ * `*length` (with -EMSGSIZE). ww_last_error() tells, for the calling thread, the operation, the object, the cause and the remedy. Possible
  * everywhere, named below or not: -EFAULT, a NULL pointer where none may be; -EINVAL, a size of more than half the address
  * space; -ENOMEM; -ENOTRECOVERABLE, a defect of the library was met and stopped at this call; where an address is given,
  * -EINVAL, it is none, or of a scheme that the call is not for, and -ENAMETOOLONG, its name is longer than such an object's
  * can be; and for calls that can wait:
  *   -EAGAIN      the call would block, and the timeout is WW_NOW
  *   -ETIMEDOUT   the deadline passed; never early
- *   -ECANCELED   a ww_cancel fired, or another thread closed the object
+ *   -ECANCELED   a ww_cancel fired, or another thread closed the object or ended its waits
  *   -EINVAL      the timeout is negative and not WW_FOREVER
  * -EINTR never comes back: after a signal the call goes on with the time that is left. SIGPIPE is never raised.
  *

@@ -95,15 +95,21 @@ fn half_an_answer_of_the_dead_does_not_hide_the_next_receivers() {
     drop(directory);
 }
 
+/// A receiver and a sender whose first question has its answer under way, and whose second nobody has read.
+fn in_the_middle(scheme: &str) -> (tempfile::TempDir, Channel, Channel) {
+    let (directory, address) = fresh(scheme);
+    let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+    let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+    sender.send(b"one", GENEROUS).unwrap();
+    answer(&receiver, b"one", b"first");
+    sender.send(b"two", GENEROUS).unwrap();
+    (directory, receiver, sender)
+}
+
 #[test]
 fn an_answer_of_a_receiver_that_went_without_reading_all_is_received() {
     for scheme in ["unix", "unix-seqpacket"] {
-        let (_directory, address) = fresh(scheme);
-        let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
-        let sender = Channel::open_sender(&address, GENEROUS).unwrap();
-        sender.send(b"one", GENEROUS).unwrap();
-        answer(&receiver, b"one", b"first");
-        sender.send(b"two", GENEROUS).unwrap();
+        let (_directory, receiver, sender) = in_the_middle(scheme);
         drop(receiver);
         assert_eq!(sender.recv_message(GENEROUS).unwrap().data, b"first", "{scheme}");
         let error = sender.recv_message(GENEROUS).unwrap_err();
@@ -114,12 +120,7 @@ fn an_answer_of_a_receiver_that_went_without_reading_all_is_received() {
 #[test]
 fn messages_of_a_sender_that_went_without_reading_its_answers_are_received() {
     for scheme in ["unix", "unix-seqpacket"] {
-        let (_directory, address) = fresh(scheme);
-        let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
-        let sender = Channel::open_sender(&address, GENEROUS).unwrap();
-        sender.send(b"one", GENEROUS).unwrap();
-        answer(&receiver, b"one", b"never read");
-        sender.send(b"two", GENEROUS).unwrap();
+        let (_directory, receiver, sender) = in_the_middle(scheme);
         drop(sender);
         assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"two", "{scheme}");
     }
