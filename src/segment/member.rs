@@ -336,14 +336,16 @@ impl Member {
                 continue;
             }
             let visible = participant.namespace.load(Ordering::Relaxed) == own.1 && own.1 != 0;
+            let waiting = participant.waiting.load(Ordering::Acquire); // pairs with the Release in `waiting`
+            let began = if waiting > 0 { participant.waiting_since.load(Ordering::Relaxed) } else { 0 };
             visit(Peer {
                 tag: Tag::new(index, epoch),
                 is_self: index == own.0,
                 pid: visible.then(|| participant.pid.load(Ordering::Relaxed)),
                 roles: participant.roles.load(Ordering::Relaxed),
                 since: UNIX_EPOCH + Duration::from_secs(participant.since.load(Ordering::Relaxed).min(1 << 40)),
-                waiting: participant.waiting.load(Ordering::Relaxed),
-                waiting_since: since(participant.waiting_since.load(Ordering::Relaxed)),
+                waiting,
+                waiting_since: since(began),
             });
         }
         Ok(())
@@ -362,9 +364,14 @@ impl Member {
             return Ok(None); // a child that has not joined has no place to say it
         }
         let participant = self.participant(self.place.load(Ordering::Relaxed) as u32)?;
-        // Relaxed, here and in `drop`: for others to see, and nothing hangs on it.
-        if participant.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+        // Relaxed, here and in `drop`: for others to see, and nothing hangs on it; but since when comes before that (Release,
+        // pairs with the Acquire in `each`), and stays when it is over, so that who is seen to wait does so since some time.
+        let is_first = participant.waiting.load(Ordering::Relaxed) == 0;
+        if is_first {
             participant.waiting_since.store(wall_clock(), Ordering::Relaxed);
+        }
+        if participant.waiting.fetch_add(1, Ordering::Release) == 0 && !is_first {
+            participant.waiting_since.store(wall_clock(), Ordering::Relaxed); // the others have ended meanwhile
         }
         Ok(Some(Waiting { participant, generation: fork::generation_in_handler() }))
     }
@@ -491,13 +498,10 @@ impl Drop for Waiting<'_> {
             return; // a copy in a child
         }
         // Not below 0: should this member have been declared dead, the place may be another's, who counts anew.
-        let less = self
+        let _ = self
             .participant
             .waiting
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| waiting.checked_sub(1));
-        if less == Ok(1) {
-            self.participant.waiting_since.store(0, Ordering::Relaxed);
-        }
     }
 }
 
