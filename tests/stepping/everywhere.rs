@@ -1,6 +1,7 @@
 //! Every operation of a list, with victims killed and stopped at each of its points. The operations are shared among as
 //! many processes as there are processors.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use nix::unistd::Pid;
 use super::{Kind, Point};
 
 /// What an operation's victim is done to: killed at a point, or stopped there until the others have gone on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     Killed,
     Stopped,
@@ -67,16 +68,21 @@ fn one_operation(shared: &Shared, name: &str, points: &[Point], run: impl Fn(Poi
     let began = Instant::now();
     assert!(!points.is_empty(), "{name}: nothing to see");
     let (mut killed, mut stopped, mut missed, mut longest) = (0, 0, 0, Duration::ZERO);
+    let mut met = HashMap::new();
     for point in points {
         for (end, count) in [(End::Killed, &mut killed), (End::Stopped, &mut stopped)] {
-            match run(*point, end) {
+            let held_up = run(*point, end);
+            *met.entry((point.at, end)).or_insert(false) |= held_up.is_some();
+            match held_up {
                 Some(held_up) => (*count, longest) = (*count + 1, longest.max(held_up)),
                 None => missed += 1,
             }
         }
     }
-    // The clock decides how often some things are tried, and whether the second that is stored is another one.
-    assert!(killed > missed && stopped > missed, "{name}: {killed} killed, {stopped} stopped, {missed} missed");
+    // The clock decides how often some things are tried, and whether the second that is stored is another one; so a visit may be
+    // missing, but few instructions are.
+    let unmet = met.values().filter(|met| !**met).count();
+    assert!(unmet * 2 < met.len(), "{name}: {unmet} of {} never met, {killed} killed, {stopped} stopped", met.len());
     shared.killed.fetch_add(killed, SeqCst);
     shared.stopped.fetch_add(stopped, SeqCst);
     let calls = points.iter().filter(|point| point.kind == Kind::BeforeCall).count();
