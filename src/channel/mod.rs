@@ -4,6 +4,7 @@ mod call;
 mod capabilities;
 mod connecting;
 mod connection;
+mod count;
 mod datagrams;
 mod durable;
 mod fragments;
@@ -25,7 +26,6 @@ mod way_back;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -44,6 +44,7 @@ use crate::timeout::Timeout;
 use crate::topic::Topic;
 use crate::waitset::Interest;
 use connection::Connection;
+use count::Count;
 use datagrams::{DatagramReceiver, DatagramSender};
 use durable::{FileReceiver, FileSender};
 use memory::{ring, subscription, topic};
@@ -158,8 +159,8 @@ pub struct Channel {
     transport: Box<dyn Transport>,
     /// What can be opened to reach this end, where that is not the address itself.
     local: Option<Address>,
-    sent: AtomicU64,
-    received: AtomicU64,
+    sent: Count,
+    received: Count,
     shown: Shown,
 }
 
@@ -297,8 +298,8 @@ impl Channel {
             direction,
             transport,
             local,
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
+            sent: Count::default(),
+            received: Count::default(),
             shown: Shown::default(),
         }
     }
@@ -339,7 +340,7 @@ impl Channel {
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {
         self.require(Direction::Out, "send")?;
         self.transport.send(message, 0, timeout)?;
-        self.sent.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        self.sent.add(1);
         Ok(())
     }
 
@@ -353,7 +354,7 @@ impl Channel {
             return Err(refusal::no_priorities(self.error(Errno::ENOTSUP, "send")));
         }
         self.transport.send(message, priority, timeout)?;
-        self.sent.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        self.sent.add(1);
         Ok(())
     }
 
@@ -373,7 +374,7 @@ impl Channel {
             return (0, Err(error));
         }
         let (done, result) = self.transport.send_batch(messages, timeout);
-        self.sent.fetch_add(done as u64, Ordering::Relaxed); // a count for people: orders nothing
+        self.sent.add(done as u64);
         (done, result)
     }
 
@@ -394,7 +395,7 @@ impl Channel {
             self.require_answers()?;
         }
         let received = self.transport.recv(buffer, timeout)?;
-        self.received.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        self.received.add(1);
         Ok(received)
     }
 
@@ -408,7 +409,7 @@ impl Channel {
             self.require_answers()?;
         }
         let received = self.transport.recv_more(buffer, Timeout::Now)?;
-        self.received.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        self.received.add(1);
         Ok(received)
     }
 
@@ -463,7 +464,7 @@ impl Channel {
     pub fn reply(&self, peer: &ChannelPeer, message: &[u8], timeout: Timeout) -> Result<()> {
         self.require(Direction::In, "reply")?;
         self.transport.reply(peer, message, timeout)?;
-        self.sent.fetch_add(1, Ordering::Relaxed); // a count for people: orders nothing
+        self.sent.add(1);
         Ok(())
     }
 
@@ -497,11 +498,8 @@ impl Channel {
 
     /// Counts of this end, and of the mechanism where it keeps any. Never blocks.
     pub fn statistics(&self) -> ChannelStatistics {
-        let mut statistics = ChannelStatistics {
-            sent: self.sent.load(Ordering::Relaxed),
-            received: self.received.load(Ordering::Relaxed),
-            ..Default::default()
-        };
+        let mut statistics =
+            ChannelStatistics { sent: self.sent.get(), received: self.received.get(), ..Default::default() };
         self.transport.count(&mut statistics);
         statistics
     }

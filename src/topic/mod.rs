@@ -356,15 +356,18 @@ impl Topic {
                 .because("the message is larger than the topic's largest; make the topic with a larger one")
                 .with_true_size(log.geometry.largest));
         }
-        let attempt = || {
-            let me = log.member.tag()?;
-            Ok(log.claim(me, length, |sequence, needed| log.is_passed(sequence, needed))?.map(|held| (me, held)))
-        };
-        match attempt() {
+        match self.try_claim(length) {
             Ok(Some(claimed)) => Ok(claimed),
-            Ok(None) => self.patience.wait(self, operation, attempt),
+            Ok(None) => self.patience.wait(self, operation, || self.try_claim(length)),
             Err(errno) => Err(explained(operation.error(errno))),
         }
+    }
+
+    #[inline(always)]
+    fn try_claim(&self, length: usize) -> SysResult<Option<(Tag, Held)>> {
+        let log = self.log();
+        let me = log.member.tag()?;
+        Ok(log.claim(me, length, |sequence, needed| log.is_passed(sequence, needed))?.map(|held| (me, held)))
     }
 
     #[inline]

@@ -105,10 +105,9 @@ impl Subscription {
     #[inline]
     pub fn recv(&self, buffer: &mut [u8], timeout: Timeout) -> Result<TopicReceived> {
         let mut operation = self.object.operation("recv", timeout);
-        let mut attempt = || self.try_recv(buffer);
-        let got = match attempt() {
+        let got = match self.try_recv(buffer) {
             Ok(Some(got)) => got,
-            Ok(None) => self.patience.wait(self, &mut operation, attempt)?,
+            Ok(None) => self.patience.wait(self, &mut operation, || self.try_recv(buffer))?,
             Err(errno) => return Err(explained(operation.error(errno))),
         };
         match got {
@@ -242,7 +241,7 @@ impl Subscription {
         Ok(hands)
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_recv(&self, buffer: &mut [u8]) -> SysResult<Option<Got>> {
         let mut hands = self.turn()?;
         let mut tried = 0;
