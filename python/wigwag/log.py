@@ -79,21 +79,25 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record. Once it has returned, the record is lost by nobody's death."""
         try:
-            if self.log.closed:
-                self._emit_late(record)
-            elif self.formatter is None:
+            if self.formatter is None:
                 self._log_record(record, None, self._fields)
             elif self.log.is_enabled(record.levelno):
                 self._log_record(record, self.format(record), self._fields)
         except Exception:
-            self.handleError(record)
+            self._emit_late(record)
 
     def _emit_late(self, record: logging.LogRecord) -> None:
-        """As ``logging.FileHandler``, which opens its file again: what a program says after ``logging.shutdown``."""
-        with Log.open(self._address, **{**self._options, "writer": "never"}) as log:
-            if log.is_enabled(record.levelno):
-                log.log_record(record, None if self.formatter is None else self.format(record), self._fields)
-                log.drain(self.flush_timeout)
+        """As ``logging.FileHandler``, which opens its file again: what a program says after ``logging.shutdown``. Called while an
+        exception is handled, so that nobody else pays for it."""
+        try:
+            if not self.log.closed:
+                raise
+            with Log.open(self._address, **{**self._options, "writer": "never"}) as log:
+                if log.is_enabled(record.levelno):
+                    log.log_record(record, None if self.formatter is None else self.format(record), self._fields)
+                    log.drain(self.flush_timeout)
+        except Exception:
+            self.handleError(record)
 
     def flush(self) -> None:
         """Wait until all that was logged, by whatever process, is in the file. Raises OSError if it cannot be written at
