@@ -1066,19 +1066,6 @@ typedef struct ww_signal_action ww_signal_action;
 /* A function that runs inside the signal handler. */
 typedef struct ww_signal_raw ww_signal_raw;
 
-/* The wish that this process should end, as its user or supervisor sends it: WW_SIGTERM or WW_SIGINT.
- *
- * While it is open these signals no longer end the process. May be shared between threads. Fork: as ww_signal; the wish
- * to the parent is none to the child. */
-typedef struct ww_signal_shutdown ww_signal_shutdown;
-
-/* A process to send signals to that stays the same one: once it has ended and is reaped, sending fails with -ESRCH,
- * also when its number has gone to another.
- *
- * That holds from the opening on: do it while the process cannot have been reaped, as its parent or with a message from
- * it at hand. May be shared between threads. */
-typedef struct ww_signal_target ww_signal_target;
-
 /* How signals are received; initialise with WW_SIGNAL_OPTIONS_INIT. */
 typedef struct ww_signal_options {
     size_t size;
@@ -1122,22 +1109,6 @@ typedef struct ww_signal_mask {
     int blocked;
     int reserved;
 } ww_signal_mask;
-
-/* How a wish to end is received; initialise with WW_SIGNAL_SHUTDOWN_OPTIONS_INIT. */
-typedef struct ww_signal_shutdown_options {
-    size_t size;
-    /* The signals that ask for the end; NULL for WW_SIGTERM and WW_SIGINT. */
-    const int *signals;
-    /* How many signals there are; 0 with NULL. */
-    size_t count;
-    /* Fired by the first of them: every wait in its scope returns -ECANCELED. NULL for none; may be closed any time. */
-    const ww_cancel *cancel;
-    /* 1: a second one is left to the earlier handler or the default action, which ends the process at once. */
-    int second_ends;
-    /* 1: handlers that were there before are not called. */
-    int unchained;
-} ww_signal_shutdown_options;
-#define WW_SIGNAL_SHUTDOWN_OPTIONS_INIT WW_INIT(ww_signal_shutdown_options)
 
 /* The number of a signal by its name, with or without SIG: "USR1", "SIGTERM", "RTMIN+3", "10".
  *
@@ -1261,6 +1232,16 @@ int ww_signal_restore(const ww_signal_mask *saved);
  * library, or none at all; -EBUSY the signal that this library uses itself; -EFAULT. */
 int ww_signal_wait(const int *signals, size_t count, ww_signal_info *info, int64_t timeout_ns);
 
+
+/* ---- Sending signals ---- */
+
+/* A process to send signals to that stays the same one: once it has ended and is reaped, sending fails with -ESRCH,
+ * also when its number has gone to another.
+ *
+ * That holds from the opening on: do it while the process cannot have been reaped, as its parent or with a message from
+ * it at hand. May be shared between threads. */
+typedef struct ww_signal_target ww_signal_target;
+
 /* Sends a signal to a process. Never blocks. The number may by now belong to another process than the one meant:
  * ww_signal_target excludes that.
  *
@@ -1323,6 +1304,31 @@ int ww_signal_target_fd(const ww_signal_target *target);
  * then the time at which the process started is compared first, which leaves a moment for the number to change hands.
  * NULL for a NULL target. Never blocks. The text is the library's and good for ever. */
 const char *ww_signal_target_path(const ww_signal_target *target);
+
+
+/* ---- Shutdown by signal ---- */
+
+/* The wish that this process should end, as its user or supervisor sends it: WW_SIGTERM or WW_SIGINT.
+ *
+ * While it is open these signals no longer end the process. May be shared between threads. Fork: as ww_signal; the wish
+ * to the parent is none to the child. */
+typedef struct ww_signal_shutdown ww_signal_shutdown;
+
+/* How a wish to end is received; initialise with WW_SIGNAL_SHUTDOWN_OPTIONS_INIT. */
+typedef struct ww_signal_shutdown_options {
+    size_t size;
+    /* The signals that ask for the end; NULL for WW_SIGTERM and WW_SIGINT. */
+    const int *signals;
+    /* How many signals there are; 0 with NULL. */
+    size_t count;
+    /* Fired by the first of them: every wait in its scope returns -ECANCELED. NULL for none; may be closed any time. */
+    const ww_cancel *cancel;
+    /* 1: a second one is left to the earlier handler or the default action, which ends the process at once. */
+    int second_ends;
+    /* 1: handlers that were there before are not called. */
+    int unchained;
+} ww_signal_shutdown_options;
+#define WW_SIGNAL_SHUTDOWN_OPTIONS_INIT WW_INIT(ww_signal_shutdown_options)
 
 /* Turns WW_SIGTERM and WW_SIGINT, or the signals of the options, into a wish that this process should end; NULL options
  * mean defaults. Close it with ww_signal_shutdown_close().

@@ -35,6 +35,10 @@ pub mod fifo;
 
 pub mod signal;
 
+pub mod signal_send;
+
+pub mod signal_shutdown;
+
 pub mod sysv_shm;
 
 pub mod shm;

@@ -6,15 +6,14 @@ use std::sync::{Arc, LazyLock};
 
 use libc::{pid_t, ssize_t, uid_t};
 use wigwag::{
-    DefaultAction, Error, RawSubscription, Result, Shutdown, ShutdownOptions, Signal, SignalAction, SignalInfo,
-    SignalMask, SignalTarget, Signals, SignalsOptions,
+    DefaultAction, Error, RawSubscription, Result, Signal, SignalAction, SignalInfo, SignalMask, Signals,
+    SignalsOptions,
 };
 
 use crate::boundary::{
-    Options, address, adopt, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_if_wanted,
-    take, text, timeout,
+    Options, address, bytes, call, close, expect_out, flag, give, invalid, object, options, put, put_if_wanted, take,
+    text, timeout,
 };
-use crate::cancel::ww_cancel;
 
 /// The numbers of the classic signals on Linux, so that signal.h is not needed; real-time signals come from
 /// ww_signal_number("RTMIN+3"), as their numbers are not constants.
@@ -180,44 +179,11 @@ pub struct ww_signal_mask {
     pub reserved: c_int,
 }
 
-/// A process to send signals to that stays the same one: once it has ended and is reaped, sending fails with -ESRCH,
-/// also when its number has gone to another.
-///
-/// That holds from the opening on: do it while the process cannot have been reaped, as its parent or with a message from
-/// it at hand. May be shared between threads.
-pub struct ww_signal_target(SignalTarget);
-
-/// The wish that this process should end, as its user or supervisor sends it: WW_SIGTERM or WW_SIGINT.
-///
-/// While it is open these signals no longer end the process. May be shared between threads. Fork: as ww_signal; the wish
-/// to the parent is none to the child.
-pub struct ww_signal_shutdown(Shutdown);
-
-/// How a wish to end is received; initialise with WW_SIGNAL_SHUTDOWN_OPTIONS_INIT.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-pub struct ww_signal_shutdown_options {
-    pub size: usize,
-    /// The signals that ask for the end; NULL for WW_SIGTERM and WW_SIGINT.
-    pub signals: *const c_int,
-    /// How many signals there are; 0 with NULL.
-    pub count: usize,
-    /// Fired by the first of them: every wait in its scope returns -ECANCELED. NULL for none; may be closed any time.
-    pub cancel: *const ww_cancel,
-    /// 1: a second one is left to the earlier handler or the default action, which ends the process at once.
-    pub second_ends: c_int,
-    /// 1: handlers that were there before are not called.
-    pub unchained: c_int,
-}
-
-// SAFETY: repr(C), size first, no padding, any bytes are valid: the pointers are looked at as other arguments are.
-unsafe impl Options for ww_signal_shutdown_options {}
-
 /// A list of signals as C has it.
 ///
 /// # Safety
 /// `signals` is NULL or points to `count` numbers.
-unsafe fn list(signals: *const c_int, count: usize) -> Result<Vec<Signal>> {
+pub(crate) unsafe fn list(signals: *const c_int, count: usize) -> Result<Vec<Signal>> {
     let size = count.saturating_mul(size_of::<c_int>());
     // SAFETY: as the caller promises.
     let numbers = unsafe { bytes(signals.cast(), size) }?;
@@ -556,225 +522,4 @@ pub unsafe extern "C" fn ww_signal_wait(
         };
         put(info, ww_signal_info::from(&taken), "info")
     })
-}
-
-/// Sends a signal to a process. Never blocks. The number may by now belong to another process than the one meant:
-/// ww_signal_target excludes that.
-///
-/// Errors: -ESRCH there is no such process; -EPERM it belongs to another user; -EINVAL a pid below 1, or no signal.
-#[unsafe(no_mangle)]
-pub extern "C" fn ww_signal_send(pid: pid_t, signal: c_int) -> c_int {
-    call(|| Signal::from_number(signal)?.send(pid))
-}
-
-/// Sends a signal to a process with a number: real-time signals queue up, in order; of a classic signal one is pending
-/// at a time. Never blocks.
-///
-/// Errors: -EAGAIN the receiver has as many signals pending as its RLIMIT_SIGPENDING allows, nothing was sent;
-/// otherwise as ww_signal_send().
-#[unsafe(no_mangle)]
-pub extern "C" fn ww_signal_send_value(pid: pid_t, signal: c_int, value: c_int) -> c_int {
-    call(|| Signal::from_number(signal)?.send_value(pid, value))
-}
-
-/// Sends a signal to every process of a process group. Never blocks. Errors: as ww_signal_send(); -EINVAL below 2.
-#[unsafe(no_mangle)]
-pub extern "C" fn ww_signal_send_group(group: pid_t, signal: c_int) -> c_int {
-    call(|| Signal::from_number(signal)?.send_to_group(group))
-}
-
-/// Sends a signal to one thread of a process. Never blocks. Errors: as ww_signal_send(); -ESRCH also if the thread is
-/// not one of that process.
-#[unsafe(no_mangle)]
-pub extern "C" fn ww_signal_send_thread(pid: pid_t, thread: pid_t, signal: c_int) -> c_int {
-    call(|| Signal::from_number(signal)?.send_to_thread(pid, thread))
-}
-
-/// The calling thread's number, for ww_signal_send_thread(). Never blocks, never fails.
-#[unsafe(no_mangle)]
-pub extern "C" fn ww_signal_this_thread() -> pid_t {
-    Signal::this_thread()
-}
-
-/// Takes hold of the process that has this number now. Close it with ww_signal_target_close().
-///
-/// Never blocks. Errors: -ESRCH there is none; -EINVAL a number below 1, or a further thread's; -EMFILE, -ENFILE.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_open(out: *mut *mut ww_signal_target, pid: pid_t) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        expect_out(out)?;
-        give(out, ww_signal_target(SignalTarget::open(pid)?))
-    })
-}
-
-/// The same by an address such as "signal:USR1@1234", whose signal goes to *signal (which may be NULL).
-///
-/// Never blocks. Errors: as ww_signal_target_open(); -EINVAL the address, also one without a pid.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_open_address(
-    out: *mut *mut ww_signal_target,
-    address: *const c_char,
-    signal: *mut c_int,
-) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        expect_out(out)?;
-        let (target, named) = SignalTarget::at(&self::address(address)?)?;
-        give(out, ww_signal_target(target))?;
-        put_if_wanted(signal, named.number());
-        Ok(())
-    })
-}
-
-/// Takes over a pidfd. The handle uses a copy and closes fd; after an error fd stays the caller's. Never blocks.
-/// Errors: -EBADF it is none; -EMFILE.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_from_fd(out: *mut *mut ww_signal_target, fd: c_int) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        expect_out(out)?;
-        give(out, ww_signal_target(adopt(fd, "pidfd", SignalTarget::from_fd)?))
-    })
-}
-
-/// Lets go of the process, which is not affected. NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_close(target: *mut ww_signal_target) {
-    // SAFETY: as above.
-    drop(unsafe { take(target) });
-}
-
-/// Sends a signal. Never blocks. Errors: -ESRCH the process has ended and was reaped; -EPERM it belongs to another user;
-/// -EINVAL no signal; -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_send(target: *const ww_signal_target, signal: c_int) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { object(target, "target")?.0.send(Signal::from_number(signal)?) })
-}
-
-/// Sends a signal with a number. Never blocks. Errors: as ww_signal_target_send(); -EAGAIN as ww_signal_send_value().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_send_value(
-    target: *const ww_signal_target,
-    signal: c_int,
-    value: c_int,
-) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { object(target, "target")?.0.send_value(Signal::from_number(signal)?, value) })
-}
-
-/// Whether the process is there still, 1 or 0; one that has ended and is not reaped yet is. Never blocks.
-/// Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_exists(target: *const ww_signal_target) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { Ok(c_int::from(object(target, "target")?.0.exists())) })
-}
-
-/// Its number. Never blocks. Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_pid(target: *const ww_signal_target) -> pid_t {
-    // SAFETY: as above.
-    call(|| unsafe { Ok(object(target, "target")?.0.pid()) })
-}
-
-/// The pidfd, readable once the process has ended. It stays the handle's. Never blocks.
-/// Errors: -ENOTSUP the kernel has none; -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_fd(target: *const ww_signal_target) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        object(target, "target")?.0.pidfd().map(|pidfd| pidfd.as_raw_fd()).ok_or_else(|| {
-            Error::from_raw(libc::ENOTSUP, "pidfd")
-                .because("this kernel, or the sandbox that the process runs in, has no pidfd_open")
-        })
-    })
-}
-
-/// How signals get there: "pidfd_send_signal", which cannot meet another process, or "kill" where the kernel lacks it:
-/// then the time at which the process started is compared first, which leaves a moment for the number to change hands.
-/// NULL for a NULL target. Never blocks. The text is the library's and good for ever.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_target_path(target: *const ww_signal_target) -> *const c_char {
-    // SAFETY: as above.
-    match unsafe { target.as_ref() } {
-        Some(target) if target.0.path() == "kill" => c"kill".as_ptr(),
-        Some(_) => c"pidfd_send_signal".as_ptr(),
-        None => std::ptr::null(),
-    }
-}
-
-/// Turns WW_SIGTERM and WW_SIGINT, or the signals of the options, into a wish that this process should end; NULL options
-/// mean defaults. Close it with ww_signal_shutdown_close().
-///
-/// Never blocks. Errors: -EINVAL WW_SIGKILL, WW_SIGSTOP, a signal of the C library, a fault, or an option; -EBUSY the
-/// signal that this library uses itself; -EMFILE, -ENFILE no descriptor is left.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_open(
-    out: *mut *mut ww_signal_shutdown,
-    options: *const ww_signal_shutdown_options,
-) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        expect_out(out)?;
-        let given = self::options(options, "ww_signal_shutdown_options")?;
-        let signals = list(given.signals, given.count)?; // none: the usual ones
-        let unchained = flag(given.unchained, "ww_signal_shutdown_options.unchained")?;
-        let options = ShutdownOptions {
-            signals,
-            unchained: if unchained { Signal::all().collect() } else { Vec::new() },
-            cancel: given.cancel.as_ref().map(|cancel| cancel.0.clone()),
-            second_ends: flag(given.second_ends, "ww_signal_shutdown_options.second_ends")?,
-        };
-        give(out, ww_signal_shutdown(Shutdown::open(options)?))
-    })
-}
-
-/// Puts back what the signals did before; threads that wait return -ECANCELED first. NULL is allowed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_close(shutdown: *mut ww_signal_shutdown) {
-    // SAFETY: as above.
-    unsafe { close(shutdown, |shutdown| shutdown.0.end_waits()) };
-}
-
-/// As ww_channel_end_waits(). Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_end_waits(shutdown: *const ww_signal_shutdown) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe {
-        object(shutdown, "shutdown")?.0.end_waits();
-        Ok(())
-    })
-}
-
-/// The signal that asked for the end, or 0 if none has. Never blocks. Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_requested(shutdown: *const ww_signal_shutdown) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { Ok(object(shutdown, "shutdown")?.0.requested().map_or(0, Signal::number)) })
-}
-
-/// Waits until the end is asked for, again at once each time after; the signal that asked.
-///
-/// Errors: -EAGAIN, -ETIMEDOUT, -ECANCELED; in a forked child -EMFILE, -ENFILE; -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_wait(shutdown: *const ww_signal_shutdown, timeout_ns: i64) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { object(shutdown, "shutdown")?.0.wait(timeout(timeout_ns)?).map(Signal::number) })
-}
-
-/// How often the end was asked for. Never blocks. Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_count(shutdown: *const ww_signal_shutdown) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { Ok(c_int::try_from(object(shutdown, "shutdown")?.0.count()).unwrap_or(c_int::MAX)) })
-}
-
-/// The descriptor, to poll: readable from the first wish on; not to be read from. It stays the handle's. Never blocks.
-/// Errors: -EFAULT.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn ww_signal_shutdown_fd(shutdown: *const ww_signal_shutdown) -> c_int {
-    // SAFETY: as above.
-    call(|| unsafe { Ok(object(shutdown, "shutdown")?.0.as_fd().as_raw_fd()) })
 }
