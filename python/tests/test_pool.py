@@ -274,6 +274,16 @@ def test_a_callback_may_kill_other_tasks():
         assert quick.result(GENEROUS) and said == [True]
 
 
+def test_a_callback_that_exits_holds_up_no_other_task(caplog):
+    with ProcessPool(1, "fork") as pool:
+        first, second, said = pool.submit(nap, 0.1), pool.submit(identity, 2), []
+        first.add_done_callback(lambda future: sys.exit("of a callback"))
+        first.add_done_callback(lambda future: said.append(future.done()))
+        assert first.result(GENEROUS) and second.result(GENEROUS) == 2
+        assert pool.submit(identity, 3).result(GENEROUS) == 3
+        assert said == [True] and "exception calling callback" in caplog.text
+
+
 def test_a_callback_may_shut_the_pool_down():
     pool = ProcessPool(2, "fork")
     futures = [pool.submit(nap, 0.1)] + [pool.submit(identity, n) for n in range(500)]

@@ -72,7 +72,20 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 else:
                     waiter.add_exception(self)
             claim.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        # As the base class does it, but for SystemExit and the like: those keep no other callback from its call.
+        raised: Optional[BaseException] = None
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except Exception:
+                _base.LOGGER.exception("exception calling callback for %r", self)
+            except BaseException as error:
+                raised = error
+        if raised is not None:
+            raise raised
 
     def cancel(self) -> bool:
         """Cancel the task unless it has begun; whether it is cancelled."""

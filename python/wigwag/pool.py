@@ -425,7 +425,10 @@ class ProcessPool(Executor):
                 future = futures.pop(number, None)
                 if future is None or self._early.pop(number, None) is None:
                     continue
-            self._settle(future, kind, what)
+            try:
+                self._settle(future, kind, what)
+            except BaseException:  # of a callback, such as SystemExit: the others wait for this thread
+                _base.LOGGER.exception("exception calling callback for %r", future)
 
     def _settle(self, future: TaskFuture, kind: int, what: Any) -> None:
         result, error = None, None
