@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, as_completed
 
 import pytest
@@ -37,6 +39,18 @@ def fail(text):
 def nap(seconds):
     time.sleep(seconds)
     return os.getpid()
+
+
+def touch(path):
+    time.sleep(0.1)
+    path.touch()
+
+
+def until(condition):
+    deadline = time.monotonic() + GENEROUS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def end(how):
@@ -282,6 +296,21 @@ def test_a_callback_that_exits_holds_up_no_other_task(caplog):
         assert first.result(GENEROUS) and second.result(GENEROUS) == 2
         assert pool.submit(identity, 3).result(GENEROUS) == 3
         assert said == [True] and "exception calling callback" in caplog.text
+
+
+@both
+def test_a_pool_that_is_forgotten_does_its_tasks_and_goes(kind, tmp_path):
+    paths = [tmp_path / str(number) for number in range(8)]
+    before = set(threading.enumerate())
+    pool = make(kind)
+    futures = [pool.submit(touch, path) for path in paths]
+    futures[0].add_done_callback(lambda future: (tmp_path / "told").touch())
+    forgotten = weakref.ref(pool)
+    del pool, futures
+    gc.collect()
+    until(lambda: all(path.exists() for path in [*paths, tmp_path / "told"]))
+    until(lambda: (gc.collect(), forgotten())[1] is None)
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_callback_may_shut_the_pool_down():

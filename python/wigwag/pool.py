@@ -295,7 +295,7 @@ class ProcessPool(Executor):
             )
             self._writer = self._workers.writer = Writer(tasks, core.largest)
             self._collector = threading.Thread(
-                target=_collect, args=(weakref.ref(self), core), name="wigwag-collector", daemon=True
+                target=_collect, args=(weakref.ref(self), core, self._futures), name="wigwag-collector", daemon=True
             )
             self._collector.start()
         except BaseException:
@@ -306,7 +306,7 @@ class ProcessPool(Executor):
             self._workers.close()
             os.close(tasks)
             raise
-        # Of a pool that is forgotten, no task can be waited for any more.
+        # When all tasks of a pool that is forgotten have their verdicts: until then the collector has it by their futures.
         forgetting = weakref.finalize(self, _forgotten, core, self._workers, self._writer)
         setattr(forgetting, "atexit", False)  # as the type checker knows no such attribute
         _alive.add(self)
@@ -542,7 +542,8 @@ class ProcessPool(Executor):
         raise TypeError("a pool cannot be pickled: it belongs to the process that made it")
 
 
-def _collect(pool: "weakref.ref[ProcessPool]", core: Any) -> None:
+def _collect(pool: "weakref.ref[ProcessPool]", core: Any, futures: Dict[int, TaskFuture]) -> None:
+    # Each future of `futures` has the pool: it is not forgotten while one of its tasks has no verdict.
     while True:
         found = core.collect(_BATCH, None)
         owner = pool()
