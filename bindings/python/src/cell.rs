@@ -10,7 +10,7 @@ use wigwag::CellOptions;
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::loan::CellReserved;
-use crate::support::{Bytes, Room, adopt, coroutine, fields, new_bytes, raise, wait};
+use crate::support::{Bytes, Room, adopt, coroutine, fields, new_bytes, opened, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
 /// A cell (``cell:name``): the latest value, and nothing but the latest, in shared memory.
@@ -52,16 +52,16 @@ impl Cell {
         mode: u32,
         wait: Waiting,
     ) -> PyResult<Cell> {
-        let opened = wigwag::Cell::open(&address.0, options(largest, participants, mode, wait));
-        opened.map(|cell| Cell::of(cell, wait)).map_err(|error| raise(py, error))
+        let options = options(largest, participants, mode, wait);
+        opened(py, || wigwag::Cell::open(&address.0, options)).map(|cell| Cell::of(cell, wait))
     }
 
     /// Make a cell without a name, for children made by fork, and for others by its descriptor. Never blocks.
     #[staticmethod]
     #[pyo3(signature = (largest = 0, *, participants = 0, mode = 0, wait = Waiting::default()))]
     fn anonymous(py: Python<'_>, largest: u64, participants: u32, mode: u32, wait: Waiting) -> PyResult<Cell> {
-        let made = wigwag::Cell::anonymous(options(largest, participants, mode, wait));
-        made.map(|cell| Cell::of(cell, wait)).map_err(|error| raise(py, error))
+        let options = options(largest, participants, mode, wait);
+        opened(py, || wigwag::Cell::anonymous(options)).map(|cell| Cell::of(cell, wait))
     }
 
     /// Join the cell whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.

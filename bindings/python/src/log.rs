@@ -11,7 +11,7 @@ use wigwag::{LogFormat, LogFull, LogLevel, LogOptions, LogOrigin, LogRecord, Log
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::log_record::{Fields, of_python, send};
-use crate::support::{in_thread, raise, timeout};
+use crate::support::{in_thread, opened, raise, timeout};
 use crate::sync::{SyncParticipant, Waiting, participants, reduce};
 
 /// A level by its name, or by a number of ``logging``'s.
@@ -143,7 +143,7 @@ impl Log {
             wait: wait.0,
         };
         let writer = options.writer;
-        let log = wigwag::Log::open(&address.0, options).map_err(|error| raise(py, error))?;
+        let log = opened(py, || wigwag::Log::open(&address.0, options))?;
         Ok(Log { log: Handle::new("Log", log), address: address.0.to_string(), full, timeout, writer })
     }
 

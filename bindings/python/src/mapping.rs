@@ -76,8 +76,8 @@ impl Mapping {
     }
 
     /// Unmap. Closing twice is fine. Raises BufferError while views of the memory exist.
-    fn close(&self) -> PyResult<()> {
-        self.0.close()
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.close(py)
     }
 
     /// Whether it is closed.
@@ -92,11 +92,12 @@ impl Mapping {
 
     fn __exit__(
         &self,
+        py: Python<'_>,
         _type: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.0.close() {
+        match self.0.close(py) {
             // What went wrong inside matters more; the memory goes with the last view.
             Err(_) if !_type.is_none() => Ok(()),
             result => result,

@@ -11,7 +11,7 @@ use wigwag::{RingFull, RingOptions, RingRole};
 use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::loan::{RingBorrowed, RingReserved};
-use crate::support::{Bytes, Room, adopt, coroutine, coroutine_of_call, fields, raise, wait};
+use crate::support::{Bytes, Room, adopt, coroutine, coroutine_of_call, fields, opened, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
 /// Room for so many messages. What does not fit is left for the next call; the largest always does, and how large that is says
@@ -279,8 +279,8 @@ impl Ring {
             mode,
             ..own.options()
         };
-        let opened = wigwag::Ring::open(&address.0, options).map_err(|error| raise(py, error))?;
-        Ok(Ring::of(opened, own))
+        let ring = opened(py, || wigwag::Ring::open(&address.0, options))?;
+        Ok(Ring::of(ring, own))
     }
 
     /// Make a ring without a name, for children made by fork, and for others by its descriptor. Options as in open. Never
@@ -307,8 +307,8 @@ impl Ring {
         let own = Own::new(full, role, wait, dead_letters, lane)?;
         let options =
             RingOptions { capacity, largest, depth, participants, lanes, persistent, redeliveries, ..own.options() };
-        let made = wigwag::Ring::anonymous(options).map_err(|error| raise(py, error))?;
-        Ok(Ring::of(made, own))
+        let ring = opened(py, || wigwag::Ring::anonymous(options))?;
+        Ok(Ring::of(ring, own))
     }
 
     /// Join the ring whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.

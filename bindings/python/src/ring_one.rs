@@ -14,7 +14,7 @@ use wigwag::{Error, RingOptions, RingWaits, Timeout};
 use crate::address::AddressLike;
 use crate::loan::loan_class;
 use crate::ring::{Own, RingMessage, RingStatistics, apart, batch_room};
-use crate::support::{Bytes, Room, adopt, coroutine, forget_in_event_loops, raise, timeout, wait};
+use crate::support::{Bytes, Room, adopt, coroutine, forget_in_event_loops, opened, raise, timeout, wait};
 use crate::sync::Waiting;
 use crate::views::{Memory, Visible};
 
@@ -260,8 +260,7 @@ end_class! {
         ) -> PyResult<RingProducer> {
             let own = Own::new(full, "either", wait, false, 0)?.options();
             let options = RingOptions { capacity, largest, persistent, mode, ..own };
-            let opened = wigwag::RingProducer::open(&address.0, options);
-            opened.map(RingProducer::of).map_err(|error| raise(py, error))
+            opened(py, || wigwag::RingProducer::open(&address.0, options)).map(RingProducer::of)
         }
 
         /// Make a one-to-one ring without a name; both its ends. Never blocks. Options as Ring.anonymous.
@@ -279,7 +278,7 @@ end_class! {
         ) -> PyResult<(RingProducer, RingConsumer)> {
             let own = Own::new(full, "either", wait, false, 0)?.options();
             let options = RingOptions { capacity, largest, persistent, ..own };
-            let (producer, consumer) = wigwag::RingProducer::anonymous(options).map_err(|error| raise(py, error))?;
+            let (producer, consumer) = opened(py, || wigwag::RingProducer::anonymous(options))?;
             Ok((RingProducer::of(producer), RingConsumer::of(consumer)))
         }
 
@@ -350,8 +349,7 @@ end_class! {
             wait: Waiting,
         ) -> PyResult<RingConsumer> {
             let options = RingOptions { capacity, largest, persistent, mode, wait: wait.0, ..Default::default() };
-            let opened = wigwag::RingConsumer::open(&address.0, options);
-            opened.map(RingConsumer::of).map_err(|error| raise(py, error))
+            opened(py, || wigwag::RingConsumer::open(&address.0, options)).map(RingConsumer::of)
         }
 
         /// Become the consumer of the ring whose descriptor came from a parent or a peer; the descriptor then belongs to the

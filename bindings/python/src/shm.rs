@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::address::AddressLike;
 use crate::memory::{Asked, memory_class};
-use crate::support::{adopt, raise, wait};
+use crate::support::{adopt, opened, raise, timeout};
 use crate::views::Memory;
 
 /// A POSIX shared memory object (``shm:/name``), mapped as a whole; made by ``create``, ``open``, ``open_or_create`` or
@@ -68,7 +68,8 @@ memory_class! {
             timeout: Option<f64>,
         ) -> PyResult<Shm> {
             let options = Asked { size, readonly, populate, lock, ..Default::default() }.options();
-            wait(py, timeout, |timeout| wigwag::Shm::open(&address.0, &options, timeout)).map(new)
+            let timeout = self::timeout(timeout)?;
+            opened(py, || wigwag::Shm::open(&address.0, &options, timeout)).map(new)
         }
 
         /// Open the object, made if there is none; ``created`` tells which. Of several processes that do so at once,
@@ -87,7 +88,8 @@ memory_class! {
             timeout: Option<f64>,
         ) -> PyResult<Shm> {
             let options = Asked { size, mode, populate, lock, sparse, ..Default::default() }.options();
-            wait(py, timeout, |timeout| wigwag::Shm::open_or_create(&address.0, &options, timeout)).map(new)
+            let timeout = self::timeout(timeout)?;
+            opened(py, || wigwag::Shm::open_or_create(&address.0, &options, timeout)).map(new)
         }
 
         /// Take over the descriptor of an object that something else opened. It then belongs to the object; on an exception

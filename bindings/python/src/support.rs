@@ -101,6 +101,11 @@ pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Timeout> {
     }
 }
 
+/// Makes or joins what lies in memory, which the kernel may take long to provide: other threads run meanwhile.
+pub(crate) fn opened<T: Send>(py: Python<'_>, make: impl FnOnce() -> wigwag::Result<T> + Send) -> PyResult<T> {
+    ended(py, py.detach(make))
+}
+
 /// Runs a call of the core: first without waiting and without letting go of the interpreter; if that would block, again
 /// with its timeout and detached.
 pub(crate) fn wait<T: Send>(
@@ -324,7 +329,11 @@ fn new_large_bytes<'py>(
 }
 
 /// Makes an object from a descriptor that Python code hands over; on failure it stays the caller's.
-pub(crate) fn adopt<T>(py: Python<'_>, fd: i32, make: impl FnOnce(OwnedFd) -> wigwag::Result<T>) -> PyResult<T> {
+pub(crate) fn adopt<T: Send>(
+    py: Python<'_>,
+    fd: i32,
+    make: impl FnOnce(OwnedFd) -> wigwag::Result<T> + Send,
+) -> PyResult<T> {
     let failed = |errno, why: &str| PyOSError::new_err((errno, format!("adopt: {why}")));
     if fd < 0 {
         return Err(failed(libc::EBADF, "not an open descriptor"));
@@ -335,7 +344,7 @@ pub(crate) fn adopt<T>(py: Python<'_>, fd: i32, make: impl FnOnce(OwnedFd) -> wi
         None | Some(libc::EBADF) => failed(libc::EBADF, "not an open descriptor"),
         Some(errno) => failed(errno, "the descriptor cannot be copied"),
     })?;
-    let made = make(copy).map_err(|error| raise(py, error))?;
+    let made = opened(py, || make(copy))?;
     // SAFETY: open, since it could be copied; the caller gave it away.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(made)

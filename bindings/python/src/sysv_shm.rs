@@ -60,7 +60,7 @@ memory_class! {
             lock: bool,
         ) -> PyResult<SysvShm> {
             let asked = Asked { size, readonly, populate, lock, ..Default::default() };
-            made(py, wigwag::SysvShm::open(&address.0, &asked.options()))
+            made(py, py.detach(|| wigwag::SysvShm::open(&address.0, &asked.options())))
         }
 
         /// Attach the segment, made if there is none; ``created`` tells which. Of several processes that do so at once,
@@ -97,7 +97,7 @@ memory_class! {
             lock: bool,
         ) -> PyResult<SysvShm> {
             let asked = Asked { size, readonly, populate, lock, ..Default::default() };
-            made(py, wigwag::SysvShm::from_id(id, &asked.options()))
+            made(py, py.detach(|| wigwag::SysvShm::from_id(id, &asked.options())))
         }
 
         /// Remove the segment that the address names; its memory stays for those that are attached.

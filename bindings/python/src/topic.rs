@@ -13,7 +13,7 @@ use crate::address::AddressLike;
 use crate::handle::Handle;
 use crate::loan::TopicReserved;
 use crate::subscription::Subscription;
-use crate::support::{Bytes, adopt, ended, fields, in_thread, raise, wait};
+use crate::support::{Bytes, adopt, ended, fields, in_thread, opened, raise, wait};
 use crate::sync::{Waiting, reduce, seconds};
 
 /// What a topic has seen.
@@ -131,8 +131,8 @@ impl Topic {
         wait: Waiting,
     ) -> PyResult<Topic> {
         let options = TopicOptions { capacity, largest, depth, participants, subscribers, mode, wait: wait.0 };
-        let opened = wigwag::Topic::open(&address.0, options).map_err(|error| raise(py, error))?;
-        Ok(Topic::of(opened, wait))
+        let topic = opened(py, || wigwag::Topic::open(&address.0, options))?;
+        Ok(Topic::of(topic, wait))
     }
 
     /// Make a topic without a name, for children made by fork, and for others by its descriptor. Options as in open. Never
@@ -150,8 +150,8 @@ impl Topic {
         wait: Waiting,
     ) -> PyResult<Topic> {
         let options = TopicOptions { capacity, largest, depth, participants, subscribers, mode: 0, wait: wait.0 };
-        let made = wigwag::Topic::anonymous(options).map_err(|error| raise(py, error))?;
-        Ok(Topic::of(made, wait))
+        let topic = opened(py, || wigwag::Topic::anonymous(options))?;
+        Ok(Topic::of(topic, wait))
     }
 
     /// Join the topic whose descriptor came from a parent or a peer; the descriptor then belongs to the object. Never blocks.

@@ -23,8 +23,9 @@ pub(crate) trait Visible {
 
 /// An object of the core with memory that can be closed, and the count of views that keep it from being closed or moved.
 ///
-/// The lock is held for the length of a core call that does not wait, never while the interpreter is let go of, and not
-/// when Python objects are made, exceptions say: that may collect garbage, whose finalizers may come here again.
+/// The lock is held for the length of a core call that does not wait, and by nobody who comes to wait for the interpreter: others
+/// wait for it with theirs. Nor when Python objects are made, exceptions say: that may collect garbage, whose finalizers may come
+/// here again.
 pub(crate) struct Memory<T> {
     class: &'static str,
     state: Mutex<State<T>>,
@@ -59,27 +60,39 @@ impl<T: Visible> Memory<T> {
     }
 
     /// As `call`, for one that moves the memory or takes away the right to write, which views rely on.
-    pub(crate) fn change<R>(&self, py: Python<'_>, call: impl FnOnce(&mut T) -> wigwag::Result<R>) -> PyResult<R> {
-        let result = {
+    pub(crate) fn change<R: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut T) -> wigwag::Result<R> + Send,
+    ) -> PyResult<R>
+    where
+        T: Send,
+    {
+        let result = py.detach(|| {
             let mut state = self.state();
             if state.views != 0 {
                 return Err(has_views());
             }
-            call(state.object.as_mut().ok_or_else(|| self.closed_error())?)
-        };
-        result.map_err(|error| raise(py, error))
+            state.object.as_mut().map(call).ok_or_else(|| self.closed_error())
+        });
+        result?.map_err(|error| raise(py, error))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.state().object.is_none()
     }
 
-    pub(crate) fn close(&self) -> PyResult<()> {
+    pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()>
+    where
+        T: Send,
+    {
         let mut state = self.state();
         if state.views != 0 {
             return Err(has_views());
         }
-        state.object = None;
+        let object = state.object.take();
+        drop(state);
+        py.detach(|| drop(object)); // which may have many pages
         Ok(())
     }
 
