@@ -193,6 +193,37 @@ def test_asyncio(kind, both):
         asyncio.run(main(ends))
 
 
+def test_the_answer_that_a_cancelled_task_had_taken_is_received_by_who_waits_already(tmp_path):
+    def in_place(one):
+        room = bytearray(9)
+        return bytes(room[: one.recv_into(room, GENEROUS)])
+
+    receive = [
+        lambda one: one.recv(GENEROUS),
+        lambda one: one.recv_message().data,
+        lambda one: one.recv_batch(1, GENEROUS)[0].data,
+        in_place,
+    ]
+    address = f"unix:{tmp_path}/s"
+    with Channel.open_receiver(address) as receiver, Channel.open_sender(address, GENEROUS) as sender:
+        sender.send(b"?")
+        receiver.reply(receiver.recv_message(GENEROUS), b"message")
+        message = asyncio.run(sender.recv_message_async(GENEROUS))
+        for one in receive:
+            found = []
+            threads = [threading.Thread(target=lambda: found.append(one(sender)), daemon=True) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            time.sleep(SHORT)  # so that they wait in all likelihood; it holds if they do not
+            sender._give_back(message)
+            sender._give_back(message)
+            for thread in threads:
+                thread.join(GENEROUS / 2)
+            assert found == [b"message"] * 2
+        with pytest.raises(TimeoutError):
+            sender.recv(SHORT)
+
+
 def test_the_answer_that_a_cancelled_task_had_taken_is_received_next(tmp_path):
     """A thread receives it, and may have done so before the task is told."""
     receive = [lambda one: one.recv(0), lambda one: one.recv_message(0).data, lambda one: one.recv_batch(5, 0)[0].data, into]

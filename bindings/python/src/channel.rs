@@ -66,6 +66,29 @@ const ONE_PIECE: usize = 4000;
 /// Room for a message whose size is not known.
 const USUAL: usize = 8192;
 
+/// What is left of a timeout for each of several attempts.
+struct Left {
+    seconds: Option<f64>,
+    begun: Option<Instant>,
+}
+
+impl Left {
+    fn of(seconds: Option<f64>) -> Left {
+        Left { seconds, begun: None }
+    }
+
+    fn next(&mut self) -> Option<f64> {
+        match (self.seconds, self.begun) {
+            // Too little to wait for, and yet a time that runs out, which 0 is not.
+            (Some(seconds), Some(begun)) if seconds > 0.0 => Some((seconds - begun.elapsed().as_secs_f64()).max(1e-9)),
+            (seconds, _) => {
+                self.begun = Some(Instant::now());
+                seconds
+            }
+        }
+    }
+}
+
 impl Channel {
     fn over(channel: wigwag::Channel, kind: Kind, patience: Option<f64>) -> Channel {
         let in_parts = ["tcp:", "unix:"].iter().any(|scheme| channel.address().starts_with(scheme));
@@ -89,39 +112,40 @@ impl Channel {
         ended(py, py.detach(|| call(timeout)))
     }
 
-    /// Receives into bytes that are as long as the message.
-    fn receive<'py>(&self, py: Python<'py>, seconds: Option<f64>) -> PyResult<(Bound<'py, PyBytes>, ChannelReceived)> {
+    /// Receives into bytes that are as long as the message, unless one has come back.
+    fn receive<'py, T>(
+        &self,
+        py: Python<'py>,
+        seconds: Option<f64>,
+        come_back: impl FnOnce(ChannelMessage) -> T,
+        new: impl FnOnce(Bound<'py, PyBytes>, ChannelReceived) -> PyResult<T>,
+    ) -> PyResult<T> {
         let channel = self.handle.get()?;
-        let begun = Instant::now();
+        let mut left = Left::of(seconds);
         let mut size = USUAL;
         loop {
-            let left = seconds.map(|seconds| match size {
-                USUAL => seconds,
-                _ if seconds > 0.0 => (seconds - begun.elapsed().as_secs_f64()).max(0.0),
-                _ => seconds,
-            });
+            let seen = self.returned.seen();
+            if let Some(message) = self.returned.take() {
+                return Ok(come_back(message));
+            }
             let (mut found, mut needed) = (None, None);
             let data = new_bytes(py, size, |room| {
-                let received = wait(py, left, |timeout| match channel.recv(room, timeout) {
-                    Err(error) if error.errno() == libc::EMSGSIZE && error.true_size() > room.len() => {
-                        needed = Some(error.true_size());
-                        Ok(None)
-                    }
-                    result => result.map(Some),
-                })?;
-                Ok(found.insert(received.unwrap_or_default()).length)
+                let received =
+                    self.returned.wait(py, left.next(), seen, |timeout| match channel.recv(room, timeout) {
+                        Err(error) if error.errno() == libc::EMSGSIZE && error.true_size() > room.len() => {
+                            needed = Some(error.true_size());
+                            Ok(None)
+                        }
+                        result => result.map(Some),
+                    })?;
+                found = received.flatten();
+                Ok(found.as_ref().map_or(0, |received| received.length))
             })?;
-            match (needed, found) {
-                (Some(needed), _) => size = needed,
-                (None, Some(found)) => return Ok((data, found)),
-                (None, None) => {}
+            if let Some(found) = found {
+                return new(data, found);
             }
+            size = needed.unwrap_or(size);
         }
-    }
-
-    fn given_back(&self) -> PyResult<Option<ChannelMessage>> {
-        self.handle.get()?;
-        Ok(self.returned.take())
     }
 
     fn has_descriptor(&self, py: Python<'_>) -> PyResult<bool> {
@@ -139,6 +163,7 @@ impl Channel {
         if slf.get().kind.text() == "receiver" && slf.get().has_descriptor(slf.py())? {
             return coroutine(slf.as_any(), method, false, seconds, PyTuple::empty(slf.py()));
         }
+        slf.get().returned.expect();
         // The whole message in any case, for whoever gets it if the task is cancelled.
         let taking = take_in_thread(&slf.getattr("recv_message")?, seconds, &slf.getattr("_give_back")?)?;
         if method == "recv" { slf.py().import("wigwag._aio")?.call_method1("data_of", (taking,)) } else { Ok(taking) }
@@ -264,20 +289,13 @@ impl Channel {
     /// was skipped, and counted; EBADF: this end sends, and there are no answers; ENOMEM).
     #[pyo3(signature = (timeout = None))]
     fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyBytes>> {
-        match self.given_back()? {
-            Some(message) => Ok(message.data(py)),
-            None => Ok(self.receive(py, timeout)?.0),
-        }
+        self.receive(py, timeout, |message| message.data(py), |data, _| Ok(data))
     }
 
     /// As recv, with what is known about the message: its sender, priority and so on.
     #[pyo3(signature = (timeout = None))]
     fn recv_message(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<ChannelMessage> {
-        if let Some(message) = self.given_back()? {
-            return Ok(message);
-        }
-        let (data, received) = self.receive(py, timeout)?;
-        ChannelMessage::new(data, received)
+        self.receive(py, timeout, |message| message, ChannelMessage::new)
     }
 
     /// What a task that was cancelled had received: the next call that receives gets it.
@@ -293,19 +311,25 @@ impl Channel {
     fn recv_into(&self, py: Python<'_>, mut buffer: Room, timeout: Option<f64>) -> PyResult<usize> {
         let channel = self.handle.get()?;
         let room = buffer.as_mut_slice();
-        match self.returned.take_up_to(py, room.len()) {
-            Ok(None) => {}
-            Ok(Some(message)) => {
-                let data = message.data(py);
-                room.iter_mut().zip(data.as_bytes()).for_each(|(to, from)| *to = *from);
-                return Ok(message.length(py));
+        let mut left = Left::of(timeout);
+        loop {
+            let seen = self.returned.seen();
+            match self.returned.take_up_to(py, room.len()) {
+                Ok(None) => {}
+                Ok(Some(message)) => {
+                    let data = message.data(py);
+                    room.iter_mut().zip(data.as_bytes()).for_each(|(to, from)| *to = *from);
+                    return Ok(message.length(py));
+                }
+                Err(length) => {
+                    let error = wigwag::Error::from_raw(libc::EMSGSIZE, "recv").on_text(channel.address());
+                    return Err(raise(py, error.with_true_size(length)));
+                }
             }
-            Err(length) => {
-                let error = wigwag::Error::from_raw(libc::EMSGSIZE, "recv").on_text(channel.address());
-                return Err(raise(py, error.with_true_size(length)));
+            if let Some(found) = self.returned.wait(py, left.next(), seen, |timeout| channel.recv(room, timeout))? {
+                return Ok(found.length);
             }
         }
-        Ok(wait(py, timeout, |timeout| channel.recv(room, timeout))?.length)
     }
 
     /// Receive up to ``most`` messages: waits for the first, and takes those that are there besides. Raises as recv, for the
@@ -313,14 +337,20 @@ impl Channel {
     #[pyo3(signature = (most, timeout = None))]
     fn recv_batch(&self, py: Python<'_>, most: usize, timeout: Option<f64>) -> PyResult<Vec<ChannelMessage>> {
         let channel = self.handle.get()?;
-        let returned = self.returned.take_some(most);
-        if !returned.is_empty() {
-            return Ok(returned);
-        }
-        let found = wait(py, timeout, |timeout| channel.recv_batch(most, timeout))?;
+        let mut left = Left::of(timeout);
         let message =
             |found: wigwag::ChannelMessage| ChannelMessage::new(PyBytes::new(py, &found.data), found.received);
-        found.into_iter().map(message).collect()
+        loop {
+            let seen = self.returned.seen();
+            let returned = self.returned.take_some(most);
+            if !returned.is_empty() {
+                return Ok(returned);
+            }
+            let wait = |timeout| channel.recv_batch(most, timeout);
+            if let Some(found) = self.returned.wait(py, left.next(), seen, wait)? {
+                return found.into_iter().map(message).collect();
+            }
+        }
     }
 
     /// Answer the sender of a message, which is what recv_message gave, or its ``peer``; waits for room. The sender receives
