@@ -224,6 +224,15 @@ def test_pickled_as_its_address(place):
         assert place.messages() == ["by another"]
 
 
+def test_one_of_a_relative_file_pickles_from_any_directory(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with wigwag.Log.open(f"{place.name}?file=the.log&keep=3") as log:
+        pickled = pickle.dumps(log)
+        monkeypatch.chdir("/")
+        with pickle.loads(pickled) as other:
+            assert other.file == log.file == place.file and other.address == log.address
+
+
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT"])
 def test_crashes_are_logged(place, name):
     program = f"""if 1:

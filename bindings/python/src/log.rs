@@ -327,8 +327,11 @@ impl Log {
     /// It pickles as its address and what is the handle's own.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let this = slf.get();
-        this.log.get()?;
+        let log = this.log.get()?;
         let options = PyDict::new(slf.py());
+        if wigwag::Address::parse(&this.address).is_ok_and(|address| address.option("file").is_some()) {
+            options.set_item("file", log.file())?; // where it lies seen from here: another may be in another directory
+        }
         options.set_item("full", if this.full == LogFull::Drop { "drop" } else { "wait" })?;
         options.set_item("timeout", this.timeout)?;
         options.set_item("writer", if this.writer == LogWriter::Never { "never" } else { "elected" })?;
