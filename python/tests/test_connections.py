@@ -1,5 +1,6 @@
 """Connections under leases, whatever they connect to."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from conftest import GENEROUS
 
 import wigwag
 from wigwag._connections import Closed, Connections
+from wigwag._connections_async import AsyncConnections
 
 
 class Connection:
@@ -103,6 +105,13 @@ def test_one_that_is_slow_to_close_holds_up_no_renewal():
     assert connections.pool.available == 2 and not [one for one in threading.enumerate() if one.name.startswith("wigwag-lease")]
 
 
+def coroutine(function):
+    async def call(*_):
+        return function()
+
+    return call
+
+
 def waiting(pool, group):
     """A thread that waits for a slot."""
     cancel = wigwag.Cancel()
@@ -136,6 +145,49 @@ def test_what_others_cannot_have_is_kept_while_they_wait():
     cancel.fire()
     thread.join()
     connections.close()
+    cron.release()
+
+
+def test_what_others_cannot_have_goes_to_ones_own_who_wait():
+    pool = wigwag.LeasePool.anonymous(2, groups={"web": 1, "cron": 1})
+    connections = connections_of(pool, group="web", turn=0)
+    first, cron, found = connections.take(GENEROUS), pool.acquire(0, group="cron"), []
+    thread, cancel = waiting(pool, "cron")
+    own = threading.Thread(target=lambda: found.append(connections.take(GENEROUS)))
+    own.start()
+    while pool.waiting < 2:
+        time.sleep(0.001)
+    connections.give(first)
+    own.join()
+    assert found == [first]
+    cancel.fire()
+    thread.join()
+    connections.drop(first)
+    connections.close()
+    cron.release()
+
+
+def test_what_others_cannot_have_goes_to_ones_own_tasks_that_wait():
+    pool = wigwag.LeasePool.anonymous(2, groups={"web": 1, "cron": 1})
+
+    async def main():
+        connections = AsyncConnections(
+            pool, coroutine(Connection), coroutine(lambda: True), coroutine(lambda: None), group="web", turn=0
+        )
+        first = await connections.take(GENEROUS)
+        own = asyncio.ensure_future(connections.take(GENEROUS))
+        while pool.waiting < 2:
+            await asyncio.sleep(0.001)
+        await connections.give(first)
+        assert await own is first
+        await connections.drop(first)
+        await connections.close()
+
+    cron = pool.acquire(0, group="cron")
+    thread, cancel = waiting(pool, "cron")
+    asyncio.run(main())
+    cancel.fire()
+    thread.join()
     cron.release()
 
 

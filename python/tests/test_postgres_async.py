@@ -194,8 +194,9 @@ def test_a_server_that_does_not_answer_is_given_up(address):
 
 def test_a_server_that_answers_no_more_is_not_waited_for_beyond_the_timeout():
     async def main():
-        with postgres.silent() as conninfo:
-            async with AsyncConnectionPool(wigwag.LeasePool.anonymous(1), conninfo) as pool:
+        # Closed here: a helper thread may only just have told how its call ended, and have it yet.
+        with postgres.silent() as conninfo, wigwag.LeasePool.anonymous(1) as leases:
+            async with AsyncConnectionPool(leases, conninfo) as pool:
                 for _ in range(2):  # the second has to clean up first
                     with pytest.raises(PoolTimeout, match="does not answer"):
                         await pool.getconn(4 * SHORT)

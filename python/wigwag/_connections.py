@@ -236,10 +236,9 @@ class Connections(Generic[_C]):
             return True
         if held.lease.slot >= self.pool.slots or self._is_old(held):
             return True
-        own = len(self._waiters)
-        if own == 0 or not held.lease.wanted:
-            return held.lease.wanted
-        return self.pool.waiting > own and time.monotonic() - held.since > self._turn
+        # Not those who wait for slots that are kept for them: this would be none.
+        others = held.lease._waiting() > len(self._waiters)
+        return others and (not self._waiters or time.monotonic() - held.since > self._turn)
 
     def _is_old(self, held: Held[_C]) -> bool:
         return self._lifetime is not None and time.monotonic() - held.since >= self._lifetime

@@ -20,7 +20,7 @@ import weakref
 from typing import Awaitable, Callable, Deque, Generic, List, Optional, Set, TypeVar
 
 from ._aio import call_in_thread
-from ._connections import _GONE, _LOOK_AGAIN, _TAKEN, Held, _inherited, _is_wanted, _let_go, _started, left, long_enough
+from ._connections import _GONE, _LOOK_AGAIN, _TAKEN, Held, _inherited, _let_go, _started, left, long_enough
 from ._wigwag import Cancel, Lease, LeasePool
 
 _C = TypeVar("_C")
@@ -193,12 +193,15 @@ class AsyncConnections(Generic[_C]):
             return True
         if held.lease.slot >= self.pool.slots or self._is_old(held):
             return True
-        if not self._others_wait() or not held.lease.wanted:
-            return False
-        return not self._waiters or time.monotonic() - held.since > self._turn
+        others = self._is_wanted_elsewhere(held.lease)
+        return others and (not self._waiters or time.monotonic() - held.since > self._turn)
 
-    def _others_wait(self) -> bool:
-        return self.pool.waiting > (self._acquiring is not None)
+    def _is_wanted_elsewhere(self, lease: Lease) -> bool:
+        """Whether others wait who could have this slot, or there is to be none."""
+        try:
+            return lease.slot >= self.pool.slots or lease._waiting() > (self._acquiring is not None)
+        except ValueError:  # it was given up meanwhile
+            return False
 
     def _is_old(self, held: Held[_C]) -> bool:
         return self._lifetime is not None and time.monotonic() - held.since >= self._lifetime
@@ -369,8 +372,8 @@ class AsyncConnections(Generic[_C]):
         """Takes out what nobody has used for long, and one that somebody waits for."""
         now = time.monotonic()
         surplus = [one for one in self._idle if now - one.idle_since >= self._idle_time]
-        if wanted and not surplus and self._others_wait():
-            surplus = [one for one in self._idle if _is_wanted(one.lease)][:1]
+        if wanted and not surplus:
+            surplus = [one for one in self._idle if self._is_wanted_elsewhere(one.lease)][:1]
         for one in surplus:
             self._idle.remove(one)
         return surplus

@@ -150,6 +150,13 @@ impl<'a> Lease<'a> {
         self.index >= shared.size() || shared.is_waited_for(shared.kept_for(self.index))
     }
 
+    /// How many threads, of all processes, wait in line who could have this slot. Never blocks.
+    #[doc(hidden)]
+    pub fn waiting(&self) -> u32 {
+        let shared = &self.pool.core;
+        shared.waiting_for(shared.kept_for(self.index))
+    }
+
     /// Gives the slot back; the same as dropping the lease, but says if it was lost. Never blocks.
     ///
     /// # Errors

@@ -93,12 +93,22 @@ impl Shared {
             .filter(|(_, waiter)| waiter.0 != 0 && self.member.is_current(waiter.owner()))
     }
 
-    /// Whether somebody waits who could have a slot that is kept for this group, or for nobody (0).
+    /// Those who could have a slot that is kept for this group, or for nobody (0).
+    fn waiters_for(&self, kept_for: u32) -> impl Iterator<Item = Waiter> {
+        self.waiters().map(|(_, waiter)| waiter).filter(move |waiter| kept_for == 0 || waiter.group() == kept_for)
+    }
+
+    /// Whether there are any of them.
     pub fn is_waited_for(&self, kept_for: u32) -> bool {
-        self.somebody_waits() && self.waiters().any(|(_, waiter)| kept_for == 0 || waiter.group() == kept_for)
+        self.somebody_waits() && self.waiters_for(kept_for).next().is_some()
     }
 
     /// How many of them.
+    pub fn waiting_for(&self, kept_for: u32) -> u32 {
+        if self.somebody_waits() { self.waiters_for(kept_for).count() as u32 } else { 0 }
+    }
+
+    /// How many wait, of one group or at all.
     pub fn waiting(&self, group: Option<u32>) -> u32 {
         self.waiters().filter(|(_, waiter)| group.is_none_or(|group| waiter.group() == group)).count() as u32
     }

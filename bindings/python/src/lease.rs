@@ -348,6 +348,11 @@ impl Lease {
         self.with(|lease| lease.is_wanted())
     }
 
+    /// How many threads, of all processes, wait in line who could have this slot.
+    fn _waiting(&self) -> PyResult<u32> {
+        self.with(|lease| lease.waiting())
+    }
+
     /// Raise OSError if it is not this lease's slot any more (ESTALE), or that of the process that this one was forked from
     /// (EPERM).
     fn check(&self, py: Python<'_>) -> PyResult<()> {
