@@ -191,6 +191,26 @@ def test_what_others_cannot_have_goes_to_ones_own_tasks_that_wait():
     cron.release()
 
 
+def test_one_that_cannot_be_closed_keeps_no_other(caplog):
+    def close(connection):
+        raise RuntimeError("not to be closed")
+
+    connections = connections_of(wigwag.LeasePool.anonymous(3), close)
+    for held in [connections.take(GENEROUS) for _ in range(3)]:
+        connections.give(held)
+    others = [connections.pool.acquire(GENEROUS) for _ in range(2)]  # the keeper gives one up for each
+    while len(caplog.records) < 2:
+        time.sleep(0.001)
+    assert connections.idle == 1
+    connections.give(connections.take(GENEROUS))
+    with pytest.raises(RuntimeError, match="not to be closed"):
+        connections.close()
+    assert connections.pool.available == 1
+    for other in others:
+        other.release()
+    caplog.clear()  # which has the traceback, and that has the pool
+
+
 def test_nobody_watches_where_nothing_is_kept():
     connections = expiring(1)
     held = connections.take(GENEROUS)

@@ -14,6 +14,7 @@ import atexit
 import collections
 import contextlib
 import errno
+import logging
 import math
 import os
 import select
@@ -26,6 +27,7 @@ from typing import Callable, Deque, Generic, List, Optional, Set, TypeVar
 from ._wigwag import Cancel, Lease, LeasePool
 
 _C = TypeVar("_C")
+_log = logging.getLogger("wigwag.connections")
 
 #: How long the other side may take to be gone after its connection was closed, in seconds.
 _GONE = 5.0
@@ -200,12 +202,16 @@ class Connections(Generic[_C]):
         self._keeper_ends.fire()
         if keeper is not None and keeper is not threading.current_thread():
             keeper.join()
+        failed: Optional[Exception] = None
         while True:  # of what an exception such as KeyboardInterrupt leaves, the next call
             with self._lock:
                 held = self._idle.popleft() if self._idle else None
             if held is None:
                 break
-            self.drop(held)
+            try:
+                self.drop(held)
+            except Exception as error:
+                failed = error
         with self._lock:
             self._stir.set()
             renewer = None if self._all or self._opening else self._renewer
@@ -213,6 +219,8 @@ class Connections(Generic[_C]):
             renewer.join(_GONE)
         if self._owns_pool:
             self.pool.close()
+        if failed is not None:
+            raise failed
 
     @property
     def idle(self) -> int:
@@ -314,7 +322,10 @@ class Connections(Generic[_C]):
                 return
             surplus = self._surplus(wanted)
             for held in surplus:
-                self.drop(held)
+                try:
+                    self.drop(held)
+                except Exception:  # its slot is free, and the others have to be
+                    _log.exception("a connection could not be closed")
             if wanted:
                 time.sleep(_TAKEN if surplus else _LOOK_AGAIN)
 
@@ -367,7 +378,10 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for connections in list(_all):
-        connections.close()
+        try:
+            connections.close()
+        except Exception:  # the others have to be closed all the same
+            _log.exception("a connection could not be closed")
         connections.end_renewals()
 
 
