@@ -10,6 +10,7 @@ import pytest
 from conftest import GENEROUS
 
 import wigwag
+from wigwag._aio import call_in_thread
 from wigwag._connections import Closed, Connections
 from wigwag._connections_async import AsyncConnections
 
@@ -189,6 +190,34 @@ def test_what_others_cannot_have_goes_to_ones_own_tasks_that_wait():
     cancel.fire()
     thread.join()
     cron.release()
+    pool.close()  # of which a helper thread may only just be letting go
+
+
+def test_a_cancelled_task_does_not_wait_until_a_slot_is_settled_and_the_slot_does():
+    pool, settled = wigwag.LeasePool.anonymous(1), threading.Event()
+
+    async def settle(lease, deadline):
+        await call_in_thread(lambda timeout: settled.wait(GENEROUS), (), None, None)
+
+    async def main():
+        connections = AsyncConnections(pool, coroutine(Connection), coroutine(lambda: True), settle)
+        taking = asyncio.ensure_future(connections.take())
+        while pool.available:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+        taking.cancel()
+        await asyncio.wait({taking}, timeout=GENEROUS / 2)
+        assert taking.cancelled() and not pool.available
+        settled.set()
+        while not pool.available:
+            await asyncio.sleep(0.001)
+        held = await connections.take(GENEROUS)
+        await connections.drop(held)
+        await connections.close()
+
+    pool.acquire(0).abandon()
+    asyncio.run(main())
+    pool.close()
 
 
 def test_one_that_cannot_be_closed_keeps_no_other(caplog):

@@ -70,6 +70,8 @@ class AsyncConnections(Generic[_C]):
         self._dropping: Set["asyncio.Future[None]"] = set()
         #: Slots under which connections are being opened.
         self._opening: Set[Lease] = set()
+        #: What is still being ended of earlier sessions for tasks that were cancelled.
+        self._settling: Set["asyncio.Future[None]"] = set()
         self._is_watched = False
         self._keeper: Optional[threading.Thread] = None
         self._keeper_ends = Cancel()
@@ -282,23 +284,39 @@ class AsyncConnections(Generic[_C]):
 
     async def _open(self, lease: Lease, deadline: Optional[float]) -> Held[_C]:
         self._opening.add(lease)
+        settling: Optional["asyncio.Future[None]"] = None
         try:
             if self._expires is not None:
                 self._keep_watch()
             deadline = long_enough(deadline)
             if lease.dirty:
-                await self._settle(lease, deadline)
+                settling = asyncio.ensure_future(self._settle(lease, deadline))
+                await asyncio.wait({settling})
+                settling.result()
                 lease.information = b""
                 lease.make_clean()
             held = Held(await self._connect(lease, deadline), lease)
         except BaseException:
-            # Who knows what the other side has made of it.
-            _let_go(lease, False)
+            if settling is None or settling.done():
+                self._not_opened(lease)
+            else:  # a task that is cancelled does not wait for that, but the slot does: it may end the session of the next
+                self._settling.add(settling)
+                settling.add_done_callback(lambda settled: self._settled(settled, lease))
+            settling = None  # which an exception's traceback leads to
             raise
-        finally:
-            self._opening.discard(lease)
+        self._opening.discard(lease)
         self._all.add(held)
         return held
+
+    def _not_opened(self, lease: Lease) -> None:
+        self._opening.discard(lease)
+        _let_go(lease, False)  # who knows what the other side has made of it
+
+    def _settled(self, settling: "asyncio.Future[None]", lease: Lease) -> None:
+        self._settling.discard(settling)
+        if not settling.cancelled():
+            settling.exception()  # looked at: it comes again with the next who has the slot
+        self._not_opened(lease)
 
     # --- the thread that hears of those who wait elsewhere ---
 
