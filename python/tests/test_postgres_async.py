@@ -192,6 +192,24 @@ def test_a_server_that_does_not_answer_is_given_up(address):
     asyncio.run(main())
 
 
+def test_a_check_of_a_server_that_answers_no_more_ends_in_time(conninfo, address):
+    async def main():
+        async with AsyncConnectionPool(f"{address}?slots=1", conninfo, check=AsyncConnectionPool.check_connection) as pool:
+            async with pool.connection() as first:
+                backend = first.info.backend_pid
+            os.kill(backend, signal.SIGSTOP)
+            try:
+                with pytest.raises(PoolTimeout):
+                    await pool.getconn(SHORT)
+                assert first.closed and pool.lease_pool.statistics().dirty == 1, "its session is there still"
+            finally:
+                os.kill(backend, signal.SIGCONT)
+            async with pool.connection(GENEROUS) as second:
+                assert second.info.backend_pid != backend
+
+    asyncio.run(main())
+
+
 def test_a_server_that_answers_no_more_is_not_waited_for_beyond_the_timeout():
     async def main():
         # Closed here: a helper thread may only just have told how its call ended, and have it yet.

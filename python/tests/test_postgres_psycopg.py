@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import os
 import pickle
+import signal
 
 import pytest
 from conftest import GENEROUS, SHORT
@@ -147,6 +149,21 @@ def test_a_restart_of_the_server_is_seen_before_a_connection_is_handed_out(conni
                 assert new.autocommit is autocommit and not checked.lease_of(new).dirty
                 assert new.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
                 assert new.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_check_of_a_server_that_answers_no_more_ends_in_time(conninfo, address):
+    with ConnectionPool(f"{address}?slots=1", conninfo, check=ConnectionPool.check_connection) as pool:
+        with pool.connection() as first:
+            backend = first.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with pytest.raises(PoolTimeout):
+                pool.getconn(SHORT)
+            assert first.closed and pool.lease_pool.statistics().dirty == 1, "its session is there still"
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        with pool.connection(GENEROUS) as second:
+            assert second.info.backend_pid != backend
 
 
 def test_what_a_check_does_is_its_own(conninfo, address):

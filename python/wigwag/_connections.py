@@ -68,7 +68,8 @@ class _Waiter(Generic[_C]):
 
 class Connections(Generic[_C]):
     """See above. ``connect`` opens a connection under a lease, and has time until a deadline; ``close`` closes one and says
-    whether the other side is known to be gone; ``settle`` makes sure that nothing is left of a dirty slot's connection.
+    whether the other side is known to be gone; ``settle`` makes sure that nothing is left of a dirty slot's connection;
+    ``check`` raises unless a connection is fit to be handed out again, TimeoutError if the other side does not answer in time.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Connections(Generic[_C]):
         turn: float = 0.1,
         idle: float = 60.0,
         lifetime: Optional[float] = None,
-        check: Optional[Callable[[_C], None]] = None,
+        check: Optional[Callable[[_C, Optional[float]], None]] = None,
     ) -> None:
         self.pool = LeasePool.open(pool) if isinstance(pool, str) else pool
         self._owns_pool = isinstance(pool, str)
@@ -129,10 +130,10 @@ class Connections(Generic[_C]):
             except OSError:  # it has expired: whoever has the slot now ends the session
                 self.drop(held)
                 continue
-            if self._works(held):
+            if self._works(held, deadline):
                 return held
 
-    def _works(self, held: Held[_C]) -> bool:
+    def _works(self, held: Held[_C], deadline: Optional[float]) -> bool:
         """Whether a connection can be handed out; else it is dropped. One that has just been opened can, so this ends."""
         if not held.kept:
             return True
@@ -142,9 +143,9 @@ class Connections(Generic[_C]):
         if self._check is None:
             return True
         try:
-            self._check(held.connection)
+            self._check(held.connection, long_enough(deadline))
         except BaseException as error:
-            self.drop(held)
+            self.drop(held, not isinstance(error, TimeoutError))
             if not isinstance(error, Exception):
                 raise
             return False
@@ -168,8 +169,8 @@ class Connections(Generic[_C]):
         elif not keep:
             self.drop(held)
 
-    def drop(self, held: Held[_C]) -> None:
-        """Closes a connection and gives its slot back."""
+    def drop(self, held: Held[_C], is_heard: bool = True) -> None:
+        """Closes a connection and gives its slot back; unless ``is_heard`` as dirty, since the other side does not answer."""
         if held.pid != os.getpid():
             _inherited.append(held)
             return
@@ -179,7 +180,7 @@ class Connections(Generic[_C]):
                 self._stir.set()
         gone = False
         try:
-            gone = self._close(held.connection)
+            gone = self._close(held.connection) and is_heard
         finally:
             _let_go(held.lease, gone)
 

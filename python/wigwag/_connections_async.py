@@ -48,7 +48,7 @@ class AsyncConnections(Generic[_C]):
         turn: float = 0.1,
         idle: float = 60.0,
         lifetime: Optional[float] = None,
-        check: Optional[Callable[[_C], Awaitable[None]]] = None,
+        check: Optional[Callable[[_C, Optional[float]], Awaitable[None]]] = None,
     ) -> None:
         self.pool = LeasePool.open(pool) if isinstance(pool, str) else pool
         self._owns_pool = isinstance(pool, str)
@@ -93,10 +93,10 @@ class AsyncConnections(Generic[_C]):
             except OSError:  # it has expired: whoever has the slot now ends the session
                 await self.drop(held)
                 continue
-            if await self._works(held):
+            if await self._works(held, deadline):
                 return held
 
-    async def _works(self, held: Held[_C]) -> bool:
+    async def _works(self, held: Held[_C], deadline: Optional[float]) -> bool:
         """Whether a connection can be handed out; else it is dropped. One that has just been opened can, so this ends."""
         if not held.kept:
             return True
@@ -106,9 +106,9 @@ class AsyncConnections(Generic[_C]):
         if self._check is None:
             return True
         try:
-            await self._check(held.connection)
+            await self._check(held.connection, long_enough(deadline))
         except BaseException as error:
-            await self.drop(held)
+            await self.drop(held, not isinstance(error, (TimeoutError, asyncio.TimeoutError)))
             if not isinstance(error, Exception):
                 raise
             return False
@@ -127,8 +127,8 @@ class AsyncConnections(Generic[_C]):
         self._stir.set()
         self._keep_watch()
 
-    async def drop(self, held: Held[_C]) -> None:
-        """Closes a connection and gives its slot back."""
+    async def drop(self, held: Held[_C], is_heard: bool = True) -> None:
+        """Closes a connection and gives its slot back; unless ``is_heard`` as dirty, since the other side does not answer."""
         if held.pid != os.getpid():
             _inherited.append(held)
             return
@@ -137,7 +137,7 @@ class AsyncConnections(Generic[_C]):
             self._stir.set()
         gone = False
         try:
-            gone = await self._close(held.connection)
+            gone = await self._close(held.connection) and is_heard
         finally:
             _let_go(held.lease, gone)
 

@@ -83,7 +83,8 @@ class ConnectionPool(_Pool["psycopg.Connection[Any]"]):
     uses is kept; with others waiting it is given up at once.
 
     As in psycopg_pool, ``configure`` is called with each new connection; ``check`` with one that was kept before it is handed
-    out again, and if it raises, that one is dropped and another taken or opened (``check_connection`` asks the server);
+    out again, and if it raises, or takes longer than the timeout, and than two seconds, that one is dropped and another taken or
+    opened (``check_connection`` asks the server);
     ``reset`` is called with each that is given back, and if it raises, that one is closed; ``max_lifetime`` is after how many
     seconds a connection is no longer handed out, but replaced.
 
@@ -223,11 +224,12 @@ class ConnectionPool(_Pool["psycopg.Connection[Any]"]):
             return _not_reset(error)
         return _is_idle(connection)
 
-    def _checked(self, connection: psycopg.Connection[Any]) -> None:
+    def _checked(self, connection: psycopg.Connection[Any], deadline: Optional[float]) -> None:
         assert self._check is not None
-        self._check(connection)
-        if connection.info.transaction_status != _IDLE:
-            connection.rollback()
+        with bounded(connection, deadline):
+            self._check(connection)
+            if connection.info.transaction_status != _IDLE:
+                connection.rollback()
 
     def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
         self._sessions.settle(lease, deadline)
@@ -400,11 +402,12 @@ class AsyncConnectionPool(_Pool["psycopg.AsyncConnection[Any]"]):
             return _not_reset(error)
         return _is_idle(connection)
 
-    async def _checked(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _checked(self, connection: psycopg.AsyncConnection[Any], deadline: Optional[float]) -> None:
         assert self._check is not None
-        await self._check(connection)
-        if connection.info.transaction_status != _IDLE:
-            await connection.rollback()
+        async with _bounded(connection, deadline):
+            await self._check(connection)
+            if connection.info.transaction_status != _IDLE:
+                await connection.rollback()
 
     async def _settle(self, lease: Lease, deadline: Optional[float]) -> None:
         def settle(timeout: None) -> None:
