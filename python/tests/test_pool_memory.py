@@ -1,6 +1,7 @@
 """Process pools: large arguments and results, which go through memory that both sides share."""
 
 import os
+import threading
 import weakref
 
 import numpy
@@ -250,6 +251,38 @@ def test_what_the_address_does_not_carry_goes_through_shared_memory(fresh, addre
         assert list(pool.map(add, range(500))) == list(range(500))
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_signal_handler_may_write_in_the_middle_of_a_write(monkeypatch, fails):
+    """As one that submits a task does when it interrupts another such call."""
+    writer, found, allocate = Writer(make_file(), 1 << 16), [], os.posix_fallocate
+
+    def interrupted(*where):
+        monkeypatch.setattr(os, "posix_fallocate", allocate)
+        found.append(writer.write([b"h" * 100_000]))
+        if fails:
+            raise MemoryError
+        allocate(*where)
+
+    monkeypatch.setattr(os, "posix_fallocate", interrupted)
+    thread = threading.Thread(target=lambda: found.append(outcome(lambda: writer.write([b"w" * 100_000]))), daemon=True)
+    thread.start()
+    thread.join(GENEROUS / 2)
+    assert len(found) == 2, "it waits for itself"
+    if fails:
+        assert isinstance(found.pop(), MemoryError)
+    found.append(writer.write([b"a" * 200_000]))
+    ends = sorted((offset, offset + size) for offset, size in found)
+    assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:])), "no two in one place"
+    writer.close()
+
+
+def outcome(call):
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
 def test_a_block_whose_writing_fails_is_free_again():
     writer = Writer(make_file(), 1 << 16)
     try:
@@ -276,9 +309,9 @@ def test_many_blocks_in_use_are_looked_at_now_and_then_only(monkeypatch):
         assert len(looks) < 150
         for offset in list(writer._used):
             writer.let_go(offset, unread=True)
-        end = writer._end
+        end = os.fstat(writer.fd).st_size
         for _ in range(900):
             writer.write([b"x"])
-        assert writer._end <= end + (end >> 3)
+        assert os.fstat(writer.fd).st_size <= end + (end >> 3)
     finally:
         writer.close()

@@ -35,6 +35,31 @@ def make_file() -> int:
     return os.memfd_create("wigwag-pool", os.MFD_CLOEXEC)
 
 
+class _Claim:
+    """The part of the file for a block: behind those that were claimed before."""
+
+    __slots__ = ("size", "start")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.start: Optional[int] = None
+
+    def place(self, claims: List["_Claim"]) -> int:
+        at = len(claims) - 1
+        while claims[at] is not self:
+            at -= 1
+        start = 0
+        while at > 0:
+            at -= 1
+            start += claims[at].size
+            known = claims[at].start
+            if known is not None:  # of all but those that are interrupted just here
+                start += known
+                break
+        self.start = start
+        return start
+
+
 class Writer:
     """The side that writes: blocks by their offset in the file. What has more than ``inline`` bytes belongs into one."""
 
@@ -42,14 +67,16 @@ class Writer:
         """``largest``: as many bytes as the channel carries."""
         self.fd = fd
         self.inline = min(_INLINE, largest)
-        self._end = 0
+        self._claims: List[_Claim] = []
         self._free: Dict[int, List[Tuple[int, mmap.mmap]]] = {}
         self._used: Dict[int, mmap.mmap] = {}
         self._gone: Set[int] = set()
         #: Blocks made since it was looked for those that are free again, and their bytes.
         self._unlooked = self._unlooked_bytes = 0
         self._used_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        #: Whether somebody has the lock who is in the middle of it.
+        self._is_at_work = False
 
     def write(self, parts: List[Part], keep: bool = False) -> Tuple[int, int]:
         """Put the parts into a block one behind the other, each at a multiple of 64 bytes; its offset and size. With ``keep`` it
@@ -60,16 +87,14 @@ class Writer:
         total = _HEADER + sum(_padded(len(part)) for part in parts)
         size = max(_SMALLEST, 1 << (total - 1).bit_length())
         with self._lock:
-            free = self._free.get(size)
-            if not free:
-                # It looks at all that are used, so if these are many small ones only once in a while.
-                self._unlooked += 1
-                self._unlooked_bytes += size
-                is_much = self._unlooked > len(self._used) // 16 or self._unlooked_bytes > self._used_bytes // 16
-                if is_much or size > _available():
-                    self._reclaim()
-                    free = self._free.get(size)
-            offset, block = free.pop() if free else self._make(size)
+            if self._is_at_work:  # this is a signal handler that has interrupted it: the free ones are not in order now
+                offset, block = self._make(size)
+            else:
+                self._is_at_work = True
+                try:
+                    offset, block = self._find(size) or self._make(size)
+                finally:
+                    self._is_at_work = False
             _NUMBER.pack_into(block, _NUMBER_AT, 0)
             block[0], block[1] = 1, keep
             self._used[offset] = block
@@ -83,6 +108,19 @@ class Writer:
             self.let_go(offset, unread=True)
             raise
         return offset, size
+
+    def _find(self, size: int) -> Optional[Tuple[int, mmap.mmap]]:
+        """A free block of this size, if there is one."""
+        free = self._free.get(size)
+        if not free:
+            # It looks at all that are used, so if these are many small ones only once in a while.
+            self._unlooked += 1
+            self._unlooked_bytes += size
+            is_much = self._unlooked > len(self._used) // 16 or self._unlooked_bytes > self._used_bytes // 16
+            if is_much or size > _available():
+                self._reclaim()
+                free = self._free.get(size)
+        return free.pop() if free else None
 
     def _reclaim(self) -> None:
         self._unlooked = self._unlooked_bytes = 0
@@ -98,13 +136,17 @@ class Writer:
         self._gone -= gone - still_used
 
     def _make(self, size: int) -> Tuple[int, mmap.mmap]:
-        offset = self._end
         if size > _available():
             raise MemoryError(f"{size} bytes for a task's data are more than the system has available")
-        os.posix_fallocate(self.fd, offset, size)
-        block = mmap.mmap(self.fd, size, offset=offset)
-        self._end += size
-        return offset, block
+        claim = _Claim(size)
+        self._claims.append(claim)  # one step, after which it is behind those that somebody is in the middle of
+        offset = claim.place(self._claims)
+        try:
+            os.posix_fallocate(self.fd, offset, size)
+            return offset, mmap.mmap(self.fd, size, offset=offset)
+        except BaseException:
+            claim.size = 0
+            raise
 
     def let_go(self, offset: int, unread: bool) -> None:
         """Keep a block no longer; ``unread``: nobody is going to read it, or look at what he has read."""
