@@ -254,20 +254,40 @@ impl Server {
         Ok(question.answer(answer.as_deref().map_err(String::as_str)))
     }
 
-    /// Answers questions as [`Server::serve_one`] does, until the timeout for one has passed.
+    /// As [`Server::next`], for a loop that does nothing else: it ends when it shall, also while there are questions all the
+    /// time, and senders of something else are cut off, or what they wrote is skipped, and counted.
     ///
     /// # Errors
-    /// As [`Server::next`].
+    /// As [`Server::next`], but for `EBADMSG`; `ECANCELED` also if there is a question.
+    pub fn next_in_turn(&self, timeout: Timeout) -> Result<Question<'_>> {
+        let deadline = Deadline::after(timeout);
+        let mut skipped = 0;
+        loop {
+            if self.object.is_ended() {
+                return Err(self.object.error(Errno::ECANCELED, "receive"));
+            }
+            match self.next(deadline.left_of(timeout)) {
+                Err(error) if error.is(Errno::EBADMSG) => {
+                    self.object.operation("receive", deadline.left_of(timeout)).go_on(&mut skipped)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Answers questions as [`Server::serve_one`] does, until none has come for the timeout, or the waits in it are ended.
+    ///
+    /// # Errors
+    /// As [`Server::next_in_turn`].
     pub fn serve(
         &self,
         mut handler: impl FnMut(&[u8]) -> std::result::Result<Vec<u8>, String>,
         timeout: Timeout,
     ) -> Result<()> {
         loop {
-            match self.serve_one(&mut handler, timeout) {
-                Err(error) if error.is(Errno::EBADMSG) => {} // its sender was cut off, and is counted
-                other => drop(other?),
-            }
+            let question = self.next_in_turn(timeout)?;
+            let answer = handler(&question.message);
+            question.answer(answer.as_deref().map_err(String::as_str));
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Ending, Wait};
+use super::{Ending, Wait, scope};
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::sys::SysResult;
@@ -36,6 +36,12 @@ impl Object {
     #[inline]
     pub(crate) fn operation(&self, name: &'static str, timeout: Timeout) -> Operation<'_> {
         Operation { object: self, name, timeout, wait: None }
+    }
+
+    /// Whether a call that goes on as long as there is something to do shall end, although it need not wait: the waits on
+    /// this object have been ended, or a cancel has fired in whose scope this thread is.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ending.is_raised() || scope::any_raised()
     }
 
     /// Ends the waits of all threads on this object with ECANCELED, now and later, and returns when they have left.

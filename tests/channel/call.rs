@@ -1,9 +1,11 @@
 //! Questions and answers over every mechanism that has a way back.
 
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use wigwag::{Address, Caller, Channel, Server, SysvMq, SysvMqOptions, SysvSelect, Timeout};
+use wigwag::{Address, Caller, Cancel, Channel, Server, SysvMq, SysvMqOptions, SysvSelect, Timeout};
 
 use super::told;
 use crate::support::{GENEROUS, SHORT, eventually, fork, fresh};
@@ -373,5 +375,56 @@ fn a_child_made_by_fork_leaves_its_parents_caller_alone() {
             assert!(server.next(GENEROUS).unwrap().answer(Ok(b"cba")));
             assert_eq!(asking.join().unwrap(), b"cba", "{address}");
         });
+    });
+}
+
+#[test]
+fn serving_ends_when_it_shall_although_there_is_always_a_question() {
+    for (scheme, by_cancel) in [("unix", false), ("ring", false), ("ring", true)] {
+        let (_directory, address) = fresh_address(scheme);
+        let server = Server::open(&address, GENEROUS).unwrap();
+        let asking = Channel::open_sender(&address, GENEROUS).unwrap();
+        let ask = || asking.send(&[&b"WWqu"[..], &[7; 16]].concat(), GENEROUS).unwrap();
+        let (cancel, mut served) = (Cancel::new(), 0);
+        let scope = cancel.enter();
+        ask();
+        let handler = |_: &[u8]| {
+            served += 1;
+            if served < 50 {
+                ask();
+            }
+            match served {
+                3 if by_cancel => cancel.fire(),
+                3 | 50 => server.end_waits(),
+                _ => {}
+            }
+            Ok(Vec::new())
+        };
+        assert_eq!(server.serve(handler, Timeout::Forever).unwrap_err().errno(), libc::ECANCELED, "{scheme}");
+        assert_eq!(served, 3, "{scheme}");
+        drop(scope);
+        let _ = Channel::remove(&address); // sockets have nothing to remove
+    }
+}
+
+#[test]
+fn garbage_without_end_holds_a_server_up_no_longer_than_its_timeout() {
+    let (_directory, address) = fresh_address("fifo");
+    let server = Server::open(&address, GENEROUS).unwrap();
+    let mut writer = std::fs::OpenOptions::new().write(true).open(address.path()).unwrap();
+    let (served, until) = (AtomicBool::new(false), std::time::Instant::now() + Duration::from_secs(20));
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            while !served.load(Ordering::SeqCst) && std::time::Instant::now() < until {
+                writer.write_all(&[b'x'; 4096]).unwrap();
+            }
+            served.load(Ordering::SeqCst)
+        });
+        assert_eq!(server.serve(reversed, SHORT).unwrap_err().errno(), libc::ETIMEDOUT);
+        served.store(true, Ordering::SeqCst);
+        while !writing.is_finished() {
+            let _ = server.next(Timeout::Now); // makes room, if the writer waits for some
+        }
+        assert!(writing.join().unwrap(), "it went on as long as there was garbage");
     });
 }

@@ -141,7 +141,7 @@ pub struct Server {
     patience: Option<f64>,
 }
 
-/// Waits for a question, and answers it. `beyond` senders of something else, which are cut off and counted.
+/// Waits for a question, and answers it. `beyond` senders of something else, which are cut off and counted, until it is closed.
 fn serve_one(
     py: Python<'_>,
     server: &wigwag::Server,
@@ -149,14 +149,8 @@ fn serve_one(
     seconds: Option<f64>,
     beyond: bool,
 ) -> PyResult<bool> {
-    let question = wait(py, seconds, |timeout| {
-        loop {
-            match server.next(timeout) {
-                Err(error) if beyond && error.errno() == libc::EBADMSG => {}
-                result => return result,
-            }
-        }
-    })?;
+    let next = |timeout| if beyond { server.next_in_turn(timeout) } else { server.next(timeout) };
+    let question = wait(py, seconds, next)?;
     let answer = handler.call1((PyBytes::new(py, question.message()),));
     let bytes = match &answer {
         Ok(answer) => Bytes::extract(answer.as_borrowed()),
