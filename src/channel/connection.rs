@@ -377,9 +377,11 @@ impl Transport for Connection {
                 }
                 return self.part(&mut link, &operation, Errno::from_raw(error.errno()));
             }
-            // First whether it is over, then what is left: after the end nothing changes.
+            // First what is on its way, then whether it is over: a receiver that goes ends the connection before the kernel
+            // drops what it has not read.
+            let arrived = unsent(&socket) == 0;
             let left = self.is_left(&socket);
-            if unsent(&socket) == 0 && !left {
+            if arrived && !left {
                 link.sent = 0;
                 return Ok(());
             }

@@ -125,3 +125,29 @@ fn messages_of_a_sender_that_went_without_reading_its_answers_are_received() {
         assert_eq!(receiver.recv_message(GENEROUS).unwrap().data, b"two", "{scheme}");
     }
 }
+
+#[test]
+fn a_flush_never_takes_a_receiver_that_left_messages_unread_for_one_that_read_them() {
+    for scheme in ["unix", "unix-seqpacket"] {
+        for round in 0..50 {
+            let (_directory, address) = fresh(scheme);
+            let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+            let sender = Channel::open_sender(&address, GENEROUS).unwrap();
+            sender.send(b"one", GENEROUS).unwrap();
+            receiver.recv_message(GENEROUS).unwrap();
+            sender.send(b"two", GENEROUS).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| drop(receiver));
+                let flushed = loop {
+                    match sender.flush(Timeout::Now) {
+                        Err(error) if error.is(Errno::EAGAIN) => {}
+                        flushed => break flushed,
+                    }
+                };
+                let error = flushed.err().unwrap_or_else(|| panic!("{scheme}: lost in silence in round {round}"));
+                assert!(error.is(Errno::ECONNRESET), "{scheme}: {error}");
+            });
+            assert_eq!(sender.statistics().unconfirmed, 1);
+        }
+    }
+}
