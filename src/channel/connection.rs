@@ -26,6 +26,8 @@ use crate::wait::{Forked, Object, Operation, Pauses, Turn, Turns};
 const IDLE: Duration = Duration::from_millis(10);
 /// How long closing waits for the rest of a message to be taken.
 const LINGER: Timeout = Timeout::After(Duration::from_secs(1));
+/// In the middle of a message so many connections in a row may break: receivers die, and others come.
+const BROKEN_OFF: u32 = 3;
 
 pub(super) struct Connection {
     object: Object,
@@ -258,6 +260,33 @@ impl Connection {
     }
 }
 
+/// Connections in a row that broke with the same message, the first that they had: the receiver may be one that never takes it.
+#[derive(Default)]
+struct Breaks {
+    pauses: Option<Pauses>,
+    broken_off: u32,
+}
+
+impl Breaks {
+    /// One more; fails if there is no use in another, or no time.
+    #[cold]
+    fn again(&mut self, broken_off: bool, operation: &mut Operation<'_>) -> Result<()> {
+        self.broken_off += u32::from(broken_off);
+        if self.broken_off >= BROKEN_OFF {
+            return Err(operation.error(Errno::ECONNRESET).because(
+                "the receiver ended one connection after another in the middle of this message, which was not sent; it may \
+                 be too large for it (largest= of the receiver's address)",
+            ));
+        }
+        match &mut self.pauses {
+            None => self.pauses = Some(Pauses::default()), // the first may have broken long ago
+            Some(_) if operation.timeout() == Timeout::Now => return Err(operation.error(Errno::EAGAIN)),
+            Some(pauses) => pauses.sleep(operation)?,
+        }
+        Ok(())
+    }
+}
+
 impl Transport for Connection {
     #[inline]
     fn send(&self, message: &[u8], _: u32, timeout: Timeout) -> Result<()> {
@@ -268,6 +297,7 @@ impl Transport for Connection {
                 .because("an empty message would look like the end of the connection; unix: and ring: carry them"));
         }
         let mut link = self.linked(&mut operation)?;
+        let mut breaks = Breaks::default();
         loop {
             let now = self.prepare(&mut link, &mut operation)?;
             match self.try_send(&mut link, message, &mut operation) {
@@ -283,7 +313,11 @@ impl Transport for Connection {
                     return Err(refusal::too_large(error, self.scheme, message.len()));
                 }
                 Err(error) if is_broken(&error) => {
+                    let (is_new, broken_off) = (link.sent == 0, link.outlet.has_broken_off());
                     self.part(&mut link, &operation, Errno::from_raw(error.errno()))?;
+                    if is_new {
+                        breaks.again(broken_off, &mut operation)?;
+                    }
                 }
                 Err(error) => return Err(error),
             }

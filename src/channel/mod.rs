@@ -333,8 +333,9 @@ impl Channel {
     ///
     /// # Errors
     /// `EMSGSIZE` larger than the mechanism or the address allows, see [`Error::true_size`]; `EPIPE` the last receiver has
-    /// gone (`pipe:`, `fifo:`, and `ring:` where there is no room; over the last two another may come); `ECONNRESET` what was sent before over a connection may be
-    /// lost, and this message was not sent; `EINVAL` the framing cannot carry it; `EBADF` this end receives; `EAGAIN`,
+    /// gone (`pipe:`, `fifo:`, and `ring:` where there is no room; over the last two another may come); `ECONNRESET` what was
+    /// sent before over a connection may be lost, or the receiver ended several in a row in the middle of this one, and this
+    /// message was not sent; `EINVAL` the framing cannot carry it; `EBADF` this end receives; `EAGAIN`,
     /// `ETIMEDOUT`, `ECANCELED` with nothing sent; what the mechanism gives.
     #[inline]
     pub fn send(&self, message: &[u8], timeout: Timeout) -> Result<()> {

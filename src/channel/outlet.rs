@@ -25,6 +25,8 @@ const COPIED: usize = 4096;
 pub(super) struct Outlet {
     bytes: Vec<u8>,
     written: usize,
+    /// The connection was ended after a part of the message that came last.
+    broken_off: bool,
 }
 
 impl Outlet {
@@ -33,10 +35,16 @@ impl Outlet {
         self.written < self.bytes.len()
     }
 
+    /// Whether the message that came last broke off: a part of it had gone, and nobody will see it whole.
+    pub fn has_broken_off(&self) -> bool {
+        self.broken_off
+    }
+
     /// Forgets what is still to be written.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.written = 0;
+        self.broken_off = false;
     }
 
     /// Sends a framed message. `Ok`: the stream has it, or will get its rest first, and what has ended the wait for room; an
@@ -114,6 +122,7 @@ impl Outlet {
     #[cold]
     fn break_off(&mut self, socket: &Socket, error: Error) -> Error {
         self.clear();
+        self.broken_off = true;
         let _ = socket.shutdown(ShutdownSide::Both); // fails only if the peer has gone already
         if error.is(Errno::EPIPE) || error.is(Errno::ECONNRESET) {
             return error;

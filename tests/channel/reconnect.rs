@@ -151,3 +151,35 @@ fn a_flush_never_takes_a_receiver_that_left_messages_unread_for_one_that_read_th
         }
     }
 }
+
+#[test]
+fn a_message_that_the_receiver_never_takes_is_refused_after_some_connections() {
+    for scheme in ["unix", "tcp"] {
+        let (_directory, mut address) = fresh("unix");
+        if scheme == "tcp" {
+            address = "tcp://127.0.0.1:0".parse().unwrap();
+        }
+        let receiver = Channel::open_receiver(&address, Timeout::Now).unwrap();
+        let reached = receiver.local_address().unwrap();
+        std::thread::scope(|scope| {
+            let receiving = scope.spawn(|| {
+                let mut refused = 0;
+                loop {
+                    match receiver.recv_message(GENEROUS) {
+                        Err(error) if error.is(Errno::EBADMSG) => refused += 1,
+                        other => break (refused, other.unwrap().data),
+                    }
+                }
+            });
+            let sender =
+                Channel::open_sender(&format!("{reached}?largest=32000000").parse().unwrap(), GENEROUS).unwrap();
+            let error = sender.send(&vec![7; 30_000_000], Timeout::Forever).unwrap_err();
+            assert!(error.is(Errno::ECONNRESET) && error.to_string().contains("largest="), "{error}");
+            sender.send(b"small", GENEROUS).unwrap();
+            let (refused, message) = receiving.join().unwrap();
+            assert!((1..=3).contains(&refused), "{refused}");
+            assert_eq!(message, b"small");
+            assert_eq!((sender.statistics().sent, sender.statistics().unconfirmed), (1, 0));
+        });
+    }
+}

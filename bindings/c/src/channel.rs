@@ -251,8 +251,9 @@ pub unsafe extern "C" fn ww_channel_remove(address: *const c_char) -> c_int {
 /// with one that waits already), or ww_channel_flush().
 ///
 /// Errors, with nothing sent: -EMSGSIZE larger than the mechanism or the address allows; -EPIPE the last receiver has
-/// gone (pipe:, fifo:, and ring: where there is no room; over the last two another may come); -ECONNRESET what was sent before over a connection may be lost; -EINVAL
-/// the framing cannot carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
+/// gone (pipe:, fifo:, and ring: where there is no room; over the last two another may come); -ECONNRESET what was sent before
+/// over a connection may be lost, or the receiver ended several in a row in the middle of this one; -EINVAL the framing cannot
+/// carry it; -EBADF this end receives; what the mechanism gives; -EAGAIN, -ETIMEDOUT, -ECANCELED;
 /// -EFAULT. With the message in the log all the same: -EIO, -ENOSPC, -EDQUOT it may not be on the disk (file: with
 /// ?fsync=every).
 #[unsafe(no_mangle)]
