@@ -58,14 +58,22 @@ pub struct Caller {
     generation: u32,
 }
 
-/// The number of the next question.
+/// The number of the next question. The first is a number by chance: an answer to a caller before, of which a datagram finds the
+/// address taken by this one, is none to it.
 struct Next(u64);
+
+impl Next {
+    fn new() -> Next {
+        use std::hash::{BuildHasher, RandomState};
+        Next(RandomState::new().hash_one(std::process::id()))
+    }
+}
 
 impl Forked for Next {
     fn after_fork(&mut self) {}
 
     fn replaced(&self) -> Next {
-        Next(1)
+        Next::new()
     }
 }
 
@@ -125,7 +133,7 @@ impl Caller {
             questions,
             answers,
             number,
-            next: Turns::new(Next(1)),
+            next: Turns::new(Next::new()),
             late: AtomicU64::new(0),
             generation: fork::generation(),
         })
@@ -146,7 +154,7 @@ impl Caller {
         }
         let mut next = self.next.take(&mut operation)?;
         let number = next.0;
-        next.0 += 1;
+        next.0 = number.wrapping_add(1);
         let mut message = Vec::with_capacity(QUESTION_HEAD + question.len());
         message.extend_from_slice(&QUESTION);
         message.extend_from_slice(&self.number.0.to_le_bytes());

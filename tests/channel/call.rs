@@ -428,3 +428,23 @@ fn garbage_without_end_holds_a_server_up_no_longer_than_its_timeout() {
         assert!(writing.join().unwrap(), "it went on as long as there was garbage");
     });
 }
+
+#[test]
+fn an_answer_to_a_caller_that_had_the_same_address_before_is_none() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let address: Address = format!("udp://{}", socket.local_addr().unwrap()).parse().unwrap();
+    let caller = Caller::open(&address, GENEROUS).unwrap();
+    let answer = |number: &[u8], text: &[u8]| [b"WWan", number, &[1], text].concat();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut question = [0; 100];
+            let (_, from) = socket.recv_from(&mut question).unwrap();
+            // That caller had asked once, too.
+            socket.send_to(&answer(&1_u64.to_le_bytes(), b"another's"), from).unwrap();
+            socket.send_to(&answer(&question[12..20], b"its own"), from).unwrap();
+        });
+        assert_eq!(caller.call(b"what", GENEROUS).unwrap(), b"its own");
+    });
+    assert_eq!(caller.late(), 1);
+}

@@ -12,6 +12,16 @@ fn told<T>(result: Result<T>) -> Option<T> {
     told_or(&[Errno::EREMOTEIO, Errno::ECONNRESET], result)
 }
 
+/// An answer whose number, if it has one, is 1 for that question: a caller's first is any.
+fn counted_from(question: &[u8], answer: &[u8]) -> Vec<u8> {
+    let mut answer = answer.to_vec();
+    let asked = question.get(12..20).and_then(|eight| eight.first_chunk()).map(|eight| u64::from_le_bytes(*eight));
+    if let (Some(asked), Some(number)) = (asked, answer.get_mut(4..12).and_then(|eight| eight.first_chunk_mut())) {
+        *number = u64::from_le_bytes(*number).wrapping_sub(1).wrapping_add(asked).to_le_bytes();
+    }
+    answer
+}
+
 pub fn envelopes(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let scheme = ["unix", "unix-seqpacket"][usize::from(input.byte() & 1)];
@@ -38,10 +48,11 @@ pub fn envelopes(bytes: &[u8]) {
                 2 => drop(told(caller.call(input.some(), input.timeout()))),
                 _ => {
                     let question = told(impostor.recv_message(Timeout::Now));
-                    if let Some(peer) = question.and_then(|question| question.received.peer) {
+                    if let Some((asked, Some(peer))) = question.map(|found| (found.data, found.received.peer)) {
                         // Two: one for what was asked and given up, one for what is asked next.
-                        told(impostor.reply(&peer, input.some(), Timeout::Now));
-                        told(impostor.reply(&peer, input.some(), Timeout::Now));
+                        for _ in 0..2 {
+                            told(impostor.reply(&peer, &counted_from(&asked, input.some()), Timeout::Now));
+                        }
                     }
                 }
             }
