@@ -315,7 +315,9 @@ class Barrier(Shared):
     """``threading.Barrier`` for threads of any processes, which breaks when a process dies that has used it.
 
     ``action`` is called by one of those who meet, before any of them goes on, and has to be picklable for processes that
-    are not made by fork. ``name`` opens ``barrier:NAME``; the one who makes it decides on ``parties``.
+    are not made by fork. Unlike with threading's, no more than ``parties`` may use one with an action: one who comes while
+    it runs is taken for one of those who wait for its end. ``name`` opens ``barrier:NAME``; the one who makes it decides on
+    ``parties``.
     """
 
     def __init__(
