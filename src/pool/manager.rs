@@ -83,9 +83,24 @@ impl Shared {
                 address.number("capacity").map_or(PIPE_CAPACITY, |n| usize::try_from(n).unwrap_or(usize::MAX));
             largest = largest.min(capacity - capacity / 16);
         }
-        let names = Names::take(&address, options.workers)?;
+        let names = Arc::new(Names::take(&address, options.workers)?);
         let _ = Channel::remove(&results); // what a pool that was killed has left
-        let (reports, wake) = open(&results)?;
+        let begun = Shared::begin(options, launcher, &address, &results, largest, Arc::clone(&names));
+        if begun.is_err() {
+            let _ = Channel::remove(&results); // now that there are descriptors for it, and before the name is another's
+        }
+        begun
+    }
+
+    fn begin(
+        options: PoolOptions,
+        launcher: Box<dyn PoolLauncher>,
+        address: &Address,
+        results: &Address,
+        largest: usize,
+        names: Arc<Names>,
+    ) -> Result<(Arc<Shared>, Arc<()>)> {
+        let (reports, wake) = open(results)?;
         reports.expect_senders(options.workers as usize + 1); // and the pool itself
         let (memory_limit, id) = (options.memory_limit, id());
         let shared = Arc::new(Shared {
@@ -109,7 +124,7 @@ impl Shared {
             shared: Arc::clone(&shared),
             reaper: Arc::clone(&reaper),
             reports,
-            address,
+            address: address.clone(),
             names,
             id,
             launched: 0,
@@ -126,7 +141,6 @@ impl Shared {
         };
         background::spawn("wigwag-pool", 1024 * 1024, run).map_err(|errno| {
             reaper.stop();
-            let _ = Channel::remove(&results); // a pipe has no name
             Error::new(errno, "pool").because("no thread can be had (memory, ulimit -u)")
         })?;
         Ok((shared, thread))
@@ -329,7 +343,7 @@ struct Manager {
     reaper: Arc<Reaper>,
     reports: Channel,
     address: Address,
-    names: Names,
+    names: Arc<Names>,
     /// Its workers' keys: the pool's own number, and which worker it is.
     id: u32,
     launched: u32,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use wigwag::{Handler, Pool, PoolOptions};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use wigwag::{Address, Channel, Handler, Pool, PoolOptions};
 
 use super::support::{GENEROUS, eventually, fork, fresh};
 use super::{done, handlers, options, pool, run, submit};
@@ -114,4 +115,39 @@ fn a_strangers_report_is_dropped_and_counted() {
     std::fs::write(&go, b"").unwrap();
     assert_eq!(done(task.wait(GENEROUS).unwrap()), b"right");
     pool.shutdown(false, GENEROUS).unwrap();
+}
+
+#[test]
+fn a_pool_that_cannot_be_started_leaves_nothing() {
+    let (_directory, addresses) = named();
+    for address in addresses {
+        let options = PoolOptions { address: Some(address.parse().unwrap()), workers: 1, ..options() };
+        // What the results travel over, as a pool names it.
+        let results: Address = match name(&address).split_once('#') {
+            Some((path, _)) => format!("{path}#1"),
+            None => format!("{}-results", name(&address)),
+        }
+        .parse()
+        .unwrap();
+        let child = fork(|| {
+            drop(pool(options.clone())); // what a process makes once, it has
+            let (usual, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            // One descriptor more each time, so that each that it needs is missing once.
+            let mut failures = 0;
+            loop {
+                setrlimit(Resource::RLIMIT_NOFILE, 3 + failures, most).unwrap();
+                let started = Pool::start(options.clone(), handlers());
+                setrlimit(Resource::RLIMIT_NOFILE, usual, most).unwrap();
+                match started {
+                    Err(error) => assert_eq!(error.errno(), libc::EMFILE, "{error}"),
+                    Ok(_) => break,
+                }
+                failures += 1;
+                let left = Channel::remove(&results).map_err(|error| error.errno());
+                assert_eq!(left, Err(libc::ENOENT), "{results} after {failures} failures");
+            }
+            assert!(failures > 3, "{failures}");
+        });
+        child.join();
+    }
 }
