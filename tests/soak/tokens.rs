@@ -40,9 +40,14 @@ impl Held {
     }
 }
 
+/// Whether a process still has what it holds: one that is dying has lost it already, a while before it is seen to be dead.
 pub fn is_alive(pid: u64) -> bool {
+    const EXITING: u64 = 4; // PF_EXITING of the kernel, which comes before its descriptors are closed
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !matches!(rest.trim_start().chars().next(), None | Some('Z' | 'X')))
+    let mut rest = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let state = rest.next().unwrap_or("X");
+    let flags = rest.nth(5).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or(EXITING);
+    !matches!(state, "Z" | "X") && flags & EXITING == 0
 }
 
 fn permits_of(fair: bool) {
