@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use support::{GENEROUS, SHORT, fork};
-use wigwag::{Address, Ring, RingOptions, Timeout};
+use support::{GENEROUS, SHORT, eventually, fork};
+use wigwag::{Address, Cell, CellOptions, Ring, RingOptions, SubscribeOptions, Timeout, Topic, TopicOptions};
 
 fn options() -> RingOptions {
     RingOptions { capacity: 512, largest: 100, participants: 8, persistent: true, ..Default::default() }
@@ -247,18 +247,7 @@ fn declared_dead_by_mistake_is_fenced() {
     let victim = again(&ring);
     ring.send(b"x", Timeout::Now).unwrap();
     let guards = RefCell::new(Some((victim.borrow(Timeout::Now).unwrap(), victim.reserve(1, Timeout::Now).unwrap())));
-    // What only a process that closes descriptors which are not its own can bring about: its lock goes.
-    for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        // Locks of this process's handle at index 1: the one on the byte after the first.
-        let byte = format!("{} {}", (1u64 << 62) + 1, (1u64 << 62) + 1);
-        if text.contains("OFDLCK") && text.contains(&byte) && is_file_of(&path, &ring) {
-            let fd: i32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            // SAFETY: breaks the library's hold on its own descriptor, which is what this test is about.
-            unsafe { libc::dup2(fs::File::open("/dev/null").unwrap().as_raw_fd(), fd) };
-        }
-    }
+    lose_second_lock(&ring);
     assert!(comes_back(&ring), "whoever has no lock is dead to the others");
     let (borrowed, reserved) = guards.take().unwrap();
     let error = borrowed.release().unwrap_err();
@@ -269,7 +258,81 @@ fn declared_dead_by_mistake_is_fenced() {
     assert_eq!((books.sent, books.released, books.skipped, books.queued), (1, 1, 1, 0));
 }
 
-fn is_file_of(fdinfo: &Path, ring: &Ring) -> bool {
+#[test]
+fn fenced_in_a_ring_it_spoils_nothing_of_its_successor() {
+    let ring = ring();
+    let victim = again(&ring);
+    let mut reserved = victim.reserve(1, Timeout::Now).unwrap();
+    lose_second_lock(&ring);
+    eventually("it is found dead", || {
+        let _ = ring.recv(&mut [], SHORT);
+        ring.statistics().unwrap().skipped == 1
+    });
+    assert_eq!(reserved.write(0, b"x"), 0);
+    let filled = (0..).take_while(|_| ring.send(b"12345678", Timeout::Now).is_ok()).count();
+    assert_eq!(reserved.write(0, b"x"), 0);
+    assert!(reserved.commit().unwrap_err().is(Errno::ESTALE));
+    let mut buffer = [0; 100];
+    for _ in 0..filled {
+        let length = ring.recv(&mut buffer, Timeout::Now).unwrap().length;
+        assert_eq!(&buffer[..length], b"12345678");
+    }
+}
+
+#[test]
+fn fenced_in_a_cell_it_spoils_nothing_of_its_successor() {
+    let cell = Cell::anonymous(CellOptions::default()).unwrap();
+    let victim = Cell::from_fd(cell.as_fd().try_clone_to_owned().unwrap(), CellOptions::default()).unwrap();
+    let mut reserved = victim.reserve(1).unwrap();
+    let mut buffer = vec![0; cell.largest()];
+    lose_second_lock(&cell);
+    eventually("it is found dead", || {
+        let _ = cell.wait_read(0, &mut buffer, SHORT);
+        cell.statistics().unwrap().skipped == 1
+    });
+    cell.write(b"12345678").unwrap(); // in the same buffer
+    assert_eq!(reserved.write(0, b"x"), 0);
+    assert!(reserved.publish().unwrap_err().is(Errno::ESTALE));
+    let length = cell.read(&mut buffer).unwrap().length;
+    assert_eq!(&buffer[..length], b"12345678");
+}
+
+#[test]
+fn fenced_in_a_topic_it_spoils_nothing_of_its_successor() {
+    let topic = Topic::anonymous(TopicOptions::default()).unwrap();
+    let victim = Topic::from_fd(topic.as_fd().try_clone_to_owned().unwrap(), TopicOptions::default()).unwrap();
+    let mut reserved = victim.reserve(1, Timeout::Now).unwrap();
+    let subscription = topic.subscribe(SubscribeOptions::default()).unwrap();
+    lose_second_lock(&topic);
+    let mut buffer = vec![0; 100];
+    eventually("it is found dead", || {
+        let _ = subscription.recv(&mut buffer, SHORT);
+        topic.statistics().unwrap().skipped == 1
+    });
+    topic.publish(b"12345678", Timeout::Now).unwrap(); // in the same blocks
+    assert_eq!(reserved.write(0, b"x"), 0);
+    assert!(reserved.publish().unwrap_err().is(Errno::ESTALE));
+    let length = subscription.recv(&mut buffer, Timeout::Now).unwrap().length;
+    assert_eq!(&buffer[..length], b"12345678");
+}
+
+/// Has this process's handle at index 1 hold no lock any more, which only a process that closes descriptors which are not its own
+/// can bring about.
+fn lose_second_lock(object: &impl AsFd) {
+    for entry in fs::read_dir("/proc/self/fdinfo").unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        // The one on the byte after the first.
+        let byte = format!("{} {}", (1u64 << 62) + 1, (1u64 << 62) + 1);
+        if text.contains("OFDLCK") && text.contains(&byte) && is_file_of(&path, object) {
+            let fd: i32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            // SAFETY: breaks the library's hold on its own descriptor, which is what this test is about.
+            unsafe { libc::dup2(fs::File::open("/dev/null").unwrap().as_raw_fd(), fd) };
+        }
+    }
+}
+
+fn is_file_of(fdinfo: &Path, ring: &impl AsFd) -> bool {
     let fd = fdinfo.file_name().unwrap();
     let Ok(status) = fs::metadata(Path::new("/proc/self/fd").join(fd)) else { return false };
     status.ino() == nix::sys::stat::fstat(ring.as_fd()).unwrap().st_ino

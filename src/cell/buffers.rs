@@ -175,6 +175,14 @@ impl Buffers {
         pin.hold() == Hold::Held && pin.buffer() == buffer
     }
 
+    /// Whether a buffer is still this process's. Whoever stores into it looks first: of one who was declared dead the buffer
+    /// may have another owner by now. Between the look and the store lies no promise.
+    #[inline(always)]
+    pub(super) fn is_still_held(&self, held: &Held) -> bool {
+        // Relaxed: nothing is read by this, and a store that depends on it comes after.
+        self.state(held.buffer).load(Ordering::Relaxed) == held.state.0
+    }
+
     /// Copies bytes into a held buffer.
     #[inline]
     pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
@@ -193,6 +201,9 @@ impl Buffers {
     #[inline]
     pub(super) fn publish(&self, held: &Held, me: Tag) -> SysResult<u64> {
         let control = self.control()?;
+        if !self.is_still_held(held) {
+            return Err(Errno::ESTALE);
+        }
         // Relaxed: released by the exchange below.
         self.length(held.buffer).store(held.length as u64, Ordering::Relaxed);
         let mut state = held.state;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::Core;
-use crate::doorbell::Listen;
+use crate::doorbell::{Listen, ROUNDS};
 use crate::segment::ASK_EVERY;
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex};
@@ -20,7 +20,7 @@ impl Listen for Listener {
     }
 
     fn wait(&self) -> SysResult<()> {
-        loop {
+        for _ in 0..ROUNDS {
             let bell = self.0.buffers.bell()?;
             let announced = bell.announce();
             match self.look() {
@@ -33,5 +33,6 @@ impl Listen for Listener {
                 Err(errno) => return Err(errno),
             }
         }
+        Err(Errno::EINTR)
     }
 }

@@ -39,9 +39,10 @@ impl<'a> CellReserved<'a> {
         self.held.as_ref().map_or(0, |held| held.length)
     }
 
-    /// Copies bytes into the value at this offset; what reaches beyond its length is not copied. How many were.
+    /// Copies bytes into the value at this offset; what reaches beyond its length is not copied. How many were: none once
+    /// this handle was declared dead, as the commit will tell.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> usize {
-        let Some(held) = &self.held else { return 0 };
+        let Some(held) = self.held.as_ref().filter(|held| self.cell.core.buffers.is_still_held(held)) else { return 0 };
         let length = bytes.len().min(held.length.saturating_sub(offset));
         self.cell.core.buffers.write(held, offset, &bytes[..length]);
         length

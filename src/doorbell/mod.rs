@@ -30,11 +30,15 @@ use crate::wait::Object;
 
 pub(crate) use ringing::{Counter, Ringing};
 
+/// So often a helper may be woken in vain before it looks whether it is to end: where a peer that keeps no rules never lets it
+/// sleep, no signal interrupts its sleep either.
+pub(crate) const ROUNDS: u32 = 64;
+
 /// How a helper thread waits without taking.
 pub(crate) trait Listen: Send + 'static {
     /// Whether there is something now: EAGAIN if not. Never blocks.
     fn look(&self) -> SysResult<()>;
-    /// Waits in the kernel until there is; EINTR when a signal comes.
+    /// Waits in the kernel until there is; EINTR when a signal comes, or it has been woken in vain for `ROUNDS` times.
     fn wait(&self) -> SysResult<()>;
 }
 

@@ -121,9 +121,13 @@ impl Ring {
             next = if count == received.len().min(MOST) { None } else { self.take_more(buffer.len() - at) };
         }
         // Only now, when all are copied: a death before this has had none of them.
-        let mut released = Ok(());
+        let (mut done, mut released) = (0, Ok(()));
         for held in taken.iter().flatten() {
-            released = released.and(self.many.lane(held.lane).release(held));
+            released = self.many.lane(held.lane).release(held);
+            if released.is_err() {
+                break; // declared dead: those behind were taken back, too
+            }
+            done += 1;
         }
         for lane in &self.many.lanes {
             let of_lane = || taken.iter().flatten().filter(|held| held.lane == lane.number);
@@ -134,8 +138,11 @@ impl Ring {
                 lane.ends.room_bell.0.ring_all();
             }
         }
-        released.map_err(|errno| damaged(fenced(operation.error(errno))))?;
-        Ok(count)
+        match released {
+            // What is done with comes to nobody else, so the caller is to have it; the next call fails.
+            Err(errno) if done == 0 => Err(damaged(fenced(operation.error(errno)))),
+            _ => Ok(done),
+        }
     }
 
     /// Calls those who wait for a slot, or for room, after messages were released quietly. They pass on what they leave.

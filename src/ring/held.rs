@@ -46,11 +46,16 @@ impl<'a> RingReserved<'a> {
         self.0.held.as_ref().map_or(0, |held| held.length)
     }
 
-    /// Copies bytes into the message at this offset; what reaches beyond its length is not copied. How many were.
+    /// Copies bytes into the message at this offset; what reaches beyond its length is not copied. How many were: none once
+    /// this handle was declared dead, as the commit will tell.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> usize {
         let Some(held) = &self.0.held else { return 0 };
+        let lane = self.0.ring.many.lane(held.lane);
+        if !lane.is_still_written(held) {
+            return 0;
+        }
         let length = bytes.len().min(held.length.saturating_sub(offset));
-        self.0.ring.many.lane(held.lane).write(held, offset, &bytes[..length]);
+        lane.write(held, offset, &bytes[..length]);
         length
     }
 

@@ -25,7 +25,7 @@ use nix::errno::Errno;
 
 use super::depth::Depth;
 use super::layout::{Ends, Geometry, Parts};
-use super::room::{Room, Tenant, Waiter};
+use super::room::{Fit, Room, Tenant, UNSURE_LOOKS, Waiter};
 use super::word::{Phase, Reason, Word};
 use crate::segment::Tag;
 use crate::sync_atomics::{AtomicU64, Ordering};
@@ -202,9 +202,23 @@ impl Lane {
         }
     }
 
+    /// Whether a slot that was taken for writing is still this process's. Whoever stores into it looks first: of one who was
+    /// declared dead the slot may have another owner by now. Between the look and the store lies no promise.
+    #[inline(always)]
+    pub(super) fn is_still_written(&self, held: &Held) -> bool {
+        // Relaxed: nothing is read by this, and a store that depends on it comes after.
+        let word = Word(self.word(held.slot).load(Ordering::Relaxed));
+        let is_of_later_lap =
+            || matches!(word.phase(), Phase::Writing | Phase::WritingLate) && word.owner() == held.word.owner();
+        word == held.word || is_of_later_lap()
+    }
+
     /// Hands a written message over to consumers. `ESTALE` if it was taken from this process, declared dead.
     #[inline]
     pub(super) fn commit(&self, held: &Held) -> SysResult<()> {
+        if !self.is_still_written(held) {
+            return Err(Errno::ESTALE);
+        }
         // Relaxed: published by the exchange below.
         self.meta(held.slot).store(held.length as u64, Ordering::Relaxed);
         self.finish(held, |word| word.to(Phase::Ready, word.owner()))
@@ -251,8 +265,23 @@ impl Lane {
     }
 
     /// Whether there would be room for a message of this length now.
+    pub(super) fn fit(&self, length: usize) -> Fit {
+        match &self.room {
+            _ if length <= self.inline => Fit::Now,
+            Some(room) => self.fit_in_room(room, length),
+            None => Fit::Not,
+        }
+    }
+
+    /// The same, for who does not wait: looks again while it cannot be told, but not for long.
     pub(super) fn may_fit(&self, length: usize) -> bool {
-        length <= self.inline || self.room.as_ref().is_some_and(|room| self.may_have_room(room, length))
+        for _ in 1..UNSURE_LOOKS {
+            match self.fit(length) {
+                Fit::Unsure => std::thread::yield_now(),
+                fit => return fit == Fit::Now,
+            }
+        }
+        self.fit(length) == Fit::Now
     }
 
     /// Room for the message that was described, if there is now; for one that waits, others leave some for the next time.

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::one_end::Shared;
 use super::one_layout::{Mark, distance};
-use crate::doorbell::Listen;
+use crate::doorbell::{Listen, ROUNDS};
 use crate::segment::{ASK_EVERY, Party, look_around};
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex, membarrier};
@@ -52,7 +52,7 @@ impl Listen for Listener {
     }
 
     fn wait(&self) -> SysResult<()> {
-        loop {
+        for _ in 0..ROUNDS {
             look_around(&*self.0)?;
             let bell = self.0.bell()?;
             let announced = bell.announce();
@@ -69,5 +69,6 @@ impl Listen for Listener {
                 Err(errno) => return Err(errno),
             }
         }
+        Err(Errno::EINTR)
     }
 }

@@ -177,9 +177,15 @@ impl Shared {
         self.check()?;
         let (consumer, producer) = (&self.control().consumer.0, &self.control().producer.0);
         // Released first, sent last: what was released had been sent. Acquire: the count was written before.
-        let mark = Mark(consumer.released.load(Ordering::Acquire));
-        let released = mark.whole_count(consumer.released_count.load(Ordering::Acquire));
-        let taken = Mark(consumer.taken.load(Ordering::Acquire));
+        let read = || {
+            let released = consumer.released.load(Ordering::Acquire);
+            let count = consumer.released_count.load(Ordering::Acquire);
+            let taken = consumer.taken.load(Ordering::Acquire);
+            // What was taken belongs to what was released only while that has not moved on.
+            (Mark(released), count, Mark(taken), consumer.released.load(Ordering::Acquire) == released)
+        };
+        let (mark, count, taken, _) = (0..64).map(|_| read()).find(|read| read.3).unwrap_or_else(read);
+        let released = mark.whole_count(count);
         let is_ahead = (1..=self.log.whole()).contains(&distance(mark.units(), taken.units()));
         let borrowed = if is_ahead { mark.messages_to(taken) } else { 0 };
         let dropped = producer.dropped_newest.load(Ordering::Relaxed);

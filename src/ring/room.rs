@@ -103,6 +103,19 @@ struct Shape {
     run: usize,
 }
 
+/// Whether a message would fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Now,
+    Not,
+    /// Of a slot it cannot be told yet whose it is: it may fit as soon as its owner has said so, for which nobody rings.
+    Unsure,
+}
+
+/// So often who does not wait looks while it is unsure: the owner of such a slot is a step away from saying so, unless it was
+/// stopped there.
+pub(super) const UNSURE_LOOKS: u32 = 3;
+
 /// A sender that waits for room.
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
@@ -183,6 +196,15 @@ impl Lane {
                 search.let_go(level, node);
             }
             waiter.unsure.set(search.unsure);
+        } else {
+            for _ in 1..UNSURE_LOOKS {
+                if found.is_some() || !search.unsure {
+                    break;
+                }
+                std::thread::yield_now();
+                search.forget();
+                found = search.find(shape.level, shape.run);
+            }
         }
         if search.disturbed {
             // Somebody may have looked in vain meanwhile. The fence orders what was put back before the look at the bell.
@@ -194,9 +216,14 @@ impl Lane {
 
     /// Whether there would be room for so many bytes now. Changes nothing.
     #[cold]
-    pub(super) fn may_have_room(&self, room: &Room, length: usize) -> bool {
+    pub(super) fn fit_in_room(&self, room: &Room, length: usize) -> Fit {
         let Shape { level, run } = room.shape(length);
-        Search::new(self, room, Tenant(FREE)).may_find(level, run)
+        let mut search = Search::new(self, room, Tenant(FREE));
+        match search.may_find(level, run) {
+            true => Fit::Now,
+            false if search.unsure => Fit::Unsure,
+            false => Fit::Not,
+        }
     }
 }
 
@@ -221,6 +248,11 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(lane: &'a Lane, room: &'a Room, me: Tenant) -> Search<'a> {
         Search { lane, room, me, known: (Tenant(FREE), true), disturbed: false, unsure: false }
+    }
+
+    /// Looks anew at whoever could not be told.
+    fn forget(&mut self) {
+        (self.known, self.unsure) = ((Tenant(FREE), true), false);
     }
 
     /// Acquire pairs with the exchanges of `swap`: what a tenant said of itself before it took the node is visible.

@@ -9,9 +9,10 @@ use nix::errno::Errno;
 
 use super::lane::Lane;
 use super::many::Many;
+use super::room::Fit;
 use super::word::Phase;
 use super::{Ring, damaged, fenced, no_lane};
-use crate::doorbell::Listen;
+use crate::doorbell::{Listen, ROUNDS};
 use crate::error::{Error, Result};
 use crate::segment::{ASK_EVERY, Bell, CONSUMER, Member, PRODUCER, Party, look_around};
 use crate::sync_atomics::Ordering;
@@ -156,13 +157,13 @@ impl Listener {
     /// What is missing for what is wanted: what a call could use may want both a slot and room.
     fn missing(&self) -> Wanted {
         match self.wanted {
-            Wanted::Slot(lane) if !self.many.lane(lane).may_fit_wanted() => Wanted::Room(lane),
+            Wanted::Slot(lane) if self.many.lane(lane).fit_wanted() != Fit::Now => Wanted::Room(lane),
             wanted => wanted,
         }
     }
 
     fn sleep(&self) -> SysResult<()> {
-        loop {
+        for _ in 0..ROUNDS {
             let side = Side { many: &self.many, wanted: self.missing(), unsure: None };
             look_around(&side)?;
             let bell = side.bell()?;
@@ -175,13 +176,19 @@ impl Listener {
                 bell.ring(); // it may have been called for several
                 continue;
             }
-            let may_be_passed = matches!(side.wanted, Wanted::Slot(_));
-            let most = if may_be_passed || side.member().has_company()? { ASK_EVERY } else { LONG };
+            let most = match side.wanted {
+                // Nobody rings for it; or it has become sure since.
+                Wanted::Room(lane) if self.many.lane(lane).fit_wanted() != Fit::Not => UNSURE,
+                Wanted::Slot(_) => ASK_EVERY, // may have been passed over
+                _ if side.member().has_company()? => ASK_EVERY,
+                _ => LONG,
+            };
             match futex::wait(bell.word(), announced, most) {
                 Ok(()) | Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
                 Err(errno) => return Err(errno),
             }
         }
+        Err(Errno::EINTR)
     }
 }
 
@@ -210,7 +217,7 @@ impl Listen for Listener {
 impl Lane {
     /// Whether a producer would find room now, as `claim` looks for it.
     fn has_room(&self) -> bool {
-        self.may_fit_wanted() && self.has_slot()
+        self.fit_wanted() == Fit::Now && self.has_slot()
     }
 
     /// The same, whatever its length.
@@ -228,8 +235,8 @@ impl Lane {
     }
 
     /// Whether there would be room for what found none the last time.
-    fn may_fit_wanted(&self) -> bool {
-        self.may_fit(self.wanted.load(Ordering::Relaxed))
+    fn fit_wanted(&self) -> Fit {
+        self.fit(self.wanted.load(Ordering::Relaxed))
     }
 
     /// Whether a consumer would find a message now, as `take` looks for it.
@@ -257,5 +264,100 @@ impl Many {
         let returns = self.control.rare.0.returns.load(Ordering::Acquire);
         let unseen = |lane: &&Lane| lane.returns_seen.load(Ordering::Relaxed) != returns;
         self.lanes.iter().filter(unseen).any(|lane| lane.any_in(Phase::Returned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::{RingBorrowed, RingOptions, Timeout};
+
+    const GENEROUS: Duration = Duration::from_secs(20);
+    const LARGEST: usize = 1 << 12;
+
+    /// One with eight slots, and room for two long messages.
+    fn ring() -> Ring {
+        let (slots, largest) = (8, LARGEST as u64);
+        let capacity = slots * 128 + 2 * largest;
+        Ring::anonymous(RingOptions { capacity, largest, depth: slots, persistent: true, ..Default::default() })
+            .unwrap()
+    }
+
+    /// Takes the slot whose last message had the only room that is left, and does not say yet how long the next one will be.
+    fn claim_in_doubt(ring: &Ring) -> (super::super::lane::Held, RingBorrowed<'_>) {
+        let (lane, long) = (ring.many.lane(0), vec![1; LARGEST]);
+        assert_eq!(lane.room.as_ref().unwrap().chunks, 2);
+        let mut buffer = vec![0; LARGEST];
+        ring.send(&long, Timeout::Now).unwrap();
+        ring.send(&long, Timeout::Now).unwrap();
+        ring.recv(&mut buffer, Timeout::Now).unwrap();
+        let other = ring.borrow(Timeout::Now).unwrap();
+        for _ in 2..lane.slots.count() {
+            ring.send(b"s", Timeout::Now).unwrap();
+            ring.recv(&mut buffer, Timeout::Now).unwrap();
+        }
+        let held = ring.many.claim(lane, ring.many.member.tag().unwrap(), false).unwrap().unwrap();
+        assert_eq!(lane.fit(LARGEST), Fit::Unsure);
+        (held, other)
+    }
+
+    #[test]
+    fn room_that_was_in_doubt_is_looked_for_again_though_nobody_rings() {
+        let ring = ring();
+        let ((held, _other), lane) = (claim_in_doubt(&ring), ring.many.lane(0));
+        assert!(ring.send(&vec![1; LARGEST], Timeout::Now).unwrap_err().is(Errno::EAGAIN), "while it is in doubt");
+        let bell = ring.room_doorbell(0).unwrap();
+        let begun = Instant::now();
+        while !lane.ends.room_bell.0.is_slept_on() {
+            assert!(begun.elapsed() < GENEROUS, "the helper does not sleep");
+            thread::yield_now();
+        }
+        lane.describe(&held, 1);
+        let timeout = PollTimeout::try_from(GENEROUS).unwrap();
+        assert_eq!(poll(&mut [PollFd::new(bell.as_fd(), PollFlags::POLLIN)], timeout), Ok(1));
+        ring.send(&vec![1; LARGEST], Timeout::Now).unwrap();
+        lane.forgo(&held);
+    }
+
+    #[test]
+    fn who_does_not_wait_looks_again_while_it_is_in_doubt() {
+        let ring = ring();
+        let ((held, _other), lane) = (claim_in_doubt(&ring), ring.many.lane(0));
+        // Others say it a moment later; here nobody does until it is known that this ends.
+        assert!(!lane.may_fit(LARGEST));
+        lane.describe(&held, 1);
+        assert!(lane.may_fit(LARGEST));
+        lane.forgo(&held);
+    }
+
+    #[test]
+    fn a_bell_that_never_stands_still_keeps_nothing_open() {
+        let ring = ring();
+        ring.doorbell().unwrap();
+        let (many, stop) = (Arc::clone(&ring.many), AtomicBool::new(false));
+        let (ended, ends) = mpsc::channel();
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    many.control.consumers_bell.0.word().fetch_add(4, Ordering::Relaxed);
+                }
+            });
+            threads.spawn(move || {
+                thread::sleep(Duration::from_millis(20)); // the helper is at it
+                drop(ring);
+                ended.send(()).unwrap();
+            });
+            let result = ends.recv_timeout(GENEROUS);
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(result, Ok(()));
+        });
     }
 }

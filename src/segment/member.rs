@@ -36,7 +36,7 @@ use nix::sys::stat::Mode;
 use super::Segment;
 use super::identity::{Identity, namespace};
 use super::layout::{Header, PARTICIPANTS_AT, Participant};
-use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering};
+use crate::sync_atomics::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::sys::SysResult;
 use crate::sys::fork;
 use crate::sys::not_inherited::NotInherited;
@@ -295,6 +295,8 @@ impl Member {
             let _ = lock(fd, self.segment.byte_of(index), libc::F_UNLCK); // goes with the description at the latest
             return Ok(None);
         }
+        // Release pairs with the fence in `each`: who reads a field that is written from here on finds that the state changed.
+        fence(Ordering::Release);
         let own = Identity::own();
         participant.pid.store(own.pid, Ordering::Relaxed);
         participant.roles.store(0, Ordering::Relaxed);
@@ -331,14 +333,15 @@ impl Member {
         for index in 0..self.used()? {
             let participant = self.participant(index)?;
             // Acquire pairs with the Release in `try_seat`.
-            let (epoch, phase) = split(participant.state.load(Ordering::Acquire));
+            let state = participant.state.load(Ordering::Acquire);
+            let (epoch, phase) = split(state);
             if phase != ALIVE {
                 continue;
             }
             let visible = participant.namespace.load(Ordering::Relaxed) == own.1 && own.1 != 0;
             let waiting = participant.waiting.load(Ordering::Acquire); // pairs with the Release in `waiting`
             let began = if waiting > 0 { participant.waiting_since.load(Ordering::Relaxed) } else { 0 };
-            visit(Peer {
+            let peer = Peer {
                 tag: Tag::new(index, epoch),
                 is_self: index == own.0,
                 pid: visible.then(|| participant.pid.load(Ordering::Relaxed)),
@@ -346,7 +349,12 @@ impl Member {
                 since: UNIX_EPOCH + Duration::from_secs(participant.since.load(Ordering::Relaxed).min(1 << 40)),
                 waiting,
                 waiting_since: since(began),
-            });
+            };
+            // Pairs with the fence in `try_seat`: if any field was a successor's, so is the state.
+            fence(Ordering::Acquire);
+            if participant.state.load(Ordering::Relaxed) == state {
+                visit(peer);
+            }
         }
         Ok(())
     }

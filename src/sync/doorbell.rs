@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use crate::doorbell::Listen;
+use crate::doorbell::{Listen, ROUNDS};
 use crate::segment::{ASK_EVERY, Party, look_around};
 use crate::sys::{SysResult, futex};
 
@@ -22,7 +22,7 @@ impl<P: Ready + Send + Sync + 'static> Listen for Listener<P> {
 
     fn wait(&self) -> SysResult<()> {
         let mut woken = false;
-        loop {
+        for _ in 0..ROUNDS {
             look_around(&*self.0)?;
             let bell = self.0.bell()?;
             let announced = bell.announce();
@@ -39,5 +39,6 @@ impl<P: Ready + Send + Sync + 'static> Listen for Listener<P> {
                 Err(errno) => return Err(errno),
             }
         }
+        Err(Errno::EINTR)
     }
 }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::log::Log;
 use super::subscription::Own;
-use crate::doorbell::Listen;
+use crate::doorbell::{Listen, ROUNDS};
 use crate::segment::ASK_EVERY;
 use crate::sync_atomics::Ordering;
 use crate::sys::{SysResult, futex};
@@ -33,7 +33,7 @@ impl Listen for Listener {
 
 impl Listener {
     fn sleep(&self) -> SysResult<()> {
-        loop {
+        for _ in 0..ROUNDS {
             let bell = &self.log.control()?.subscribers_bell.0;
             let (announced, was_called) = bell.announce_and_tell();
             if was_called {
@@ -48,5 +48,6 @@ impl Listener {
                 Err(errno) => return Err(errno),
             }
         }
+        Err(Errno::EINTR)
     }
 }

@@ -40,9 +40,10 @@ impl<'a> TopicReserved<'a> {
         self.held.as_ref().map_or(0, |held| held.length)
     }
 
-    /// Copies bytes into the message at this offset; what reaches beyond its length is not copied. How many were.
+    /// Copies bytes into the message at this offset; what reaches beyond its length is not copied. How many were: none once
+    /// this handle was declared dead, as the commit will tell.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> usize {
-        let Some(held) = &self.held else { return 0 };
+        let Some(held) = self.held.as_ref().filter(|held| self.topic.log().is_still_held(held)) else { return 0 };
         let length = bytes.len().min(held.length.saturating_sub(offset));
         self.topic.log().write(held, offset, &bytes[..length]);
         length

@@ -249,6 +249,14 @@ impl Log {
         }
     }
 
+    /// Whether the blocks of a message that is being made are still this process's. Whoever stores into them looks first: of
+    /// one who was declared dead they may have another owner by now. Between the look and the store lies no promise.
+    #[inline(always)]
+    pub(super) fn is_still_held(&self, held: &Held) -> bool {
+        // Relaxed: nothing is read by this, and a store that depends on it comes after.
+        self.parts.records.word::<0>(held.block).load(Ordering::Relaxed) == held.word.0
+    }
+
     /// Copies bytes into a message that is being made.
     #[inline]
     pub(super) fn write(&self, held: &Held, offset: usize, bytes: &[u8]) {
@@ -272,6 +280,9 @@ impl Log {
     #[inline]
     pub(super) fn append(&self, held: &Held, me: Tag) -> SysResult<u64> {
         let control = self.control()?;
+        if !self.is_still_held(held) {
+            return Err(Errno::ESTALE);
+        }
         // Relaxed: released by the exchange below.
         self.parts.records.word::<1>(held.block).store(held.length as u64, Ordering::Relaxed);
         loop {
