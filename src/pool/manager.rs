@@ -56,7 +56,7 @@ pub(super) struct Shared {
     /// Everything is over.
     over: Changes,
     /// Until the pool is over.
-    wake: Mutex<Option<Channel>>,
+    wake: Mutex<Option<Arc<Channel>>>,
     largest: usize,
     generation: u32,
 }
@@ -109,7 +109,7 @@ impl Shared {
             room: Changes::default(),
             completed: Changes::default(),
             over: Changes::default(),
-            wake: Mutex::new(Some(wake)),
+            wake: Mutex::new(Some(Arc::new(wake))),
             largest,
             generation: fork::generation(),
         });
@@ -198,7 +198,9 @@ impl Shared {
     fn wake(&self) {
         let mut message = Vec::new();
         Report::Wake.write(0, &mut message);
-        if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+        // Taken out of the lock: a hook that runs in this wait may submit as well.
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(wake) = wake {
             // Without room it has something to look at already. Not without waiting: another thread that has just sent may still
             // be on its way out of the channel, when the manager has looked already, and would be all that keeps this from it.
             let _ = wake.send(&message, Timeout::After(MOMENT));
@@ -514,7 +516,7 @@ impl Manager {
         let reports = match address.scheme() {
             Scheme::Pipe => {
                 let wake = self.shared.wake.lock().unwrap_or_else(PoisonError::into_inner);
-                again(wake.as_ref(), &address)?
+                again(wake.as_deref(), &address)?
             }
             _ => Channel::open_sender(&part(&self.address, "results")?, Timeout::Now)?,
         };
