@@ -4963,6 +4963,29 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
 #define ww_log_fatal(log, ...) WW_LOG(log, WW_LOG_FATAL, __VA_ARGS__)
 
 
+/* ---- Channels: who sent a message ---- */
+
+/* Who sent a message, to be told apart and to be answered. Stays valid when the sender or the channel has gone. Free it
+ * with ww_channel_peer_close(); may be shared between threads. */
+typedef struct ww_channel_peer ww_channel_peer;
+
+/* Frees a peer. NULL is allowed. */
+void ww_channel_peer_close(ww_channel_peer *peer);
+
+/* Whether two messages came from the same connection, or from the same address where there are none: 1 or 0. Never
+ * blocks. Errors: -EFAULT. */
+int ww_channel_peer_equals(const ww_channel_peer *a, const ww_channel_peer *b);
+
+/* Writes where the sender is, for people to read, with a terminating NUL. Never blocks. Returns the length without the
+ * NUL. Errors: -EMSGSIZE as ww_channel_local_address(); -EFAULT. */
+ssize_t ww_channel_peer_print(const ww_channel_peer *peer, char *buffer, size_t size, size_t *true_size);
+
+/* The sender's process, as the kernel vouches for it, when it connected. Each output may be NULL. pid is 0 for a process
+ * outside of this pid namespace. Never blocks. Errors: -ENOTSUP the mechanism does not tell; unix: and unix-seqpacket: do;
+ * -EFAULT. */
+int ww_channel_peer_credentials(const ww_channel_peer *peer, pid_t *pid, uid_t *uid, gid_t *gid);
+
+
 /* ---- Channel: messages over any mechanism that carries them ---- */
 
 /* Messages on their way are lost when the receiving process ends. */
@@ -4994,10 +5017,6 @@ static inline int ww_log_print(const ww_log *log, uint32_t level, const char *ta
  * May be shared between threads. After a fork, the child's senders connect anew and its receivers begin with what
  * comes from then on, or fail with -EBUSY if they have a reader=; a pair's ends go on in one of the two processes. */
 typedef struct ww_channel ww_channel;
-
-/* Who sent a message, to be told apart and to be answered. Stays valid when the sender or the channel has gone. Free it
- * with ww_channel_peer_close(); may be shared between threads. */
-typedef struct ww_channel_peer ww_channel_peer;
 
 /* What a channel over an address does and does not do. Flags are 1 or 0. */
 typedef struct ww_channel_capabilities {
@@ -5204,22 +5223,6 @@ ssize_t ww_channel_local_address(const ww_channel *channel, char *buffer, size_t
 /* Writes the address that the channel was opened with, with a terminating NUL. Never blocks. Returns the length without
  * the NUL. Errors: -EMSGSIZE as ww_channel_local_address(); -EFAULT. */
 ssize_t ww_channel_address(const ww_channel *channel, char *buffer, size_t size, size_t *true_size);
-
-/* Frees a peer. NULL is allowed. */
-void ww_channel_peer_close(ww_channel_peer *peer);
-
-/* Whether two messages came from the same connection, or from the same address where there are none: 1 or 0. Never
- * blocks. Errors: -EFAULT. */
-int ww_channel_peer_equals(const ww_channel_peer *a, const ww_channel_peer *b);
-
-/* Writes where the sender is, for people to read, with a terminating NUL. Never blocks. Returns the length without the
- * NUL. Errors: -EMSGSIZE as ww_channel_local_address(); -EFAULT. */
-ssize_t ww_channel_peer_print(const ww_channel_peer *peer, char *buffer, size_t size, size_t *true_size);
-
-/* The sender's process, as the kernel vouches for it, when it connected. Each output may be NULL. pid is 0 for a process
- * outside of this pid namespace. Never blocks. Errors: -ENOTSUP the mechanism does not tell; unix: and unix-seqpacket: do;
- * -EFAULT. */
-int ww_channel_peer_credentials(const ww_channel_peer *peer, pid_t *pid, uid_t *uid, gid_t *gid);
 
 
 /* ---- Wait set ---- */

@@ -93,6 +93,8 @@ pub mod pool;
 
 pub mod log;
 
+pub mod channel_peer;
+
 pub mod channel;
 
 pub mod waitset;
