@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use support::{GENEROUS, SHORT, eventually, fork};
-use wigwag::{Address, Cell, CellOptions, Ring, RingOptions, SubscribeOptions, Timeout, Topic, TopicOptions};
+use wigwag::{
+    Address, Cell, CellOptions, Ring, RingConsumer, RingOptions, RingProducer, SubscribeOptions, Timeout, Topic,
+    TopicOptions,
+};
 
 fn options() -> RingOptions {
     RingOptions { capacity: 512, largest: 100, participants: 8, persistent: true, ..Default::default() }
@@ -277,6 +280,30 @@ fn fenced_in_a_ring_it_spoils_nothing_of_its_successor() {
         let length = ring.recv(&mut buffer, Timeout::Now).unwrap().length;
         assert_eq!(&buffer[..length], b"12345678");
     }
+}
+
+#[test]
+fn fenced_in_a_one_to_one_ring_it_spoils_nothing_of_its_successor() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let address: Address = format!("ring:{}/one", directory.path().display()).parse().unwrap();
+    let options = || RingOptions { participants: 0, ..options() };
+    let mut consumer = RingConsumer::open(&address, options()).unwrap();
+    let mut victim = RingProducer::open(&address, options()).unwrap();
+    let mut reserved = victim.reserve(8, Timeout::Now).unwrap();
+    lose_second_lock(&consumer);
+    let mut successor = None;
+    eventually("it is found dead", || {
+        successor = RingProducer::open(&address, options()).ok();
+        successor.is_some()
+    });
+    let mut own = successor.as_mut().unwrap().reserve(8, Timeout::Now).unwrap();
+    assert_eq!(own.write(0, b"12345678"), 8);
+    assert_eq!(reserved.write(0, b"abcdefgh"), 0);
+    own.commit().unwrap();
+    assert!(reserved.commit().unwrap_err().is(Errno::ESTALE));
+    let mut buffer = [0; 100];
+    let length = consumer.recv(&mut buffer, Timeout::Now).unwrap().length;
+    assert_eq!(&buffer[..length], b"12345678");
 }
 
 #[test]

@@ -53,8 +53,18 @@ struct Link {
     socket: Option<Arc<Socket>>,
     outlet: Outlet,
     used: Duration,
-    /// Messages sent over this socket.
+    /// Messages sent over this socket since the last that was flushed.
     sent: u64,
+    /// None was ever sent over it.
+    is_new: bool,
+    /// Connections in a row that broke in the middle of the first message that they had.
+    broken_off: u32,
+}
+
+impl Link {
+    fn new(used: Duration) -> Link {
+        Link { socket: None, outlet: Outlet::default(), used, sent: 0, is_new: true, broken_off: 0 }
+    }
 }
 
 struct Current {
@@ -76,7 +86,7 @@ impl Forked for Link {
     }
 
     fn replaced(&self) -> Link {
-        Link { socket: None, outlet: Outlet::default(), used: Duration::ZERO, sent: 0 }
+        Link::new(Duration::ZERO)
     }
 }
 
@@ -111,13 +121,12 @@ impl Connection {
     }
 
     fn new(plain: Address, address: &Address) -> Connection {
-        let link = Link { socket: None, outlet: Outlet::default(), used: about_now(), sent: 0 };
         Connection {
             object: Object::new(address.to_string()),
             address: plain,
             scheme: address.scheme(),
             frames: (address.scheme() != Scheme::UnixSeqpacket).then(|| Frames::of(address)),
-            link: Turns::new(link),
+            link: Turns::new(Link::new(about_now())),
             current: Turns::new(Current { socket: None, earlier: None }),
             inbox: Turns::new(Inbox { socket: None, decoder: None }),
             is_behind: AtomicBool::new(false),
@@ -134,7 +143,7 @@ impl Connection {
         let socket = Arc::new(connecting::connect(&self.address, operation)?);
         link.socket = Some(Arc::clone(&socket));
         link.outlet.clear();
-        link.sent = 0;
+        (link.sent, link.is_new) = (0, true);
         let mut current = self.current.take_soon();
         if let Some(before) = current.socket.replace(socket).filter(|before| has_unread(before))
             && let Some(given_up) = current.earlier.replace(before)
@@ -260,19 +269,19 @@ impl Connection {
     }
 }
 
-/// Connections in a row that broke with the same message, the first that they had: the receiver may be one that never takes it.
+/// Between connections that break with the same message.
 #[derive(Default)]
 struct Breaks {
     pauses: Option<Pauses>,
-    broken_off: u32,
 }
 
 impl Breaks {
-    /// One more; fails if there is no use in another, or no time.
+    /// One more that broke with the first message that it had; fails if there is no use in another, or no time.
     #[cold]
-    fn again(&mut self, broken_off: bool, operation: &mut Operation<'_>) -> Result<()> {
-        self.broken_off += u32::from(broken_off);
-        if self.broken_off >= BROKEN_OFF {
+    fn again(&mut self, link: &mut Link, broken_off: bool, operation: &mut Operation<'_>) -> Result<()> {
+        link.broken_off += u32::from(broken_off);
+        if link.broken_off >= BROKEN_OFF {
+            link.broken_off = 0;
             return Err(operation.error(Errno::ECONNRESET).because(
                 "the receiver ended one connection after another in the middle of this message, which was not sent; it may \
                  be too large for it (largest= of the receiver's address)",
@@ -304,6 +313,7 @@ impl Transport for Connection {
                 Ok(()) => {
                     link.used = now;
                     link.sent += 1;
+                    (link.is_new, link.broken_off) = (false, 0);
                     if link.outlet.is_behind() {
                         self.is_behind.store(true, Ordering::Relaxed);
                     }
@@ -313,10 +323,10 @@ impl Transport for Connection {
                     return Err(refusal::too_large(error, self.scheme, message.len()));
                 }
                 Err(error) if is_broken(&error) => {
-                    let (is_new, broken_off) = (link.sent == 0, link.outlet.has_broken_off());
+                    let (is_new, broken_off) = (link.is_new, link.outlet.has_broken_off());
                     self.part(&mut link, &operation, Errno::from_raw(error.errno()))?;
                     if is_new {
-                        breaks.again(broken_off, &mut operation)?;
+                        breaks.again(&mut link, broken_off, &mut operation)?;
                     }
                 }
                 Err(error) => return Err(error),

@@ -396,6 +396,7 @@ impl Manager {
         shared.with(|engine, _| {
             engine.counts.unsaid = engine.reaper.take().map(|reaper| reaper.left_out()).unwrap_or_default();
         });
+        // A thread that tells of a task just then has it for a moment longer.
         *shared.wake.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let Manager { reaper, reports, launcher, .. } = self;
         reaper.stop();

@@ -125,9 +125,15 @@ impl Ring {
         for held in taken.iter().flatten() {
             released = self.many.lane(held.lane).release(held);
             if released.is_err() {
-                break; // declared dead: those behind were taken back, too
+                break; // declared dead, or a peer that keeps no rules
             }
             done += 1;
+        }
+        if released.is_err() {
+            // They were taken back already, or come to somebody now.
+            for held in taken.iter().flatten().skip(done + 1) {
+                let _ = self.many.give_back(held);
+            }
         }
         for lane in &self.many.lanes {
             let of_lane = || taken.iter().flatten().filter(|held| held.lane == lane.number);
@@ -139,7 +145,7 @@ impl Ring {
             }
         }
         match released {
-            // What is done with comes to nobody else, so the caller is to have it; the next call fails.
+            // What is done with comes to nobody else, so the caller is to have it.
             Err(errno) if done == 0 => Err(damaged(fenced(operation.error(errno)))),
             _ => Ok(done),
         }

@@ -64,6 +64,9 @@ impl Ring {
         let unsure = Cell::new(false);
         let mut waiter = Waiter::new(&unsure);
         let mut attempt = || {
+            if !lane.is_still_written(&held) {
+                return Err(Errno::ESTALE); // before it takes room that its successor may have
+            }
             // Of those that were dropped, or that others have left, it may be the last that is missing.
             while !lane.furnish(&mut held, Some(&mut waiter)) {
                 if !eager || !lane.drop_oldest_with_room() {

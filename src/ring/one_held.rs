@@ -34,16 +34,15 @@ impl<P: DerefMut<Target = RingProducer>> RingProducerReserved<P> {
         &self.producer
     }
 
-    /// Copies bytes into the message at this offset; what reaches beyond its length is not copied. How many were.
+    /// Copies bytes into the message at this offset; what reaches beyond its length is not copied. How many were: none
+    /// once this end was declared dead, and none in a child made by fork, as the commit will tell.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> usize {
-        let length = bytes.len().min(self.room.length.saturating_sub(offset));
-        if self.is_ours() {
-            self.producer.end.shared.log.bytes.put(
-                0,
-                self.room.offset + offset.min(self.room.length),
-                &bytes[..length],
-            );
+        let shared = &self.producer.end.shared;
+        if shared.check().is_err() {
+            return 0;
         }
+        let length = bytes.len().min(self.room.length.saturating_sub(offset));
+        shared.log.bytes.put(0, self.room.offset + offset.min(self.room.length), &bytes[..length]);
         length
     }
 
@@ -51,11 +50,6 @@ impl<P: DerefMut<Target = RingProducer>> RingProducerReserved<P> {
     /// the caller's until it is committed or dropped. What they hold before is left over from earlier messages.
     pub fn as_ptr(&self) -> *mut u8 {
         self.producer.end.shared.log.bytes.pointer(0, self.room.offset).as_ptr()
-    }
-
-    /// A child made by fork has a copy, and the ring stays the parent's.
-    fn is_ours(&self) -> bool {
-        self.producer.end.shared.check() != Err(Errno::EPERM)
     }
 
     fn send(&mut self) -> Result<()> {

@@ -22,19 +22,26 @@ impl<P: Ready + Send + Sync + 'static> Listen for Listener<P> {
 
     fn wait(&self) -> SysResult<()> {
         let mut woken = false;
+        let waited = self.sleep(&mut woken);
+        if woken {
+            self.0.bell()?.ring(); // this one takes nothing, and may have been woken in the place of one that would
+        }
+        waited
+    }
+}
+
+impl<P: Ready> Listener<P> {
+    fn sleep(&self, woken: &mut bool) -> SysResult<()> {
         for _ in 0..ROUNDS {
             look_around(&*self.0)?;
             let bell = self.0.bell()?;
             let announced = bell.announce();
             if self.0.is_ready()? {
-                if woken {
-                    bell.ring(); // this one takes nothing, and may have been woken in the place of one that would
-                }
                 return Ok(());
             }
             let soon = self.0.look_again().map_or(ASK_EVERY, |soon| soon.min(ASK_EVERY));
             match futex::wait(bell.word(), announced, soon) {
-                Ok(()) => woken = true,
+                Ok(()) => *woken = true,
                 Err(Errno::EAGAIN | Errno::ETIMEDOUT) => {}
                 Err(errno) => return Err(errno),
             }
