@@ -158,6 +158,8 @@ class AsyncConnections(Generic[_C]):
             await asyncio.wait({self._acquiring})
         if self._keeper is not None and self._loop is asyncio.get_running_loop() and not (self._all or self._opening):
             await call_in_thread(self._keeper.join, (), _GONE, None)
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_GONE)
         if self._owns_pool:
             self.pool.close()
 
@@ -298,6 +300,8 @@ class AsyncConnections(Generic[_C]):
             held = Held(await self._connect(lease, deadline), lease)
         except BaseException:
             if settling is None or settling.done():
+                if settling is not None and not settling.cancelled():
+                    settling.exception()  # looked at
                 self._not_opened(lease)
             else:  # a task that is cancelled does not wait for that, but the slot does: it may end the session of the next
                 self._settling.add(settling)

@@ -23,9 +23,9 @@ pub(crate) trait Visible {
 
 /// An object of the core with memory that can be closed, and the count of views that keep it from being closed or moved.
 ///
-/// The lock is held for the length of a core call that does not wait, and by nobody who comes to wait for the interpreter: others
-/// wait for it with theirs. Nor when Python objects are made, exceptions say: that may collect garbage, whose finalizers may come
-/// here again.
+/// The lock is held for the length of a core call that does not wait, never while the interpreter is let go of (others wait for
+/// it with theirs, and a fork would leave it locked in the child), and not when Python objects are made, exceptions say: that may
+/// collect garbage, whose finalizers may come here again.
 pub(crate) struct Memory<T> {
     class: &'static str,
     state: Mutex<State<T>>,
@@ -60,22 +60,15 @@ impl<T: Visible> Memory<T> {
     }
 
     /// As `call`, for one that moves the memory or takes away the right to write, which views rely on.
-    pub(crate) fn change<R: Send>(
-        &self,
-        py: Python<'_>,
-        call: impl FnOnce(&mut T) -> wigwag::Result<R> + Send,
-    ) -> PyResult<R>
-    where
-        T: Send,
-    {
-        let result = py.detach(|| {
+    pub(crate) fn change<R>(&self, py: Python<'_>, call: impl FnOnce(&mut T) -> wigwag::Result<R>) -> PyResult<R> {
+        let result = {
             let mut state = self.state();
             if state.views != 0 {
                 return Err(has_views());
             }
-            state.object.as_mut().map(call).ok_or_else(|| self.closed_error())
-        });
-        result?.map_err(|error| raise(py, error))
+            call(state.object.as_mut().ok_or_else(|| self.closed_error())?)
+        };
+        result.map_err(|error| raise(py, error))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
