@@ -1,4 +1,5 @@
-//! Messages that a helper thread had taken when its task was cancelled: they are received next, also by who waits already.
+//! Messages that a helper thread had taken when its task was cancelled: they are received next, also by who has begun to wait since
+//! there was such a thread.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
